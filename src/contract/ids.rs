@@ -1,0 +1,171 @@
+//! Identifiers: each a type of its own, each bounded when it is made.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// Which of a partition's two queues a job is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// A person is waiting.
+    Interactive,
+    /// Nobody is waiting: backfills, replays.
+    Bulk,
+}
+
+impl Lane {
+    /// Both lanes, the more urgent first.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
+
+    /// The lane's name in keys, ids and flags.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Lane {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|lane| lane.as_str() == text)
+            .ok_or_else(|| format!("{text:?} is no lane: interactive or bulk"))
+    }
+}
+
+/// A Redis stream entry id, `<milliseconds>-<sequence>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId {
+    /// Redis's clock when the entry was added, in milliseconds since 1970 (unless the producer chose the id).
+    pub ms: u64,
+    /// Tells entries of one millisecond apart.
+    pub seq: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split_once('-')
+            .and_then(|(ms, seq)| Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? }))
+            .ok_or_else(|| format!("{text:?} is no stream entry id"))
+    }
+}
+
+/// Where a job first entered: lane, partition and stream entry. It names the job for its whole life, through parking
+/// and promotion, and is its default id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// The lane it was enqueued in.
+    pub lane: Lane,
+    /// The partition it was enqueued in.
+    pub partition: u16,
+    /// Its first stream entry.
+    pub entry: EntryId,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.lane, self.partition, self.entry)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.splitn(3, ':');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(lane), Some(partition), Some(entry)) => Ok(Self {
+                lane: lane.parse()?,
+                partition: partition.parse().map_err(|_| format!("{text:?} has no partition"))?,
+                entry: entry.parse()?,
+            }),
+            _ => Err(format!("{text:?} is no origin")),
+        }
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Wraps text that is known to be within this identifier's bounds.
+            pub(crate) fn from_checked(text: &str) -> Self {
+                Self(Arc::from(text))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+text_id! {
+    /// A job's identifier: 1–128 of `A-Z a-z 0-9 . _ : / -` (a child's derived id may be longer).
+    JobId
+}
+text_id! {
+    /// Whose rate limit a call spends: a browser's IP address or session id. It may be personal data: its `Debug` redacts.
+    CallerId
+}
+text_id! {
+    /// The merchant's own identifier of a customer. Its `Debug` redacts.
+    CustomerReference
+}
+text_id! {
+    /// A merchant's UUID at Purse.
+    MerchantId
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobId({})", self.0)
+    }
+}
+
+impl fmt::Debug for MerchantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MerchantId({})", self.0)
+    }
+}
+
+impl fmt::Debug for CallerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallerId(…)")
+    }
+}
+
+impl fmt::Debug for CustomerReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CustomerReference(…)")
+    }
+}

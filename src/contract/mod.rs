@@ -1,0 +1,22 @@
+//! The public contract: what a job is, what a completion is, and how a job is judged before anything is done with it.
+//!
+//! Pure: no clock, no network, no Redis. Everything here can be tested with bytes in and values out.
+
+mod args;
+mod completion;
+mod error;
+mod ids;
+mod job;
+mod json;
+mod parse;
+mod redact;
+mod sensitive;
+
+pub use args::{Address, AddressType, Args, ConsentProof, Contact, Gender, NewUser};
+pub use completion::{Completion, Outcome, Status, Timings};
+pub use error::{ErrorKind, Fault, JobError};
+pub use ids::{CallerId, CustomerReference, EntryId, JobId, Lane, MerchantId, Origin};
+pub use job::{Job, JobType, Next};
+pub use parse::{MAX_JOB_BYTES, ParseContext, Rejection, parse_job};
+pub use redact::{dead_letter_job, redact_code};
+pub use sensitive::{Email, PersonalText, PhoneNumber, VerificationCode};

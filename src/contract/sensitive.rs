@@ -1,0 +1,48 @@
+//! Personal data and secrets that a job carries: types whose `Debug` redacts and which have no `Display`.
+
+use serde::Serialize;
+use std::{fmt, sync::Arc};
+
+macro_rules! sensitive {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Wraps text that validation has accepted.
+            pub(crate) fn from_checked(text: &str) -> Self {
+                Self(Arc::from(text))
+            }
+
+            /// The text itself: for the wire to XCO, never for a log.
+            pub fn expose(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+    };
+}
+
+sensitive! {
+    /// An email address.
+    Email
+}
+sensitive! {
+    /// A phone number in E.164 form, `+33612345678`.
+    PhoneNumber
+}
+sensitive! {
+    /// The one-time code that a customer typed.
+    VerificationCode
+}
+sensitive! {
+    /// A name, a street, a birthdate: text about a person.
+    PersonalText
+}

@@ -1,0 +1,34 @@
+//! `xco-worker`: the job queue between a merchant's signup pages and Purse Express Checkout (XCO).
+//!
+//! A merchant's system `XADD`s a job; a worker calls XCO with retry, backoff and per-caller limits; every job ends in
+//! exactly one completion, whatever is killed on the way.
+//!
+//! # The map
+//!
+//! | module | what lives there | may import |
+//! |---|---|---|
+//! | [`contract`] | jobs, arguments, validation, completions, error kinds, identifiers: pure data, no I/O | – |
+//! | [`config`] | configuration: file, environment, flags; every fault at once | `contract` |
+//! | [`telemetry`] | logs, traces, metrics, the worker's HTTP endpoint | `contract`, `config` |
+//! | [`xco`] | the XCO API: client, token, wire types, problem documents, status → failure | `contract`, `config`, `telemetry` |
+//! | [`limits`] | which bucket a call spends, and at what rate: pure | `contract`, `config` |
+//! | [`jobs`] | one file a job type, its policy beside it: state and answer → verdict, pure | `contract`, `config`, `limits`, `xco` (types) |
+//! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `config`, `limits`, `telemetry` |
+//! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
+//! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
+//! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | `contract` |
+//! | [`cli`] | one file a command | everything |
+//!
+//! Nothing imports upwards; `tests/architecture.rs` keeps it so.
+
+pub mod cli;
+pub mod completions;
+pub mod config;
+pub mod contract;
+pub mod jobs;
+pub mod limits;
+pub mod queue;
+pub mod sandbox;
+pub mod telemetry;
+pub mod worker;
+pub mod xco;

@@ -1,0 +1,5 @@
+//! (under construction)
+
+/// The XCO client over reqwest.
+#[derive(Debug)]
+pub struct XcoClient;
