@@ -96,6 +96,8 @@ pub enum Args {
     CreateUser {
         /// The merchant's own identifier of the customer.
         customer_reference: CustomerReference,
+        /// The user's email as a contact: whom to look up when a creation is in doubt.
+        contact: Contact,
         /// XCO's `user` object (boxed: by far the largest variant).
         user: Box<NewUser>,
     },

@@ -1,1 +1,128 @@
-//! (under construction)
+//! The five job types: what each calls, and what each answer means. Pure: a job, its state and an answer in, a verdict out.
+//!
+//! One file a type, its policy beside it. Every delivery of a job makes exactly one call; what must be remembered until
+//! the next one is in [`JobState`].
+//!
+//! # The life of a job
+//!
+//! ```text
+//!            ┌────────────── parked (limit, retry, run_at) ◀──────────────┐
+//!            ▼                                                            │
+//!   waiting ─▶ admitted ─▶ one call ─▶ verdict ─┬─ Succeeded, Failed ─▶ completion (+ dead letter, reply, next)
+//!            │                 │                ├─ Retry, Defer ───────────┘
+//!            │                 │                └─ Continue ─▶ waiting (next step, same job)
+//!            │                 └─ worker lost ─▶ waiting, in doubt where the call is unsafe to repeat
+//!            └─ duplicate: dropped · expired, rejected, cancelled: completion
+//! ```
+
+mod check_user;
+mod create_user;
+mod finalize_consent;
+mod outcome;
+mod start_otp;
+mod state;
+mod verify_otp;
+
+pub use outcome::{Verdict, retry_delay_ms};
+pub use state::{Checkpoint, JobState, Waiting, fresh};
+
+use crate::{
+    config::RetryPolicy,
+    contract::{Args, Job, JobError, JobType, MerchantId},
+    limits::Spender,
+    xco::{Call, CallReport},
+};
+
+/// What must never happen twice by accident, and therefore is marked in Redis before the call begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Harmless to repeat: no mark.
+    Harmless,
+    /// An effect that is unknown ends the job as `in_doubt`.
+    Final,
+    /// An effect that is unknown is looked into before the call is repeated.
+    CheckFirst,
+    /// The call is repeated; an answer that only fits a call which took effect ends the job as `in_doubt`.
+    Repeat,
+}
+
+/// The next call of a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The call itself.
+    pub call: Call<'a>,
+    /// Whose bucket it spends.
+    pub spender: Spender<'a>,
+    /// Which type's rate and policy it falls under: that of the call, not of the job.
+    pub rate_class: JobType,
+    /// What to do when its effect is unknown.
+    pub doubt: Doubt,
+}
+
+/// What a call needs beyond its job.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The job's merchant, else the configured one.
+    pub merchant: &'a MerchantId,
+}
+
+/// The next call of `job`. The same state always gives the same call.
+pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: Surroundings<'a>) -> Plan<'a> {
+    match &job.args {
+        Args::CheckUser { contact } => check_user::plan(job, contact),
+        Args::CreateUser { customer_reference, contact, user } => {
+            create_user::plan(job, state, around.merchant, customer_reference, contact, user)
+        }
+        Args::StartOtp { contact } => start_otp::plan(job, around.merchant, contact),
+        Args::VerifyOtp { contact, code } => verify_otp::plan(job, around.merchant, contact, code),
+        Args::FinalizeConsent { customer_reference, proof } => {
+            finalize_consent::plan(job, state, around.merchant, customer_reference, proof)
+        }
+    }
+}
+
+/// What an ended call means for its job. Books the call in `state`, and whatever the next step must know.
+///
+/// `jitter` is a random number from 0 up to 1: passed in so that this stays a function.
+pub fn judge(
+    job: &Job,
+    state: &mut JobState,
+    around: Surroundings<'_>,
+    policy: RetryPolicy,
+    report: CallReport,
+    jitter: f64,
+) -> Verdict {
+    let doubt = plan(job, state, around).doubt;
+    state.attempts = state.attempts.saturating_add(report.calls);
+    state.xco_ms += u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
+    state.reserved = false;
+    state.reserved_total = false;
+    match report.result {
+        Ok(answer) => match &job.args {
+            Args::CheckUser { .. } => check_user::answered(answer),
+            Args::CreateUser { customer_reference, .. } => create_user::answered(state, customer_reference, answer),
+            Args::StartOtp { .. } => start_otp::answered(answer),
+            Args::VerifyOtp { .. } => verify_otp::answered(answer),
+            Args::FinalizeConsent { proof, .. } => finalize_consent::answered(state, proof, answer),
+        },
+        Err(failure) => {
+            let special = match &job.args {
+                Args::CreateUser { customer_reference, .. } => create_user::failed(state, customer_reference, &failure),
+                Args::FinalizeConsent { .. } => finalize_consent::failed(state, &failure),
+                _ => None,
+            };
+            special.unwrap_or_else(|| outcome::failed(job, state, policy, doubt, failure, jitter))
+        }
+    }
+}
+
+/// What becomes of a job whose worker was lost in the middle of a call that is unsafe to repeat: `None` if it goes on
+/// (with what it must know in `state`), else the error it ends with.
+pub fn lost(job: &Job, state: &mut JobState, around: Surroundings<'_>) -> Option<JobError> {
+    let doubt = plan(job, state, around).doubt;
+    state.attempts = state.attempts.saturating_add(1);
+    state.reserved = false;
+    state.reserved_total = false;
+    outcome::in_doubt(state, doubt, "the worker was lost during the call")
+}
+

@@ -1,1 +1,22 @@
-//! (under construction)
+//! The queue in Redis: keys, scripts with their typed wrappers, connections that come back by themselves.
+//!
+//! Nothing here knows what a job means. A delivery is read ([`read`]), admitted ([`admit`]) and ended ([`finish`],
+//! [`defer`]); the rest is upkeep ([`upkeep`]).
+
+mod admit;
+mod connection;
+mod defer;
+mod entry;
+mod finish;
+mod keys;
+mod read;
+mod script;
+pub mod upkeep;
+
+pub use admit::{Admission, AdmissionRequest, Admissions, Held, MAX_ADMIT, admit};
+pub use connection::{Connection, Connector, Link, QueueError, is_transient};
+pub use defer::{Deferral, Deferred, defer};
+pub use entry::RawEntry;
+pub use finish::{Child, Dead, Extras, Finish, FinishOp, MAX_FINISH, finish};
+pub use keys::{GROUP, Keys, Source};
+pub use read::{ensure_group, read_lane};

@@ -1,0 +1,35 @@
+//! `CheckUser`: does XCO know this customer? A read: repeated freely.
+
+use super::{Doubt, Plan, Verdict, outcome::mismatched};
+use crate::{
+    contract::{Contact, Job, JobType, Outcome},
+    limits::Spender,
+    xco::{Answer, Call},
+};
+use serde_json::json;
+
+/// Looks the contact up, for the job's caller.
+pub(super) fn plan<'a>(job: &'a Job, contact: &'a Contact) -> Plan<'a> {
+    let caller = job.effective_caller.as_ref();
+    Plan {
+        call: Call::CheckUser { contact, caller },
+        spender: spender(job),
+        rate_class: JobType::CheckUser,
+        doubt: Doubt::Harmless,
+    }
+}
+
+/// Whose bucket a call that carries a caller spends.
+pub(super) fn spender(job: &Job) -> Spender<'_> {
+    job.effective_caller.as_ref().map_or(Spender::Client, Spender::Caller)
+}
+
+pub(super) fn answered(answer: Answer) -> Verdict {
+    match answer {
+        Answer::Exists { exists, token_count } => Verdict::Succeeded {
+            outcome: if exists { Outcome::Exists } else { Outcome::Absent },
+            result: Some(json!({"exists": exists, "token_count": token_count})),
+        },
+        _ => mismatched(),
+    }
+}

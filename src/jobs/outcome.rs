@@ -1,0 +1,165 @@
+//! Verdicts, and what is common to every type: which failure is retried, when, and which is final.
+
+use super::{Doubt, JobState};
+use crate::{
+    config::RetryPolicy,
+    contract::{ErrorKind, Job, JobError, Outcome},
+    xco::{CallFailure, FailureKind},
+};
+use serde_json::Value;
+use std::time::Duration;
+
+/// What is to be done with a job after a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It ends well.
+    Succeeded {
+        /// With this.
+        outcome: Outcome,
+        /// And this, where the type has a result.
+        result: Option<Value>,
+    },
+    /// It ends, for good.
+    Failed {
+        /// Why.
+        error: JobError,
+        /// Whether an operator might want it again.
+        dead_letter: bool,
+    },
+    /// It tries again, later.
+    Retry {
+        /// What went wrong this time.
+        error: JobError,
+        /// How long from now.
+        delay_ms: u64,
+    },
+    /// XCO answered 429: the bucket closes, the job waits for its turn behind that moment; no attempt is spent.
+    Defer {
+        /// What XCO asked for.
+        retry_after: Option<Duration>,
+    },
+    /// On to its next step.
+    Continue,
+    /// Handed back unused: the worker is stopping.
+    Release,
+}
+
+/// The delay before attempt `failures + 1`: full jitter over an exponentially growing bound, and never less than what
+/// XCO asked for.
+///
+/// Full jitter as in "Exponential Backoff And Jitter" (AWS Architecture Blog): uniform between zero and
+/// `min(cap, base * 2^(failures - 1))`. Computed from the count alone, since it must survive the process.
+pub fn retry_delay_ms(policy: RetryPolicy, failures: u32, retry_after: Option<Duration>, jitter: f64) -> u64 {
+    let base_ms = millis(policy.base).max(1);
+    let cap_ms = millis(policy.cap).max(1);
+    let doublings = failures.saturating_sub(1).min(40);
+    let bound_ms = base_ms.saturating_mul(1_u64 << doublings).min(cap_ms);
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // Delays are far below 2^52 ms, and the jitter is between 0 and 1.
+    let delay_ms = (bound_ms as f64 * jitter.clamp(0.0, 1.0)) as u64;
+    delay_ms.max(retry_after.map_or(0, millis))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An effect that is unknown: `None` if the job goes on, having noted what it must know, else its end.
+pub(super) fn in_doubt(state: &mut JobState, doubt: Doubt, how: &str) -> Option<JobError> {
+    match doubt {
+        Doubt::Harmless => None,
+        Doubt::CheckFirst | Doubt::Repeat => {
+            state.doubt = true;
+            state.checked = false;
+            None
+        }
+        Doubt::Final => Some(JobError::plain(
+            ErrorKind::InDoubt,
+            format!("{how}: it may have taken effect, so it is not repeated"),
+            false,
+        )),
+    }
+}
+
+/// What a failed call means, for every type alike.
+pub(super) fn failed(
+    job: &Job,
+    state: &mut JobState,
+    policy: RetryPolicy,
+    doubt: Doubt,
+    failure: CallFailure,
+    jitter: f64,
+) -> Verdict {
+    let (kind, again) = match failure.kind {
+        FailureKind::RateLimited => return Verdict::Defer { retry_after: failure.retry_after },
+        FailureKind::Validation => (ErrorKind::Validation, false),
+        FailureKind::Unauthorized => (ErrorKind::Unauthorized, false),
+        FailureKind::Forbidden => (ErrorKind::Forbidden, false),
+        FailureKind::NotFound => (ErrorKind::NotFound, false),
+        FailureKind::Conflict => (ErrorKind::Conflict, false),
+        FailureKind::InvalidCode => (ErrorKind::InvalidCode, false),
+        FailureKind::Internal => (ErrorKind::Internal, false),
+        FailureKind::Upstream | FailureKind::Gateway => (ErrorKind::Upstream, true),
+        FailureKind::Timeout => (ErrorKind::Timeout, true),
+        FailureKind::Network | FailureKind::Broken => (ErrorKind::Network, true),
+    };
+    state.failures = state.failures.saturating_add(1);
+    let retry_after = failure.retry_after;
+    let unknown = failure.kind.effect_unknown();
+    let mut error = JobError {
+        kind,
+        message: failure.message,
+        http_status: failure.http_status,
+        problem: failure.problem,
+        fields: None,
+        retryable: again || kind == ErrorKind::Unauthorized,
+    };
+    if unknown && let Some(end) = in_doubt(state, doubt, &error.message) {
+        error.kind = end.kind;
+        error.message = end.message;
+        error.retryable = end.retryable;
+        return Verdict::Failed { error, dead_letter: true };
+    }
+    if again && state.failures < job.max_attempts.unwrap_or(policy.max_attempts) {
+        let delay_ms = retry_delay_ms(policy, state.failures, retry_after, jitter);
+        return Verdict::Retry { error, delay_ms };
+    }
+    // A wrong code is the customer's, told at once; there is nothing an operator could do with it.
+    Verdict::Failed { dead_letter: kind != ErrorKind::InvalidCode, error }
+}
+
+/// An answer that does not belong to the call: a fault of ours (or of a stand-in for XCO).
+pub(super) fn mismatched() -> Verdict {
+    Verdict::Failed {
+        error: JobError::plain(ErrorKind::Internal, "the answer does not belong to the call", true),
+        dead_letter: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_delay_keeps_its_bounds(
+            base in 0_u64..100_000,
+            cap in 0_u64..1_000_000,
+            failures in 0_u32..=u32::MAX,
+            after in proptest::option::of(0_u64..86_400_000),
+            jitter in 0.0_f64..1.0,
+        ) {
+            let policy = RetryPolicy {
+                base: Duration::from_millis(base),
+                cap: Duration::from_millis(cap),
+                max_attempts: 3,
+            };
+            let delay = retry_delay_ms(policy, failures, after.map(Duration::from_millis), jitter);
+            prop_assert!(delay <= cap.max(1).max(after.unwrap_or(0)));
+            prop_assert!(delay >= after.unwrap_or(0));
+            let wider = retry_delay_ms(policy, failures.saturating_add(1), after.map(Duration::from_millis), jitter);
+            prop_assert!(wider >= delay);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Connections to Redis: a single server, a Sentinel's master, or a cluster, behind one type that reconnects.
+
+use crate::config::RedisConfig;
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::{ClusterClient, ClusterClientBuilder},
+    cluster_async::ClusterConnection,
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
+};
+use secrecy::ExposeSecret;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Mutex;
+
+/// Why a queue could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// `redis.url` makes no client.
+    #[error("redis.url: {0}")]
+    Url(String),
+    /// Redis refused or failed.
+    #[error("Redis: {0}")]
+    Redis(#[from] RedisError),
+}
+
+/// Makes connections.
+#[derive(Clone)]
+pub struct Connector {
+    kind: Kind,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Single(redis::Client),
+    Sentinel(Arc<Mutex<SentinelClient>>),
+    Cluster(ClusterClient),
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // URLs carry passwords.
+        let kind = match self.kind {
+            Kind::Single(_) => "single",
+            Kind::Sentinel(_) => "sentinel",
+            Kind::Cluster(_) => "cluster",
+        };
+        f.debug_struct("Connector").field("kind", &kind).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// A connector for `redis.url`. Connects to nothing yet.
+    pub fn new(config: &RedisConfig) -> Result<Self, QueueError> {
+        let urls: Vec<&str> = config.url.iter().map(ExposeSecret::expose_secret).collect();
+        let bad = |error: RedisError| QueueError::Url(error.category().to_owned());
+        let kind = match urls.as_slice() {
+            [] => return Err(QueueError::Url("is empty".to_owned())),
+            [url] if url.starts_with("redis+sentinel://") => {
+                Kind::Sentinel(Arc::new(Mutex::new(sentinel(url).map_err(QueueError::Url)?)))
+            }
+            [url] => Kind::Single(redis::Client::open(*url).map_err(bad)?),
+            many => Kind::Cluster(
+                // The cluster client has no default timeouts.
+                ClusterClientBuilder::new(many.to_vec())
+                    .connection_timeout(config.connect_timeout)
+                    .response_timeout(config.response_timeout)
+                    .build()
+                    .map_err(bad)?,
+            ),
+        };
+        Ok(Self { kind, connect_timeout: config.connect_timeout, response_timeout: config.response_timeout })
+    }
+
+    /// A new connection. With `blocking`, replies may take as long as they like: the caller bounds its waits.
+    pub async fn connect(&self, blocking: bool) -> RedisResult<Connection> {
+        // The client's own default of 500 ms would cut blocking reads short and lose what they then receive.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout((!blocking).then_some(self.response_timeout));
+        match &self.kind {
+            Kind::Single(client) => {
+                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Single)
+            }
+            Kind::Sentinel(client) => {
+                client.lock().await.get_async_connection_with_config(&config).await.map(Connection::Single)
+            }
+            Kind::Cluster(client) => {
+                let mut builder = redis::cluster::ClusterConfig::new().set_connection_timeout(self.connect_timeout);
+                if !blocking {
+                    builder = builder.set_response_timeout(self.response_timeout);
+                } else {
+                    builder = builder.set_response_timeout(Duration::from_secs(30));
+                }
+                client.get_async_connection_with_config(builder).await.map(Connection::Cluster)
+            }
+        }
+    }
+
+    /// A link that connects when first used.
+    pub fn link(&self, blocking: bool) -> Link {
+        Link { connector: self.clone(), blocking, connection: None }
+    }
+}
+
+/// `redis+sentinel://[user:password@]host:port[,host:port…]/service[/db]`
+fn sentinel(url: &str) -> Result<SentinelClient, String> {
+    let rest = url.trim_start_matches("redis+sentinel://");
+    let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(left, right)| (Some(left), right));
+    let mut parts = rest.splitn(3, '/');
+    let hosts = parts.next().unwrap_or_default();
+    let service = parts.next().filter(|name| !name.is_empty()).ok_or("names no Sentinel service after the hosts")?;
+    let db = match parts.next() {
+        None | Some("") => 0,
+        Some(text) => text.parse::<i64>().map_err(|_| "the database after the service is not a number")?,
+    };
+    let addresses = hosts
+        .split(',')
+        .map(|host| {
+            let (name, port) = host.rsplit_once(':').unwrap_or((host, "26379"));
+            let port = port.parse::<u16>().map_err(|_| "a Sentinel's port is not a number".to_owned())?;
+            Ok(redis::ConnectionAddr::Tcp(name.to_owned(), port))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let mut builder = SentinelClientBuilder::new(addresses, service.to_owned(), SentinelServerType::Master)
+        .map_err(|error| error.category().to_owned())?
+        .set_client_to_redis_db(db);
+    if let Some(credentials) = credentials {
+        let (user, password) = credentials.split_once(':').unwrap_or(("", credentials));
+        let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        if !user.is_empty() {
+            builder = builder.set_client_to_redis_username(decode(user));
+        }
+        builder = builder.set_client_to_redis_password(decode(password));
+    }
+    builder.build().map_err(|error| error.category().to_owned())
+}
+
+/// A connection of either kind.
+#[derive(Clone)]
+pub enum Connection {
+    /// To one server.
+    Single(MultiplexedConnection),
+    /// To a cluster.
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Single(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        cmd: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Single(connection) => connection.req_packed_commands(cmd, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(cmd, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Single(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+/// A connection that is made when needed and dropped when it is of no more use: the next command then has a new one.
+///
+/// It never retries by itself: whether a command may be repeated is its caller's knowledge.
+pub struct Link {
+    connector: Connector,
+    blocking: bool,
+    connection: Option<Connection>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("connected", &self.connection.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Runs one command.
+    pub async fn query<T: FromRedisValue>(&mut self, cmd: &Cmd) -> RedisResult<T> {
+        let mut connection = self.connection().await?;
+        let result = cmd.query_async(&mut connection).await;
+        self.keep_if_useful(&result);
+        result
+    }
+
+    /// Runs a pipeline.
+    pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
+        let mut connection = self.connection().await?;
+        let result = pipeline.query_async(&mut connection).await;
+        self.keep_if_useful(&result);
+        result
+    }
+
+    async fn connection(&mut self) -> RedisResult<Connection> {
+        if let Some(connection) = &self.connection {
+            return Ok(connection.clone());
+        }
+        let connection = self.connector.connect(self.blocking).await?;
+        self.connection = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Forgets the connection: the next command makes a new one.
+    pub fn reset(&mut self) {
+        self.connection = None;
+    }
+
+    fn keep_if_useful<T>(&mut self, result: &RedisResult<T>) {
+        if let Err(error) = result
+            && needs_new_connection(error)
+        {
+            self.connection = None;
+        }
+    }
+}
+
+fn needs_new_connection(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+        // A master that became a replica stays connected: ask the Sentinel (or the address) again.
+        || error.code() == Some("READONLY")
+}
+
+/// Whether waiting may cure the error: everything but a mistake in the command itself.
+pub fn is_transient(error: &RedisError) -> bool {
+    needs_new_connection(error)
+        || matches!(
+            error.code(),
+            Some(
+                "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MOVED" | "ASK" | "OOM" | "MISCONF"
+                    | "NOREPLICAS" | "NOGROUP" | "NOSCRIPT" | "UNBLOCKED" | "NOAUTH" | "WRONGPASS"
+            )
+        )
+        || matches!(error.kind(), ErrorKind::Io | ErrorKind::ClusterConnectionNotFound)
+}

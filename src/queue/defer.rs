@@ -1,0 +1,85 @@
+//! The typed face of `lua/defer.lua`.
+
+use super::{
+    Keys, Link, Source,
+    script::{Script, integers},
+};
+use crate::{
+    contract::{EntryId, Lane},
+    limits::Bucket,
+};
+use redis::RedisResult;
+use std::{sync::LazyLock, time::Duration};
+
+static SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/defer.lua"))));
+
+/// A delivery whose call was answered 429.
+#[derive(Debug, Clone)]
+pub struct Deferral {
+    /// Which.
+    pub entry: EntryId,
+    /// The job's origin, as text.
+    pub origin: String,
+    /// The bucket that the call spent.
+    pub bucket: Bucket,
+    /// What XCO asked for; without it the delay grows while 429s follow each other.
+    pub retry_after: Option<Duration>,
+    /// Milliseconds on Redis's clock.
+    pub deadline_ms: Option<u64>,
+    /// The state's JSON, for when it comes back (its slot in the bucket reserved).
+    pub state: String,
+    /// The job's JSON.
+    pub job: Vec<u8>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deferred {
+    /// It waits behind the closure.
+    Parked {
+        /// Milliseconds on Redis's clock.
+        due_ms: u64,
+    },
+    /// It had been ended before.
+    NotOurs,
+    /// Its deadline comes first: still ours, to be ended.
+    TooLate,
+}
+
+/// Closes the bucket for all workers and parks the job behind the closure, in one step.
+///
+/// After a lost reply a repetition finds the job gone ([`Deferred::NotOurs`]) and closes the bucket once more, for as long.
+pub async fn defer(
+    link: &mut Link,
+    keys: &Keys,
+    lane: Lane,
+    source: Source,
+    deferral: &Deferral,
+) -> RedisResult<Deferred> {
+    let mut parked = Vec::with_capacity(deferral.state.len() + 1 + deferral.job.len());
+    parked.extend_from_slice(deferral.state.as_bytes());
+    parked.push(b'\n');
+    parked.extend_from_slice(&deferral.job);
+    let retry_after_us =
+        deferral.retry_after.map_or(-1, |delay| i64::try_from(delay.as_micros()).unwrap_or(i64::MAX / 4));
+    let mut call = SCRIPT.call(5);
+    call.arg(keys.stream(lane, source))
+        .arg(&keys.begun)
+        .arg(&keys.delayed)
+        .arg(&keys.delayed_jobs)
+        .arg(keys.limit(&deferral.bucket.name))
+        .arg(deferral.entry.to_string())
+        .arg(&deferral.origin)
+        .arg(parked)
+        .arg(retry_after_us)
+        .arg(deferral.bucket.interval_us)
+        .arg(deferral.bucket.burst)
+        .arg(deferral.deadline_ms.unwrap_or(0));
+    let reply = integers(SCRIPT.run(link, &call).await?)?;
+    Ok(match reply.as_slice() {
+        [1, due_ms] => Deferred::Parked { due_ms: u64::try_from(*due_ms).unwrap_or(0) },
+        [2, _] => Deferred::TooLate,
+        _ => Deferred::NotOurs,
+    })
+}

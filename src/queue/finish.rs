@@ -1,0 +1,198 @@
+//! The typed face of `lua/finish.lua`.
+
+use super::{
+    Keys, Link, Source,
+    admit::BATCH_LIFE_S,
+    script::{Script, integers},
+};
+use crate::contract::{EntryId, Lane, Status};
+use redis::RedisResult;
+use serde::Serialize;
+use std::{sync::LazyLock, time::Duration};
+
+/// The largest batch.
+pub const MAX_FINISH: usize = 256;
+
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/finish.lua")));
+
+/// A letter for `{NS:P}:dead`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Dead {
+    /// The job's JSON, codes removed.
+    pub job: String,
+    /// The error's JSON.
+    pub error: String,
+    /// RFC 3339.
+    pub at: String,
+    /// `true` or `false`.
+    pub replayable: &'static str,
+}
+
+/// A child to enqueue.
+#[derive(Debug, Clone, Serialize)]
+pub struct Child {
+    /// Its JSON.
+    pub job: String,
+    /// Its parent's id.
+    pub parent: String,
+    /// Generations above it.
+    pub generation: u8,
+}
+
+/// What a completion brings with it, beyond the event.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// Push the event to the job's reply list.
+    pub reply: bool,
+    /// Count it in this batch.
+    pub batch: Option<String>,
+    /// Keep a letter.
+    pub dead: Option<Dead>,
+    /// Enqueue a child.
+    pub child: Option<Child>,
+}
+
+/// How a delivery ends.
+#[derive(Debug, Clone)]
+pub enum FinishOp {
+    /// The job is over.
+    Complete {
+        /// Its id.
+        id: String,
+        /// Its type; empty where none is known.
+        job_type: &'static str,
+        /// How it ended.
+        status: Status,
+        /// The event's JSON.
+        event: String,
+        /// And what comes with it.
+        extras: Option<Box<Extras>>,
+    },
+    /// It waits until `due_us`.
+    Park {
+        /// Microseconds on Redis's clock.
+        due_us: u64,
+        /// The state's JSON.
+        state: String,
+        /// The job's JSON.
+        job: Vec<u8>,
+    },
+    /// It goes back into its lane, before what is new.
+    Requeue {
+        /// The state's JSON.
+        state: String,
+        /// The job's JSON.
+        job: Vec<u8>,
+    },
+    /// It is a duplicate, and leaves no trace.
+    Drop,
+}
+
+/// The end of one delivery.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// Which.
+    pub entry: EntryId,
+    /// The job's origin, as text.
+    pub origin: String,
+    /// Whether a call was marked as begun: the mark comes off.
+    pub marked: bool,
+    /// How.
+    pub op: FinishOp,
+}
+
+#[derive(Serialize)]
+struct WireExtras<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<usize>,
+    reply_s: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<usize>,
+    batch_s: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead: Option<&'a Dead>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a Child>,
+}
+
+const FIXED_KEYS: usize = 9;
+
+/// Ends up to [`MAX_FINISH`] deliveries of one stream in one atomic step; `true` for each that this run ended, `false` for
+/// each that had been ended before. Safe to repeat after a lost reply.
+pub async fn finish(
+    link: &mut Link,
+    keys: &Keys,
+    lane: Lane,
+    source: Source,
+    reply_ttl: Duration,
+    batch: &[Finish],
+) -> RedisResult<Vec<bool>> {
+    let mut more_keys: Vec<String> = Vec::new();
+    let mut tails: Vec<String> = Vec::new();
+    for one in batch {
+        if let FinishOp::Complete { id, extras: Some(extras), .. } = &one.op {
+            let mut place = |key: String| {
+                more_keys.push(key);
+                FIXED_KEYS + more_keys.len()
+            };
+            let wire = WireExtras {
+                id,
+                reply: extras.reply.then(|| place(keys.reply(id))),
+                reply_s: reply_ttl.as_secs().max(1),
+                batch: extras.batch.as_deref().map(|name| place(keys.batch(name))),
+                batch_s: BATCH_LIFE_S,
+                dead: extras.dead.as_ref(),
+                next: extras.child.as_ref(),
+            };
+            // Strings and numbers: nothing that serialisation could refuse.
+            tails.push(serde_json::to_string(&wire).unwrap_or_default());
+        }
+    }
+
+    let mut call = SCRIPT.call(FIXED_KEYS + more_keys.len());
+    call.arg(keys.stream(lane, source))
+        .arg(&keys.begun)
+        .arg(&keys.completions)
+        .arg(&keys.delayed)
+        .arg(&keys.delayed_jobs)
+        .arg(keys.due(lane))
+        .arg(keys.jobs(lane))
+        .arg(&keys.dead)
+        .arg(&keys.stats);
+    for key in &more_keys {
+        call.arg(key);
+    }
+    call.arg(batch.len());
+    let mut tails = tails.iter();
+    for one in batch {
+        call.arg(one.entry.to_string());
+        let mark = if one.marked { one.origin.as_str() } else { "" };
+        match &one.op {
+            FinishOp::Complete { id, job_type, status, event, extras } => {
+                let tail = if extras.is_some() { tails.next().map_or("", String::as_str) } else { id };
+                call.arg("c").arg(mark).arg(*job_type).arg(status.as_str()).arg(event).arg(tail);
+            }
+            FinishOp::Park { due_us, state, job } => {
+                let mut parked = Vec::with_capacity(state.len() + 1 + job.len());
+                parked.extend_from_slice(state.as_bytes());
+                parked.push(b'\n');
+                parked.extend_from_slice(job);
+                call.arg("p").arg(mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked).arg("");
+            }
+            FinishOp::Requeue { state, job } => {
+                call.arg("q").arg(mark).arg("").arg(state).arg(job).arg("");
+            }
+            FinishOp::Drop => {
+                call.arg("x").arg(mark).arg("").arg("").arg("").arg("");
+            }
+        }
+    }
+    let reply = integers(SCRIPT.run(link, &call).await?)?;
+    Ok(reply.into_iter().map(|done| done == 1).collect())
+}
+
+/// Microseconds as milliseconds with three decimals: a sorted set's score, exact below 2^53.
+pub(super) fn millis_text(us: u64) -> String {
+    format!("{}.{:03}", us / 1000, us % 1000)
+}

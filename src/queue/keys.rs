@@ -1,0 +1,137 @@
+//! Every key this project uses in Redis, and what lies in it.
+//!
+//! All keys of a partition begin with the same hash tag, `{NS:P}`, so that a script touching several stays in one slot
+//! of a Redis Cluster. The first five are public (contract §1); the rest is internal.
+//!
+//! | key | type | what |
+//! |---|---|---|
+//! | `{NS:P}:jobs:<lane>` | stream | jobs as producers enqueued them; the group's pending list is the ledger of deliveries |
+//! | `{NS:P}:completions` | stream | one terminal completion per job |
+//! | `{NS:P}:reply:<id>` | list, expires | the completion again, for one waiting request |
+//! | `{NS:P}:dead` | stream | jobs that failed for good |
+//! | `{NS:P}:due:<lane>` | stream | jobs that come back: promoted, handed back, or between two steps; read before the lane |
+//! | `{NS:P}:delayed` | sorted set | parked jobs by due time (ms): member is the origin |
+//! | `{NS:P}:delayed:jobs` | hash | origin → state, newline, job |
+//! | `{NS:P}:begun` | hash | origin → who began an unsafe call that has not ended |
+//! | `{NS:P}:id:<id>` | string, expires | origin of the job that reserved this id |
+//! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
+//! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
+//! | `{NS:P}:stats` | hash | completions by type and status, since ever |
+
+use crate::contract::{Lane, Origin};
+
+/// The consumer group of all workers (contract §1).
+pub const GROUP: &str = "workers";
+
+/// The keys of one partition.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    tag: String,
+    /// Its number.
+    pub partition: u16,
+    /// `jobs:<lane>`, by [`Lane`]
+    jobs: [String; 2],
+    due: [String; 2],
+    /// `completions`
+    pub completions: String,
+    /// `dead`
+    pub dead: String,
+    /// `delayed`
+    pub delayed: String,
+    /// `delayed:jobs`
+    pub delayed_jobs: String,
+    /// `begun`
+    pub begun: String,
+    /// `stats`
+    pub stats: String,
+}
+
+/// Which of a lane's two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Jobs that come back: read first.
+    Due,
+    /// The public lane.
+    Jobs,
+}
+
+impl Keys {
+    /// The keys of partition `partition` in `namespace`.
+    pub fn new(namespace: &str, partition: u16) -> Self {
+        let tag = format!("{{{namespace}:{partition}}}");
+        let key = |rest: &str| format!("{tag}:{rest}");
+        Self {
+            partition,
+            jobs: [key("jobs:interactive"), key("jobs:bulk")],
+            due: [key("due:interactive"), key("due:bulk")],
+            completions: key("completions"),
+            dead: key("dead"),
+            delayed: key("delayed"),
+            delayed_jobs: key("delayed:jobs"),
+            begun: key("begun"),
+            stats: key("stats"),
+            tag,
+        }
+    }
+
+    /// A lane's public stream.
+    pub fn jobs(&self, lane: Lane) -> &str {
+        &self.jobs[lane as usize]
+    }
+
+    /// A lane's stream of jobs that come back.
+    pub fn due(&self, lane: Lane) -> &str {
+        &self.due[lane as usize]
+    }
+
+    /// One of a lane's two streams.
+    pub fn stream(&self, lane: Lane, source: Source) -> &str {
+        match source {
+            Source::Due => self.due(lane),
+            Source::Jobs => self.jobs(lane),
+        }
+    }
+
+    /// The reply list of a job.
+    pub fn reply(&self, id: &str) -> String {
+        format!("{}:reply:{id}", self.tag)
+    }
+
+    /// What reserves an id.
+    pub fn id(&self, id: &str) -> String {
+        format!("{}:id:{id}", self.tag)
+    }
+
+    /// A limiter bucket.
+    pub fn limit(&self, bucket: &str) -> String {
+        format!("{}:limit:{bucket}", self.tag)
+    }
+
+    /// A batch's counters.
+    pub fn batch(&self, name: &str) -> String {
+        format!("{}:batch:{name}", self.tag)
+    }
+
+    /// What a job is called in `delayed` and `begun`.
+    pub fn token(origin: Origin) -> String {
+        origin.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_the_contract_and_share_one_hash_tag() {
+        let keys = Keys::new("xco", 3);
+        assert_eq!(keys.jobs(Lane::Interactive), "{xco:3}:jobs:interactive");
+        assert_eq!(keys.jobs(Lane::Bulk), "{xco:3}:jobs:bulk");
+        assert_eq!(keys.completions, "{xco:3}:completions");
+        assert_eq!(keys.reply("a/b"), "{xco:3}:reply:a/b");
+        assert_eq!(keys.dead, "{xco:3}:dead");
+        for key in [keys.due(Lane::Bulk), &keys.delayed, &keys.delayed_jobs, &keys.begun, &keys.stats, &keys.id("x")] {
+            assert!(key.starts_with("{xco:3}:"), "{key}");
+        }
+    }
+}

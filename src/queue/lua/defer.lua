@@ -1,0 +1,29 @@
+-- defer.lua: a call was answered 429: closes its bucket and parks the job behind the closure. (limiter.lua stands before.)
+--
+-- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket
+-- ARGV  1 entry id · 2 origin · 3 state, newline, job · 4 Retry-After in us, -1 for none · 5 interval in us · 6 burst ·
+--       7 deadline in ms, 0 for none
+-- Returns  {1 parked, due in ms} · {0 not ours any more, 0} · {2 the deadline comes first: still ours, still pending, 0}
+-- Guarantees  The bucket is closed in every case: the 429 was received. The job moves at most once. O(log parked).
+
+local now_us = limiter_now()
+local bucket = limiter_open(redis.call('GET', KEYS[5]), tonumber(ARGV[5]), tonumber(ARGV[6]))
+limiter_close(bucket, now_us, tonumber(ARGV[4]))
+
+local verdict, due_ms = 0, 0
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
+  local slot, deadline = limiter_slot(bucket, now_us), tonumber(ARGV[7])
+  if deadline > 0 and slot >= deadline * 1000 then
+    verdict = 2
+  else
+    limiter_take(bucket, slot)
+    verdict, due_ms = 1, slot / 1000
+    redis.call('XACK', KEYS[1], 'workers', ARGV[1])
+    redis.call('XDEL', KEYS[1], ARGV[1])
+    redis.call('HDEL', KEYS[2], ARGV[2])
+    redis.call('ZADD', KEYS[3], string.format('%.3f', due_ms), ARGV[2])
+    redis.call('HSET', KEYS[4], ARGV[2], ARGV[3])
+  end
+end
+limiter_save(KEYS[5], bucket, now_us)
+return {verdict, math.ceil(due_ms)}

@@ -1,0 +1,250 @@
+//! What keeps a partition healthy: promotion, leases, taking over, trimming, figures. Each function is one round trip or
+//! a bounded few; the loops around them are the worker's housekeeper.
+
+use super::{
+    GROUP, Keys, Link, RawEntry, Source,
+    entry::{entries, text},
+    script::{Script, integers},
+};
+use crate::contract::{EntryId, Lane};
+use redis::{RedisResult, Value, cmd, pipe};
+use std::{sync::LazyLock, time::Duration};
+
+static PROMOTE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/promote.lua")));
+static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
+static RETIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/retire.lua")));
+
+/// The most jobs one promotion moves.
+pub const MAX_PROMOTE: usize = 500;
+/// The most leases one renewal names.
+pub const MAX_RENEW: usize = 256;
+
+/// What a promotion did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promotion {
+    /// Jobs moved back to their lanes.
+    pub promoted: usize,
+    /// Until the next is due.
+    pub next_due: Option<Duration>,
+    /// Jobs still parked.
+    pub parked: u64,
+}
+
+/// Moves parked jobs whose time has come back to their lanes, [`MAX_PROMOTE`] at most.
+pub async fn promote(link: &mut Link, keys: &Keys) -> RedisResult<Promotion> {
+    let mut call = PROMOTE.call(4);
+    call.arg(&keys.delayed)
+        .arg(&keys.delayed_jobs)
+        .arg(keys.due(Lane::Interactive))
+        .arg(keys.due(Lane::Bulk))
+        .arg(MAX_PROMOTE);
+    let reply = integers(PROMOTE.run(link, &call).await?)?;
+    let field = |at: usize| reply.get(at).copied().unwrap_or(0);
+    Ok(Promotion {
+        promoted: usize::try_from(field(0)).unwrap_or(0),
+        next_due: u64::try_from(field(1)).ok().map(Duration::from_millis),
+        parked: u64::try_from(field(2)).unwrap_or(0),
+    })
+}
+
+/// Renews the leases of `ids` (at most [`MAX_RENEW`]) in one stream; returns those that are not `consumer`'s any more.
+pub async fn renew(link: &mut Link, stream: &str, consumer: &str, ids: &[EntryId]) -> RedisResult<Vec<EntryId>> {
+    let mut call = RENEW.call(1);
+    call.arg(stream).arg(consumer);
+    for id in ids {
+        call.arg(id.to_string());
+    }
+    let lost: Vec<String> = redis::from_redis_value(RENEW.run(link, &call).await?)?;
+    Ok(lost.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// Takes over up to `count` deliveries of one stream that nobody has renewed for `lease`.
+pub async fn reclaim(
+    link: &mut Link,
+    keys: &Keys,
+    lane: Lane,
+    source: Source,
+    consumer: &str,
+    lease: Duration,
+    count: usize,
+) -> RedisResult<Vec<RawEntry>> {
+    let stream = keys.stream(lane, source);
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+    let mut taken = Vec::new();
+    let mut cursor = "0-0".to_owned();
+    // A lap visits each pending entry once at most; ten steps of `count` bound what one round does.
+    for _ in 0..10 {
+        let reply: Value = link
+            .query(
+                cmd("XAUTOCLAIM").arg(stream).arg(GROUP).arg(consumer).arg(lease_ms).arg(&cursor).arg("COUNT").arg(count),
+            )
+            .await?;
+        // Two elements on Redis 6.2, three from 7.0 on: the cursor, the entries, and the deleted.
+        let Value::Array(parts) = reply else { break };
+        let mut parts = parts.into_iter();
+        let (Some(next), Some(list)) = (parts.next(), parts.next()) else { break };
+        entries(list, lane, source, &mut taken);
+        cursor = text(&next).unwrap_or("0-0").to_owned();
+        if cursor == "0-0" || taken.len() >= count {
+            break;
+        }
+    }
+    if !taken.is_empty() {
+        let mut asked = pipe();
+        for entry in &taken {
+            let id = entry.id.to_string();
+            asked.cmd("XPENDING").arg(stream).arg(GROUP).arg(&id).arg(&id).arg(1);
+        }
+        let counts: Vec<Vec<(String, String, u64, u64)>> = link.pipeline(&asked).await?;
+        for (entry, rows) in taken.iter_mut().zip(counts) {
+            entry.deliveries = rows.first().map_or(2, |row| u32::try_from(row.3).unwrap_or(u32::MAX)).max(2);
+        }
+    }
+    Ok(taken)
+}
+
+/// A partition's lane, in figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Entries in both streams.
+    pub entries: u64,
+    /// Of these, delivered and not ended.
+    pub in_flight: u64,
+    /// Age of the oldest.
+    pub oldest: Duration,
+}
+
+/// A lane's figures. O(1).
+pub async fn backlog(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Backlog> {
+    let mut asked = pipe();
+    asked.cmd("TIME");
+    for stream in [keys.due(lane), keys.jobs(lane)] {
+        asked.cmd("XLEN").arg(stream);
+        asked.cmd("XPENDING").arg(stream).arg(GROUP);
+        asked.cmd("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
+    }
+    let replies: Vec<Value> = link.pipeline(&asked).await?;
+    let mut figures = Backlog::default();
+    let now_ms = replies
+        .first()
+        .and_then(|time| redis::from_redis_value::<(u64, u64)>(time.clone()).ok())
+        .map_or(0, |(seconds, micros)| seconds * 1000 + micros / 1000);
+    for triple in replies.get(1..).unwrap_or_default().chunks_exact(3) {
+        if let Value::Int(length) = triple[0] {
+            figures.entries += u64::try_from(length).unwrap_or(0);
+        }
+        if let Value::Array(summary) = &triple[1]
+            && let Some(Value::Int(pending)) = summary.first()
+        {
+            figures.in_flight += u64::try_from(*pending).unwrap_or(0);
+        }
+        if let Value::Array(first) = &triple[2]
+            && let Some(Value::Array(entry)) = first.first()
+            && let Some(id) = entry.first().and_then(text).and_then(|id| id.parse::<EntryId>().ok())
+        {
+            figures.oldest = figures.oldest.max(Duration::from_millis(now_ms.saturating_sub(id.ms)));
+        }
+    }
+    Ok(figures)
+}
+
+/// Consumers of a stream that have nothing pending and have been silent for `idle`: removed. Bounded by the group's size.
+pub async fn retire_idle(link: &mut Link, stream: &str, idle: Duration) -> RedisResult<usize> {
+    let consumers: Vec<std::collections::HashMap<String, Value>> =
+        link.query(cmd("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP)).await?;
+    let mut retired = 0;
+    for consumer in consumers {
+        let number = |name: &str| match consumer.get(name) {
+            Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
+            _ => 0,
+        };
+        let Some(name) = consumer.get("name").and_then(text) else { continue };
+        if number("pending") == 0 && Duration::from_millis(number("idle")) >= idle {
+            let mut call = RETIRE.call(1);
+            call.arg(stream).arg(name);
+            retired += usize::from(RETIRE.run(link, &call).await? == Value::Int(1));
+        }
+    }
+    Ok(retired)
+}
+
+/// What trimming the completions did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Completions removed.
+    pub removed: u64,
+    /// The byte budget went past a group that had not read them.
+    pub past_readers: bool,
+}
+
+/// Trims the completions by age, never past the slowest reader group; and by `max_bytes`, which goes past it if it must.
+pub async fn trim_completions(
+    link: &mut Link,
+    keys: &Keys,
+    retention: Duration,
+    max_bytes: u64,
+) -> RedisResult<Trimmed> {
+    let (seconds, _): (u64, u64) = link.query(&cmd("TIME")).await?;
+    let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+    let oldest_kept = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 };
+    let slowest = slowest_reader(link, &keys.completions).await?;
+    let bound = slowest.map_or(oldest_kept, |read| read.min(oldest_kept));
+    let mut trimmed = Trimmed::default();
+    let removed: u64 =
+        link.query(cmd("XTRIM").arg(&keys.completions).arg("MINID").arg("~").arg(bound.to_string())).await?;
+    trimmed.removed += removed;
+
+    let bytes: Option<u64> =
+        link.query(cmd("MEMORY").arg("USAGE").arg(&keys.completions).arg("SAMPLES").arg(64)).await?;
+    let length: u64 = link.query(cmd("XLEN").arg(&keys.completions)).await?;
+    if let Some(bytes) = bytes.filter(|bytes| *bytes > max_bytes && length > 0) {
+        let kept = u128::from(length) * u128::from(max_bytes) / u128::from(bytes.max(1));
+        let removed: u64 =
+            link.query(cmd("XTRIM").arg(&keys.completions).arg("MAXLEN").arg("~").arg(kept.to_string())).await?;
+        trimmed.removed += removed;
+        if removed > 0
+            && let Some(read) = slowest
+        {
+            let first: Vec<(String, Vec<String>)> =
+                link.query(cmd("XRANGE").arg(&keys.completions).arg("-").arg("+").arg("COUNT").arg(1)).await?;
+            trimmed.past_readers =
+                first.first().and_then(|(id, _)| id.parse::<EntryId>().ok()).is_some_and(|first| first > read);
+        }
+    }
+    Ok(trimmed)
+}
+
+/// Up to where every reader group has read *and* acknowledged; `None` without groups. Bounded by the number of groups.
+async fn slowest_reader(link: &mut Link, stream: &str) -> RedisResult<Option<EntryId>> {
+    let groups: RedisResult<Vec<std::collections::HashMap<String, Value>>> =
+        link.query(cmd("XINFO").arg("GROUPS").arg(stream)).await;
+    let groups = match groups {
+        Ok(groups) => groups,
+        // No completions yet.
+        Err(error) if error.code() == Some("ERR") => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut slowest: Option<EntryId> = None;
+    for group in groups {
+        let Some(name) = group.get("name").and_then(text) else { continue };
+        let mut read = group.get("last-delivered-id").and_then(text).and_then(|id| id.parse::<EntryId>().ok());
+        let pending: Value = link.query(cmd("XPENDING").arg(stream).arg(name)).await?;
+        if let Value::Array(summary) = &pending
+            && let Some(lowest) = summary.get(1).and_then(text).and_then(|id| id.parse::<EntryId>().ok())
+        {
+            read = Some(read.map_or(lowest, |read| read.min(lowest)));
+        }
+        if let Some(read) = read {
+            slowest = Some(slowest.map_or(read, |slowest| slowest.min(read)));
+        }
+    }
+    Ok(slowest)
+}
+
+/// Removes dead letters older than `retention`.
+pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> RedisResult<u64> {
+    let (seconds, _): (u64, u64) = link.query(&cmd("TIME")).await?;
+    let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+    let oldest = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 };
+    link.query(cmd("XTRIM").arg(&keys.dead).arg("MINID").arg("~").arg(oldest.to_string())).await
+}
