@@ -46,7 +46,11 @@ pub(super) fn answered(state: &mut JobState, customer_reference: &CustomerRefere
     }
 }
 
-pub(super) fn failed(state: &JobState, customer_reference: &CustomerReference, failure: &CallFailure) -> Option<Verdict> {
+pub(super) fn failed(
+    state: &JobState,
+    customer_reference: &CustomerReference,
+    failure: &CallFailure,
+) -> Option<Verdict> {
     // A check after a doubt can be answered 409 by no one; were it, the rule for every type applies.
     let posting = !state.doubt || state.checked;
     (posting && failure.kind == FailureKind::Conflict).then(|| already(state, customer_reference))

@@ -59,7 +59,8 @@ pub(super) fn failed(state: &JobState, failure: &CallFailure) -> Option<Verdict>
     (state.doubt && consumed).then(|| Verdict::Failed {
         error: JobError {
             kind: ErrorKind::InDoubt,
-            message: "the challenge is gone after a call whose effect is unknown: the consent may have been given".into(),
+            message: "the challenge is gone after a call whose effect is unknown: the consent may have been given"
+                .into(),
             http_status: failure.http_status,
             problem: failure.problem.clone(),
             fields: None,

@@ -125,4 +125,3 @@ pub fn lost(job: &Job, state: &mut JobState, around: Surroundings<'_>) -> Option
     state.reserved_total = false;
     outcome::in_doubt(state, doubt, "the worker was lost during the call")
 }
-

@@ -80,6 +80,9 @@ pub struct JobState {
     /// How many times it was replayed.
     #[serde(rename = "n", default, skip_serializing_if = "is_default")]
     pub replay: u32,
+    /// How many workers were lost while they held it.
+    #[serde(rename = "z", default, skip_serializing_if = "is_default")]
+    pub losses: u32,
     /// It has passed the check for duplicates.
     #[serde(rename = "i", default, skip_serializing_if = "is_default")]
     pub accepted: bool,
@@ -109,6 +112,7 @@ impl JobState {
             parent_id: None,
             generation: 0,
             replay: 0,
+            losses: 0,
             accepted: false,
         }
     }

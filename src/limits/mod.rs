@@ -46,9 +46,7 @@ impl Limits {
     pub fn bucket(&self, job_type: JobType, spender: Spender<'_>) -> Bucket {
         match spender {
             Spender::Caller(caller) => match self.config.types.get(&job_type) {
-                Some(limit) => {
-                    whole(format!("caller:{}:{}", job_type.config_key(), caller.as_str()), Some(*limit))
-                }
+                Some(limit) => whole(format!("caller:{}:{}", job_type.config_key(), caller.as_str()), Some(*limit)),
                 None => whole(format!("caller:{}", caller.as_str()), self.config.caller),
             },
             Spender::Client => self.share("client", self.config.client),

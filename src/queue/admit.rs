@@ -103,7 +103,8 @@ pub async fn admit(
             });
         }
     }
-    let extra_keys = requests.iter().map(|r| usize::from(r.reserve_id.is_some()) + usize::from(r.count_in_batch.is_some()));
+    let extra_keys =
+        requests.iter().map(|r| usize::from(r.reserve_id.is_some()) + usize::from(r.count_in_batch.is_some()));
     let key_count = 1 + buckets.len() + extra_keys.sum::<usize>();
 
     let mut call = SCRIPT.call(key_count);
@@ -151,7 +152,8 @@ pub async fn admit(
 }
 
 fn decode(reply: &[i64], requests: usize) -> RedisResult<Admissions> {
-    let malformed = || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "admit.lua gave another kind of answer"));
+    let malformed =
+        || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "admit.lua gave another kind of answer"));
     let (now, rest) = reply.split_first().ok_or_else(malformed)?;
     if rest.len() != 2 * requests {
         return Err(malformed());

@@ -244,8 +244,21 @@ pub fn is_transient(error: &RedisError) -> bool {
         || matches!(
             error.code(),
             Some(
-                "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MOVED" | "ASK" | "OOM" | "MISCONF"
-                    | "NOREPLICAS" | "NOGROUP" | "NOSCRIPT" | "UNBLOCKED" | "NOAUTH" | "WRONGPASS"
+                "LOADING"
+                    | "BUSY"
+                    | "MASTERDOWN"
+                    | "TRYAGAIN"
+                    | "CLUSTERDOWN"
+                    | "MOVED"
+                    | "ASK"
+                    | "OOM"
+                    | "MISCONF"
+                    | "NOREPLICAS"
+                    | "NOGROUP"
+                    | "NOSCRIPT"
+                    | "UNBLOCKED"
+                    | "NOAUTH"
+                    | "WRONGPASS"
             )
         )
         || matches!(error.kind(), ErrorKind::Io | ErrorKind::ClusterConnectionNotFound)

@@ -33,16 +33,8 @@ pub(super) fn entries(value: Value, lane: Lane, source: Source, into: &mut Vec<R
         let (Some(fields), Some(id)) = (pair.pop(), pair.pop()) else { continue };
         let Some(id) = text(&id).and_then(|id| id.parse().ok()) else { continue };
         let Value::Array(fields) = fields else { continue };
-        let mut entry = RawEntry {
-            lane,
-            source,
-            id,
-            job: Vec::new(),
-            state: None,
-            parent: None,
-            generation: 0,
-            deliveries: 1,
-        };
+        let mut entry =
+            RawEntry { lane, source, id, job: Vec::new(), state: None, parent: None, generation: 0, deliveries: 1 };
         let mut fields = fields.into_iter();
         while let (Some(name), Some(content)) = (fields.next(), fields.next()) {
             let (Value::BulkString(name), Value::BulkString(content)) = (name, content) else { continue };

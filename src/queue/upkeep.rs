@@ -76,7 +76,14 @@ pub async fn reclaim(
     for _ in 0..10 {
         let reply: Value = link
             .query(
-                cmd("XAUTOCLAIM").arg(stream).arg(GROUP).arg(consumer).arg(lease_ms).arg(&cursor).arg("COUNT").arg(count),
+                cmd("XAUTOCLAIM")
+                    .arg(stream)
+                    .arg(GROUP)
+                    .arg(consumer)
+                    .arg(lease_ms)
+                    .arg(&cursor)
+                    .arg("COUNT")
+                    .arg(count),
             )
             .await?;
         // Two elements on Redis 6.2, three from 7.0 on: the cursor, the entries, and the deleted.

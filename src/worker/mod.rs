@@ -1,1 +1,181 @@
-//! (under construction)
+//! A worker process: fetchers, an apalis worker, finishers and housekeepers around one set of slots, and its life cycle.
+//!
+//! ```text
+//! fetcher (lane × partition) ─▶ intake: parse, plan, slot, admit ─▶ apalis worker: one call ─▶ finisher ─▶ Redis
+//!        housekeeper: takes over from lost workers ─▶ intake          timekeeper: promotes, renews leases
+//! ```
+//!
+//! Starting: the group is made, loops begin; until Redis answers, the worker is alive and not ready. Stopping: fetchers end,
+//! what was read and not begun is handed back, calls under way get `worker.shutdown_grace`, then are cut off (those whose
+//! effect is then unknown end in doubt), every end is written, and only then the loops that renew leases end.
+
+mod backend;
+mod clock;
+mod completion;
+mod delivery;
+mod fetcher;
+mod finisher;
+mod handler;
+mod health;
+mod housekeeper;
+mod intake;
+mod lease;
+mod shared;
+mod slots;
+mod trace;
+
+pub use health::Health;
+
+use crate::{
+    config::Config,
+    contract::Lane,
+    queue::{Connector, Keys, QueueError},
+    telemetry::Metrics,
+    xco::XcoApi,
+};
+use apalis::{layers::catch_panic::CatchPanicLayer, prelude::WorkerBuilder};
+use backend::StreamsBackend;
+use fetcher::Fetcher;
+use finisher::Finisher;
+use futures::FutureExt;
+use handler::Handler;
+use housekeeper::{Housekeeper, Timekeeper};
+use intake::Intake;
+use shared::{Partition, Shared};
+use std::sync::Arc;
+use tokio::{
+    sync::{Mutex, Notify, mpsc},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Finishers a partition: while one waits for Redis, another prepares its batch.
+const FINISHERS: usize = 2;
+
+/// A worker that has been told what to do and not yet begun.
+#[derive(Debug)]
+pub struct Worker<A> {
+    config: Config,
+    api: Arc<A>,
+    metrics: Metrics,
+    health: Health,
+    connector: Connector,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Calls that were cut off because `worker.shutdown_grace` ran out.
+    pub cut_off: usize,
+    /// Ends that could not be written because Redis was away: the lease brings these jobs back.
+    pub unwritten: usize,
+    /// It ended by itself: a fault of ours.
+    pub broken: bool,
+}
+
+impl<A: XcoApi> Worker<A> {
+    /// A worker over `config`, calling `api`. Connects to nothing yet.
+    pub fn new(config: Config, api: Arc<A>, metrics: Metrics) -> Result<Self, QueueError> {
+        let connector = Connector::new(&config.redis)?;
+        Ok(Self { config, api, metrics, health: Health::default(), connector })
+    }
+
+    /// Whether Redis can be reached.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Takes jobs until `stop`, then ends in order. Never returns before; trouble with Redis or XCO is outlasted.
+    pub async fn run(self, stop: CancellationToken) -> Stopped {
+        let Self { config, api, metrics, health, connector } = self;
+        let consumer = consumer_name();
+        let mut partitions = Vec::new();
+        let mut endings = Vec::new();
+        for number in 0..config.redis.partitions.max(1) {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            endings.push(Arc::new(Mutex::new(receiver)));
+            partitions.push(Partition {
+                keys: Keys::new(&config.redis.namespace, number),
+                leases: lease::Leases::default(),
+                endings: sender,
+                parked: Notify::new(),
+            });
+        }
+        let shared = Arc::new(Shared::new(&config, consumer, connector, metrics, health, partitions));
+        tracing::info!(consumer = shared.consumer, concurrency = shared.slots.total(), "worker starting");
+
+        let upkeep_stop = CancellationToken::new();
+        let (deliveries, receiver) = mpsc::channel(64);
+        let mut readers = JoinSet::new();
+        let mut upkeep = JoinSet::new();
+        let mut finishers = JoinSet::new();
+        for (partition, endings) in endings.into_iter().enumerate() {
+            let intake = || Intake::new(Arc::clone(&shared), partition, deliveries.clone(), stop.clone());
+            for lane in Lane::ALL {
+                let concurrency = shared.slots.total();
+                let fetcher = Fetcher::new(Arc::clone(&shared), partition, lane, intake(), stop.clone(), concurrency);
+                readers.spawn(fetcher.run());
+            }
+            let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, intake(), config.completions.clone());
+            readers.spawn(housekeeper.run(stop.clone()));
+            upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run(upkeep_stop.clone()));
+            for _ in 0..FINISHERS {
+                finishers.spawn(Finisher::new(Arc::clone(&shared), partition).run(Arc::clone(&endings)));
+            }
+        }
+        drop(deliveries);
+
+        let handler = Handler::new(Arc::clone(&shared), api);
+        let backend = StreamsBackend::new(receiver, stop.clone());
+        let apalis = WorkerBuilder::new("xco-worker")
+            .backend(backend)
+            .layer(CatchPanicLayer::new())
+            .build(move |delivery: delivery::Delivery| handler.clone().run(delivery));
+        let mut calls = tokio::spawn(apalis.run().boxed());
+
+        let broken = tokio::select! {
+            () = stop.cancelled() => false,
+            ended = &mut calls => {
+                // Nothing the outside world does ends it; without it no job would run, so neither may this.
+                tracing::error!(?ended, "the worker loop ended by itself");
+                stop.cancel();
+                true
+            }
+        };
+        tracing::info!("stopping: finishing what is under way");
+        while readers.join_next().await.is_some() {}
+        let cut_off = match broken {
+            true => 0,
+            false => match tokio::time::timeout(config.worker.shutdown_grace, &mut calls).await {
+                Ok(_) => 0,
+                Err(_) => {
+                    let (running, _) = shared.slots.in_use();
+                    calls.abort();
+                    let _ = calls.await;
+                    running
+                }
+            },
+        };
+        // Every delivery has ended by now: wait for their ends to be written, but not for a Redis that does not come back.
+        let written = tokio::time::timeout(config.worker.shutdown_grace, shared.slots.all_written()).await;
+        let (_, unwritten) = shared.slots.in_use();
+        let unwritten = if written.is_ok() { 0 } else { unwritten };
+        upkeep_stop.cancel();
+        while upkeep.join_next().await.is_some() {}
+        finishers.abort_all();
+        while finishers.join_next().await.is_some() {}
+        tracing::info!(cut_off, unwritten, "worker stopped");
+        Stopped { cut_off, unwritten, broken }
+    }
+}
+
+/// `host-pid-random`: unique, and telling an operator where to look.
+fn consumer_name() -> String {
+    let host = std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
+        .map(|name| name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).take(40).collect())
+        .filter(|name: &String| !name.is_empty())
+        .unwrap_or_else(|| "host".to_owned());
+    format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
+}

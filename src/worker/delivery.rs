@@ -1,0 +1,155 @@
+//! A job in this process's hands, from its reading to the end of its call.
+//!
+//! A delivery cannot be lost: whatever drops it without a verdict (a cancelled handler, a panic, a shutdown) hands it to the
+//! finisher all the same.
+
+use super::{lease::Lease, shared::Shared};
+use crate::{
+    contract::{EntryId, ErrorKind, Job, JobError, Lane, MerchantId, Origin, Rejection},
+    jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost},
+    limits::Bucket,
+    queue::Source,
+};
+use std::sync::Arc;
+
+/// Everything known of a delivered job.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) shared: Arc<Shared>,
+    pub(super) partition: usize,
+    pub(super) lane: Lane,
+    pub(super) source: Source,
+    pub(super) entry: EntryId,
+    /// Its id, or its origin.
+    pub(super) id: String,
+    pub(super) job: Job,
+    /// As it was enqueued.
+    pub(super) raw: Vec<u8>,
+    pub(super) state: JobState,
+    pub(super) merchant: MerchantId,
+    pub(super) deadline_ms: Option<u64>,
+    /// The call's bucket, for a 429.
+    pub(super) bucket: Bucket,
+    /// What an unknown effect of the call means.
+    pub(super) doubt: Doubt,
+    /// Marked in Redis as begun.
+    pub(super) marked: bool,
+    /// It has one of the slots.
+    pub(super) has_slot: bool,
+    /// Its call is under way.
+    pub(super) calling: bool,
+    pub(super) lease: Arc<Lease>,
+    /// It came from a worker that was lost.
+    pub(super) taken_over: bool,
+    /// Of the span it ran in, where spans are exported.
+    pub(super) traceparent: Option<String>,
+}
+
+impl Held {
+    /// What its calls need beyond the job.
+    pub(super) const fn around(&self) -> Surroundings<'_> {
+        Surroundings { merchant: &self.merchant }
+    }
+
+    /// Books the loss of an unsafe call; see [`lost`].
+    pub(super) fn lost(&mut self) -> Option<JobError> {
+        let Self { job, state, merchant, .. } = self;
+        lost(job, state, Surroundings { merchant })
+    }
+
+    /// Lets go of it without a word to Redis: it stays pending for whoever takes it over.
+    pub(super) fn leave(mut self: Box<Self>) {
+        self.free_slot();
+        self.shared.partitions[self.partition].leases.end(std::iter::once((self.lane, self.source, self.entry)));
+        self.shared.slots.written(1);
+    }
+
+    fn free_slot(&mut self) {
+        if std::mem::take(&mut self.has_slot) {
+            self.shared.slots.release(self.lane, 1);
+        }
+    }
+
+    /// Hands it to the finisher.
+    pub(super) fn end(mut self: Box<Self>, end: End) {
+        self.free_slot();
+        let shared = Arc::clone(&self.shared);
+        let partition = &shared.partitions[self.partition];
+        // The finisher outlives every delivery; were it gone, the lease would bring the job back.
+        let _ = partition.endings.send(Ending::Job { held: self, end });
+    }
+}
+
+/// How a delivery of a valid job ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// By its call.
+    Called(Verdict),
+    /// Without one: it goes aside until `due_us`.
+    Aside(Waiting, u64),
+    /// Its time is up; `limited`: it ran out while its caller was over the limit.
+    Expired { limited: bool },
+    /// It ends for good, with a letter.
+    Dead(JobError),
+    /// Another job has its id.
+    Duplicate,
+}
+
+/// What the finisher is given.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// A valid job.
+    Job { held: Box<Held>, end: End },
+    /// Something that is no job.
+    Rejected(Box<Rejected>),
+}
+
+/// Something in a lane that is no valid job.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    pub(super) lane: Lane,
+    pub(super) source: Source,
+    pub(super) entry: EntryId,
+    pub(super) origin: Origin,
+    pub(super) raw: Vec<u8>,
+    pub(super) parent_id: Option<String>,
+    pub(super) rejection: Rejection,
+}
+
+/// An admitted job on its way through apalis.
+#[derive(Debug)]
+pub(super) struct Delivery(Option<Box<Held>>);
+
+impl Delivery {
+    pub(super) const fn new(held: Box<Held>) -> Self {
+        Self(Some(held))
+    }
+
+    /// The job. `None` only after [`Delivery::settle`], which consumes.
+    pub(super) fn held(&mut self) -> Option<&mut Held> {
+        self.0.as_deref_mut()
+    }
+
+    /// Ends it with its call's verdict.
+    pub(super) fn settle(mut self, verdict: Verdict) {
+        if let Some(held) = self.0.take() {
+            held.end(End::Called(verdict));
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let Some(mut held) = self.0.take() else { return };
+        let end = if std::thread::panicking() {
+            // A job that makes the worker panic would do so again.
+            End::Dead(JobError::plain(ErrorKind::Internal, "the worker failed on this job", true))
+        } else if held.calling && held.doubt != Doubt::Harmless {
+            // Cut off in the middle of a call whose effect is now unknown.
+            held.lost().map_or(End::Called(Verdict::Continue), End::Dead)
+        } else {
+            End::Called(Verdict::Release)
+        };
+        held.end(end);
+    }
+}

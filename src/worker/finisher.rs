@@ -1,0 +1,296 @@
+//! Writing the ends of deliveries to Redis: in batches, each atomic, repeated until Redis has them.
+
+use super::{
+    completion::{self, Final},
+    delivery::{End, Ending, Held},
+    lease::LeaseKey,
+    shared::Shared,
+};
+use crate::{
+    contract::{ErrorKind, JobError, Lane, Status},
+    jobs::{Verdict, Waiting},
+    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Source, is_transient},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Mutex, mpsc};
+
+/// One of a partition's finishers. Several share the same queue: while one waits for Redis, another prepares a batch.
+#[derive(Debug)]
+pub(super) struct Finisher {
+    shared: Arc<Shared>,
+    partition: usize,
+    link: Link,
+}
+
+/// A delivery's end, ready for Redis.
+struct Ready {
+    key: LeaseKey,
+    finish: Finish,
+    note: Note,
+}
+
+/// What to count once it is written.
+enum Note {
+    Completed { job_type: Option<crate::contract::JobType>, status: Status, queued_ms: u64, total_ms: u64, dead: bool },
+    Retry(crate::contract::JobType),
+    Limited(crate::contract::JobType),
+    Duplicate,
+    Nothing,
+}
+
+impl Finisher {
+    pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
+        let link = shared.connector.link(false);
+        Self { shared, partition, link }
+    }
+
+    /// Runs until every sender is gone and everything is written.
+    pub(super) async fn run(mut self, endings: Arc<Mutex<mpsc::UnboundedReceiver<Ending>>>) {
+        let mut batch = Vec::with_capacity(MAX_FINISH);
+        loop {
+            batch.clear();
+            if endings.lock().await.recv_many(&mut batch, MAX_FINISH).await == 0 {
+                return;
+            }
+            self.write(&mut batch).await;
+        }
+    }
+
+    async fn write(&mut self, batch: &mut Vec<Ending>) {
+        let mut streams: [Vec<Ready>; 4] = Default::default();
+        for ending in batch.drain(..) {
+            let ready = match ending {
+                Ending::Rejected(rejected) => Some(self.rejected(&rejected)),
+                Ending::Job { held, end: End::Called(Verdict::Defer { retry_after }) } => {
+                    self.defer(held, retry_after).await
+                }
+                Ending::Job { mut held, end } => Some(self.prepare(&mut held, end)),
+            };
+            if let Some(ready) = ready {
+                streams[place(ready.key.0, ready.key.1)].push(ready);
+            }
+        }
+        for stream in streams {
+            if !stream.is_empty() {
+                self.commit(stream).await;
+            }
+        }
+    }
+
+    fn rejected(&self, rejected: &super::delivery::Rejected) -> Ready {
+        let now_ms = self.shared.clock.now_ms();
+        let waited_ms = now_ms.saturating_sub(rejected.origin.entry.ms);
+        Ready {
+            key: (rejected.lane, rejected.source, rejected.entry),
+            finish: Finish {
+                entry: rejected.entry,
+                origin: rejected.origin.to_string(),
+                marked: false,
+                op: completion::of_rejected(rejected, now_ms),
+            },
+            note: Note::Completed {
+                job_type: rejected.rejection.job_type,
+                status: Status::Rejected,
+                queued_ms: waited_ms,
+                total_ms: waited_ms,
+                dead: true,
+            },
+        }
+    }
+
+    fn prepare(&self, held: &mut Held, end: End) -> Ready {
+        let now_ms = self.shared.clock.now_ms();
+        let job_type = held.job.job_type;
+        let (op, note) = match end {
+            End::Called(Verdict::Succeeded { outcome, result }) => {
+                self.complete(held, &Final::Succeeded { outcome, result: result.as_ref() }, now_ms)
+            }
+            End::Called(Verdict::Failed { error, dead_letter }) => {
+                self.complete(held, &Final::Failed { error: &error, dead_letter }, now_ms)
+            }
+            End::Dead(error) => self.complete(held, &Final::Failed { error: &error, dead_letter: true }, now_ms),
+            End::Called(Verdict::Retry { error, delay_ms }) => {
+                let due_ms = now_ms.saturating_add(delay_ms);
+                if held.deadline_ms.is_some_and(|deadline_ms| due_ms >= deadline_ms) {
+                    let mut late = completion::expired(held, false);
+                    late.message = format!("{}; the last attempt: {}", late.message, error.message);
+                    late.http_status = error.http_status;
+                    self.expire(held, &late, now_ms)
+                } else {
+                    held.state.wait(Waiting::Retry, now_ms);
+                    (park(held, due_ms.saturating_mul(1000)), Note::Retry(job_type))
+                }
+            }
+            End::Called(Verdict::Continue) => {
+                held.state.wait(Waiting::Slot, now_ms);
+                (requeue(held), Note::Nothing)
+            }
+            // A deferral goes another way; handed back it would run again.
+            End::Called(Verdict::Release | Verdict::Defer { .. }) => {
+                if held.state.waiting.is_none() {
+                    held.state.wait(Waiting::Slot, now_ms);
+                }
+                (requeue(held), Note::Nothing)
+            }
+            End::Aside(why, due_us) => {
+                held.state.resume(now_ms);
+                held.state.wait(why, now_ms);
+                let note = if why == Waiting::Limit { Note::Limited(job_type) } else { Note::Nothing };
+                (park(held, due_us), note)
+            }
+            End::Expired { limited } => {
+                let error = completion::expired(held, limited);
+                self.expire(held, &error, now_ms)
+            }
+            End::Duplicate => (FinishOp::Drop, Note::Duplicate),
+        };
+        Ready {
+            key: (held.lane, held.source, held.entry),
+            finish: Finish { entry: held.entry, origin: held.state.origin.to_string(), marked: held.marked, op },
+            note,
+        }
+    }
+
+    /// A deadline that passed ends a job as expired, unless an earlier call may have taken effect.
+    fn expire(&self, held: &mut Held, error: &JobError, now_ms: u64) -> (FinishOp, Note) {
+        if error.kind == ErrorKind::InDoubt {
+            self.complete(held, &Final::Failed { error, dead_letter: true }, now_ms)
+        } else {
+            self.complete(held, &Final::Expired { error }, now_ms)
+        }
+    }
+
+    fn complete(&self, held: &mut Held, end: &Final<'_>, now_ms: u64) -> (FinishOp, Note) {
+        let op = completion::of_job(held, end, now_ms);
+        let (status, dead) = match end {
+            Final::Succeeded { .. } => (Status::Succeeded, false),
+            Final::Failed { dead_letter, .. } => (Status::Failed, *dead_letter),
+            Final::Expired { .. } => (Status::Expired, false),
+        };
+        let total_ms = now_ms.saturating_sub(held.state.enqueued_at_ms());
+        let state = &held.state;
+        let queued_ms = total_ms.saturating_sub(state.limited_ms + state.retrying_ms + state.xco_ms);
+        if let Final::Failed { error, .. } = end {
+            tracing::info!(id = held.id, kind = error.kind.as_str(), status = error.http_status, "job failed");
+        }
+        (op, Note::Completed { job_type: Some(held.job.job_type), status, queued_ms, total_ms, dead })
+    }
+
+    /// A 429: closes the bucket and parks the job in one step. Returns an end where its deadline comes first.
+    async fn defer(&mut self, mut held: Box<Held>, retry_after: Option<Duration>) -> Option<Ready> {
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        shared.metrics.rate_limited(held.job.job_type);
+        held.state.wait(Waiting::Limit, shared.clock.now_ms());
+        held.state.reserved = true;
+        let deferral = Deferral {
+            entry: held.entry,
+            origin: held.state.origin.to_string(),
+            bucket: held.bucket.clone(),
+            retry_after,
+            deadline_ms: held.deadline_ms,
+            state: held.state.to_json(),
+            job: std::mem::take(&mut held.raw),
+        };
+        let deferred = loop {
+            match queue::defer(&mut self.link, keys, held.lane, held.source, &deferral).await {
+                Ok(deferred) => break deferred,
+                Err(error) => self.failed("defer", &error).await,
+            }
+        };
+        shared.health.well();
+        if deferred == Deferred::TooLate {
+            held.raw = deferral.job;
+            held.state.reserved = false;
+            return Some(self.prepare(&mut held, End::Expired { limited: true }));
+        }
+        self.done(std::iter::once((held.lane, held.source, held.entry)), 1);
+        None
+    }
+
+    async fn commit(&mut self, mut stream: Vec<Ready>) {
+        while !stream.is_empty() {
+            let rest = stream.split_off(stream.len().min(MAX_FINISH));
+            self.commit_batch(stream).await;
+            stream = rest;
+        }
+    }
+
+    async fn commit_batch(&mut self, batch: Vec<Ready>) {
+        let (lane, source, _) = batch[0].key;
+        let mut finishes = Vec::with_capacity(batch.len());
+        let mut notes = Vec::with_capacity(batch.len());
+        for ready in batch {
+            finishes.push(ready.finish);
+            notes.push((ready.key, ready.note));
+        }
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        let written = loop {
+            match queue::finish(&mut self.link, keys, lane, source, shared.queue.reply_ttl, &finishes).await {
+                Ok(written) => break written,
+                Err(error) => {
+                    if !is_transient(&error) && finishes.len() > 1 {
+                        // One of them may be to blame: alone, the others go through.
+                        for (finish, (key, note)) in finishes.into_iter().zip(notes) {
+                            Box::pin(self.commit_batch(vec![Ready { key, finish, note }])).await;
+                        }
+                        return;
+                    }
+                    self.failed("finish", &error).await;
+                }
+            }
+        };
+        shared.health.well();
+        for ((_, note), written) in notes.iter().zip(&written) {
+            if *written {
+                self.count(note);
+            }
+        }
+        let count = notes.len();
+        self.done(notes.into_iter().map(|(key, _)| key), count);
+        if finishes.iter().any(|finish| matches!(finish.op, FinishOp::Park { .. })) {
+            shared.partitions[self.partition].parked.notify_one();
+        }
+    }
+
+    async fn failed(&self, what: &'static str, error: &redis::RedisError) {
+        self.shared.metrics.redis_error(what);
+        let wait = self.shared.health.ill(what, error);
+        tokio::time::sleep(wait).await;
+    }
+
+    fn done(&self, keys: impl Iterator<Item = LeaseKey>, count: usize) {
+        self.shared.partitions[self.partition].leases.end(keys);
+        self.shared.slots.written(count);
+    }
+
+    fn count(&self, note: &Note) {
+        let metrics = &self.shared.metrics;
+        match note {
+            Note::Completed { job_type, status, queued_ms, total_ms, dead } => {
+                let (queued, total) = (Duration::from_millis(*queued_ms), Duration::from_millis(*total_ms));
+                metrics.completion(*job_type, *status, queued, total);
+                if *dead {
+                    metrics.dead_letter(*job_type);
+                }
+            }
+            Note::Retry(job_type) => metrics.retry(*job_type),
+            Note::Limited(job_type) => metrics.limited(*job_type),
+            Note::Duplicate => metrics.duplicate(),
+            Note::Nothing => {}
+        }
+    }
+}
+
+fn place(lane: Lane, source: Source) -> usize {
+    lane as usize * 2 + source as usize
+}
+
+fn park(held: &mut Held, due_us: u64) -> FinishOp {
+    FinishOp::Park { due_us, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+}
+
+fn requeue(held: &mut Held) -> FinishOp {
+    FinishOp::Requeue { state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+}

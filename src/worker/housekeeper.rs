@@ -1,0 +1,208 @@
+//! A partition's upkeep, for as long as the worker runs: promoting what is due, renewing leases, taking over from lost
+//! workers, trimming, figures.
+
+use super::{intake::Intake, shared::Shared};
+use crate::{
+    config::CompletionsConfig,
+    contract::Lane,
+    queue::{Link, Source, upkeep},
+};
+use redis::RedisError;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+const SOURCES: [Source; 2] = [Source::Due, Source::Jobs];
+
+/// Promotes due jobs and renews leases: what must be on time.
+pub(super) struct Timekeeper {
+    shared: Arc<Shared>,
+    partition: usize,
+    link: Link,
+}
+
+impl Timekeeper {
+    pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
+        let link = shared.connector.link(false);
+        Self { shared, partition, link }
+    }
+
+    /// Runs until `stop`, which comes after the last delivery has ended: leases are renewed until then.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut renewals = interval((self.shared.lease / 4).max(Duration::from_millis(100)));
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = Instant::now();
+        loop {
+            let shared = Arc::clone(&self.shared);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = renewals.tick() => {
+                    if let Err(error) = self.renew().await {
+                        self.failed("renew", &error).await;
+                    }
+                }
+                () = sleep_until(next) => next = self.promote().await,
+                () = shared.partitions[self.partition].parked.notified() => next = self.promote().await,
+            }
+        }
+    }
+
+    /// Promotes what is due; tells when to look again. Other workers park jobs too, so within a second in any case.
+    async fn promote(&mut self) -> Instant {
+        match upkeep::promote(&mut self.link, &self.shared.partitions[self.partition].keys).await {
+            Ok(promotion) => {
+                self.shared.health.well();
+                let keys = &self.shared.partitions[self.partition].keys;
+                self.shared.metrics.delayed(keys.partition, promotion.parked);
+                let wait = match promotion.next_due {
+                    _ if promotion.promoted == upkeep::MAX_PROMOTE => Duration::ZERO,
+                    // Rounded up by Redis; one millisecond more saves a look that comes a moment early.
+                    Some(due) => due.min(LONGEST_SLEEP).max(Duration::from_millis(1)),
+                    None => LONGEST_SLEEP,
+                };
+                Instant::now() + wait
+            }
+            Err(error) => {
+                self.failed("promote", &error).await;
+                Instant::now()
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), RedisError> {
+        let partition = &self.shared.partitions[self.partition];
+        for lane in Lane::ALL {
+            for source in SOURCES {
+                let ids = partition.leases.of(lane, source);
+                for chunk in ids.chunks(upkeep::MAX_RENEW) {
+                    let asked_at_ms = self.shared.clock.elapsed_ms();
+                    let stream = partition.keys.stream(lane, source);
+                    let lost = upkeep::renew(&mut self.link, stream, &self.shared.consumer, chunk).await?;
+                    partition.leases.renewed(lane, source, chunk, &lost, asked_at_ms);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn failed(&self, what: &'static str, error: &RedisError) {
+        if error.code() == Some("NOGROUP") {
+            // The fetchers make it anew.
+            return;
+        }
+        self.shared.metrics.redis_error("housekeeping");
+        let wait = self.shared.health.ill(what, error);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Takes over from lost workers, trims and counts: what may be late.
+pub(super) struct Housekeeper {
+    shared: Arc<Shared>,
+    partition: usize,
+    link: Link,
+    intake: Intake,
+    completions: CompletionsConfig,
+}
+
+impl Housekeeper {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        partition: usize,
+        intake: Intake,
+        mut completions: CompletionsConfig,
+    ) -> Self {
+        let link = shared.connector.link(false);
+        let partitions = u64::try_from(shared.partitions.len()).unwrap_or(1).max(1);
+        completions.max_bytes /= partitions;
+        Self { shared, partition, link, intake, completions }
+    }
+
+    /// Runs until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut takeovers = interval((self.shared.lease / 4).max(Duration::from_millis(100)));
+        let mut figures = interval(Duration::from_secs(2));
+        let mut trims = interval(Duration::from_secs(30));
+        let mut retirements = interval(Duration::from_secs(300));
+        for timer in [&mut takeovers, &mut figures, &mut trims, &mut retirements] {
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        loop {
+            let done = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = takeovers.tick() => self.take_over().await,
+                _ = figures.tick() => self.figures().await,
+                _ = trims.tick() => self.trim().await,
+                _ = retirements.tick() => self.retire().await,
+            };
+            if let Err(error) = done
+                && error.code() != Some("NOGROUP")
+            {
+                self.shared.metrics.redis_error("housekeeping");
+                let wait = self.shared.health.ill("housekeeping", &error);
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+
+    async fn take_over(&mut self) -> Result<(), RedisError> {
+        for lane in Lane::ALL {
+            for source in SOURCES {
+                // As many as there are slots for at the moment: the rest is for other workers, or the next round.
+                let (running, _) = self.shared.slots.in_use();
+                let count = self.shared.slots.total().saturating_sub(running).clamp(1, 128);
+                let asked_at_ms = self.shared.clock.elapsed_ms();
+                let keys = &self.shared.partitions[self.partition].keys;
+                let (consumer, lease) = (&self.shared.consumer, self.shared.lease);
+                let taken = upkeep::reclaim(&mut self.link, keys, lane, source, consumer, lease, count).await?;
+                if !taken.is_empty() {
+                    self.shared.metrics.reclaimed(u64::try_from(taken.len()).unwrap_or(0));
+                    self.intake.take(taken, asked_at_ms).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn figures(&mut self) -> Result<(), RedisError> {
+        let keys = &self.shared.partitions[self.partition].keys;
+        for lane in Lane::ALL {
+            let backlog = upkeep::backlog(&mut self.link, keys, lane).await?;
+            let waiting = backlog.entries.saturating_sub(backlog.in_flight);
+            self.shared.metrics.backlog(lane, keys.partition, waiting, backlog.oldest);
+        }
+        if self.partition == 0 {
+            let held: usize = self.shared.partitions.iter().map(|partition| partition.leases.len()).sum();
+            self.shared.metrics.in_flight(i64::try_from(held).unwrap_or(i64::MAX));
+        }
+        Ok(())
+    }
+
+    async fn trim(&mut self) -> Result<(), RedisError> {
+        let keys = &self.shared.partitions[self.partition].keys;
+        let CompletionsConfig { retention, max_bytes } = self.completions;
+        let trimmed = upkeep::trim_completions(&mut self.link, keys, retention, max_bytes).await?;
+        if trimmed.past_readers {
+            self.shared.metrics.completions_trimmed_unread(trimmed.removed);
+            tracing::warn!(
+                partition = keys.partition,
+                removed = trimmed.removed,
+                "completions.max_bytes forced completions out that a reader group has not read"
+            );
+        }
+        upkeep::trim_dead(&mut self.link, keys, self.shared.queue.dead_retention).await?;
+        Ok(())
+    }
+
+    async fn retire(&mut self) -> Result<(), RedisError> {
+        let keys = &self.shared.partitions[self.partition].keys;
+        let idle = (self.shared.lease * 10).max(Duration::from_secs(600));
+        for lane in Lane::ALL {
+            for source in SOURCES {
+                upkeep::retire_idle(&mut self.link, keys.stream(lane, source), idle).await?;
+            }
+        }
+        Ok(())
+    }
+}

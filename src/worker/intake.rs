@@ -1,0 +1,283 @@
+//! From what was read to what may be called: parse, plan, admit, hand on.
+
+use super::{
+    delivery::{Delivery, End, Ending, Held, Rejected},
+    shared::Shared,
+};
+use crate::{
+    contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
+    jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
+    queue::{self, Admission, AdmissionRequest, Held as Slot, Link, MAX_ADMIT, RawEntry, Source},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// One reader's way in.
+#[derive(Debug)]
+pub(super) struct Intake {
+    shared: Arc<Shared>,
+    partition: usize,
+    link: Link,
+    out: mpsc::Sender<Vec<Delivery>>,
+    stop: CancellationToken,
+}
+
+static MARKS: AtomicU64 = AtomicU64::new(0);
+
+impl Intake {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        partition: usize,
+        out: mpsc::Sender<Vec<Delivery>>,
+        stop: CancellationToken,
+    ) -> Self {
+        let link = shared.connector.link(false);
+        Self { shared, partition, link, out, stop }
+    }
+
+    /// Takes in what was read (asked for at `asked_at_ms` of the process's clock). Returns when every entry is admitted,
+    /// put aside or ended: that is the back pressure on reading.
+    pub(super) async fn take(&mut self, entries: Vec<RawEntry>, asked_at_ms: i64) {
+        let mut ready: Vec<Box<Held>> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            self.shared.slots.unwritten(1);
+            match self.prepare(entry, asked_at_ms) {
+                Prepared::Ready(held) => ready.push(held),
+                Prepared::Ended => {}
+                Prepared::HeldAlready => self.shared.slots.written(1),
+            }
+        }
+        while !ready.is_empty() {
+            let lane = ready[0].lane;
+            let taken = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    for held in ready {
+                        held.end(End::Called(Verdict::Release));
+                    }
+                    return;
+                }
+                taken = self.shared.slots.acquire(lane, ready.len().min(MAX_ADMIT)) => taken,
+            };
+            let mut batch: Vec<Box<Held>> = ready.drain(..taken).collect();
+            for held in &mut batch {
+                held.has_slot = true;
+            }
+            self.admit(batch).await;
+        }
+    }
+
+    fn prepare(&self, entry: RawEntry, asked_at_ms: i64) -> Prepared {
+        let shared = &self.shared;
+        let partition = &shared.partitions[self.partition];
+        let key = (entry.lane, entry.source, entry.id);
+        let Some(lease) = partition.leases.take(key, asked_at_ms) else { return Prepared::HeldAlready };
+
+        let mut state = remembered(&entry, partition.keys.partition);
+        state.losses = state.losses.saturating_add(entry.deliveries.saturating_sub(1));
+        let default_id = state.origin.to_string();
+        let context = ParseContext {
+            allow_missing_caller_id: shared.allow_missing_caller_id,
+            default_id: &default_id,
+            generation: state.generation,
+        };
+        let job = match parse_job(&entry.job, context) {
+            Ok(job) => job,
+            Err(rejection) => return self.reject(entry, state, *rejection),
+        };
+        let merchant = match (&job.merchant_id, &shared.default_merchant) {
+            (Some(merchant), _) | (None, Some(merchant)) => merchant.clone(),
+            // A check names no merchant to XCO.
+            (None, None) if job.job_type == JobType::CheckUser => MerchantId::from_checked(""),
+            (None, None) => {
+                let fault = Fault {
+                    pointer: "/merchant_id".to_owned(),
+                    detail: "is required: the worker has no xco.merchant_id to fall back on".to_owned(),
+                };
+                let rejection = Rejection {
+                    kind: ErrorKind::InvalidJob,
+                    faults: vec![fault],
+                    reply: job.reply,
+                    id: job.id,
+                    job_type: Some(job.job_type),
+                    caller_id: job.caller_id,
+                    customer_reference: job.customer_reference,
+                    merchant_id: None,
+                    batch: job.batch,
+                    meta: job.meta,
+                    traceparent: job.traceparent,
+                };
+                return self.reject(entry, state, rejection);
+            }
+        };
+        let deadline_ms = shared.deadline_ms(&job, entry.lane, state.enqueued_at_ms());
+        let planned = plan(&job, &state, Surroundings { merchant: &merchant });
+        let (doubt, bucket) = (planned.doubt, shared.limits.bucket(planned.rate_class, planned.spender));
+        if entry.deliveries > 1 && doubt == Doubt::Harmless {
+            // Calls that leave no mark: the lost worker is taken to have made one each time.
+            state.attempts = state.attempts.saturating_add(entry.deliveries - 1);
+        }
+        let held = Box::new(Held {
+            shared: Arc::clone(shared),
+            partition: self.partition,
+            lane: entry.lane,
+            source: entry.source,
+            entry: entry.id,
+            id: job.id.as_ref().map_or(default_id, |id| id.as_str().to_owned()),
+            job,
+            raw: entry.job,
+            state,
+            merchant,
+            deadline_ms,
+            bucket,
+            doubt,
+            marked: false,
+            has_slot: false,
+            calling: false,
+            lease,
+            taken_over: entry.deliveries > 1,
+            traceparent: None,
+        });
+        if held.state.losses >= shared.max_deliveries {
+            let mut held = held;
+            held.marked = true;
+            let message = format!("delivered {} times, and no worker lived to finish it", held.state.losses);
+            held.end(End::Dead(JobError::plain(ErrorKind::CrashLoop, message, true)));
+            return Prepared::Ended;
+        }
+        if entry.deliveries > 1 {
+            tracing::info!(id = held.id, deliveries = entry.deliveries, "taken over from a lost worker");
+        }
+        Prepared::Ready(held)
+    }
+
+    fn reject(&self, entry: RawEntry, state: JobState, rejection: Rejection) -> Prepared {
+        let _ = self.shared.partitions[self.partition].endings.send(Ending::Rejected(Box::new(Rejected {
+            lane: entry.lane,
+            source: entry.source,
+            entry: entry.id,
+            origin: state.origin,
+            raw: entry.job,
+            parent_id: state.parent_id,
+            rejection,
+        })));
+        Prepared::Ended
+    }
+
+    /// One round trip for a batch that has its slots.
+    async fn admit(&mut self, mut batch: Vec<Box<Held>>) {
+        let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held)).collect();
+        let keys = &self.shared.partitions[self.partition].keys;
+        let window = self.shared.queue.dedupe_window;
+        let answers = loop {
+            match queue::admit(&mut self.link, keys, window, &requests).await {
+                Ok(answers) => break answers,
+                Err(error) => {
+                    self.shared.metrics.redis_error("admit");
+                    let wait = self.shared.health.ill("admit", &error);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.stop.cancelled() => {
+                            // Whether the marks were set is unknown, and no call was made: the release takes them off.
+                            for mut held in batch {
+                                held.marked = held.doubt != Doubt::Harmless;
+                                held.end(End::Called(Verdict::Release));
+                            }
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        self.shared.health.well();
+        self.shared.clock.set(answers.now_ms);
+        let mut admitted = Vec::with_capacity(batch.len());
+        for (mut held, verdict) in batch.into_iter().zip(answers.verdicts) {
+            held.state.accepted |= verdict != Admission::Duplicate;
+            match verdict {
+                Admission::Admitted => {
+                    held.marked = held.doubt != Doubt::Harmless;
+                    held.state.resume(answers.now_ms);
+                    held.state.started_at_ms.get_or_insert(answers.now_ms);
+                    admitted.push(Delivery::new(held));
+                }
+                Admission::Duplicate => held.end(End::Duplicate),
+                Admission::Expired => {
+                    let limited = matches!(held.state.waiting, Some((Waiting::Limit, _)));
+                    held.end(End::Expired { limited });
+                }
+                Admission::TooLate => held.end(End::Expired { limited: true }),
+                Admission::Limited { due_us } => {
+                    held.state.reserved = true;
+                    held.end(End::Aside(Waiting::Limit, due_us));
+                }
+                Admission::LimitedByTotal { due_us } => {
+                    held.state.reserved = true;
+                    held.state.reserved_total = true;
+                    held.end(End::Aside(Waiting::Limit, due_us));
+                }
+                Admission::Scheduled { due_us } => held.end(End::Aside(Waiting::Schedule, due_us)),
+                Admission::Begun => self.begun(held),
+            }
+        }
+        if !admitted.is_empty() {
+            // A closed channel means that the worker is stopping: dropped deliveries hand themselves back.
+            let _ = self.out.send(admitted).await;
+        }
+    }
+
+    fn request(&self, held: &mut Held) -> AdmissionRequest {
+        let fresh = !held.state.accepted;
+        let slot = |reserved: bool| if reserved { Slot::Yes } else { Slot::No };
+        AdmissionRequest {
+            token: held.state.origin.to_string(),
+            reserve_id: held.job.id.as_ref().filter(|_| fresh).map(|id| id.as_str().to_owned()),
+            count_in_batch: held.job.batch.clone().filter(|_| fresh),
+            bucket: (held.bucket.clone(), slot(held.state.reserved)),
+            total: self.shared.limits.total().map(|total| (total, slot(held.state.reserved_total))),
+            deadline_ms: held.deadline_ms,
+            run_at_ms: held.job.run_at_ms,
+            mark: (held.doubt != Doubt::Harmless)
+                .then(|| format!("{}:{}", self.shared.consumer, MARKS.fetch_add(1, Ordering::Relaxed))),
+        }
+    }
+
+    /// Another delivery of the job began a call that is unsafe to repeat, and has not ended it.
+    fn begun(&self, mut held: Box<Held>) {
+        if !held.taken_over {
+            // A first delivery: the group was lost and made anew while another worker is, for all we know, alive and
+            // calling. Left pending, the job is taken over after a lease if that worker does not end it.
+            held.leave();
+            return;
+        }
+        held.marked = true;
+        match held.lost() {
+            None => held.end(End::Called(Verdict::Continue)),
+            Some(error) => held.end(End::Dead(error)),
+        }
+    }
+}
+
+enum Prepared {
+    Ready(Box<Held>),
+    Ended,
+    HeldAlready,
+}
+
+/// A job's memory: what lies beside it, or a fresh one. A state that does not belong to a stream of ours is ignored.
+fn remembered(entry: &RawEntry, partition: u16) -> JobState {
+    let kept = match entry.source {
+        Source::Due => entry.state.as_deref().and_then(JobState::from_json),
+        Source::Jobs => None,
+    };
+    kept.unwrap_or_else(|| {
+        let mut state = JobState::new(Origin { lane: entry.lane, partition, entry: entry.id });
+        state.parent_id = entry.parent.clone();
+        state.generation = entry.generation;
+        state
+    })
+}

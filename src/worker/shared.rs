@@ -1,0 +1,106 @@
+//! What the parts of one worker process share.
+
+use super::{clock::RedisClock, delivery::Ending, lease::Leases, slots::Slots};
+use crate::{
+    config::{Config, QueueConfig, RetryPolicy},
+    contract::{Job, JobType, Lane, MerchantId},
+    limits::Limits,
+    queue::{Connector, Keys},
+    telemetry::Metrics,
+};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::sync::{Notify, mpsc};
+
+/// One partition, seen from this process.
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// Its keys.
+    pub(super) keys: Keys,
+    /// The deliveries this process holds.
+    pub(super) leases: Leases,
+    /// To the finisher. Unbounded in type only: [`Slots`] bounds the ends that are not yet written.
+    pub(super) endings: mpsc::UnboundedSender<Ending>,
+    /// Something was parked that may be due before the housekeeper looks again.
+    pub(super) parked: Notify,
+}
+
+/// What the parts of one worker process share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// This process's name in the consumer group.
+    pub(super) consumer: String,
+    /// To Redis.
+    pub(super) connector: Connector,
+    /// All partitions.
+    pub(super) partitions: Vec<Partition>,
+    /// Who may call now.
+    pub(super) slots: Slots,
+    /// Redis's clock.
+    pub(super) clock: RedisClock,
+    /// Buckets.
+    pub(super) limits: Limits,
+    /// Instruments.
+    pub(super) metrics: Metrics,
+    /// Is Redis there?
+    pub(super) health: super::health::Health,
+    /// `queue.*`
+    pub(super) queue: QueueConfig,
+    /// `limits.allow_missing_caller_id`
+    pub(super) allow_missing_caller_id: bool,
+    /// `worker.lease`
+    pub(super) lease: Duration,
+    /// `worker.max_deliveries`
+    pub(super) max_deliveries: u32,
+    /// For jobs that name no merchant.
+    pub(super) default_merchant: Option<MerchantId>,
+    policies: BTreeMap<JobType, RetryPolicy>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: &Config,
+        consumer: String,
+        connector: Connector,
+        metrics: Metrics,
+        health: super::health::Health,
+        partitions: Vec<Partition>,
+    ) -> Self {
+        Self {
+            consumer,
+            connector,
+            partitions,
+            slots: Slots::new(config.worker.concurrency, config.worker.bulk_min_share),
+            clock: RedisClock::new(),
+            limits: Limits::new(config.limits.clone(), config.redis.partitions),
+            metrics,
+            health,
+            queue: config.queue.clone(),
+            allow_missing_caller_id: config.limits.allow_missing_caller_id,
+            lease: config.worker.lease,
+            max_deliveries: config.worker.max_deliveries.max(1),
+            default_merchant: config.xco.merchant_id.clone(),
+            policies: JobType::ALL.into_iter().map(|kind| (kind, config.retry.policy(kind))).collect(),
+        }
+    }
+
+    /// The retry policy of a type.
+    pub(super) fn policy(&self, job_type: JobType) -> RetryPolicy {
+        self.policies.get(&job_type).copied().unwrap_or(RetryPolicy {
+            base: Duration::from_millis(500),
+            cap: Duration::from_secs(60),
+            max_attempts: 3,
+        })
+    }
+
+    /// When a job's time is up: `ttl_ms` (its own, else its type's in the interactive lane) from enqueueing or `run_at`,
+    /// whichever is later.
+    pub(super) fn deadline_ms(&self, job: &Job, lane: Lane, enqueued_at_ms: u64) -> Option<u64> {
+        let ttl_ms = job.ttl_ms.or_else(|| {
+            (lane == Lane::Interactive)
+                .then(|| self.queue.ttl.get(&job.job_type))
+                .flatten()
+                .and_then(|ttl| u64::try_from(ttl.as_millis()).ok())
+        })?;
+        Some(enqueued_at_ms.max(job.run_at_ms.unwrap_or(0)).saturating_add(ttl_ms))
+    }
+}

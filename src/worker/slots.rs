@@ -1,0 +1,237 @@
+//! Who may call XCO now: a ledger of slots that lets interactive jobs go first and leaves bulk its small share.
+//!
+//! A slot is held from admission until the call has ended, never while a job waits. Beside it, a bound on deliveries
+//! whose end is not yet written, so that a Redis that refuses writes stops the reading and memory stays bounded.
+
+use crate::contract::Lane;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+#[derive(Debug, Default)]
+struct Ledger {
+    running: usize,
+    bulk_running: usize,
+    unwritten: usize,
+    interactive_waiting: usize,
+    bulk_waiting: usize,
+}
+
+/// The slots of one worker process.
+#[derive(Debug)]
+pub(super) struct Slots {
+    total: usize,
+    bulk_min: usize,
+    most_unwritten: usize,
+    ledger: Mutex<Ledger>,
+    changed: [Notify; 2],
+}
+
+impl Slots {
+    /// `total` slots, of which bulk may always use `bulk_min_percent`.
+    pub(super) fn new(total: usize, bulk_min_percent: u8) -> Self {
+        let total = total.max(1);
+        Self {
+            total,
+            bulk_min: total * usize::from(bulk_min_percent.min(100)) / 100,
+            most_unwritten: total.saturating_mul(2).max(1024),
+            ledger: Mutex::default(),
+            changed: [Notify::new(), Notify::new()],
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Plain counters: whoever panicked while holding the lock left them consistent.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a lane could take right now.
+    fn free(&self, ledger: &Ledger, lane: Lane) -> usize {
+        if ledger.unwritten >= self.most_unwritten {
+            return 0;
+        }
+        let free = self.total.saturating_sub(ledger.running);
+        let bulk_owed = self.bulk_min.saturating_sub(ledger.bulk_running);
+        match lane {
+            Lane::Interactive if ledger.bulk_waiting > 0 => free.saturating_sub(bulk_owed),
+            Lane::Interactive => free,
+            Lane::Bulk if ledger.interactive_waiting > 0 => free.min(bulk_owed),
+            Lane::Bulk => free,
+        }
+    }
+
+    /// Waits until the lane could take something, and says how much: a hint for how many to read, not a claim.
+    ///
+    /// With `batch` above 1 it waits a little (1 ms) for more to come free: one round trip for many beats many for one.
+    pub(super) async fn available(&self, lane: Lane, batch: usize) -> usize {
+        loop {
+            let changed = self.changed[lane as usize].notified();
+            let free = self.free(&self.ledger(), lane);
+            if free >= batch {
+                return free;
+            }
+            if free > 0 {
+                if tokio::time::timeout(Duration::from_millis(1), changed).await.is_err() {
+                    let free = self.free(&self.ledger(), lane);
+                    if free > 0 {
+                        return free;
+                    }
+                }
+            } else {
+                changed.await;
+            }
+        }
+    }
+
+    /// Takes between 1 and `want` slots, waiting for the first.
+    pub(super) async fn acquire(&self, lane: Lane, want: usize) -> usize {
+        let waiting = Waiting::new(self, lane);
+        loop {
+            let changed = self.changed[lane as usize].notified();
+            {
+                let mut ledger = self.ledger();
+                let taken = self.free(&ledger, lane).min(want);
+                if taken > 0 {
+                    ledger.running += taken;
+                    if lane == Lane::Bulk {
+                        ledger.bulk_running += taken;
+                    }
+                    drop(ledger);
+                    drop(waiting);
+                    return taken;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Gives slots back.
+    pub(super) fn release(&self, lane: Lane, count: usize) {
+        {
+            let mut ledger = self.ledger();
+            ledger.running = ledger.running.saturating_sub(count);
+            if lane == Lane::Bulk {
+                ledger.bulk_running = ledger.bulk_running.saturating_sub(count);
+            }
+        }
+        self.notify();
+    }
+
+    /// `count` deliveries have an end to be written.
+    pub(super) fn unwritten(&self, count: usize) {
+        self.ledger().unwritten += count;
+    }
+
+    /// `count` ends were written.
+    pub(super) fn written(&self, count: usize) {
+        {
+            let mut ledger = self.ledger();
+            ledger.unwritten = ledger.unwritten.saturating_sub(count);
+        }
+        self.notify();
+    }
+
+    /// All slots.
+    pub(super) const fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Slots taken, and ends not yet written.
+    pub(super) fn in_use(&self) -> (usize, usize) {
+        let ledger = self.ledger();
+        (ledger.running, ledger.unwritten)
+    }
+
+    /// Waits until every end is written.
+    pub(super) async fn all_written(&self) {
+        loop {
+            let changed = self.changed[0].notified();
+            if self.ledger().unwritten == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn notify(&self) {
+        for changed in &self.changed {
+            changed.notify_waiters();
+        }
+    }
+}
+
+/// Marks a lane as wanting slots, for as long as it lives: the other lane then knows.
+struct Waiting<'a> {
+    slots: &'a Slots,
+    lane: Lane,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(slots: &'a Slots, lane: Lane) -> Self {
+        *Self::count(&mut slots.ledger(), lane) += 1;
+        Self { slots, lane }
+    }
+
+    fn count(ledger: &mut Ledger, lane: Lane) -> &mut usize {
+        match lane {
+            Lane::Interactive => &mut ledger.interactive_waiting,
+            Lane::Bulk => &mut ledger.bulk_waiting,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        {
+            let mut ledger = self.slots.ledger();
+            let count = Self::count(&mut ledger, self.lane);
+            *count = count.saturating_sub(1);
+        }
+        self.slots.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn interactive_goes_first_and_bulk_keeps_its_share() {
+        let slots = Slots::new(10, 20);
+        assert_eq!(slots.acquire(Lane::Bulk, 100).await, 10, "alone, bulk may use everything");
+        let interactive = slots.acquire(Lane::Interactive, 4);
+        tokio::pin!(interactive);
+        assert_eq!(interactive.as_mut().now_or_never(), None);
+        let bulk = slots.acquire(Lane::Bulk, 4);
+        tokio::pin!(bulk);
+        slots.release(Lane::Bulk, 3);
+        assert_eq!(bulk.as_mut().now_or_never(), None, "interactive waits, and bulk has more than its share");
+        assert_eq!(interactive.await, 3);
+        slots.release(Lane::Bulk, 7);
+        assert_eq!(bulk.await, 4, "nobody else waits any more");
+    }
+
+    #[tokio::test]
+    async fn what_is_owed_to_waiting_bulk_is_left_to_it() {
+        let slots = Slots::new(10, 20);
+        assert_eq!(slots.acquire(Lane::Interactive, 10).await, 10);
+        let bulk = slots.acquire(Lane::Bulk, 5);
+        tokio::pin!(bulk);
+        assert_eq!(bulk.as_mut().now_or_never(), None);
+        slots.release(Lane::Interactive, 1);
+        assert_eq!(slots.acquire(Lane::Interactive, 1).now_or_never(), None, "the slot is owed to bulk");
+        assert_eq!(bulk.await, 1);
+    }
+
+    #[tokio::test]
+    async fn unwritten_ends_stop_the_reading() {
+        let slots = Slots::new(1, 0);
+        slots.unwritten(1024);
+        assert_eq!(slots.available(Lane::Interactive, 1).now_or_never(), None);
+        slots.written(1);
+        assert_eq!(slots.available(Lane::Interactive, 1).await, 1);
+    }
+}
