@@ -54,6 +54,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them, in the order of the types.
+    pub const ALL: [Self; 7] = [
+        Self::Exists,
+        Self::Absent,
+        Self::Created,
+        Self::AlreadyExists,
+        Self::OtpSent,
+        Self::Verified,
+        Self::Consented,
+    ];
+
+    /// The outcome of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
+    }
+
     /// The name in completions and in `next`.
     pub const fn as_str(self) -> &'static str {
         match self {

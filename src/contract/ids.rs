@@ -140,6 +140,13 @@ text_id! {
     MerchantId
 }
 
+impl From<&CustomerReference> for CallerId {
+    /// A customer reference serves as the caller where a job names none; both have the same bounds.
+    fn from(reference: &CustomerReference) -> Self {
+        Self(Arc::clone(&reference.0))
+    }
+}
+
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

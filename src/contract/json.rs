@@ -1,1 +1,248 @@
 //! A small JSON tree that borrows from the input, keeps duplicate keys visible and bounds nesting.
+//!
+//! `serde_json::Value` would hide a duplicate key (the last one wins silently), copy every string, and nest as deep as
+//! the parser's own limit.
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::Number;
+use std::{borrow::Cow, fmt};
+
+/// How many objects and arrays a job may nest. A valid job with four generations of children needs 12.
+pub(super) const MAX_DEPTH: u8 = 32;
+
+/// One key of an object and its value.
+pub(super) type Member<'a> = (Cow<'a, str>, Node<'a>);
+
+/// A JSON value. Strings borrow from the input unless they contain escapes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    String(Cow<'a, str>),
+    Array(Vec<Node<'a>>),
+    /// In the order of the document; a key may occur more than once.
+    Object(Vec<Member<'a>>),
+}
+
+/// Why text is no JSON document of ours.
+#[derive(Debug)]
+pub(super) enum JsonFault {
+    /// Nested deeper than allowed.
+    TooDeep,
+    /// What the parser says: fixed words and a position, never the input.
+    Syntax(String),
+}
+
+impl<'a> Node<'a> {
+    /// Parses one JSON document of at most `max_depth` levels (below serde_json's own bound of 127), with nothing after it.
+    pub(super) fn parse(text: &'a str, max_depth: u8) -> Result<Self, JsonFault> {
+        let mut parser = serde_json::Deserializer::from_str(text);
+        Seed { levels: max_depth }
+            .deserialize(&mut parser)
+            .and_then(|node| parser.end().map(|()| node))
+            .map_err(|error| if error.is_data() { JsonFault::TooDeep } else { JsonFault::Syntax(error.to_string()) })
+    }
+
+    /// What the value is, for a fault's detail.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::String(_) => "a string",
+            Self::Array(_) => "an array",
+            Self::Object(_) => "an object",
+        }
+    }
+
+    /// The text of a string.
+    pub(super) fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Node<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(value) => value.serialize(serializer),
+            Self::String(value) => serializer.serialize_str(value),
+            Self::Array(values) => {
+                let mut seq = serializer.serialize_seq(Some(values.len()))?;
+                for value in values {
+                    seq.serialize_element(value)?;
+                }
+                seq.end()
+            }
+            Self::Object(members) => {
+                let mut map = serializer.serialize_map(Some(members.len()))?;
+                for (key, value) in members {
+                    map.serialize_entry(key.as_ref(), value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+/// Reads a value with so many levels left below it.
+#[derive(Clone, Copy)]
+struct Seed {
+    levels: u8,
+}
+
+impl Seed {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        // The text is never shown: any error of serde's "data" category means this one.
+        self.levels.checked_sub(1).map(|levels| Self { levels }).ok_or_else(|| E::custom("nested too deeply"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed {
+    type Value = Node<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed {
+    type Value = Node<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node<'de>, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node<'de>, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node<'de>, E> {
+        Ok(Node::Number(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node<'de>, E> {
+        Ok(Node::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node<'de>, E> {
+        Number::from_f64(value).map(Node::Number).ok_or_else(|| E::custom("no JSON number"))
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Node<'de>, E> {
+        Ok(Node::String(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node<'de>, E> {
+        Ok(Node::String(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node<'de>, A::Error> {
+        let below = self.deeper()?;
+        let mut values = Vec::new();
+        while let Some(value) = access.next_element_seed(below)? {
+            values.push(value);
+        }
+        Ok(Node::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node<'de>, A::Error> {
+        let below = self.deeper::<A::Error>()?;
+        // The outermost object of a job has about eight members: one allocation for them all.
+        let mut members = Vec::with_capacity(if self.levels == MAX_DEPTH { 8 } else { 2 });
+        while let Some(Key(key)) = access.next_key_seed(KeySeed)? {
+            members.push((key, access.next_value_seed(below)?));
+        }
+        Ok(Node::Object(members))
+    }
+}
+
+struct Key<'a>(Cow<'a, str>);
+
+struct KeySeed;
+
+impl<'de> DeserializeSeed<'de> for KeySeed {
+    type Value = Key<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key<'de>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeySeed {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(value.to_owned())))
+    }
+}
+
+/// The length of `text` as a JSON string, quotes included, written as compactly as JSON allows.
+pub(super) fn json_string_bytes(text: &str) -> usize {
+    2 + text
+        .bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+            0..0x20 => 6,
+            _ => 1,
+        })
+        .sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn borrows_where_it_can_and_keeps_duplicates_in_order() {
+        let node = Node::parse(r#"{"b":"x","a":"\u0041","b":[1,-1,1.5,true,null]}"#, MAX_DEPTH).unwrap();
+        let Node::Object(members) = &node else { panic!("an object") };
+        assert_eq!(members.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>(), ["b", "a", "b"]);
+        assert!(matches!(members[0].1, Node::String(Cow::Borrowed("x"))));
+        assert!(matches!(&members[1].1, Node::String(Cow::Owned(text)) if text == "A"));
+        assert_eq!(serde_json::to_string(&node).unwrap(), r#"{"b":"x","a":"A","b":[1,-1,1.5,true,null]}"#);
+    }
+
+    #[test]
+    fn nesting_is_bounded_exactly() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Node::parse(&nested(32), MAX_DEPTH).is_ok());
+        assert!(matches!(Node::parse(&nested(33), MAX_DEPTH), Err(JsonFault::TooDeep)));
+        assert!(Node::parse(&nested(100_000), MAX_DEPTH).is_err());
+        assert!(Node::parse(&nested(100_000), 120).is_err());
+        assert!(Node::parse(&nested(120), 120).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_json_is_a_syntax_fault() {
+        for text in ["", "{", "nul", "{} x", "NaN", "[1e999]", r#""\ud800""#, "{a:1}", "\u{feff}{}", "{'a':1}", "[1,]"] {
+            assert!(matches!(Node::parse(text, MAX_DEPTH), Err(JsonFault::Syntax(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn string_lengths_are_those_of_serde_json() {
+        for text in ["", "plain", "é€😀", "\"\\/\n\r\t\u{8}\u{c}\u{0}\u{1f}\u{7f}"] {
+            assert_eq!(json_string_bytes(text), serde_json::to_string(text).unwrap().len(), "{text:?}");
+        }
+    }
+}

@@ -1,9 +1,44 @@
 //! Bytes → [`Job`], or every fault of them at once.
+//!
+//! | file | judges |
+//! |---|---|
+//! | `envelope` | a job object: its own fields, its caller |
+//! | `args`, `user` | the arguments of each type |
+//! | `next` | children, and what they inherit |
+//! | `formats` | the text of one field |
+//! | `faults` | collects what is wrong, with its JSON Pointer |
 
-use super::{CallerId, CustomerReference, ErrorKind, Fault, Job, JobType, MerchantId};
+mod args;
+mod envelope;
+mod faults;
+mod formats;
+#[cfg(test)]
+mod formats_tests;
+mod next;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_next;
+mod user;
+
+use super::{
+    CallerId, CustomerReference, ErrorKind, Fault, Job, JobType, MerchantId,
+    json::{JsonFault, MAX_DEPTH, Member, Node},
+    redact::mask_embedded,
+};
+use envelope::{Draft, Scope};
+use faults::{Faults, Path};
+use serde_json::{Map, Value};
 
 /// The most a job may weigh, in bytes of UTF-8 (contract §2).
 pub const MAX_JOB_BYTES: usize = 64 * 1024;
+
+/// What a child may weigh beyond that: its derived id and what it inherits are not its producer's doing, and its parent,
+/// which was within the bound, has been judged with it.
+const INHERITED_BYTES: usize = 2 * 1024;
+
+/// How many generations of children may stand below a producer's own job (contract §2).
+const MAX_GENERATIONS: u8 = 4;
 
 /// What parsing needs to know beside the bytes.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +56,7 @@ pub struct ParseContext<'a> {
 pub struct Rejection {
     /// `invalid_job`, `missing_caller_id` or `unsupported_version`.
     pub kind: ErrorKind,
-    /// Every fault, in the order of the document.
+    /// Every fault, in the order of the document (of very many, the first).
     pub faults: Vec<Fault>,
     /// The id, where a valid one could be read.
     pub id: Option<super::JobId>,
@@ -29,7 +64,7 @@ pub struct Rejection {
     pub job_type: Option<JobType>,
     /// Where valid.
     pub caller_id: Option<CallerId>,
-    /// Where valid.
+    /// Of the job, else of its arguments, where valid.
     pub customer_reference: Option<CustomerReference>,
     /// Where valid.
     pub merchant_id: Option<MerchantId>,
@@ -47,7 +82,119 @@ pub struct Rejection {
 ///
 /// Never panics, on any bytes; time and memory are linear in `bytes`, which may be of any length (more than
 /// [`MAX_JOB_BYTES`] is a fault).
+///
+/// # Errors
+///
+/// A [`Rejection`] with at least one fault. Another version than 1 is the only fault of its job, whatever else may be
+/// wrong; a missing caller decides the kind only where nothing else is wrong.
 pub fn parse_job(bytes: &[u8], context: ParseContext<'_>) -> Result<Job, Box<Rejection>> {
-    let _ = (bytes, context);
-    todo!("contract helper")
+    let text = check_text(bytes, context.generation).map_err(Rejection::whole)?;
+    let node = Node::parse(text, MAX_DEPTH).map_err(|fault| {
+        Rejection::whole(match fault {
+            JsonFault::TooDeep => format!("must not nest deeper than {MAX_DEPTH} levels"),
+            JsonFault::Syntax(message) => format!("must be one JSON object: {message}"),
+        })
+    })?;
+    let mut faults = Faults::default();
+    let scope = Scope {
+        allow_missing_caller_id: context.allow_missing_caller_id,
+        max_id_bytes: next::max_id_bytes(context.generation),
+        generations_left: MAX_GENERATIONS.saturating_sub(context.generation),
+        parent: None,
+    };
+    let draft = envelope::judge(&node, &Path::Root, scope, &mut faults);
+    if faults.is_empty() {
+        into_job(draft, context.default_id).ok_or_else(|| Rejection::whole("is no valid job".to_owned()))
+    } else {
+        Err(into_rejection(draft, faults, &node))
+    }
+}
+
+fn check_text(bytes: &[u8], generation: u8) -> Result<&str, String> {
+    let most = if generation == 0 { MAX_JOB_BYTES } else { MAX_JOB_BYTES + INHERITED_BYTES };
+    if bytes.len() > most {
+        return Err(format!("must be at most {MAX_JOB_BYTES} bytes"));
+    }
+    std::str::from_utf8(bytes).map_err(|_| "must be UTF-8".to_owned())
+}
+
+/// `None` only if a fault was overlooked.
+fn into_job(draft: Draft<'_>, default_id: &str) -> Option<Job> {
+    let parent_id = next::id_or(draft.id.as_ref(), default_id);
+    let next = draft.children.iter().map(|child| next::complete(child, &draft, parent_id)).collect::<Option<_>>()?;
+    Some(Job {
+        id: draft.id,
+        job_type: draft.job_type?,
+        args: draft.args?,
+        caller_id: draft.caller_id,
+        effective_caller: draft.caller,
+        customer_reference: draft.customer_reference,
+        merchant_id: draft.merchant_id,
+        ttl_ms: draft.ttl_ms,
+        run_at_ms: draft.run_at_ms,
+        max_attempts: draft.max_attempts,
+        reply: draft.reply,
+        batch: draft.batch.map(str::to_owned),
+        meta: draft.meta.map(to_map),
+        traceparent: draft.traceparent.map(str::to_owned),
+        tracestate: draft.tracestate.map(str::to_owned),
+        next,
+        carries_code: draft.carries_code,
+    })
+}
+
+fn into_rejection(draft: Draft<'_>, faults: Faults, root: &Node<'_>) -> Box<Rejection> {
+    let kind = if draft.unsupported {
+        ErrorKind::UnsupportedVersion
+    } else if faults.invalid() {
+        ErrorKind::InvalidJob
+    } else {
+        ErrorKind::MissingCallerId
+    };
+    Box::new(Rejection {
+        kind,
+        customer_reference: draft.customer_reference.or_else(|| draft.nodes.args.and_then(reference_in)),
+        reply: draft.reply && draft.id.is_some(),
+        id: draft.id,
+        job_type: draft.job_type,
+        caller_id: draft.caller_id,
+        merchant_id: draft.merchant_id,
+        batch: draft.batch.map(str::to_owned),
+        meta: draft.meta.map(to_map),
+        traceparent: draft.traceparent.map(str::to_owned),
+        faults: faults.into_sorted(root),
+    })
+}
+
+/// The customer reference in arguments that are otherwise invalid.
+fn reference_in(args: &Node<'_>) -> Option<CustomerReference> {
+    let Node::Object(members) = args else { return None };
+    let mut found = members.iter().filter(|(key, _)| key == "customer_reference");
+    let (Some((_, Node::String(text))), None) = (found.next(), found.next()) else { return None };
+    Some(text).filter(|text| !text.is_empty()).and_then(|text| formats::customer_reference(text).ok())
+}
+
+/// `meta` as it is echoed: a code hidden in a string is masked, as everywhere that is kept.
+fn to_map(members: &[Member<'_>]) -> Map<String, Value> {
+    let value = |node: &Node<'_>| node.as_str().map(|text| mask_embedded(text).unwrap_or_else(|| text.to_owned()));
+    members.iter().filter_map(|(key, node)| Some((key.clone().into_owned(), Value::String(value(node)?)))).collect()
+}
+
+impl Rejection {
+    /// Of something that could not be read at all.
+    fn whole(detail: String) -> Box<Self> {
+        Box::new(Self {
+            kind: ErrorKind::InvalidJob,
+            faults: vec![Fault { pointer: String::new(), detail }],
+            id: None,
+            job_type: None,
+            caller_id: None,
+            customer_reference: None,
+            merchant_id: None,
+            batch: None,
+            meta: None,
+            traceparent: None,
+            reply: false,
+        })
+    }
 }

@@ -1,14 +1,262 @@
 //! Taking codes out of what is kept: dead letters and problem documents.
 
+use super::{
+    json::{Member, Node},
+    redact_text::{Text, MASK},
+};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// How much is kept of what is not JSON.
+const MAX_TEXT_BYTES: usize = 4096;
+
+/// What is still read as JSON for a dead letter: every job that may be enqueued, and some that may not.
+const MAX_JSON_BYTES: usize = 2 * super::MAX_JOB_BYTES;
+
+/// Deeper than a job may nest, so that a job rejected for its depth stays JSON; serde_json itself stops at 127.
+const MAX_LETTER_DEPTH: u8 = 120;
+
+/// How often a string may hold JSON that holds a string that holds JSON; below, it is treated as mere text.
+const MAX_LAYERS: u8 = 4;
+
 /// The `job` of a dead letter: the job's JSON with every `verification_code` removed, wherever it stood; for input that
-/// is not JSON, its first 4 KiB with codes masked.
+/// is not JSON, or too large to be a job, its first 4 KiB with codes masked.
+///
+/// What only looks like a code's key (`verificationCode`, `otp`, `code`) is removed too: no valid job has one, so nothing
+/// that could be replayed is lost, and a misspelt code is a code all the same. `meta`, whose keys are free, keeps them.
+/// A string that itself contains a `verification_code`, a job encoded twice for one, is masked likewise.
+///
+/// Never panics; the result is at most a few times [`MAX_JOB_BYTES`](super::MAX_JOB_BYTES), whatever the input's length.
 pub fn dead_letter_job(bytes: &[u8]) -> String {
-    let _ = bytes;
-    todo!("contract helper")
+    if bytes.len() <= MAX_JSON_BYTES
+        && let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(mut node) = Node::parse(text, MAX_LETTER_DEPTH)
+    {
+        strip(&mut node, Within::Job, MAX_LAYERS);
+        if let Ok(json) = serde_json::to_string(&node) {
+            return json;
+        }
+    }
+    // Masked before it is cut: no cut can then show a part of a code.
+    let cut = bytes.len() > MAX_TEXT_BYTES;
+    let text = String::from_utf8_lossy(bytes.get(..MAX_TEXT_BYTES).unwrap_or(bytes));
+    let mut masked = Text::new(&text).mask(cut);
+    let end = (0..=MAX_TEXT_BYTES.min(masked.len())).rev().find(|end| masked.is_char_boundary(*end));
+    masked.truncate(end.unwrap_or(0));
+    masked
 }
 
-/// Masks every occurrence of `code` in the strings of a JSON value (an upstream's problem document may echo it).
-pub fn redact_code(value: &mut serde_json::Value, code: &str) {
-    let _ = (value, code);
-    todo!("contract helper")
+/// A string that contains a `verification_code`, with its value masked; `None` where it contains none.
+pub(super) fn mask_embedded(text: &str) -> Option<String> {
+    mask_layers(text, MAX_LAYERS)
+}
+
+fn mask_layers(text: &str, layers: u8) -> Option<String> {
+    if !Text::may_name_a_code(text) {
+        return None;
+    }
+    let json = text.trim_start().starts_with(['{', '[', '"']);
+    if let Some(below) = layers.checked_sub(1).filter(|_| json)
+        && let Ok(mut node) = Node::parse(text, MAX_LETTER_DEPTH)
+    {
+        return if strip(&mut node, Within::Job, below) { serde_json::to_string(&node).ok() } else { None };
+    }
+    let text = Text::new(text);
+    text.names_a_code().then(|| text.mask(false))
+}
+
+/// Whose keys a walk is among.
+#[derive(Clone, Copy, PartialEq)]
+enum Within {
+    /// A job's: the contract names them all.
+    Job,
+    /// `meta`'s: the producer's own.
+    Meta,
+}
+
+/// Removes codes; tells whether anything changed.
+fn strip(node: &mut Node<'_>, within: Within, layers: u8) -> bool {
+    match node {
+        Node::Object(members) => {
+            let before = members.len();
+            members.retain(|(key, _)| !names_a_code(key, within));
+            let removed = before != members.len();
+            members.iter_mut().fold(removed, |changed, member| strip_member(member, within, layers) || changed)
+        }
+        Node::Array(nodes) => nodes.iter_mut().fold(false, |changed, node| strip(node, within, layers) || changed),
+        Node::String(text) => replace(text, layers),
+        Node::Null | Node::Bool(_) | Node::Number(_) => false,
+    }
+}
+
+fn strip_member((key, value): &mut Member<'_>, within: Within, layers: u8) -> bool {
+    let within = if key == "meta" { Within::Meta } else { within };
+    let changed = replace(key, layers);
+    strip(value, within, layers) || changed
+}
+
+fn replace(text: &mut Cow<'_, str>, layers: u8) -> bool {
+    let masked = mask_layers(text, layers);
+    let changed = masked.is_some();
+    if let Some(masked) = masked {
+        *text = Cow::Owned(masked);
+    }
+    changed
+}
+
+/// Whether a key is `verification_code`, or, where keys are the contract's, so much like it that nothing else was meant.
+fn names_a_code(key: &str, within: Within) -> bool {
+    if key == "verification_code" {
+        return true;
+    }
+    if within == Within::Meta || key.len() > 48 {
+        return false;
+    }
+    let name: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    matches!(name.as_str(), "code" | "otp" | "otpcode" | "onetimecode" | "onetimepassword" | "passcode" | "pin")
+        || strsim::osa_distance(&name, "verificationcode") <= 4
+}
+
+/// Masks every occurrence of `code` in the strings and keys of a JSON value (an upstream's problem document may echo
+/// it), and every number that reads as the code.
+///
+/// An empty code masks nothing. The depth of `value` must be one that `serde_json` would parse.
+pub fn redact_code(value: &mut Value, code: &str) {
+    if code.is_empty() {
+        return;
+    }
+    // A mask that shares no character with the code cannot form a new one with what stands beside it.
+    let mask = if code.contains('*') { "…" } else { MASK };
+    redact(value, code, mask);
+}
+
+fn redact(value: &mut Value, code: &str, mask: &str) {
+    match value {
+        Value::String(text) => {
+            if text.contains(code) {
+                *text = text.replace(code, mask);
+            }
+        }
+        Value::Number(number) => {
+            // Numbers lose their leading zeros.
+            let text = number.to_string();
+            let bare = code.trim_start_matches('0');
+            if text == code || (text == bare && !bare.is_empty()) || (text == "0" && bare.is_empty()) {
+                *value = Value::String(mask.to_owned());
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| redact(value, code, mask)),
+        Value::Object(members) => {
+            members.values_mut().for_each(|value| redact(value, code, mask));
+            if members.keys().any(|key| key.contains(code)) {
+                let old = std::mem::take(members);
+                *members = old.into_iter().map(|(key, value)| (key.replace(code, mask), value)).collect::<Map<_, _>>();
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn json_loses_its_codes_and_nothing_else() {
+        for (job, letter) in [
+            (r#"{"type":"VerifyOtp","args":{"email":"a@b.fr","verification_code":"123456"}}"#, r#"{"type":"VerifyOtp","args":{"email":"a@b.fr"}}"#),
+            (r#"{"\u0076erification_code":"123456","a":1}"#, r#"{"a":1}"#),
+            (r#"{"verification_code":{"a":[123456]},"verification_code":"x","b":"123456"}"#, r#"{"b":"123456"}"#),
+            (r#"[[{"verification_code":1}]]"#, "[[{}]]"),
+            (r#"{"args":{"verificationCode":"1","code":"2","OTP":"3","verification_cod":"4","postal_code":"75001"}}"#, r#"{"args":{"postal_code":"75001"}}"#),
+            (r#"{"meta":{"code":"SUMMER","pin":"board"}}"#, r#"{"meta":{"code":"SUMMER","pin":"board"}}"#),
+            (r#"{"meta":{"verification_code":"1"}}"#, r#"{"meta":{}}"#),
+            (r#"{"next":{"otp_sent":{"args":{"verification_code":"1"}}}}"#, r#"{"next":{"otp_sent":{"args":{}}}}"#),
+            (r#"{"a":"{\"verification_code\":\"123456\",\"b\":1}"}"#, r#"{"a":"{\"b\":1}"}"#),
+            (r#""{\"verification_code\":\"123456\",\"b\":1}""#, r#""{\"b\":1}""#),
+            (r#"{"meta":{"note":"verification_code=12ab, thanks"}}"#, r#"{"meta":{"note":"verification_code=***, thanks"}}"#),
+            (r#"{"meta":{"path":"C:\\users","n":"123456"}}"#, r#"{"meta":{"path":"C:\\users","n":"123456"}}"#),
+            ("17", "17"),
+        ] {
+            assert_eq!(dead_letter_job(job.as_bytes()), letter, "{job}");
+        }
+    }
+
+    #[test]
+    fn json_in_strings_in_json_is_followed() {
+        let mut job = json!({ "verification_code": "s3cr3t", "kept": "yes" }).to_string();
+        for layer in 0..10 {
+            job = json!({ "inner": job }).to_string();
+            let letter = dead_letter_job(job.as_bytes());
+            assert!(!letter.contains("s3cr3t"), "{layer}: {letter}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_deep_for_a_job_stays_json_and_what_is_deeper_is_masked() {
+        for depth in [40, 100, 200, 1000] {
+            let job = format!("{}{}{}", r#"{"a":"#.repeat(depth), r#"{"verification_code":"s3cr3t"}"#, "}".repeat(depth));
+            let letter = dead_letter_job(job.as_bytes());
+            assert!(!letter.contains("s3cr3t"));
+            assert_eq!(letter.contains(":{}}") && !letter.contains("***"), depth < 120, "{depth}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_cut_and_masked() {
+        let utf16: Vec<u8> = "verification_code:123456".bytes().flat_map(|byte| [byte, 0]).collect();
+        let cases: [&[u8]; 7] = [
+            br#"{"verification_code":"123456""#,
+            br#"{"verification_code": "s3cr3t-123456"#,
+            b"\xff\xfe verification_code=123456",
+            br#"{"\u0076erification_code":"\u0031\u00323456","#,
+            &utf16,
+            b"type=VerifyOtp&verification%5Fcode=123456&a=b",
+            b"<VerificationCode>123456</VerificationCode>",
+        ];
+        for case in cases {
+            let letter = dead_letter_job(case);
+            assert!(!letter.contains("123456") && !letter.contains("s3cr3t") && !letter.contains("34"), "{letter}");
+            assert!(letter.contains("***"), "{letter}");
+        }
+        let mut large = vec![b'x'; 300_000];
+        assert_eq!(dead_letter_job(&large).len(), 4096);
+        let code = br#""verification_code":"123456","#;
+        large[4000..4000 + code.len()].copy_from_slice(code);
+        assert!(!dead_letter_job(&large).contains("123456"));
+        assert_eq!(dead_letter_job(&vec![0xff; 9000]).len(), 4095);
+    }
+
+    #[test]
+    fn no_cut_shows_part_of_a_code() {
+        for before in 4060..4100 {
+            let text = format!("{}\"verification_code\":\"987654321\" and 987654", "x".repeat(before - 30));
+            let letter = dead_letter_job(text.as_bytes());
+            assert!(!letter.contains('9') && !letter.contains('6'), "{before}");
+            let text = format!("{}987654{}", " ".repeat(before), "y".repeat(100));
+            assert!(!dead_letter_job(text.as_bytes()).contains('9'), "{before}");
+        }
+    }
+
+    #[test]
+    fn oversized_json_is_bounded() {
+        let job = json!({ "args": { "verification_code": "123456" }, "meta": "x".repeat(1 << 20) }).to_string();
+        let letter = dead_letter_job(job.as_bytes());
+        assert!(letter.len() <= MAX_TEXT_BYTES && !letter.contains("123456"));
+    }
+
+    #[test]
+    fn a_known_code_is_masked_in_strings_keys_and_numbers() {
+        let mut value = json!({ "detail": "code 042042 is wrong, 042042!", "042042": [42042, 42042.5, "x"], "n": { "s": ["042042"] }, "ok": 1 });
+        redact_code(&mut value, "042042");
+        assert_eq!(value, json!({ "detail": "code *** is wrong, ***!", "***": ["***", 42042.5, "x"], "n": { "s": ["***"] }, "ok": 1 }));
+        let mut value = json!("nothing");
+        redact_code(&mut value, "");
+        assert_eq!(value, json!("nothing"));
+        let mut value = json!("1*1**");
+        redact_code(&mut value, "1*");
+        assert_eq!(value, json!("……*"));
+    }
 }

@@ -1,0 +1,291 @@
+//! A job object: the same rules for a producer's own and for a child in its `next`.
+
+use super::{
+    args,
+    faults::{Faults, Path, fields, nearest, required, text, whole},
+    formats, next,
+};
+use crate::contract::{
+    Args, CallerId, ConsentProof, CustomerReference, JobId, JobType, MerchantId,
+    json::{Member, Node, json_string_bytes},
+};
+
+/// 30 days.
+const MAX_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+const MAX_META_BYTES: usize = 2048;
+
+const NAMES: [&str; 16] = [
+    "type",
+    "args",
+    "v",
+    "id",
+    "caller_id",
+    "customer_reference",
+    "merchant_id",
+    "ttl_ms",
+    "run_at",
+    "max_attempts",
+    "reply",
+    "batch",
+    "meta",
+    "traceparent",
+    "tracestate",
+    "next",
+];
+
+/// What a job's rules depend on beside itself.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'s> {
+    pub(super) allow_missing_caller_id: bool,
+    /// How long a given id may be.
+    pub(super) max_id_bytes: usize,
+    /// How many generations may still follow.
+    pub(super) generations_left: u8,
+    /// For a child: whose limit its parent spends.
+    pub(super) parent: Option<&'s Caller>,
+}
+
+/// Whose limit a job spends, as far as can be told.
+#[derive(Debug, Clone)]
+pub(super) enum Caller {
+    Known(CallerId),
+    Nobody,
+    /// Named somewhere, but not validly: nothing that depends on it can be judged.
+    Unreadable,
+}
+
+/// A job as far as it could be read. Complete and valid if no fault was added beside it.
+#[derive(Debug, Default)]
+pub(super) struct Draft<'n> {
+    pub(super) unsupported: bool,
+    pub(super) id: Option<JobId>,
+    pub(super) job_type: Option<JobType>,
+    pub(super) args: Option<Args>,
+    pub(super) caller_id: Option<CallerId>,
+    pub(super) caller: Option<CallerId>,
+    pub(super) customer_reference: Option<CustomerReference>,
+    pub(super) merchant_id: Option<MerchantId>,
+    pub(super) ttl_ms: Option<u64>,
+    pub(super) run_at_ms: Option<u64>,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) reply: bool,
+    pub(super) batch: Option<&'n str>,
+    pub(super) meta: Option<&'n [Member<'n>]>,
+    pub(super) traceparent: Option<&'n str>,
+    pub(super) tracestate: Option<&'n str>,
+    pub(super) children: Vec<next::Child<'n>>,
+    pub(super) carries_code: bool,
+    pub(super) nodes: Nodes<'n>,
+}
+
+/// What a child's completed JSON takes over as it stood.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Nodes<'n> {
+    pub(super) args: Option<&'n Node<'n>>,
+    pub(super) run_at: Option<&'n Node<'n>>,
+    pub(super) meta: Option<&'n Node<'n>>,
+    pub(super) next: Option<&'n Node<'n>>,
+}
+
+/// Judges the job object at `path`.
+pub(super) fn judge<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Draft<'n> {
+    if !is_other_version(node) {
+        return judge_fields(node, path, scope, faults);
+    }
+    // The rest cannot be judged, but what can be read serves the rejection.
+    faults.add(&path.key("v"), "must be 1: no other version of the contract is known here");
+    let mut unjudged = Faults::default();
+    let draft = judge_fields(node, path, Scope { generations_left: 0, ..scope }, &mut unjudged);
+    Draft { unsupported: true, ..draft }
+}
+
+fn is_other_version(node: &Node<'_>) -> bool {
+    let Node::Object(members) = node else { return false };
+    members.iter().any(|(key, value)| match value {
+        // 1.0 is the same number.
+        Node::Number(v) if key == "v" => v.as_f64().is_none_or(|v| v.to_bits() != 1_f64.to_bits()),
+        _ => false,
+    })
+}
+
+fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Draft<'n> {
+    let Some(found) = fields(node, &NAMES, path, faults) else { return Draft::default() };
+    let [type_, args, v, id, caller_id, reference, merchant, ttl, run_at, attempts, reply, batch, meta, parent, state, next] =
+        found;
+    let mut draft = Draft { nodes: Nodes { args, run_at, meta, next }, ..Draft::default() };
+
+    if let Some(v) = v.filter(|v| !matches!(v, Node::Number(_))) {
+        faults.add(&path.key("v"), format!("must be the number 1, not {}", v.kind()));
+    }
+    let at = path.key("type");
+    draft.job_type = required(type_, &at, faults).and_then(|node| job_type(node, &at, faults));
+    let at = path.key("args");
+    let args = required(args, &at, faults);
+    match draft.job_type {
+        Some(job_type) => draft.args = args.and_then(|args| args::judge(job_type, args, &at, faults)),
+        // Of what type they would have to be is not known; an object in any case.
+        None => drop(args.filter(|args| !matches!(args, Node::Object(_))).map(|args| fields(args, &[], &at, faults))),
+    }
+
+    draft.id = text(id, &path.key("id"), faults, |id| formats::job_id(id, scope.max_id_bytes));
+    draft.caller_id = text(caller_id, &path.key("caller_id"), faults, formats::caller_id);
+    let at = path.key("customer_reference");
+    draft.customer_reference = text(reference, &at, faults, formats::customer_reference);
+    draft.merchant_id = text(merchant, &path.key("merchant_id"), faults, formats::merchant_id);
+    draft.ttl_ms = whole(ttl, (1, MAX_TTL_MS), &path.key("ttl_ms"), faults);
+    draft.run_at_ms = text(run_at, &path.key("run_at"), faults, formats::run_at_ms);
+    draft.max_attempts = whole(attempts, (1, 100), &path.key("max_attempts"), faults).and_then(|n| n.try_into().ok());
+    draft.reply = boolean(reply, &path.key("reply"), faults);
+    draft.batch = text(batch, &path.key("batch"), faults, formats::batch);
+    draft.meta = meta.and_then(|meta| judge_meta(meta, &path.key("meta"), faults));
+    draft.traceparent = trace(parent, &path.key("traceparent"), faults).filter(|text| formats::is_traceparent(text));
+    let state = trace(state, &path.key("tracestate"), faults).filter(|text| formats::is_tracestate(text));
+    draft.tracestate = state.filter(|_| draft.traceparent.is_some());
+    // A child always has an id: its derived one.
+    if draft.reply && id.is_none() && scope.parent.is_none() {
+        faults.add(&path.key("reply"), "needs `id`: the reply's key is made of it");
+    }
+
+    let unreadable = (caller_id.is_some() && draft.caller_id.is_none())
+        || (reference.is_some() && draft.customer_reference.is_none());
+    let own = own_caller(&draft, unreadable);
+    let caller = settle_caller(own, &draft, path, scope, faults);
+    if let Some(next) = next {
+        draft.children = next::judge(next, draft.job_type, &caller, scope, &path.key("next"), faults);
+    }
+    draft.carries_code = draft.args.as_ref().is_some_and(|args| args.code().is_some())
+        || draft.children.iter().any(|child| child.draft.carries_code);
+    draft.caller = match caller {
+        Caller::Known(caller) => Some(caller),
+        Caller::Nobody | Caller::Unreadable => None,
+    };
+    if !faults.is_empty() {
+        forget_ambiguous(&mut draft, path, faults);
+    }
+    draft
+}
+
+/// `caller_id`, else the customer reference of the job, else that of its arguments.
+fn own_caller(draft: &Draft<'_>, unreadable: bool) -> Caller {
+    if let Some(caller) = &draft.caller_id {
+        return Caller::Known(caller.clone());
+    }
+    if unreadable {
+        return Caller::Unreadable;
+    }
+    let in_args = draft.args.as_ref().and_then(Args::customer_reference);
+    match draft.customer_reference.as_ref().or(in_args) {
+        Some(reference) => Caller::Known(CallerId::from(reference)),
+        // Invalid arguments may hold a reference; those of these three types have none.
+        None if draft.args.is_none() && !is_always_called_for(draft.job_type) => Caller::Unreadable,
+        None => Caller::Nobody,
+    }
+}
+
+const fn is_always_called_for(job_type: Option<JobType>) -> bool {
+    matches!(job_type, Some(JobType::CheckUser | JobType::StartOtp | JobType::VerifyOtp))
+}
+
+/// A child keeps its parent's caller; a type that needs one must have one.
+fn settle_caller(own: Caller, draft: &Draft<'_>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Caller {
+    let caller = match (scope.parent, own) {
+        (Some(Caller::Known(parent)), _) => {
+            if draft.caller_id.as_ref().is_some_and(|named| named != parent) {
+                faults.add(&path.key("caller_id"), "must be left out or be its parent's: a child keeps its parent's caller");
+            }
+            Caller::Known(parent.clone())
+        }
+        (Some(Caller::Unreadable), Caller::Nobody) => Caller::Unreadable,
+        (_, own) => own,
+    };
+    let needs = is_always_called_for(draft.job_type)
+        || matches!(draft.args, Some(Args::FinalizeConsent { proof: ConsentProof::Code { .. }, .. }));
+    if needs && !scope.allow_missing_caller_id && matches!(caller, Caller::Nobody) {
+        faults.add_missing_caller(&path.key("caller_id"));
+    }
+    caller
+}
+
+/// A field that stands twice was read once, but which of the two was meant nobody knows: it is not echoed.
+fn forget_ambiguous(draft: &mut Draft<'_>, path: &Path<'_>, faults: &Faults) {
+    let unsure = |name: &str| faults.at(&path.key(name).pointer());
+    draft.id.take_if(|_| unsure("id"));
+    draft.job_type.take_if(|_| unsure("type"));
+    draft.caller_id.take_if(|_| unsure("caller_id"));
+    draft.customer_reference.take_if(|_| unsure("customer_reference"));
+    draft.merchant_id.take_if(|_| unsure("merchant_id"));
+    draft.batch.take_if(|_| unsure("batch"));
+    draft.meta.take_if(|_| unsure("meta"));
+    draft.traceparent.take_if(|_| unsure("traceparent"));
+    draft.reply &= !unsure("reply");
+}
+
+fn job_type(node: &Node<'_>, path: &Path<'_>, faults: &mut Faults) -> Option<JobType> {
+    let Node::String(name) = node else {
+        faults.add(path, format!("must be a string, not {}", node.kind()));
+        return None;
+    };
+    let job_type = JobType::from_name(name);
+    if job_type.is_none() {
+        let known = "must be one of CheckUser, CreateUser, StartOtp, VerifyOtp, FinalizeConsent";
+        match nearest(name, JobType::ALL.into_iter().map(JobType::as_str)) {
+            Some(near) => faults.add(path, format!("{known}; did you mean {near}?")),
+            None => faults.add(path, known),
+        }
+    }
+    job_type
+}
+
+fn boolean(node: Option<&Node<'_>>, path: &Path<'_>, faults: &mut Faults) -> bool {
+    match node {
+        None => false,
+        Some(Node::Bool(value)) => *value,
+        Some(other) => {
+            faults.add(path, format!("must be true or false, not {}", other.kind()));
+            false
+        }
+    }
+}
+
+/// Trace context is text; whether it is any good is no fault (W3C: start anew).
+fn trace<'n>(node: Option<&'n Node<'n>>, path: &Path<'_>, faults: &mut Faults) -> Option<&'n str> {
+    let node = node?;
+    if node.as_str().is_none() {
+        faults.add(path, format!("must be a string, not {}", node.kind()));
+    }
+    node.as_str()
+}
+
+fn judge_meta<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<&'n [Member<'n>]> {
+    let Node::Object(members) = node else {
+        faults.add(path, format!("must be an object of strings, not {}", node.kind()));
+        return None;
+    };
+    let mut bytes = 1 + members.len().max(1);
+    let mut valid = true;
+    for (key, value) in members {
+        if let Node::String(text) = value {
+            bytes += json_string_bytes(key) + 1 + json_string_bytes(text);
+        } else {
+            valid = false;
+            faults.add(&path.key(key), format!("must be a string, not {}", value.kind()));
+        }
+        if key == "verification_code" {
+            valid = false;
+            faults.add(&path.key(key), "must not stand here: `meta` is echoed, and a code is not");
+        }
+    }
+    if bytes > MAX_META_BYTES {
+        faults.add(path, format!("must be at most {MAX_META_BYTES} bytes as JSON"));
+        return None;
+    }
+    // Quadratic, over what the bound above has left.
+    for (index, (key, _)) in members.iter().enumerate() {
+        if members[..index].iter().any(|(earlier, _)| earlier == key) {
+            valid = false;
+            faults.add(&path.key(key), "must not appear more than once");
+        }
+    }
+    valid.then_some(members)
+}

@@ -1,0 +1,201 @@
+//! What the text of each field must look like. Every rule answers with a detail that says what would be right and never
+//! repeats the text.
+
+use crate::contract::{
+    AddressType, CallerId, CustomerReference, Email, Gender, JobId, MerchantId, PersonalText, PhoneNumber,
+    VerificationCode,
+};
+use email_address::{EmailAddress, Options};
+
+pub(super) type Checked<T> = Result<T, &'static str>;
+
+/// A job's id, within the length that its generation allows.
+pub(super) fn job_id(text: &str, max_bytes: usize) -> Checked<JobId> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte);
+    if text.len() > max_bytes || !text.bytes().all(allowed) {
+        return Err("must be 1 to 128 of `A-Z a-z 0-9 . _ : / -`");
+    }
+    Ok(JobId::from_checked(text))
+}
+
+/// Whose limit: any text.
+pub(super) fn caller_id(text: &str) -> Checked<CallerId> {
+    if text.len() > 256 { Err("must be 1 to 256 bytes") } else { Ok(CallerId::from_checked(text)) }
+}
+
+/// The merchant's own identifier: short enough to serve as a caller, printable enough for a path.
+pub(super) fn customer_reference(text: &str) -> Checked<CustomerReference> {
+    if text.len() > 256 || text.chars().any(char::is_control) {
+        return Err("must be 1 to 256 bytes without control characters");
+    }
+    Ok(CustomerReference::from_checked(text))
+}
+
+/// A batch's name.
+pub(super) fn batch(text: &str) -> Checked<&str> {
+    if text.len() > 128 || text.chars().any(char::is_control) {
+        return Err("must be 1 to 128 bytes without control characters");
+    }
+    Ok(text)
+}
+
+/// The hyphenated form only: what XCO's paths and bodies carry.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+const UUID: &str = "must be a UUID such as 01234567-89ab-cdef-0123-456789abcdef";
+
+pub(super) fn merchant_id(text: &str) -> Checked<MerchantId> {
+    if is_uuid(text) { Ok(MerchantId::from_checked(text)) } else { Err(UUID) }
+}
+
+pub(super) fn challenge_id(text: &str) -> Checked<String> {
+    if is_uuid(text) { Ok(text.to_owned()) } else { Err(UUID) }
+}
+
+/// A bare address (no display name, no `[literal]` domain) at a domain of two labels or more.
+pub(super) fn email(text: &str) -> Checked<Email> {
+    const OPTIONS: Options =
+        Options { minimum_sub_domains: 2, allow_domain_literal: false, allow_display_text: false };
+    // 254: what fits an SMTP path (RFC 5321). White space is legal in quotes only, and nobody's address.
+    let plausible = text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    if plausible && EmailAddress::parse_with_options(text, OPTIONS).is_ok() {
+        Ok(Email::from_checked(text))
+    } else {
+        Err("must be an email address such as name@example.com")
+    }
+}
+
+/// E.164: at most 15 digits, the first not 0. No numbering plan has fewer than 7 with its country code.
+pub(super) fn phone_number(text: &str) -> Checked<PhoneNumber> {
+    let valid = text.strip_prefix('+').is_some_and(|digits| {
+        (7..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if valid {
+        Ok(PhoneNumber::from_checked(text))
+    } else {
+        Err("must be a phone number in E.164 form: `+`, country code and number, 7 to 15 digits and nothing else")
+    }
+}
+
+pub(super) fn verification_code(text: &str) -> Checked<VerificationCode> {
+    if text.len() > 32 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("must be 1 to 32 visible ASCII characters");
+    }
+    Ok(VerificationCode::from_checked(text))
+}
+
+/// A name or a part of an address.
+pub(super) fn personal(text: &str) -> Checked<PersonalText> {
+    // Most are short enough by their bytes: counting characters is for the rest.
+    if text.len() > 256 && text.chars().count() > 256 {
+        return Err("must be at most 256 characters");
+    }
+    Ok(PersonalText::from_checked(text))
+}
+
+pub(super) fn gender(text: &str) -> Checked<Gender> {
+    match text {
+        "male" => Ok(Gender::Male),
+        "female" => Ok(Gender::Female),
+        "other" => Ok(Gender::Other),
+        _ => Err("must be one of male, female, other"),
+    }
+}
+
+pub(super) fn address_type(text: &str) -> Checked<AddressType> {
+    match text {
+        "billing" => Ok(AddressType::Billing),
+        "delivery" => Ok(AddressType::Delivery),
+        _ => Err("must be one of billing, delivery"),
+    }
+}
+
+/// A day of the calendar, `YYYY-MM-DD`.
+pub(super) fn birthdate(text: &str) -> Checked<PersonalText> {
+    let date = match text.as_bytes() {
+        [y @ .., b'-', m1, m2, b'-', d1, d2] if y.len() == 4 => number(y)
+            .filter(|year| *year > 0)
+            .zip(number(&[*m1, *m2]).zip(number(&[*d1, *d2])))
+            .and_then(|(year, (month, day))| {
+                jiff::civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()
+            }),
+        _ => None,
+    };
+    if date.is_some() { Ok(PersonalText::from_checked(text)) } else { Err("must be a date, YYYY-MM-DD") }
+}
+
+fn number(digits: &[u8]) -> Option<i16> {
+    digits.iter().try_fold(0_i16, |value, digit| {
+        digit.is_ascii_digit().then(|| value.checked_mul(10)?.checked_add(i16::from(digit - b'0')))?
+    })
+}
+
+/// RFC 3339 → milliseconds since 1970, rounded up: a job is not started before. What lies before 1970 becomes 0.
+pub(super) fn run_at_ms(text: &str) -> Checked<u64> {
+    parse_rfc3339(text).ok_or("must be a moment in RFC 3339 form, such as 2026-01-31T09:00:00Z")
+}
+
+fn parse_rfc3339(text: &str) -> Option<u64> {
+    // jiff reads more forms than RFC 3339 allows, and no more than nine digits of a second.
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00";
+    let bytes = text.as_bytes();
+    let like = |shape: &[u8], bytes: &[u8]| {
+        shape.len() == bytes.len()
+            && shape.iter().zip(bytes).all(|(shape, byte)| match shape {
+                b'0' => byte.is_ascii_digit(),
+                other => byte.eq_ignore_ascii_case(other),
+            })
+    };
+    let (clock, rest) = bytes.split_at_checked(SHAPE.len())?;
+    let fraction = rest.strip_prefix(b".").unwrap_or_default();
+    let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let zone = match rest.first()? {
+        b'.' if digits > 0 && digits <= 64 => fraction.get(digits..)?,
+        b'.' => return None,
+        _ => rest,
+    };
+    let utc = like(b"Z", zone);
+    if !like(SHAPE, clock) || !(utc || like(b"+00:00", zone) || like(b"-00:00", zone)) {
+        return None;
+    }
+    let nanos = text.get(20..20 + digits.min(9)).filter(|_| digits > 0).unwrap_or("0");
+    let rounded_off = fraction.get(9..digits).is_some_and(|rest| rest.iter().any(|digit| *digit != b'0'));
+    let zone = if utc { "Z" } else { std::str::from_utf8(zone).ok()? };
+    let moment: jiff::Timestamp = format!("{}T{}.{nanos}{zone}", &text[..10], &text[11..19]).parse().ok()?;
+    let part = i64::from(rounded_off || moment.subsec_nanosecond() % 1_000_000 != 0 && moment.as_second() >= 0);
+    Some(u64::try_from(moment.as_millisecond().saturating_add(part)).unwrap_or(0))
+}
+
+/// A `traceparent` as W3C Trace Context defines it: version 00, or a later one that begins like it.
+pub(super) fn is_traceparent(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let hex = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let (Some(version), Some(trace), Some(span), Some(flags)) =
+        (bytes.get(..2), bytes.get(3..35), bytes.get(36..52), bytes.get(53..55))
+    else {
+        return false;
+    };
+    let dashes = [2, 35, 52].into_iter().all(|index| bytes[index] == b'-');
+    let ends = match version {
+        b"00" => bytes.len() == 55,
+        b"ff" => false,
+        // What a later version appends is unknown but for the dash; 512 bounds what is echoed.
+        _ => bytes.len() == 55 || (bytes[55] == b'-' && bytes.len() <= 512 && bytes.iter().all(u8::is_ascii_graphic)),
+    };
+    let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == b'0');
+    dashes && ends && [version, trace, span, flags].into_iter().all(hex) && !zero(trace) && !zero(span)
+}
+
+/// A `tracestate` worth sending on: at most 512 bytes (what W3C asks everyone to carry) of `key=value`.
+pub(super) fn is_tracestate(text: &str) -> bool {
+    text.len() <= 512
+        && text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
+        && text.contains('=')
+        && text.split(',').map(str::trim).all(|member| member.is_empty() || member.find('=').is_some_and(|at| at > 0))
+}

@@ -1,0 +1,161 @@
+//! `next`: the children, judged with their parent and completed with what they inherit.
+
+use super::{
+    envelope::{self, Caller, Draft, Scope},
+    faults::{Faults, Path, nearest},
+};
+use crate::contract::{CallerId, CustomerReference, JobId, JobType, MerchantId, Next, Outcome, json::Node};
+use serde::Serialize;
+
+/// A child and the outcome that brings it about.
+#[derive(Debug)]
+pub(super) struct Child<'n> {
+    pub(super) outcome: Outcome,
+    pub(super) draft: Draft<'n>,
+}
+
+/// The longest id a producer may give.
+pub(super) const MAX_ID_BYTES: usize = 128;
+
+/// Judges `next` of a job whose type and caller are these.
+pub(super) fn judge<'n>(
+    node: &'n Node<'n>,
+    job_type: Option<JobType>,
+    caller: &Caller,
+    scope: Scope<'_>,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Vec<Child<'n>> {
+    let Node::Object(members) = node else {
+        faults.add(path, format!("must be an object of outcome and job, not {}", node.kind()));
+        return Vec::new();
+    };
+    if scope.generations_left == 0 && !members.is_empty() {
+        faults.add(path, "must be left out: at most 4 generations of children");
+        return Vec::new();
+    }
+    let below = Scope {
+        max_id_bytes: MAX_ID_BYTES,
+        generations_left: scope.generations_left.saturating_sub(1),
+        parent: Some(caller),
+        ..scope
+    };
+    let mut children: Vec<Child<'n>> = Vec::new();
+    let mut seen = [false; Outcome::ALL.len()];
+    for (key, value) in members {
+        let at = path.key(key);
+        let Some(outcome) = Outcome::from_name(key) else {
+            faults.add(&at, impossible(key, job_type));
+            continue;
+        };
+        if std::mem::replace(&mut seen[outcome as usize], true) {
+            faults.add(&at, "must not appear more than once");
+            continue;
+        }
+        if job_type.is_some_and(|job_type| !Outcome::of(job_type).contains(&outcome)) {
+            faults.add(&at, impossible(key, job_type));
+        }
+        if *value != Node::Null {
+            children.push(Child { outcome, draft: envelope::judge(value, &at, below, faults) });
+        }
+    }
+    children
+}
+
+fn impossible(key: &str, job_type: Option<JobType>) -> String {
+    let outcomes = job_type.map_or(Outcome::ALL.as_slice(), Outcome::of);
+    let mut detail = match job_type {
+        Some(job_type) => format!("is no outcome that a {job_type} can have: "),
+        None => "is no outcome: ".to_owned(),
+    };
+    for (index, outcome) in outcomes.iter().enumerate() {
+        detail.push_str(if index > 0 { ", " } else { "" });
+        detail.push_str(outcome.as_str());
+    }
+    if let Some(near) = nearest(key, outcomes.iter().map(|outcome| outcome.as_str())).filter(|near| *near != key) {
+        detail.push_str("; did you mean `");
+        detail.push_str(near);
+        detail.push_str("`?");
+    }
+    detail
+}
+
+/// A child's JSON as it will be enqueued.
+#[derive(Serialize)]
+struct ChildJob<'a> {
+    v: u8,
+    id: &'a str,
+    #[serde(rename = "type")]
+    job_type: JobType,
+    args: &'a Node<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller_id: Option<&'a CallerId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer_reference: Option<&'a CustomerReference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merchant_id: Option<&'a MerchantId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_at: Option<&'a Node<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reply: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<&'a Node<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a Node<'a>>,
+}
+
+/// Completes a valid child with what it inherits from its valid parent, whose id, given or default, is `parent_id`.
+///
+/// `None` if either was not valid after all.
+pub(super) fn complete(child: &Child<'_>, parent: &Draft<'_>, parent_id: &str) -> Option<Next> {
+    let Child { outcome, draft } = child;
+    let derived;
+    let id = if let Some(id) = &draft.id {
+        id.as_str()
+    } else {
+        derived = format!("{parent_id}/{}", outcome.as_str());
+        &derived
+    };
+    // The two belong together: a state without its parent means nothing.
+    let trace = if draft.traceparent.is_some() { draft } else { parent };
+    let job = ChildJob {
+        v: 1,
+        id,
+        job_type: draft.job_type?,
+        args: draft.nodes.args?,
+        // Its parent's caller, where there is one; else what the child itself named.
+        caller_id: parent.caller.as_ref().or(draft.caller_id.as_ref()),
+        customer_reference: draft.customer_reference.as_ref().or(parent.customer_reference.as_ref()),
+        merchant_id: draft.merchant_id.as_ref().or(parent.merchant_id.as_ref()),
+        ttl_ms: draft.ttl_ms,
+        run_at: draft.nodes.run_at,
+        max_attempts: draft.max_attempts,
+        reply: draft.reply,
+        batch: draft.batch.or(parent.batch),
+        meta: draft.nodes.meta.or(parent.nodes.meta),
+        traceparent: trace.traceparent,
+        tracestate: trace.tracestate,
+        next: draft.nodes.next,
+    };
+    Some(Next { outcome: *outcome, job: serde_json::to_string(&job).ok()? })
+}
+
+/// The longest id of a job so many generations below a producer's own: each adds at most `/already_exists`.
+pub(super) fn max_id_bytes(generation: u8) -> usize {
+    if generation == 0 { MAX_ID_BYTES } else { MAX_ID_BYTES + 4 * 16 }
+}
+
+/// The id as a child's derives from it.
+pub(super) fn id_or<'a>(id: Option<&'a JobId>, default_id: &'a str) -> &'a str {
+    id.map_or(default_id, JobId::as_str)
+}
