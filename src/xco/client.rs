@@ -1,5 +1,285 @@
-//! (under construction)
+//! The XCO client over reqwest.
 
-/// The XCO client over reqwest.
-#[derive(Debug)]
-pub struct XcoClient;
+use super::{
+    Answer, Call, CallContext, CallFailure, CallReport, FailureKind, XcoApi, XcoSetupError, answer,
+    error::{self, ErrorAnswer, Policy},
+    problem, retry_after, setup,
+    token::{Token, TokenCache},
+    transport::{self, BodyFault},
+    wire::{self, Route, Unsendable, WireRequest},
+};
+use crate::config::XcoConfig;
+use jiff::Timestamp;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use secrecy::ExposeSecret;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tracing::{Instrument, Span, field};
+use url::Url;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The XCO client over reqwest: one connection pool and one access token for all callers. Cheap to clone.
+///
+/// A call ends within `xco.timeout`, of which the access token may take three quarters at most, so that what is sent has
+/// time to be answered.
+#[derive(Clone)]
+pub struct XcoClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    http: reqwest::Client,
+    base_url: Url,
+    api_key: Option<HeaderValue>,
+    tokens: TokenCache,
+    policy: Policy,
+    timeout: Duration,
+    max_response_bytes: usize,
+}
+
+impl fmt::Debug for XcoClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("XcoClient").field("base_url", &self.shared.base_url.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// One request's end.
+enum Sent {
+    Done(Result<Answer, CallFailure>),
+    /// A 401 about the token, and the failure it is if nothing cures it.
+    TokenRefused(CallFailure),
+}
+
+impl XcoClient {
+    /// A client for `config`. Sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// Names every key of `xco.*` that is missing or unusable, and what to do about it.
+    pub fn new(config: &XcoConfig) -> Result<Self, XcoSetupError> {
+        let setup = setup::check(config)?;
+        let http = transport::client(config)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                tokens: TokenCache::new(http.clone(), setup.credentials),
+                http,
+                base_url: setup.base_url,
+                api_key: setup.api_key,
+                policy: Policy {
+                    already_exists_types: config.already_exists_types.clone(),
+                    invalid_code_statuses: config.invalid_code_statuses.clone(),
+                },
+                timeout: config.timeout,
+                max_response_bytes: config.max_response_bytes,
+            }),
+        })
+    }
+
+    /// Makes sure there is an access token, and tells how long it lives from when it was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::Network`] when there is none within `xco.timeout`; the message says why and names the keys to check.
+    pub async fn check_token(&self) -> Result<Duration, CallFailure> {
+        let deadline = Instant::now() + self.shared.timeout;
+        self.shared.tokens.get(deadline).await.map(|token| token.life())
+    }
+
+    /// Asks `xco.base_url` for anything at all, without a token: any HTTP answer will do. Tells how long it took.
+    ///
+    /// # Errors
+    ///
+    /// Name resolution, TCP, TLS or HTTP failed, or `xco.timeout` passed.
+    pub async fn ping(&self) -> Result<Duration, CallFailure> {
+        let began = Instant::now();
+        match tokio::time::timeout(self.shared.timeout, self.shared.http.get(self.shared.base_url.clone()).send()).await
+        {
+            Ok(Ok(_)) => Ok(began.elapsed()),
+            Ok(Err(error)) => Err(transport::failure(&error, true)),
+            Err(_) => Err(transport::timed_out(true)),
+        }
+    }
+}
+
+impl XcoApi for XcoClient {
+    async fn call<'a>(&'a self, call: Call<'a>, context: CallContext<'a>) -> CallReport {
+        let began = Instant::now();
+        let mut calls = 0;
+        let result = match wire::request(&self.shared.base_url, &call) {
+            Ok(request) => {
+                let span = tracing::info_span!(
+                    "xco.call",
+                    otel.kind = "client",
+                    http.method = request.route.method(),
+                    http.route = request.route.template(),
+                    http.status = field::Empty,
+                );
+                self.shared.make(&request, &call, context, began, &mut calls).instrument(span).await
+            }
+            Err(why) => Err(unsendable(why)),
+        };
+        CallReport { result, calls, elapsed: began.elapsed() }
+    }
+}
+
+fn unsendable(why: Unsendable) -> CallFailure {
+    match why {
+        Unsendable::DotSegment => CallFailure::unanswered(
+            FailureKind::Validation,
+            "the customer_reference `.` or `..` cannot be a segment of a URL's path; nothing was sent",
+        ),
+        Unsendable::Body => CallFailure::unanswered(FailureKind::Internal, "the request's body could not be written"),
+    }
+}
+
+impl Shared {
+    async fn make(
+        &self,
+        request: &WireRequest,
+        call: &Call<'_>,
+        context: CallContext<'_>,
+        began: Instant,
+        calls: &mut u32,
+    ) -> Result<Answer, CallFailure> {
+        let deadline = began + self.timeout;
+        let token_deadline = began + self.timeout / 4 * 3;
+        let token = self.tokens.get(token_deadline).await?;
+        *calls += 1;
+        let refused = match self.send(request, call, context, &token, deadline).await {
+            Sent::Done(result) => return result,
+            Sent::TokenRefused(failure) => failure,
+        };
+        self.tokens.refuse(&token);
+        // XCO answered 401, so nothing was done: without a new token the call counts as never made.
+        let without = |failure: CallFailure| CallFailure { http_status: refused.http_status, ..failure };
+        let token = self.tokens.get(token_deadline).await.map_err(without)?;
+        *calls += 1;
+        match self.send(request, call, context, &token, deadline).await {
+            Sent::Done(result) => result,
+            // This token stays in hand: were it dropped, an API that refuses every token would have two fetched a call.
+            Sent::TokenRefused(failure) => Err(failure),
+        }
+    }
+
+    async fn send(
+        &self,
+        request: &WireRequest,
+        call: &Call<'_>,
+        context: CallContext<'_>,
+        token: &Token,
+        deadline: Instant,
+    ) -> Sent {
+        let (http_request, sent) = match self.build(request, context, token) {
+            Ok(built) => built,
+            Err(failure) => return Sent::Done(Err(failure)),
+        };
+        // A GET has no body whose taking could be watched: it counts as sent.
+        let was_sent = || sent.as_ref().is_none_or(transport::SentMark::is_set);
+        let mut response = match tokio::time::timeout_at(deadline, self.http.execute(http_request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Sent::Done(Err(transport::failure(&error, was_sent()))),
+            Err(_) => return Sent::Done(Err(transport::timed_out(was_sent()))),
+        };
+        let status = response.status().as_u16();
+        Span::current().record("http.status", status);
+        let body =
+            tokio::time::timeout_at(deadline, transport::read_body(&mut response, self.max_response_bytes)).await;
+        if response.status().is_success() {
+            return Sent::Done(understood(request.route, call, status, body));
+        }
+        // The status has decided already: a body that cannot be read only leaves out the problem document.
+        let body = body.ok().and_then(Result::ok).unwrap_or_default();
+        self.refused(request.route, call, &response, &body, token)
+    }
+
+    fn build(
+        &self,
+        request: &WireRequest,
+        context: CallContext<'_>,
+        token: &Token,
+    ) -> Result<(reqwest::Request, Option<transport::SentMark>), CallFailure> {
+        let internal = |what: &str| CallFailure::unanswered(FailureKind::Internal, format!("{what} cannot be sent"));
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.secret().expose_secret()))
+            .map_err(|_| internal("the access token"))?;
+        bearer.set_sensitive(true);
+        let method = if request.body.is_some() { reqwest::Method::POST } else { reqwest::Method::GET };
+        let mut http_request = reqwest::Request::new(method, request.url.clone());
+        let mut sent = None;
+        if let Some(bytes) = &request.body {
+            let (body, mark) = transport::marked_body(bytes.clone());
+            *http_request.body_mut() = Some(body);
+            sent = Some(mark);
+        }
+        let headers = http_request.headers_mut();
+        headers.insert(AUTHORIZATION, bearer);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, application/problem+json"));
+        if sent.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(api_key) = &self.api_key {
+            headers.insert(API_KEY, api_key.clone());
+        }
+        // `tracestate` means nothing without its parent; one that is no header value is left out, as W3C asks.
+        if let Some(Ok(parent)) = context.traceparent.map(HeaderValue::from_str) {
+            headers.insert("traceparent", parent);
+            if let Some(Ok(state)) = context.tracestate.map(HeaderValue::from_str) {
+                headers.insert("tracestate", state);
+            }
+        }
+        Ok((http_request, sent))
+    }
+
+    /// The end of a call that XCO answered with anything but a 2xx.
+    fn refused(&self, route: Route, call: &Call<'_>, response: &reqwest::Response, body: &[u8], token: &Token) -> Sent {
+        let status = response.status().as_u16();
+        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let code = if let Call::VerifyOtp { code, .. } = call { Some(*code) } else { None };
+        let problem = problem::parse(body, code);
+        let verdict = error::classify(
+            ErrorAnswer {
+                route,
+                status,
+                problem: problem.as_ref(),
+                www_authenticate: header(WWW_AUTHENTICATE),
+                token_expired: token.is_expired(),
+            },
+            &self.policy,
+        );
+        let retry_after = if matches!(status, 429 | 503) {
+            header(RETRY_AFTER).and_then(|value| retry_after::parse(value, header(DATE), Timestamp::now()))
+        } else {
+            None
+        };
+        let message = error::message(route, status, problem.as_ref());
+        let failure = CallFailure { kind: verdict.kind, http_status: Some(status), problem, retry_after, message };
+        if verdict.token { Sent::TokenRefused(failure) } else { Sent::Done(Err(failure)) }
+    }
+}
+
+/// The answer in a 2xx. Where the status alone says it all, its body does not matter, not even a broken one.
+fn understood(
+    route: Route,
+    call: &Call<'_>,
+    status: u16,
+    body: Result<Result<Vec<u8>, BodyFault>, tokio::time::error::Elapsed>,
+) -> Result<Answer, CallFailure> {
+    if !answer::needs_body(call) {
+        return answer::parse(call, &[]).map_err(|why| unclear(route, status, FailureKind::Timeout, why));
+    }
+    match body {
+        Ok(Ok(body)) => answer::parse(call, &body).map_err(|why| unclear(route, status, FailureKind::Timeout, why)),
+        Ok(Err(BodyFault::TooLong)) => {
+            Err(unclear(route, status, FailureKind::Timeout, "longer than xco.max_response_bytes"))
+        }
+        Ok(Err(BodyFault::Broken)) => Err(unclear(route, status, FailureKind::Broken, "the answer broke off")),
+        Err(_) => Err(unclear(route, status, FailureKind::Timeout, "the answer did not end in time")),
+    }
+}
+
+fn unclear(route: Route, status: u16, kind: FailureKind, why: &str) -> CallFailure {
+    let message = format!("XCO's {status} to {} could not be understood: {why}", route.what());
+    CallFailure { http_status: Some(status), ..CallFailure::unanswered(kind, message) }
+}

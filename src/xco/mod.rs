@@ -1,12 +1,23 @@
 //! The XCO API: five calls over HTTP, a token, and what each answer means.
+//!
+//! [`XcoClient`] makes the calls of [`XcoApi`]. What it promises beyond them: a call ends within `xco.timeout`, token
+//! included; no answer is read beyond `xco.max_response_bytes`; nothing is repeated except once after a 401 that is about
+//! the token; and a failure that *may* have taken effect says so ([`FailureKind::effect_unknown`]).
 
+mod answer;
 mod api;
 mod client;
 mod error;
 mod problem;
+mod retry_after;
+mod setup;
 mod token;
+mod token_endpoint;
+mod transport;
 mod wire;
 
 pub use api::{Answer, Call, CallContext, CallReport, XcoApi};
 pub use client::XcoClient;
 pub use error::{CallFailure, FailureKind};
+pub use setup::{SetupFault, XcoSetupError};
+pub use transport::install_tls_provider;

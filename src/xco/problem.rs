@@ -1,1 +1,124 @@
-//! (under construction)
+//! Problem documents (RFC 7807) of an upstream that is not trusted with our memory or our logs.
+
+use crate::contract::{VerificationCode, redact_code};
+use serde_json::{Map, Value};
+
+/// The most of a problem document that is passed through, in bytes of JSON.
+pub(super) const MAX_PROBLEM_BYTES: usize = 16 * 1024;
+
+/// The most of a title that goes into a message, in characters.
+const MAX_TITLE_CHARS: usize = 200;
+
+/// What is kept of a document over [`MAX_PROBLEM_BYTES`]: its standard members, each cut to [`MAX_MEMBER_CHARS`].
+const STANDARD: [&str; 6] = ["type", "title", "status", "detail", "instance", "error"];
+const MAX_MEMBER_CHARS: usize = 1024;
+
+/// The problem document in the body of an error answer, if it is one: any JSON object (gateways forget the media type).
+///
+/// Where the call carried a code, every echo of it is masked first, before anything is cut.
+pub(super) fn parse(body: &[u8], code: Option<&VerificationCode>) -> Option<Value> {
+    let mut problem: Value = serde_json::from_slice(body).ok()?;
+    if !problem.is_object() {
+        return None;
+    }
+    if let Some(code) = code {
+        redact_code(&mut problem, code.expose());
+    }
+    // The text in hand is an upper bound of the compact form, or close enough to ask for it only then.
+    if body.len() > MAX_PROBLEM_BYTES && problem.to_string().len() > MAX_PROBLEM_BYTES {
+        problem = Value::Object(cut(&problem));
+    }
+    Some(problem)
+}
+
+fn cut(problem: &Value) -> Map<String, Value> {
+    STANDARD
+        .into_iter()
+        .filter_map(|name| match problem.get(name)? {
+            Value::String(text) => Some((name, Value::from(text.chars().take(MAX_MEMBER_CHARS).collect::<String>()))),
+            value @ Value::Number(_) => Some((name, value.clone())),
+            _ => None,
+        })
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+/// The document's `title`, printable and bounded, for a message. `detail` is never used: it may quote the customer.
+pub(super) fn title(problem: Option<&Value>) -> Option<String> {
+    let title = problem?.get("title")?.as_str()?;
+    let title: String = title.chars().filter(|c| !c.is_control()).take(MAX_TITLE_CHARS).collect();
+    let title = title.trim();
+    (!title.is_empty()).then(|| title.to_owned())
+}
+
+/// `type`, as it is.
+pub(super) fn type_of(problem: Option<&Value>) -> Option<&str> {
+    problem?.get("type")?.as_str()
+}
+
+/// What a document says in words that programs may read: the last segment of `type`, and `error`, in lower case.
+pub(super) fn words(problem: Option<&Value>) -> String {
+    let last =
+        type_of(problem).map_or("", |uri| uri.trim_end_matches('/').rsplit(['/', ':', '#']).next().unwrap_or(""));
+    let error = problem.and_then(|problem| problem.get("error")).and_then(Value::as_str).unwrap_or("");
+    format!("{last} {error}").chars().take(512).collect::<String>().to_ascii_lowercase()
+}
+
+/// The `pointer`s of `errors`.
+pub(super) fn pointers(problem: Option<&Value>) -> impl Iterator<Item = &str> {
+    problem
+        .and_then(|problem| problem.get("errors"))
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|error| error.get("pointer")?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn any_json_object_is_a_problem_and_nothing_else() {
+        assert_eq!(parse(br#"{"title":"t","x":[1]}"#, None), Some(json!({"title": "t", "x": [1]})));
+        for other in ["", "[]", "\"x\"", "<html>", "{", "null"] {
+            assert_eq!(parse(other.as_bytes(), None), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_long_document_is_cut_to_its_standard_members() {
+        let long = json!({"type": "t", "status": 400, "detail": "é".repeat(20_000), "extra": "x"});
+        let kept = parse(long.to_string().as_bytes(), None).unwrap();
+        assert!(kept.to_string().len() <= MAX_PROBLEM_BYTES);
+        assert_eq!(kept.get("type"), Some(&json!("t")));
+        assert_eq!(kept.get("status"), Some(&json!(400)));
+        assert!(kept.get("extra").is_none());
+    }
+
+    #[test]
+    fn white_space_does_not_count() {
+        let padded = format!("{}{}", json!({"title": "t", "x": 1}), " ".repeat(MAX_PROBLEM_BYTES));
+        assert_eq!(parse(padded.as_bytes(), None), Some(json!({"title": "t", "x": 1})));
+    }
+
+    #[test]
+    fn a_title_is_printable_and_bounded() {
+        assert_eq!(title(Some(&json!({"title": "a\u{1b}[1m\nb", "detail": "secret"}))).as_deref(), Some("a[1mb"));
+        assert_eq!(title(Some(&json!({"title": "x".repeat(500)}))).unwrap().len(), 200);
+        for none in [json!({}), json!({"title": 7}), json!({"title": " "})] {
+            assert_eq!(title(Some(&none)), None);
+        }
+    }
+
+    #[test]
+    fn words_come_from_type_and_error() {
+        let problem = json!({"type": "https://api.purse.eu/problems/Invalid-Token/", "error": "X", "title": "no"});
+        assert_eq!(words(Some(&problem)), "invalid-token x");
+        assert_eq!(words(Some(&json!({"type": "urn:problem:forbidden"}))), "forbidden ");
+        assert_eq!(words(None), " ");
+    }
+}

@@ -1,0 +1,195 @@
+//! What happened: calls and effects, one by one (bounded) and counted.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Callers beyond this many are counted together under `…`.
+const MAX_COUNTED_CALLERS: usize = 100_000;
+
+/// What was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Route {
+    /// `GET /v1/users/exists`
+    Exists,
+    /// `POST …/users`
+    Create,
+    /// `POST …/passwordless/start`
+    Start,
+    /// `POST …/passwordless/verify`
+    Verify,
+    /// `POST …/consents`
+    Consent,
+    /// `POST /oauth/token`
+    Token,
+}
+
+impl Route {
+    /// The name in records and fault orders.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exists => "exists",
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Verify => "verify",
+            Self::Consent => "consent",
+            Self::Token => "token",
+        }
+    }
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CallRecord {
+    /// Counts from 0, in order of arrival.
+    pub seq: u64,
+    /// Arrival, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Arrival, in microseconds since the simulator started (monotonic).
+    pub at_us: u64,
+    /// What was called.
+    pub route: Route,
+    /// `caller_id`
+    pub caller_id: Option<String>,
+    /// Email, phone number or customer reference: whom it was about.
+    pub key: Option<String>,
+    /// `traceparent`
+    pub traceparent: Option<String>,
+    /// The status answered; none: not yet, or never.
+    pub status: Option<u16>,
+    /// The fault that struck it.
+    pub fault: Option<&'static str>,
+}
+
+/// What a call did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectKind {
+    /// A user was created.
+    UserCreated,
+    /// A code was sent.
+    CodeSent,
+    /// A code was tried and found wrong: an attempt is spent.
+    CodeTried,
+    /// A code was right, and is spent.
+    CodeSpent,
+    /// A consent was created.
+    Consented,
+}
+
+/// One effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    /// In milliseconds since 1970.
+    pub at_ms: u64,
+    /// In microseconds since the simulator started (monotonic).
+    pub at_us: u64,
+    /// What was done.
+    pub kind: EffectKind,
+    /// To whom: contact, or customer reference for [`EffectKind::UserCreated`] and [`EffectKind::Consented`].
+    pub key: String,
+    /// Which of the codes sent to this contact, counted from 1; 0 where no code is concerned.
+    pub code_number: u32,
+}
+
+/// Counts since the start or the last reset.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Users there are.
+    pub users: usize,
+    /// Consents there are.
+    pub consents: usize,
+    /// Calls of the API that arrived, the token endpoint's not included.
+    pub calls: u64,
+    /// Answers by route, then status; `0`: ended without an answer.
+    pub answers: BTreeMap<&'static str, BTreeMap<u16, u64>>,
+    /// Calls by `caller_id`; `-` without one. Not counted when calls are not recorded.
+    pub callers: BTreeMap<String, u64>,
+    /// Effects by kind.
+    pub effects: BTreeMap<EffectKind, u64>,
+}
+
+impl Stats {
+    /// Answers of one route and status.
+    pub fn answered(&self, route: Route, status: u16) -> u64 {
+        self.answers.get(route.as_str()).and_then(|by_status| by_status.get(&status)).copied().unwrap_or(0)
+    }
+
+    /// Answers of one route.
+    pub fn answered_in_all(&self, route: Route) -> u64 {
+        self.answers.get(route.as_str()).map_or(0, |by_status| by_status.values().sum())
+    }
+}
+
+/// The records.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    calls: VecDeque<CallRecord>,
+    next_seq: u64,
+    effects: VecDeque<Effect>,
+    answers: HashMap<(Route, u16), u64>,
+    callers: HashMap<String, u64>,
+    effect_counts: BTreeMap<EffectKind, u64>,
+}
+
+impl Log {
+    /// Notes an arrival; its number.
+    pub(super) fn arrived(&mut self, mut call: CallRecord, max: usize) -> u64 {
+        let caller = call.caller_id.as_deref().unwrap_or("-");
+        match self.callers.get_mut(caller) {
+            Some(count) => *count += 1,
+            None => {
+                let name = if self.callers.len() < MAX_COUNTED_CALLERS { caller } else { "…" };
+                *self.callers.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+        call.seq = self.next_seq;
+        self.next_seq += 1;
+        self.calls.push_back(call);
+        while self.calls.len() > max {
+            self.calls.pop_front();
+        }
+        self.next_seq - 1
+    }
+
+    /// Notes how call `seq` ended; 0: without an answer.
+    pub(super) fn ended(&mut self, seq: Option<u64>, route: Route, status: u16, fault: Option<&'static str>) {
+        *self.answers.entry((route, status)).or_default() += 1;
+        let first = self.calls.front().map_or(0, |call| call.seq);
+        let index = seq.and_then(|seq| usize::try_from(seq.checked_sub(first)?).ok());
+        if let Some(call) = index.and_then(|index| self.calls.get_mut(index)) {
+            call.status = (status != 0).then_some(status);
+            call.fault = fault;
+        }
+    }
+
+    /// Notes an effect; one by one only where `max` is not 0.
+    pub(super) fn effect(&mut self, effect: Effect, max: usize) {
+        *self.effect_counts.entry(effect.kind).or_default() += 1;
+        self.effects.push_back(effect);
+        while self.effects.len() > max {
+            self.effects.pop_front();
+        }
+    }
+
+    pub(super) fn calls(&self) -> impl DoubleEndedIterator<Item = &CallRecord> {
+        self.calls.iter()
+    }
+
+    pub(super) fn effects(&self) -> impl DoubleEndedIterator<Item = &Effect> {
+        self.effects.iter()
+    }
+
+    /// Everything but users, consents and arrivals.
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            callers: self.callers.iter().map(|(caller, count)| (caller.clone(), *count)).collect(),
+            effects: self.effect_counts.clone(),
+            ..Stats::default()
+        };
+        for ((route, status), count) in &self.answers {
+            stats.answers.entry(route.as_str()).or_default().insert(*status, *count);
+        }
+        stats
+    }
+}

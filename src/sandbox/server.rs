@@ -1,0 +1,189 @@
+//! The simulator as a whole: started, asked, stopped.
+
+use super::{
+    CallRecord, Effect, EffectKind, Fault, NewSandboxUser, Route, SandboxConfig, Stats, api,
+    connection::{Connection, Connections, CuttableListener},
+    control, oauth,
+    reply::Problem,
+    state::{Outage, Shared},
+};
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, task::JoinHandle};
+use url::Url;
+
+/// A running simulator. Dropped, it stops: its port closes and its connections are reset.
+#[derive(Debug)]
+pub struct Sandbox {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    connections: Connections,
+    server: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    /// Starts a simulator, ready when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be listened on.
+    pub async fn start(config: SandboxConfig) -> io::Result<Self> {
+        let tcp = TcpListener::bind(config.listen).await?;
+        let addr = tcp.local_addr()?;
+        let shared = Arc::new(Shared::new(config));
+        let connections = Connections::default();
+        let router = Router::new()
+            .route("/v1/users/exists", get(api::exists))
+            .route("/v1/merchants/{merchant}/users", post(api::create))
+            .route("/v1/merchants/{merchant}/users/passwordless/start", post(api::start))
+            .route("/v1/merchants/{merchant}/users/passwordless/verify", post(api::verify))
+            .route("/v1/merchants/{merchant}/users/{reference}/consents", post(api::consent))
+            .route("/oauth/token", post(oauth::token))
+            .merge(control::routes())
+            .fallback(not_found)
+            .with_state(Arc::clone(&shared))
+            .into_make_service_with_connect_info::<Connection>();
+        let listener = CuttableListener::new(tcp, connections.clone());
+        let server = tokio::spawn(async move {
+            // It has no way to end but by being stopped.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { addr, shared, connections, server })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `xco.base_url`
+    pub fn base_url(&self) -> Url {
+        self.url("/")
+    }
+
+    /// `xco.token_url`
+    pub fn token_url(&self) -> Url {
+        self.url("/oauth/token")
+    }
+
+    #[allow(clippy::expect_used, reason = "an address and a constant path always make a URL")]
+    fn url(&self, path: &str) -> Url {
+        let mut addr = self.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(match addr {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        Url::parse(&format!("http://{addr}{path}")).expect("a URL")
+    }
+
+    /// Stops: when this returns the port is closed and every connection is being reset.
+    pub async fn shutdown(mut self) {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+    }
+
+    /// Orders a fault.
+    pub fn order(&self, fault: Fault) {
+        self.shared.lock().faults.order(fault);
+    }
+
+    /// Withdraws all faults ordered.
+    pub fn clear_faults(&self) {
+        self.shared.lock().faults.clear();
+    }
+
+    /// From now on (for so long) every call of the API, but not the token endpoint, is answered with `status`.
+    pub fn outage(&self, status: u16, lasting: Option<Duration>) {
+        let until = lasting.map(|lasting| control::later(u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX)));
+        self.shared.lock().outage = Some(Outage { until, status });
+    }
+
+    /// Ends an outage.
+    pub fn end_outage(&self) {
+        self.shared.lock().outage = None;
+    }
+
+    /// Refuses every token issued so far.
+    pub fn revoke_tokens(&self) {
+        self.shared.lock().tokens.clear();
+    }
+
+    /// Adds a customer who has an account.
+    pub fn seed_user(&self, user: &NewSandboxUser) {
+        self.shared.lock().model.seed_user(user);
+    }
+
+    /// Resets every open connection, as a restarting proxy does.
+    pub fn cut_connections(&self) {
+        self.connections.cut_all();
+    }
+
+    /// The code that is valid now for an email address or phone number.
+    pub fn otp(&self, contact: &str) -> Option<String> {
+        self.shared.lock().model.code(contact, &self.shared.config).map(str::to_owned)
+    }
+
+    /// The calls recorded, in order of arrival, the token endpoint's included.
+    pub fn calls(&self) -> Vec<CallRecord> {
+        self.shared.lock().log.calls().cloned().collect()
+    }
+
+    /// The calls of one route.
+    pub fn calls_of(&self, route: Route) -> Vec<CallRecord> {
+        self.shared.lock().log.calls().filter(|call| call.route == route).cloned().collect()
+    }
+
+    /// The effects recorded, in order.
+    pub fn effects(&self) -> Vec<Effect> {
+        self.shared.lock().log.effects().cloned().collect()
+    }
+
+    /// How often something was done to one contact or customer reference.
+    pub fn effects_on(&self, kind: EffectKind, key: &str) -> usize {
+        self.shared.lock().log.effects().filter(|effect| effect.kind == kind && effect.key == key).count()
+    }
+
+    /// Counts.
+    pub fn stats(&self) -> Stats {
+        self.shared.lock().stats()
+    }
+
+    /// Everything as at the start.
+    pub fn reset(&self) {
+        self.shared.reset();
+    }
+
+    /// Comes back once `n` calls of the API (in all, the token endpoint's not included) have arrived; they need not be
+    /// answered.
+    pub async fn wait_for_calls(&self, n: u64) {
+        self.shared.wait_until(|inner| inner.calls >= n).await;
+    }
+
+    /// Comes back once the counts satisfy `is`; they are looked at whenever one changes.
+    pub async fn wait_until(&self, mut is: impl FnMut(&Stats) -> bool) {
+        self.shared.wait_until(|inner| is(&inner.stats())).await;
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.server.abort();
+        self.connections.cut_all();
+    }
+}
+
+async fn not_found() -> Response {
+    Problem::new(404, "route-not-found", "No such route").into_reply().into_response()
+}

@@ -1,0 +1,190 @@
+//! Everything the simulator holds, behind one lock; nothing is done under it but memory.
+
+use super::{
+    CallRecord, Effect, SandboxConfig, Stats,
+    buckets::Buckets,
+    fault::{FaultKind, Faults, Strike},
+    model::{Done, Model},
+    record::{Log, Route},
+};
+use rand::Rng;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::watch;
+
+/// An outage: every call of the API answered with one status.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outage {
+    pub(super) until: Option<Instant>,
+    pub(super) status: u16,
+}
+
+pub(super) struct Inner {
+    pub(super) model: Model,
+    pub(super) faults: Faults,
+    pub(super) outage: Option<Outage>,
+    pub(super) buckets: Buckets,
+    pub(super) log: Log,
+    /// Token → its end.
+    pub(super) tokens: HashMap<String, Instant>,
+    /// Arrivals at the five calls.
+    pub(super) calls: u64,
+}
+
+impl Inner {
+    fn new(config: &SandboxConfig) -> Self {
+        Self {
+            model: Model::new(config.seed),
+            faults: Faults::default(),
+            outage: None,
+            buckets: Buckets::default(),
+            log: Log::default(),
+            tokens: HashMap::new(),
+            calls: 0,
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            users: self.model.user_count(),
+            consents: self.model.consent_count(),
+            calls: self.calls,
+            ..self.log.stats()
+        }
+    }
+}
+
+/// What all handlers share.
+pub(super) struct Shared {
+    pub(super) config: SandboxConfig,
+    started: Instant,
+    inner: Mutex<Inner>,
+    /// Told of every arrival, effect and answer.
+    changed: watch::Sender<()>,
+}
+
+impl Shared {
+    pub(super) fn new(config: SandboxConfig) -> Self {
+        let inner = Mutex::new(Inner::new(&config));
+        Self { config, started: Instant::now(), inner, changed: watch::Sender::new(()) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn reset(&self) {
+        *self.lock() = Inner::new(&self.config);
+        self.changed.send_replace(());
+    }
+
+    /// Comes back once `is` holds; looks again whenever anything changes.
+    pub(super) async fn wait_until(&self, mut is: impl FnMut(&Inner) -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !is(&self.lock()) {
+            // The sender lives as long as `self`.
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> (u64, u64) {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let as_u64 = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
+        (as_u64(since_1970.as_millis()), as_u64(self.started.elapsed().as_micros()))
+    }
+
+    /// Notes an effect.
+    pub(super) fn note(&self, inner: &mut Inner, done: Done) {
+        let (wall_ms, mono_us) = self.now();
+        let Done { kind, key, code_number } = done;
+        let max = if self.config.record_calls { self.config.max_records } else { 0 };
+        inner.log.effect(Effect { at_ms: wall_ms, at_us: mono_us, kind, key, code_number }, max);
+    }
+}
+
+/// One call's way through the simulator: noted at its arrival, and at its end, however it ends.
+pub(super) struct Visit<'a> {
+    shared: &'a Shared,
+    route: Route,
+    seq: Option<u64>,
+    /// What strikes the call.
+    pub(super) strike: Option<Strike>,
+    /// How long its answer takes.
+    pub(super) latency: Duration,
+    ended: bool,
+}
+
+impl<'a> Visit<'a> {
+    pub(super) fn begin(
+        shared: &'a Shared,
+        route: Route,
+        caller: Option<&str>,
+        key: Option<&str>,
+        traceparent: Option<&str>,
+    ) -> Self {
+        let (wall_ms, mono_us) = shared.now();
+        let is_api = route != Route::Token;
+        let mut inner = shared.lock();
+        inner.calls += u64::from(is_api);
+        let seq = shared.config.record_calls.then(|| {
+            let call = CallRecord {
+                seq: 0,
+                at_ms: wall_ms,
+                at_us: mono_us,
+                route,
+                caller_id: caller.map(str::to_owned),
+                key: key.map(str::to_owned),
+                traceparent: traceparent.map(str::to_owned),
+                status: None,
+                fault: None,
+            };
+            inner.log.arrived(call, shared.config.max_records)
+        });
+        let strike = if is_api { outage(&mut inner) } else { None };
+        let strike = strike.or_else(|| inner.faults.take(route, caller));
+        let latency = shared.config.latency;
+        let latency = if !is_api || latency.max.is_zero() {
+            Duration::ZERO
+        } else if latency.min >= latency.max {
+            latency.max
+        } else {
+            inner.model.rng.random_range(latency.min..=latency.max)
+        };
+        drop(inner);
+        shared.changed.send_replace(());
+        Self { shared, route, seq, strike, latency, ended: false }
+    }
+
+    /// The end: `status` 0 is none.
+    pub(super) fn end(&mut self, inner: &mut Inner, status: u16) {
+        self.ended = true;
+        let fault = self.strike.as_ref().map(|strike| strike.name);
+        inner.log.ended(self.seq, self.route, status, fault);
+        self.shared.changed.send_replace(());
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        // The client went away first.
+        if !self.ended {
+            let shared = self.shared;
+            self.end(&mut shared.lock(), 0);
+        }
+    }
+}
+
+fn outage(inner: &mut Inner) -> Option<Strike> {
+    let outage = inner.outage?;
+    if outage.until.is_some_and(|until| until <= Instant::now()) {
+        inner.outage = None;
+        return None;
+    }
+    let kind = FaultKind::Status { status: outage.status, retry_after: None, body: None };
+    Some(Strike { kind, after_effect: false, name: "outage" })
+}

@@ -1,0 +1,60 @@
+//! `Retry-After` (RFC 9110 §10.2.3), either form, as a delay from now. Pure.
+
+use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
+use std::time::Duration;
+
+/// The most that is believed: a day. A longer delay is cut to it.
+pub(super) const MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The delay that `value` asks for; garbage asks for none.
+///
+/// A date is taken against the answer's own `Date` where there is one, so that a wrong clock on either side does no harm,
+/// else against `now`. A date in the past is no delay at all.
+pub(super) fn parse(value: &str, date: Option<&str>, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are more than a day.
+        return Some(value.parse().map_or(MAX, Duration::from_secs).min(MAX));
+    }
+    let until = http_date(value)?;
+    let from = date.and_then(http_date).unwrap_or(now);
+    let seconds = until.as_second().saturating_sub(from.as_second());
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`. The two obsolete forms count as garbage.
+fn http_date(text: &str) -> Option<Timestamp> {
+    DateTimeParser::new().parse_timestamp(text.trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn both_forms() {
+        let now: Timestamp = "1994-11-06T08:49:30Z".parse().unwrap();
+        let seconds = |n| Some(Duration::from_secs(n));
+        for (value, date, delay) in [
+            ("0", None, seconds(0)),
+            ("7", None, seconds(7)),
+            (" 7 ", None, seconds(7)),
+            ("86401", None, Some(MAX)),
+            ("99999999999999999999999999", None, Some(MAX)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", None, seconds(7)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some("Sun, 06 Nov 1994 08:49:17 GMT"), seconds(20)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some("nonsense"), seconds(7)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", None, seconds(0)),
+            ("Tue, 06 Nov 2096 08:49:37 GMT", None, Some(MAX)),
+            ("", None, None),
+            ("-1", None, None),
+            ("1.5", None, None),
+            ("soon", None, None),
+            ("1994-11-06T08:49:37Z", None, None),
+        ] {
+            assert_eq!(parse(value, date, now), delay, "{value:?}");
+        }
+    }
+}
