@@ -135,7 +135,7 @@ impl Loader {
             let is_quoted_path = name.get_ref().contains('.');
             match value.get_ref() {
                 toml::de::DeValue::Table(inner) if !is_quoted_path && is_section(&key) => {
-                    self.table(&key, inner, origin)
+                    self.table(&key, inner, origin);
                 }
                 _ if is_quoted_path => {
                     let detail = "unknown key: write it without quotes, section.key";

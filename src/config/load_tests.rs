@@ -191,9 +191,10 @@ fn secret_files() {
     let config = from_env(&[("XCO_WORKER__XCO__CLIENT_SECRET_FILE", &good)]).unwrap();
     assert_eq!(config.xco.client_secret.unwrap().expose_secret(), "hunter2");
 
+    let large = vec![b'x'; 65 * 1024];
     for (name, bytes, wanted) in [
         ("empty", &b"\n"[..], "empty"),
-        ("large", &[b'x'; 65 * 1024][..], "longer than 64 KiB"),
+        ("large", large.as_slice(), "longer than 64 KiB"),
         ("binary", &b"\xff"[..], "not UTF-8"),
         ("lines", &b"hunter2\nhunter3"[..], "control characters"),
     ] {

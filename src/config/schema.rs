@@ -51,7 +51,7 @@ struct Spec {
     /// As in `config/xco-worker.toml`; `None`: not set.
     default: Option<&'static str>,
     /// For each job type another default.
-    default_of: Option<fn(JobType) -> Option<&'static str>>,
+    default_of: Option<fn(JobType) -> &'static str>,
     secret: bool,
     set: Set,
 }
@@ -92,7 +92,7 @@ pub(super) fn is_section(name: &str) -> bool {
 fn expand(spec: &Spec) -> Vec<Key> {
     let key = |name: String, job_type: JobType| Key {
         name,
-        default: spec.default_of.map_or(spec.default, |of| of(job_type)),
+        default: spec.default_of.map(|of| of(job_type)).or(spec.default),
         secret: spec.secret,
         job_type,
         set: spec.set,
@@ -117,7 +117,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, set: Set) -> 
     Spec { name, default, default_of: None, secret: true, set }
 }
 
-const fn by_type(name: &'static str, default_of: fn(JobType) -> Option<&'static str>, set: Set) -> Spec {
+const fn by_type(name: &'static str, default_of: fn(JobType) -> &'static str, set: Set) -> Spec {
     Spec { name, default: None, default_of: Some(default_of), secret: false, set }
 }
 
@@ -182,7 +182,7 @@ static SPECS: &[Spec] = &[
     plain("xco.timeout", "\"10s\"", to!(xco.timeout, |i| i.duration(100 * MS..=5 * MINUTE))),
     plain("xco.connect_timeout", "\"3s\"", to!(xco.connect_timeout, |i| i.duration(100 * MS..=MINUTE))),
     plain("xco.already_exists_types", "[]", |draft, _, input| {
-        draft.config.xco.already_exists_types = input.each(Separator::Comma, |i| i.text())?;
+        draft.config.xco.already_exists_types = input.each(Separator::Comma, text_item)?;
         Ok(())
     }),
     plain("xco.invalid_code_statuses", "[400, 401, 403, 404, 422]", |draft, _, input| {
@@ -261,7 +261,7 @@ fn set_burst(draft: &mut Draft, bucket: Bucket, input: &Input<'_>) -> Result<(),
 
 fn read_redis_urls(input: &Input<'_>) -> Result<Vec<SecretString>, Problems> {
     let is_text = matches!(input.value, super::value::Value::Text(_));
-    let urls = if is_text { vec![input.text()?] } else { input.each(Separator::CommaBeforeUrl, |i| i.text())? };
+    let urls = if is_text { vec![input.text()?] } else { input.each(Separator::CommaBeforeUrl, text_item)? };
     if urls.is_empty() || urls.len() > 64 {
         return Err("from 1 to 64 URLs are wanted".to_owned().into());
     }
@@ -295,18 +295,23 @@ fn read_filter(input: &Input<'_>) -> Result<String, String> {
     }
 }
 
-fn default_attempts_text(job_type: JobType) -> Option<&'static str> {
-    Some(match job_type {
+fn default_attempts_text(job_type: JobType) -> &'static str {
+    match job_type {
         JobType::CheckUser | JobType::CreateUser => "8",
         JobType::StartOtp | JobType::VerifyOtp => "3",
         JobType::FinalizeConsent => "5",
-    })
+    }
 }
 
-fn default_ttl_text(job_type: JobType) -> Option<&'static str> {
+fn default_ttl_text(job_type: JobType) -> &'static str {
     match job_type {
-        JobType::StartOtp => Some("\"2m\""),
-        JobType::VerifyOtp => Some("\"1m\""),
-        _ => Some("\"off\""),
+        JobType::StartOtp => "\"2m\"",
+        JobType::VerifyOtp => "\"1m\"",
+        _ => "\"off\"",
     }
+}
+
+/// A function of its own: a method's path is not general enough over lifetimes to be passed on.
+fn text_item(item: &Input<'_>) -> Result<String, String> {
+    item.text()
 }

@@ -58,7 +58,7 @@ impl Default for RedisConfig {
     }
 }
 
-/// How the OAuth2 client authenticates to the token endpoint (not public: assumed).
+/// How the client authenticates to the token endpoint (not public: assumed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TokenAuth {
     /// `client_id` and `client_secret` in the form body.

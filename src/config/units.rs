@@ -53,7 +53,7 @@ pub fn format_duration(duration: Duration) -> String {
     let total_ms = duration.as_millis();
     UNITS
         .into_iter()
-        .find(|(_, unit_ms)| total_ms > 0 && total_ms % u128::from(*unit_ms) == 0)
+        .find(|(_, unit_ms)| total_ms > 0 && total_ms.is_multiple_of(u128::from(*unit_ms)))
         .map_or_else(|| "0s".to_owned(), |(unit, unit_ms)| format!("{}{unit}", total_ms / u128::from(unit_ms)))
 }
 
