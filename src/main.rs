@@ -1,1 +1,68 @@
-fn main() {}
+//! The binary: parse, configure, run a command, exit with its code.
+
+use clap::Parser;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+use xco_worker::{
+    cli::{Cli, Context, Exit, conclude},
+    config::{self, Config},
+    telemetry::{self, Metrics},
+};
+
+fn main() -> ExitCode {
+    // First of all: rustls panics at the first TLS connection where no provider is chosen. An error means that one is.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    run(cli).into()
+}
+
+fn run(cli: Cli) -> Exit {
+    if cli.command.needs_no_config() {
+        let context = Context { config: Config::default(), json: cli.global.json, metrics: Metrics::default() };
+        return end(execute(cli, context));
+    }
+    // Only our own variables: another program's may be of any size, or not text.
+    let env = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| name.starts_with("XCO_WORKER__"))
+        .map(|(name, value)| (name, value.to_string_lossy().into_owned()));
+    let config = match config::load(&cli.sources(env)) {
+        Ok(config) => config,
+        Err(faults) => {
+            for fault in &faults.0 {
+                say(&fault.to_string());
+            }
+            say(&format!("{faults}; every key is explained in config/xco-worker.toml"));
+            return Exit::Usage;
+        }
+    };
+    // Lives until the command has ended, and flushes then.
+    let guard = match telemetry::init(&config.telemetry) {
+        Ok(guard) => guard,
+        Err(error) => {
+            end(Err(error.into()));
+            return Exit::Usage;
+        }
+    };
+    let context = Context { config, json: cli.global.json, metrics: guard.metrics().clone() };
+    end(execute(cli, context))
+}
+
+fn execute(cli: Cli, context: Context) -> anyhow::Result<Exit> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(cli.command.run(context))
+}
+
+fn end(result: anyhow::Result<Exit>) -> Exit {
+    let (exit, said) = conclude(result);
+    if let Some(said) = said {
+        say(&said);
+    }
+    exit
+}
+
+/// stderr may be closed too; that is no reason to panic.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

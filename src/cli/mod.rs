@@ -1,1 +1,227 @@
-//! (under construction)
+//! The command line: one file a command. stdout is data, stderr is talk; errors carry a hint where there is one.
+
+mod completions;
+mod demo;
+mod doctor;
+mod enqueue;
+mod outcome;
+mod output;
+mod run;
+mod sandbox;
+mod shell_completions;
+mod values;
+
+pub use completions::CompletionsArgs;
+pub use demo::DemoArgs;
+pub use doctor::DoctorArgs;
+pub use enqueue::EnqueueArgs;
+pub use outcome::{Exit, Hint, HintExt, UsageError, conclude};
+pub use output::{StdoutClosed, print_json, print_line};
+pub use run::RunArgs;
+pub use sandbox::SandboxArgs;
+pub use shell_completions::ShellCompletionsArgs;
+pub use values::{DurationRange, JsonText, MetaEntry, StartFrom};
+
+use crate::{
+    config::{Config, Sources},
+    telemetry::Metrics,
+};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A persistent job queue between a merchant's signup pages and Purse Express Checkout (XCO)
+///
+/// Your systems XADD jobs to Redis; a worker calls XCO with retry, backoff and rate limits for each caller; every job
+/// ends in exactly one completion.
+///
+/// Start with `xco-worker demo`: everything on this machine, no credentials needed.
+#[derive(Parser)]
+#[command(
+    name = "xco-worker",
+    version,
+    max_term_width = 120,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.\n\
+                  Every key of the configuration can be set as XCO_WORKER__SECTION__KEY, \
+                  such as XCO_WORKER__REDIS__URL."
+)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// The configuration file [default: config/xco-worker.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print data as JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Redis, instead of `redis.url`: redis://, rediss:// or redis+sentinel://
+    #[arg(long, global = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+    /// What Redis keys begin with, instead of `redis.namespace`
+    #[arg(long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Work: take jobs from Redis and call XCO, until told to stop
+    ///
+    /// Takes jobs until SIGTERM or SIGINT, then finishes what it holds within `worker.shutdown_grace`, hands the rest back
+    /// and exits 0. A second signal exits at once.
+    Run(RunArgs),
+    /// See it work: Redis, a simulated XCO, a worker and sample signups on this machine
+    ///
+    /// Finds Redis on this machine or starts one of its own, starts a simulated XCO and a worker, and sends sample signups
+    /// through them. Nothing leaves the machine, and no credentials are needed.
+    Demo(DemoArgs),
+    /// Simulate the XCO API over HTTP, with faults to order
+    ///
+    /// Speaks HTTP as the public XCO API does, its token endpoint included, and keeps customers and codes in memory. What
+    /// XCO's public pages leave open can be played both ways with flags.
+    Sandbox(SandboxArgs),
+    /// Enqueue one job from flags, or many from NDJSON
+    ///
+    /// The job is checked before it is enqueued; prints its id. Flags can be seen by other users of this machine: for real
+    /// customers use a file or stdin.
+    Enqueue(Box<EnqueueArgs>),
+    /// Follow the completions: how jobs ended
+    ///
+    /// Follows the completion stream of every partition and prints how jobs ended. With --group, completions are
+    /// acknowledged once printed, and the next reader of the group goes on from there.
+    Completions(CompletionsArgs),
+    /// Check the configuration, Redis, the access token and XCO
+    ///
+    /// Looks at Redis's version, persistence, eviction and role, too, and says for each fault what to do. Exit 1 if one of
+    /// them would keep a worker from working.
+    Doctor(DoctorArgs),
+    /// Print a completion script for your shell
+    ShellCompletions(ShellCompletionsArgs),
+}
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The configuration, checked.
+    pub config: Config,
+    /// `--json`
+    pub json: bool,
+    /// The process's instruments.
+    pub metrics: Metrics,
+}
+
+impl Cli {
+    /// Where this command's configuration comes from: `env` are the process's variables.
+    pub fn sources(&self, env: impl IntoIterator<Item = (String, String)>) -> Sources {
+        let mut flags = Vec::new();
+        let mut flag = |key: &str, value: Option<String>, name: &str| {
+            flags.extend(value.map(|value| (key.to_owned(), value, name.to_owned())));
+        };
+        flag("redis.url", self.global.redis_url.clone(), "--redis-url");
+        flag("redis.namespace", self.global.namespace.clone(), "--namespace");
+        if let Command::Run(run) = &self.command {
+            flag("worker.concurrency", run.concurrency.clone(), "--concurrency");
+            flag("http.listen", run.listen.clone(), "--listen");
+        }
+        Sources { file: self.global.config.clone(), env: env.into_iter().collect(), flags }
+    }
+}
+
+impl Command {
+    /// Whether the command does its work without any configuration.
+    pub const fn needs_no_config(&self) -> bool {
+        matches!(self, Self::ShellCompletions(_))
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Whatever kept it from doing what it is for; [`conclude`] says what the process makes of it.
+    pub async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        match self {
+            Self::Run(args) => run::run(args, context).await,
+            Self::Demo(args) => demo::run(args, context).await,
+            Self::Sandbox(args) => sandbox::run(args, context).await,
+            Self::Enqueue(args) => enqueue::run(*args, context).await,
+            Self::Completions(args) => completions::run(args, context).await,
+            Self::Doctor(args) => doctor::run(args, context).await,
+            Self::ShellCompletions(args) => shell_completions::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::config::load;
+    use clap::CommandFactory;
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_override_configuration() {
+        let args = "xco-worker run --redis-url redis://h:1 --concurrency 7 --listen off --namespace n";
+        let cli = Cli::try_parse_from(args.split(' ')).ok().unwrap();
+        let env = [("XCO_WORKER__WORKER__CONCURRENCY".to_owned(), "9".to_owned())];
+        let config = load(&cli.sources(env)).unwrap();
+        assert_eq!((config.worker.concurrency, config.http.listen), (7, None));
+        assert_eq!((config.redis.url[0].expose_secret(), config.redis.namespace.as_str()), ("redis://h:1", "n"));
+        let cli = Cli::try_parse_from(["xco-worker", "run", "--concurrency", "many"]).ok().unwrap();
+        assert_eq!(load(&cli.sources([])).unwrap_err().0[0].origin, "--concurrency");
+    }
+
+    #[test]
+    fn enqueue_takes_flags_or_a_file() {
+        let parse = |args: &str| Cli::try_parse_from(format!("xco-worker enqueue {args}").split(' '));
+        assert!(parse("--type CheckUser --email a@b.example --meta k=v --meta l=w --ttl 2m --wait 10s").is_ok());
+        assert!(parse("--file -").is_ok());
+        assert!(parse("--file - --lane bulk").is_ok());
+        for wrong in [
+            "",
+            "--type Nothing",
+            "--type CheckUser --file -",
+            "--file - --wait 1s",
+            "--type CheckUser --ttl 2",
+            "--type CheckUser --meta k",
+            "--type CheckUser --run-at tomorrow",
+            "--type CheckUser --email a --phone-number b",
+            "--type CreateUser --user {",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn completions_and_sandbox_read_their_values() {
+        let parse = |args: &str| Cli::try_parse_from(format!("xco-worker {args}").split(' ')).map(|cli| cli.command);
+        for good in
+            ["completions", "completions --from 5-1", "completions --from beginning --group g --consumer c --count 1"]
+        {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for wrong in ["completions --from tomorrow", "completions --consumer c", "completions --status done"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        let Ok(Command::Sandbox(args)) = parse("sandbox --latency 20ms..80ms --caller-limit 5/s") else {
+            panic!("a sandbox")
+        };
+        assert_eq!((args.latency.min.as_millis(), args.latency.max.as_millis()), (20, 80));
+        for wrong in ["--latency 80ms..20ms", "--latency x", "--caller-limit 5", "--wrong-code-status 500"] {
+            assert!(parse(&format!("sandbox {wrong}")).is_err(), "{wrong}");
+        }
+    }
+}

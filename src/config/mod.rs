@@ -1,9 +1,15 @@
 //! Configuration: TOML file, environment, flags; every fault reported at once, with its key and where it came from.
 
 mod load;
+mod retry;
+mod schema;
+mod tokens;
 mod types;
 mod units;
+mod urls;
+mod value;
 
-pub use load::{ConfigFault, ConfigFaults, Sources, load};
+pub use load::{ConfigFault, ConfigFaults, DEFAULT_FILE, Sources, load};
 pub use types::*;
-pub use units::{Rate, parse_duration, parse_rate};
+pub use units::{Rate, format_duration, parse_duration, parse_rate};
+pub use urls::{RedisUrl, SentinelUrl, parse_redis_url};

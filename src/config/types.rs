@@ -58,7 +58,7 @@ impl Default for RedisConfig {
     }
 }
 
-/// How the OAuth2 client authenticates to the token endpoint (not public: assumed).
+/// How the client authenticates to the token endpoint (not public: assumed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TokenAuth {
     /// `client_id` and `client_secret` in the form body.
@@ -71,7 +71,7 @@ pub enum TokenAuth {
 /// `xco.*`
 #[derive(Debug, Clone)]
 pub struct XcoConfig {
-    /// `xco.base_url`: default Purse's sandbox.
+    /// `xco.base_url`: no default, so that customers' data never goes where nobody pointed
     pub base_url: Option<Url>,
     /// `xco.token_url`
     pub token_url: Option<Url>,
@@ -216,7 +216,8 @@ pub struct RetryOverride {
 pub struct QueueConfig {
     /// `queue.dedupe_window`: default 1 h
     pub dedupe_window: Duration,
-    /// `queue.ttl.<type>`: deadlines of interactive jobs that name none; default `start_otp` 2 min, `verify_otp` 1 min
+    /// `queue.ttl.<type>`: deadlines of interactive jobs that name none; default `start_otp` 2 min, `verify_otp` 1 min;
+    /// `off` takes a default away
     pub ttl: BTreeMap<JobType, Duration>,
     /// `queue.reply_ttl`: default 5 min
     pub reply_ttl: Duration,
@@ -254,16 +255,22 @@ impl Default for CompletionsConfig {
 }
 
 /// `http.*`
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// `http.listen`: `/healthz`, `/readyz`, `/metrics`; default `127.0.0.1:9464`; `off` turns it off
+    /// `http.listen`: `/healthz`, `/readyz`, `/metrics`; default `127.0.0.1:9464`; `off` (here: `None`) turns it off
     pub listen: Option<SocketAddr>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))) }
+    }
 }
 
 /// `gateway.*`
 #[derive(Debug, Clone, Default)]
 pub struct GatewayConfig {
-    /// `gateway.listen`
+    /// `gateway.listen`: `None` where it is `off` or not set
     pub listen: Option<SocketAddr>,
     /// `gateway.tokens`
     pub tokens: Vec<GatewayToken>,

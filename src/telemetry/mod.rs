@@ -1,5 +1,18 @@
 //! Logs, traces and metrics, and the worker's small HTTP endpoint.
+//!
+//! Logs go to stderr. Metrics are counted with OpenTelemetry and scraped at `/metrics`; they, and traces, also go out by
+//! OTLP where the standard `OTEL_*` environment variables ask for it. Nothing about a person is in any of the three.
 
+mod exports;
+mod http;
+mod init;
 mod metrics;
+mod readiness;
+mod series;
+mod trace;
 
+pub use http::HttpEndpoint;
+pub use init::{TelemetryError, TelemetryGuard, init};
 pub use metrics::Metrics;
+pub use readiness::Readiness;
+pub use trace::{current_traceparent, parent_context};

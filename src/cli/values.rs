@@ -1,0 +1,122 @@
+//! Values of flags, read and checked while the command line is.
+
+use crate::{
+    config::{format_duration, parse_duration},
+    contract::{EntryId, JobType, Status},
+};
+use std::{fmt, fs, io::Read, str::FromStr, time::Duration};
+
+/// The most that `@FILE` may hold: a job is no larger.
+const MAX_TEXT_BYTES: u64 = 64 * 1024;
+
+/// `CheckUser`
+pub(super) fn parse_job_type(text: &str) -> Result<JobType, String> {
+    JobType::from_name(text).ok_or_else(|| format!("known are {}", JobType::ALL.map(JobType::as_str).join(", ")))
+}
+
+/// `succeeded`
+pub(super) fn parse_status(text: &str) -> Result<Status, String> {
+    const ALL: [Status; 5] = [Status::Succeeded, Status::Failed, Status::Expired, Status::Cancelled, Status::Rejected];
+    ALL.into_iter()
+        .find(|status| status.as_str() == text)
+        .ok_or_else(|| format!("known are {}", ALL.map(Status::as_str).join(", ")))
+}
+
+/// A duration or two: `50ms`, `20ms..80ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DurationRange {
+    /// The least.
+    pub min: Duration,
+    /// The most; not below `min`.
+    pub max: Duration,
+}
+
+impl FromStr for DurationRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (min, max) = text.split_once("..").unwrap_or((text, text));
+        let (min, max) = (parse_duration(min)?, parse_duration(max)?);
+        if min <= max { Ok(Self { min, max }) } else { Err("the first is greater than the second".to_owned()) }
+    }
+}
+
+impl fmt::Display for DurationRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", format_duration(self.min), format_duration(self.max))
+    }
+}
+
+/// Where to begin in the completion stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFrom {
+    /// With the oldest completion that is kept.
+    Beginning,
+    /// With what comes from now on.
+    Now,
+    /// After that entry.
+    After(EntryId),
+}
+
+impl FromStr for StartFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "beginning" => Ok(Self::Beginning),
+            "now" => Ok(Self::Now),
+            id => id
+                .parse()
+                .map(Self::After)
+                .map_err(|_| "beginning, now, or the id of a stream entry such as 1732265000000-0".to_owned()),
+        }
+    }
+}
+
+/// JSON given on the command line, or with `@FILE` in a file. No `Debug`: it may be about a person.
+#[derive(Clone)]
+pub struct JsonText(pub serde_json::Value);
+
+impl FromStr for JsonText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut from_file = String::new();
+        let json = match text.strip_prefix('@') {
+            None => text,
+            Some(path) => {
+                let file = fs::File::open(path).map_err(|error| format!("cannot be opened: {}", error.kind()))?;
+                let read = file.take(MAX_TEXT_BYTES + 1).read_to_string(&mut from_file);
+                read.map_err(|error| format!("cannot be read: {}", error.kind()))?;
+                from_file.as_str()
+            }
+        };
+        if json.len() as u64 > MAX_TEXT_BYTES {
+            return Err("more than 64 KiB: a job is no larger".to_owned());
+        }
+        // serde_json's own message may quote the text.
+        serde_json::from_str(json)
+            .map(Self)
+            .map_err(|error| format!("not JSON at line {}, column {}", error.line(), error.column()))
+    }
+}
+
+/// `KEY=VALUE`; the value may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetaEntry {
+    /// Before the first `=`.
+    pub key: String,
+    /// After it.
+    pub value: String,
+}
+
+impl FromStr for MetaEntry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
+            _ => Err("wanted is KEY=VALUE".to_owned()),
+        }
+    }
+}

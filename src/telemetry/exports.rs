@@ -1,0 +1,65 @@
+//! Which signals go out by OTLP: the standard environment variables of OpenTelemetry, read once at the start.
+
+use super::TelemetryError;
+
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Exports {
+    pub(super) traces: bool,
+    pub(super) metrics: bool,
+}
+
+impl Exports {
+    /// An endpoint asks for both signals; `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` (`otlp`, `none`, and
+    /// `prometheus`, which `/metrics` is in any case) decide for one. `OTEL_SDK_DISABLED=true` turns both off.
+    pub(super) fn read(env: impl Fn(&str) -> Option<String>) -> Result<Self, TelemetryError> {
+        let set = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+        if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return Ok(Self::default());
+        }
+        let everything = set("OTEL_EXPORTER_OTLP_ENDPOINT").is_some();
+        let wanted = |selector: &'static str, endpoint: &str, known: &[&str]| match set(selector) {
+            None => Ok(everything || set(endpoint).is_some()),
+            Some(names) => {
+                let names: Vec<_> = names.split(',').map(str::trim).collect();
+                match names.iter().find(|name| !known.contains(name)) {
+                    Some(_) => Err(TelemetryError::Exporter { variable: selector, known: known.join(", ") }),
+                    None => Ok(names.contains(&"otlp")),
+                }
+            }
+        };
+        Ok(Self {
+            traces: wanted("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["otlp", "none"])?,
+            metrics: wanted(
+                "OTEL_METRICS_EXPORTER",
+                "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+                &["otlp", "prometheus", "none"],
+            )?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(env: &[(&str, &str)]) -> Result<(bool, bool), TelemetryError> {
+        let find = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        Exports::read(find).map(|exports| (exports.traces, exports.metrics))
+    }
+
+    #[test]
+    fn the_environment_decides() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+        assert_eq!(read(&[]).unwrap(), (false, false));
+        assert_eq!(read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).unwrap(), (false, false));
+        assert_eq!(read(&[endpoint]).unwrap(), (true, true));
+        assert_eq!(read(&[endpoint, ("OTEL_METRICS_EXPORTER", "prometheus")]).unwrap(), (true, false));
+        assert_eq!(read(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]).unwrap(), (false, true));
+        assert_eq!(read(&[("OTEL_METRICS_EXPORTER", "otlp, prometheus")]).unwrap(), (false, true));
+        assert_eq!(read(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c")]).unwrap(), (true, false));
+        assert_eq!(read(&[endpoint, ("OTEL_SDK_DISABLED", "TRUE")]).unwrap(), (false, false));
+        assert!(read(&[("OTEL_TRACES_EXPORTER", "zipkin")]).is_err());
+    }
+}

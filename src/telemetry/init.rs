@@ -1,0 +1,132 @@
+//! Setting up logs, traces and metrics for a process.
+
+use super::{Metrics, exports::Exports};
+use crate::config::{LogFormat, TelemetryConfig};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{MetricExporter, SpanExporter};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkError,
+    metrics::{PeriodicReader, SdkMeterProvider},
+    trace::SdkTracerProvider,
+};
+use std::{sync::mpsc, time::Duration};
+use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How long the last spans and figures may take to go out when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Telemetry cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `telemetry.log` is no filter.
+    #[error("telemetry.log is not a filter such as info or info,xco_worker=debug")]
+    Filter,
+    /// An `OTEL_*_EXPORTER` variable names an exporter that is not built in.
+    #[error("{variable} names an unknown exporter; known are {known}")]
+    Exporter {
+        /// The variable.
+        variable: &'static str,
+        /// What it may name.
+        known: String,
+    },
+    /// The OTLP exporter refuses its environment variables.
+    #[error(
+        "OTLP export cannot start; check the OTEL_EXPORTER_OTLP_* variables (http/protobuf is built in, grpc is not)"
+    )]
+    Otlp(#[source] opentelemetry_otlp::ExporterBuildError),
+    /// The metrics cannot be registered.
+    #[error("metrics cannot start")]
+    Metrics(#[source] OTelSdkError),
+    /// Another subscriber is there already: `init` was called twice.
+    #[error("logging is set up already")]
+    Twice,
+}
+
+/// Keeps telemetry alive; dropped, it flushes what is still held, for at most three seconds.
+#[must_use = "dropping it ends telemetry"]
+#[derive(Debug)]
+pub struct TelemetryGuard {
+    metrics: Metrics,
+    tracer: Option<SdkTracerProvider>,
+    exports: Exports,
+}
+
+impl TelemetryGuard {
+    /// The process's instruments.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// Sets up logs (stderr), metrics, and OTLP export where the environment asks for it. Once a process.
+///
+/// With OTLP over `https://`, a rustls crypto provider must have been installed before.
+pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
+    let exports = Exports::read(|name| std::env::var(name).ok())?;
+    let resource = resource(|name| std::env::var(name).is_ok_and(|value| !value.is_empty()));
+
+    let mut meters = SdkMeterProvider::builder().with_resource(resource.clone());
+    if exports.metrics {
+        let exporter = MetricExporter::builder().with_http().build().map_err(TelemetryError::Otlp)?;
+        meters = meters.with_reader(PeriodicReader::builder(exporter).build());
+    }
+    let tracer = if exports.traces {
+        let exporter = SpanExporter::builder().with_http().build().map_err(TelemetryError::Otlp)?;
+        Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+    } else {
+        None
+    };
+    let metrics = Metrics::with_provider(meters).map_err(TelemetryError::Metrics)?;
+    let guard = TelemetryGuard { metrics, tracer, exports };
+
+    let filter = EnvFilter::builder().parse(&config.log).map_err(|_| TelemetryError::Filter)?;
+    let logs = match config.format {
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().boxed(),
+    };
+    let spans = guard.tracer.as_ref().map(|provider| {
+        // Only this program's own spans: the exporter's HTTP client has spans too, and would export without end.
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("xco-worker"))
+            .with_filter(Targets::new().with_target("xco_worker", tracing::Level::INFO))
+    });
+    tracing_subscriber::registry()
+        .with(spans)
+        .with(logs.with_filter(filter))
+        .try_init()
+        .map_err(|_| TelemetryError::Twice)?;
+    Ok(guard)
+}
+
+/// Named by the environment, else `xco-worker`.
+fn resource(is_set: impl Fn(&str) -> bool) -> Resource {
+    let builder = Resource::builder();
+    if is_set("OTEL_SERVICE_NAME") || is_set("OTEL_RESOURCE_ATTRIBUTES") {
+        builder.build()
+    } else {
+        builder.with_service_name("xco-worker").build()
+    }
+}
+
+impl Drop for TelemetryGuard {
+    fn drop(&mut self) {
+        let tracer = self.tracer.take();
+        let meters = self.metrics.provider().filter(|_| self.exports.metrics);
+        if tracer.is_none() && meters.is_none() {
+            return;
+        }
+        // In a thread, because an exporter that waits for an unreachable collector ignores the time it is given.
+        let (done, finished) = mpsc::channel::<()>();
+        let flush = std::thread::Builder::new().name("telemetry-flush".to_owned()).spawn(move || {
+            // Failing to say goodbye to a collector is nothing that anybody could act on now.
+            let _ = tracer.map(|provider| provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+            let _ = meters.map(|provider| provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+            drop(done);
+        });
+        if flush.is_ok() {
+            // Ends with an error either way: the sender is dropped, or the time is up.
+            let _ = finished.recv_timeout(FLUSH_TIMEOUT);
+        }
+    }
+}

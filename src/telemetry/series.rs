@@ -1,0 +1,96 @@
+//! Bound series, looked up by type and status instead of by attributes. Each comes into being when it is first used,
+//! so that what never happened is not exported.
+
+use crate::contract::{JobType, Status};
+use opentelemetry::{
+    KeyValue,
+    metrics::{BoundCounter, Counter},
+};
+use std::sync::OnceLock;
+
+/// The types, and one place for a job whose type could not be read.
+const TYPES: usize = JobType::ALL.len() + 1;
+const STATUSES: usize = 5;
+
+type Bind<T> = Box<dyn Fn(&[KeyValue]) -> T + Send + Sync>;
+
+/// One series a job type.
+pub(super) struct Series<T> {
+    cells: [OnceLock<T>; TYPES],
+    bind: Bind<T>,
+}
+
+impl<T> Series<T> {
+    pub(super) fn new(bind: impl Fn(&[KeyValue]) -> T + Send + Sync + 'static) -> Self {
+        Self { cells: [const { OnceLock::new() }; TYPES], bind: Box::new(bind) }
+    }
+
+    pub(super) fn of(&self, job_type: Option<JobType>) -> &T {
+        // `type_index` is below `TYPES`: the arrays are made for it.
+        self.cells[type_index(job_type)].get_or_init(|| (self.bind)(&[type_label(job_type)]))
+    }
+}
+
+/// One series a job type and status.
+pub(super) struct StatusSeries<T> {
+    cells: [[OnceLock<T>; STATUSES]; TYPES],
+    bind: Bind<T>,
+}
+
+impl<T> StatusSeries<T> {
+    pub(super) fn new(bind: impl Fn(&[KeyValue]) -> T + Send + Sync + 'static) -> Self {
+        Self { cells: [const { [const { OnceLock::new() }; STATUSES] }; TYPES], bind: Box::new(bind) }
+    }
+
+    pub(super) fn of(&self, job_type: Option<JobType>, status: Status) -> &T {
+        self.cells[type_index(job_type)][status_index(status)]
+            .get_or_init(|| (self.bind)(&[type_label(job_type), KeyValue::new("status", status.as_str())]))
+    }
+}
+
+/// Redis errors: rare, so their series are looked up by attribute; the usual ones start at 0, because an alert on a rate
+/// never sees the first error of a series that is born with it.
+pub(super) struct WhatSeries {
+    counter: Counter<u64>,
+    _usual: Vec<BoundCounter<u64>>,
+}
+
+impl WhatSeries {
+    pub(super) fn new(counter: Counter<u64>) -> Self {
+        let usual = ["read", "admit", "finish", "housekeeping"].map(|what| {
+            let bound = counter.bind(&[KeyValue::new("what", what)]);
+            bound.add(0);
+            bound
+        });
+        Self { counter, _usual: usual.into() }
+    }
+
+    pub(super) fn add(&self, what: &'static str) {
+        self.counter.add(1, &[KeyValue::new("what", what)]);
+    }
+}
+
+fn type_label(job_type: Option<JobType>) -> KeyValue {
+    KeyValue::new("type", job_type.map_or("unknown", JobType::as_str))
+}
+
+const fn type_index(job_type: Option<JobType>) -> usize {
+    match job_type {
+        Some(JobType::CheckUser) => 0,
+        Some(JobType::CreateUser) => 1,
+        Some(JobType::StartOtp) => 2,
+        Some(JobType::VerifyOtp) => 3,
+        Some(JobType::FinalizeConsent) => 4,
+        None => 5,
+    }
+}
+
+const fn status_index(status: Status) -> usize {
+    match status {
+        Status::Succeeded => 0,
+        Status::Failed => 1,
+        Status::Expired => 2,
+        Status::Cancelled => 3,
+        Status::Rejected => 4,
+    }
+}
