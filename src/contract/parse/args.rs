@@ -28,7 +28,9 @@ pub(super) fn judge<'n>(job_type: JobType, node: &'n Node<'n>, path: &Path<'_>, 
             let customer_reference = customer_reference(reference, path, faults);
             let at = path.key("user");
             let user = required(user, &at, faults).and_then(|user| user::judge(user, &at, faults));
-            Some(Args::CreateUser { customer_reference: customer_reference?, user: Box::new(user?) })
+            let user = user?;
+            let contact = Contact::Email(user.email.clone());
+            Some(Args::CreateUser { customer_reference: customer_reference?, contact, user: Box::new(user) })
         }
         JobType::FinalizeConsent => finalize_consent(node, path, faults),
     }
