@@ -14,6 +14,11 @@ pub enum Exit {
     Usage,
 }
 
+impl Exit {
+    /// 1, for leaving without unwinding.
+    pub(super) const CODE_FAILED: i32 = 1;
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         match exit {

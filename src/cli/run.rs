@@ -1,7 +1,17 @@
 //! `xco-worker run`
 
-use super::{Context, Exit};
+use super::{Context, Exit, HintExt, UsageError};
+use crate::{
+    config::HttpConfig,
+    telemetry::{HttpEndpoint, Readiness},
+    worker::{Health, Worker},
+    xco::XcoClient,
+};
+use anyhow::Context as _;
 use clap::Args;
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Flags of `run`.
 #[derive(Args)]
@@ -18,7 +28,88 @@ pub struct RunArgs {
     pub listen: Option<String>,
 }
 
-#[allow(clippy::unused_async, reason = "replaced by the command")]
-pub(super) async fn run(_args: RunArgs, _context: Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("`run` is not built yet")
+/// Runs a worker, and its HTTP endpoint, until a signal.
+pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit> {
+    let Context { config, metrics, .. } = context;
+    let api = XcoClient::new(&config.xco).map_err(|error| UsageError(error.to_string()))?;
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let listen = config.http.listen;
+    let worker = Worker::new(config, Arc::new(api), metrics.clone())?;
+    let readiness = readiness_of(&worker.health(), stop.clone());
+    // The endpoint answers until the last job has ended, so that a probe sees a worker that is stopping.
+    let endpoint_stop = CancellationToken::new();
+    let endpoint = match listen {
+        Some(listen) => bind(listen).await?.map(|bound| {
+            tracing::info!(address = %bound.address(), "serving /healthz, /readyz and /metrics");
+            tokio::spawn(bound.serve(readiness, metrics, endpoint_stop.clone()))
+        }),
+        None => None,
+    };
+    let stopped = worker.run(stop).await;
+    endpoint_stop.cancel();
+    if let Some(endpoint) = endpoint {
+        let _ = endpoint.await;
+    }
+    if stopped.unwritten > 0 {
+        tracing::warn!(jobs = stopped.unwritten, "Redis was away: the lease brings these jobs back");
+    }
+    Ok(if stopped.broken { Exit::Failed } else { Exit::Done })
+}
+
+/// The first SIGTERM or SIGINT stops in order; a second one ends the process at once, not 0, and leaves what it held to the
+/// lease.
+pub(super) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        for count in 1.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if count > 1 {
+                tracing::warn!("a second signal: leaving at once");
+                std::process::exit(Exit::CODE_FAILED);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// The endpoint. A second worker on a machine finds the default address taken: it works without an endpoint, and says so;
+/// an address that somebody chose must be had.
+async fn bind(listen: SocketAddr) -> anyhow::Result<Option<HttpEndpoint>> {
+    match HttpEndpoint::bind(listen).await {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && listen == HttpConfig::DEFAULT_LISTEN => {
+            tracing::warn!(%listen, "taken, by another worker perhaps: no /metrics here; `--listen` gives another address");
+            Ok(None)
+        }
+        bound => Ok(Some(
+            bound
+                .with_context(|| format!("http.listen {listen}"))
+                .hint("another worker may have it: give this one `--listen`, or `--listen off`")?,
+        )),
+    }
+}
+
+/// Readiness that follows a worker's health until `stop`.
+pub(super) fn readiness_of(health: &Health, stop: CancellationToken) -> Readiness {
+    let readiness = Readiness::default();
+    let mut changes = health.watch();
+    let follower = readiness.clone();
+    tokio::spawn(async move {
+        loop {
+            match changes.borrow_and_update().clone() {
+                Ok(()) => follower.set_ready(),
+                Err(reason) => follower.set_not_ready(reason),
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return follower.set_not_ready("stopping"),
+            }
+        }
+    });
+    readiness
 }

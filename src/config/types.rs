@@ -3,7 +3,7 @@
 use super::Rate;
 use crate::contract::{JobType, MerchantId};
 use secrecy::SecretString;
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::{Ipv4Addr, SocketAddr, SocketAddrV4}, time::Duration};
 use url::Url;
 
 /// Everything.
@@ -261,9 +261,14 @@ pub struct HttpConfig {
     pub listen: Option<SocketAddr>,
 }
 
+impl HttpConfig {
+    /// Where it listens where nobody said.
+    pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9464));
+}
+
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))) }
+        Self { listen: Some(Self::DEFAULT_LISTEN) }
     }
 }
 

@@ -34,7 +34,7 @@ impl<A: XcoApi> Handler<A> {
             delivery.settle(Verdict::Release);
             return;
         }
-        let span = super::trace::attempt(held);
+        let span = super::trace::attempt(held, self.shared.clock.now_ms());
         held.traceparent = super::trace::traceparent(&span);
         held.calling = true;
         let planned = plan(&held.job, &held.state, held.around());

@@ -5,7 +5,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
+    contract::{ErrorKind, Fault, JobError, JobType, MerchantId, Origin, ParseContext, Rejection, parse_job},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
     queue::{self, Admission, AdmissionRequest, Held as Slot, Link, MAX_ADMIT, RawEntry, Source},
 };

@@ -1,0 +1,5 @@
+//! Tests through the public interface: a real Redis, the sandbox over real HTTP, jobs as a merchant enqueues them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod flows;
+mod support;

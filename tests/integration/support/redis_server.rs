@@ -1,0 +1,95 @@
+//! A Redis for one test: `REDIS_URL` where it is set, else a `redis-server` (or `valkey-server`) of the test's own, on a free
+//! port, with a folder that goes with it.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A running server. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct RedisServer {
+    url: String,
+    own: Option<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
+    child: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+    options: Vec<String>,
+}
+
+impl RedisServer {
+    /// `REDIS_URL`, else a server of its own, without persistence.
+    pub(crate) fn start() -> Self {
+        match std::env::var("REDIS_URL") {
+            Ok(url) if !url.is_empty() => Self { url, own: None },
+            _ => Self::own(&["--save", "", "--appendonly", "no"]),
+        }
+    }
+
+    /// A server of its own in any case: the test does things to it.
+    pub(crate) fn own(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        let child = spawn(port, folder.path(), &options);
+        Self { url: format!("redis://127.0.0.1:{port}"), own: Some(Own { child, port, folder, options }) }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        let own = self.own.as_mut().expect("a server of our own");
+        own.child.kill().unwrap();
+        own.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same port and folder.
+    pub(crate) fn restart(&mut self) {
+        let own = self.own.as_mut().expect("a server of our own");
+        own.child = spawn(own.port, own.folder.path(), &own.options);
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.own.as_ref().expect("a server of our own").child.id()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        if let Some(own) = &mut self.own {
+            let _ = own.child.kill();
+            let _ = own.child.wait();
+        }
+    }
+}
+
+fn spawn(port: u16, folder: &std::path::Path, options: &[String]) -> Child {
+    let program = ["redis-server", "valkey-server"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
+        .expect("redis-server is needed: `make setup` installs it");
+    let mut child = Command::new(program)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+        .arg(folder)
+        .args(options)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(child.try_wait().unwrap().is_none(), "redis-server ended at once");
+        assert!(Instant::now() < deadline, "redis-server does not listen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}

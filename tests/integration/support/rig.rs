@@ -1,0 +1,275 @@
+//! Redis, sandbox and workers of one test, and what a merchant does with them. At its end it accuses: what should be gone
+//! and is not fails the test.
+
+use super::RedisServer;
+use redis::{AsyncCommands, Value as RedisValue, aio::MultiplexedConnection};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use xco_worker::{
+    config::Config,
+    sandbox::{Sandbox, SandboxConfig},
+    telemetry::Metrics,
+    worker::{Stopped, Worker},
+    xco::XcoClient,
+};
+
+pub(crate) const MERCHANT: &str = "6a3f1f0e-7c53-4d4b-9f3c-2f4c7f0f3b11";
+
+/// What a test asks for.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) redis: RedisServer,
+    pub(crate) sandbox: SandboxConfig,
+    pub(crate) config: Config,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let mut config = Config::default();
+        config.retry.base = Some(Duration::from_millis(20));
+        config.retry.cap = Some(Duration::from_millis(200));
+        config.worker.lease = Duration::from_secs(2);
+        config.worker.shutdown_grace = Duration::from_secs(5);
+        config.xco.timeout = Duration::from_secs(2);
+        config.redis.namespace = format!("test-{:08x}", rand::random::<u32>());
+        Self { redis: RedisServer::start(), sandbox: SandboxConfig::default(), config }
+    }
+}
+
+/// The running parts.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) redis: RedisServer,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) config: Config,
+    pub(crate) connection: MultiplexedConnection,
+    workers: Vec<(CancellationToken, JoinHandle<Stopped>)>,
+    last_seen: HashMap<u16, String>,
+    /// Completions read so far, in order.
+    pub(crate) completions: Vec<Value>,
+}
+
+impl Setup {
+    /// Starts Redis and the sandbox, and one worker.
+    pub(crate) async fn start(self) -> Rig {
+        let mut rig = self.without_worker().await;
+        rig.start_worker();
+        rig
+    }
+
+    /// Starts Redis and the sandbox alone.
+    pub(crate) async fn without_worker(self) -> Rig {
+        let Self { redis, sandbox, mut config } = self;
+        let sandbox = Sandbox::start(sandbox).await.unwrap();
+        let defaults = SandboxConfig::default();
+        config.redis.url = vec![SecretString::from(redis.url())];
+        config.xco.base_url = Some(sandbox.base_url());
+        config.xco.token_url = Some(sandbox.token_url());
+        config.xco.client_id = Some(defaults.client_id);
+        config.xco.client_secret = Some(SecretString::from(defaults.client_secret));
+        if config.xco.merchant_id.is_none() {
+            let text = format!("[xco]\nmerchant_id = \"{MERCHANT}\"");
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("merchant.toml");
+            std::fs::write(&file, text).unwrap();
+            let sources = xco_worker::config::Sources { file: Some(file), ..Default::default() };
+            config.xco.merchant_id = xco_worker::config::load(&sources).unwrap().xco.merchant_id;
+        }
+        let connection = connect(redis.url()).await;
+        Rig { redis, sandbox, config, connection, workers: Vec::new(), last_seen: HashMap::new(), completions: Vec::new() }
+    }
+}
+
+async fn connect(url: &str) -> MultiplexedConnection {
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&config).await.unwrap()
+}
+
+impl Rig {
+    /// Starts one more worker in this process.
+    pub(crate) fn start_worker(&mut self) {
+        let api = Arc::new(XcoClient::new(&self.config.xco).unwrap());
+        let worker = Worker::new(self.config.clone(), api, Metrics::default()).unwrap();
+        let stop = CancellationToken::new();
+        self.workers.push((stop.clone(), tokio::spawn(worker.run(stop))));
+    }
+
+    /// Stops all workers in order.
+    pub(crate) async fn stop_workers(&mut self) -> Vec<Stopped> {
+        let mut ended = Vec::new();
+        for (stop, worker) in self.workers.drain(..) {
+            stop.cancel();
+            ended.push(worker.await.unwrap());
+        }
+        ended
+    }
+
+    /// A key of partition `P`.
+    pub(crate) fn key_in(&self, partition: u16, rest: &str) -> String {
+        format!("{{{}:{partition}}}:{rest}", self.config.redis.namespace)
+    }
+
+    /// A key of partition 0.
+    pub(crate) fn key(&self, rest: &str) -> String {
+        self.key_in(0, rest)
+    }
+
+    /// One `XADD` into the interactive lane of partition 0, as a merchant does it.
+    pub(crate) async fn enqueue(&mut self, job: &Value) -> String {
+        self.enqueue_text("interactive", &job.to_string()).await
+    }
+
+    /// One `XADD` of any text.
+    pub(crate) async fn enqueue_text(&mut self, lane: &str, job: &str) -> String {
+        let key = self.key(&format!("jobs:{lane}"));
+        self.connection.xadd(key, "*", &[("job", job)]).await.unwrap()
+    }
+
+    /// Follows the completions until `done` says so of all read so far, or fails after `seconds`.
+    pub(crate) async fn follow(&mut self, seconds: u64, mut done: impl FnMut(&[Value]) -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
+        let partitions = self.config.redis.partitions;
+        while !done(&self.completions) {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "not in {seconds} s; {} completions, the last: {:#?}",
+                self.completions.len(),
+                self.completions.last()
+            );
+            let mut read = redis::cmd("XREAD");
+            read.arg("BLOCK").arg(200).arg("COUNT").arg(1000).arg("STREAMS");
+            for partition in 0..partitions {
+                read.arg(self.key_in(partition, "completions"));
+            }
+            for partition in 0..partitions {
+                read.arg(self.last_seen.get(&partition).cloned().unwrap_or_else(|| "0-0".to_owned()));
+            }
+            let reply: redis::streams::StreamReadReply = match read.query_async(&mut self.connection).await {
+                Ok(Some(reply)) => reply,
+                Ok(None) => continue,
+                Err(_) => {
+                    // The test is doing things to Redis.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    if let Ok(client) = redis::Client::open(self.redis.url())
+                        && let Ok(connection) = client.get_multiplexed_async_connection().await
+                    {
+                        self.connection = connection;
+                    }
+                    continue;
+                }
+            };
+            for stream in reply.keys {
+                let partition: u16 =
+                    stream.key.split([':', '}']).nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
+                for entry in stream.ids {
+                    let field = |name: &str| -> String { redis::from_redis_value(entry.map[name].clone()).unwrap() };
+                    let event: Value = serde_json::from_str(&field("event")).unwrap();
+                    assert_eq!(event["id"], field("id"));
+                    assert_eq!(event["status"], field("status"));
+                    assert_eq!(event["type"].as_str().unwrap_or(""), field("type"));
+                    self.completions.push(event);
+                    self.last_seen.insert(partition, entry.id);
+                }
+            }
+        }
+    }
+
+    /// Waits for `count` completions in all.
+    pub(crate) async fn wait_for(&mut self, count: usize) -> &[Value] {
+        self.follow(30, |completions| completions.len() >= count).await;
+        &self.completions
+    }
+
+    /// Enqueues a job with an id and waits for its completion.
+    pub(crate) async fn complete(&mut self, job: Value) -> Value {
+        let id = job["id"].as_str().expect("a job with an id").to_owned();
+        self.enqueue(&job).await;
+        self.completion(&id).await
+    }
+
+    /// Waits for the completion of `id`.
+    pub(crate) async fn completion(&mut self, id: &str) -> Value {
+        self.follow(30, |completions| completions.iter().any(|event| event["id"] == id)).await;
+        self.completions.iter().find(|event| event["id"] == id).unwrap().clone()
+    }
+
+    /// Everything under the namespace that should be gone when all jobs have ended. The invariant of every test:
+    /// completions are unique, and nothing is pending, parked, begun or left in a lane.
+    pub(crate) async fn assert_clean(&mut self) {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for event in &self.completions {
+            *counts.entry(event["id"].as_str().unwrap()).or_default() += 1;
+        }
+        let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(twice.is_empty(), "completed more than once: {twice:?}");
+        for partition in 0..self.config.redis.partitions {
+            for stream in ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"] {
+                let key = self.key_in(partition, stream);
+                let length: u64 = self.connection.xlen(&key).await.unwrap();
+                assert_eq!(length, 0, "left in {key}");
+                let pending: redis::RedisResult<RedisValue> =
+                    redis::cmd("XPENDING").arg(&key).arg("workers").query_async(&mut self.connection).await;
+                if let Ok(RedisValue::Array(summary)) = pending {
+                    assert_eq!(summary[0], RedisValue::Int(0), "pending in {key}");
+                }
+            }
+            for key in ["delayed", "delayed:jobs", "begun"] {
+                let key = self.key_in(partition, key);
+                let exists: bool = self.connection.exists(&key).await.unwrap();
+                assert!(!exists, "{key} is left over");
+            }
+        }
+        let pattern = format!("{{{}:*", self.config.redis.namespace);
+        let keys: Vec<String> = self.connection.keys(pattern).await.unwrap();
+        for key in keys {
+            let known = ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk", "completions", "dead", "stats"];
+            let (_, rest) = key.split_once("}:").unwrap();
+            if known.contains(&rest) {
+                continue;
+            }
+            let life: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut self.connection).await.unwrap();
+            assert!(life > 0, "stray key {key}");
+        }
+    }
+
+    /// Stops the workers and accuses.
+    pub(crate) async fn end(mut self) {
+        let ended = self.stop_workers().await;
+        for stopped in ended {
+            assert_eq!(stopped, Stopped { cut_off: 0, unwritten: 0, broken: false });
+        }
+        self.follow(5, |_| true).await;
+        self.assert_clean().await;
+    }
+
+    /// Reads whatever completions there are, without waiting.
+    pub(crate) async fn drain(&mut self) {
+        let mut before = usize::MAX;
+        while before != self.completions.len() {
+            before = self.completions.len();
+            let mut first = true;
+            self.follow(5, |_| !std::mem::take(&mut first)).await;
+        }
+    }
+
+    /// Waits until `probe` says so: for what sends no signal.
+    pub(crate) async fn eventually(&mut self, what: &str, mut probe: impl AsyncFnMut(&mut Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !probe(self).await {
+            assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// A `CheckUser` of a customer nobody knows.
+pub(crate) fn check(id: &str, caller: &str) -> Value {
+    json!({"id": id, "type": "CheckUser", "caller_id": caller, "args": {"email": format!("{id}@example.com")}})
+}
