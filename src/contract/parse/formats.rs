@@ -60,8 +60,7 @@ pub(super) fn challenge_id(text: &str) -> Checked<String> {
 
 /// A bare address (no display name, no `[literal]` domain) at a domain of two labels or more.
 pub(super) fn email(text: &str) -> Checked<Email> {
-    const OPTIONS: Options =
-        Options { minimum_sub_domains: 2, allow_domain_literal: false, allow_display_text: false };
+    const OPTIONS: Options = Options { minimum_sub_domains: 2, allow_domain_literal: false, allow_display_text: false };
     // 254: what fits an SMTP path (RFC 5321). White space is legal in quotes only, and nobody's address.
     let plausible = text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     if plausible && EmailAddress::parse_with_options(text, OPTIONS).is_ok() {
