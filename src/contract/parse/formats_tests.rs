@@ -132,7 +132,8 @@ fn ids_and_references() {
         assert!(job_id(text, 128).is_err(), "{text}");
     }
     assert!(caller_id(&"x".repeat(256)).is_ok() && caller_id(&"x".repeat(257)).is_err());
-    assert!(customer_reference("client/42 é").is_ok());
+    assert!(customer_reference("client/42 é").is_ok() && customer_reference("...").is_ok());
+    assert!(customer_reference(".").is_err() && customer_reference("..").is_err());
     assert!(customer_reference("a\u{0}").is_err() && customer_reference(&"é".repeat(129)).is_err());
     assert!(batch(&"b".repeat(128)).is_ok() && batch(&"b".repeat(129)).is_err() && batch("a\tb").is_err());
     assert!(personal(&"é".repeat(256)).is_ok() && personal(&"é".repeat(257)).is_err());
