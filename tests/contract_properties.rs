@@ -254,8 +254,6 @@ fn has_key(value: &Value, key: &str) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn any_bytes_are_judged(bytes in vec(any::<u8>(), 0..600)) {
         check(&bytes, false)?.ok();
@@ -353,7 +351,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flood_of_fields_is_answered_within_bounds(count in 1..9000_usize) {
+    fn a_flood_of_fields_is_answered_within_bounds(count in 1..3000_usize) {
         let mut job = String::from("{\"type\":\"CheckUser\"");
         job.extend((0..count).map(|index| format!(",\"{index}\":0")));
         job.push('}');
