@@ -74,7 +74,7 @@ impl ErrorKind {
 /// One fault of one field. `pointer` is a JSON Pointer (RFC 6901) from the job's root; `detail` never quotes the value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Where: `/args/email`, `/next/absent/args/user/phone_number`, `` (the whole job).
+    /// Where: `/args/email`, `/next/absent/args/user/phone_number`; empty for the whole job.
     pub pointer: String,
     /// What is wrong, and what would be right.
     pub detail: String,

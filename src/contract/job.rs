@@ -59,7 +59,9 @@ impl fmt::Display for JobType {
 }
 
 /// A child to enqueue when the parent ends with `outcome`: already merged with what it inherits, and valid.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Its `Debug` leaves the JSON out: arguments are personal data.
+#[derive(Clone, PartialEq)]
 pub struct Next {
     /// The parent's `outcome` on success, that brings this child about.
     pub outcome: Outcome,
@@ -67,8 +69,16 @@ pub struct Next {
     pub job: String,
 }
 
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("outcome", &self.outcome).finish_non_exhaustive()
+    }
+}
+
 /// A valid job.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Its `Debug` leaves out what may be personal data: `meta`, whose text is the producer's own, and the children's JSON.
+#[derive(Clone, PartialEq)]
 pub struct Job {
     /// The producer's id, if it gave one.
     pub id: Option<JobId>,
@@ -104,4 +114,22 @@ pub struct Job {
     pub next: Vec<Next>,
     /// Whether a code stands anywhere in the job, `next` included: it can then never be replayed.
     pub carries_code: bool,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.id)
+            .field("args", &self.args)
+            .field("caller_id", &self.caller_id)
+            .field("merchant_id", &self.merchant_id)
+            .field("ttl_ms", &self.ttl_ms)
+            .field("run_at_ms", &self.run_at_ms)
+            .field("max_attempts", &self.max_attempts)
+            .field("reply", &self.reply)
+            .field("batch", &self.batch)
+            .field("next", &self.next)
+            .field("carries_code", &self.carries_code)
+            .finish_non_exhaustive()
+    }
 }

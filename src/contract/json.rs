@@ -36,7 +36,8 @@ pub(super) enum JsonFault {
 }
 
 impl<'a> Node<'a> {
-    /// Parses one JSON document of at most `max_depth` levels (below serde_json's own bound of 127), with nothing after it.
+    /// Parses one JSON document of at most `max_depth` levels (below `serde_json`'s own bound of
+    /// 127), with nothing after it.
     pub(super) fn parse(text: &'a str, max_depth: u8) -> Result<Self, JsonFault> {
         let mut parser = serde_json::Deserializer::from_str(text);
         Seed { levels: max_depth }
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_a_syntax_fault() {
-        for text in ["", "{", "nul", "{} x", "NaN", "[1e999]", r#""\ud800""#, "{a:1}", "\u{feff}{}", "{'a':1}", "[1,]"] {
+        for text in ["", "{", "nul", "{} x", "NaN", "[1e999]", r#""\ud800""#, "{a:1}", "\u{feff}{}", "{'a':1}", "[1,]"]
+        {
             assert!(matches!(Node::parse(text, MAX_DEPTH), Err(JsonFault::Syntax(_))), "{text}");
         }
     }

@@ -29,6 +29,7 @@ use super::{
 use envelope::{Draft, Scope};
 use faults::{Faults, Path};
 use serde_json::{Map, Value};
+use std::fmt;
 
 /// The most a job may weigh, in bytes of UTF-8 (contract §2).
 pub const MAX_JOB_BYTES: usize = 64 * 1024;
@@ -52,7 +53,9 @@ pub struct ParseContext<'a> {
 }
 
 /// A job that cannot be run: why, and what of it could be read, so that its completion can be told apart.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Its `Debug` leaves out `meta`, whose text is the producer's own and may be personal data.
+#[derive(Clone, PartialEq)]
 pub struct Rejection {
     /// `invalid_job`, `missing_caller_id` or `unsupported_version`.
     pub kind: ErrorKind,
@@ -178,6 +181,19 @@ fn reference_in(args: &Node<'_>) -> Option<CustomerReference> {
 fn to_map(members: &[Member<'_>]) -> Map<String, Value> {
     let value = |node: &Node<'_>| node.as_str().map(|text| mask_embedded(text).unwrap_or_else(|| text.to_owned()));
     members.iter().filter_map(|(key, node)| Some((key.clone().into_owned(), Value::String(value(node)?)))).collect()
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("kind", &self.kind)
+            .field("faults", &self.faults)
+            .field("id", &self.id)
+            .field("job_type", &self.job_type)
+            .field("batch", &self.batch)
+            .field("reply", &self.reply)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Rejection {

@@ -2,7 +2,7 @@
 
 use super::{
     json::{Member, Node},
-    redact_text::{Text, MASK},
+    redact_text::{MASK, Text},
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ const MAX_TEXT_BYTES: usize = 4096;
 /// What is still read as JSON for a dead letter: every job that may be enqueued, and some that may not.
 const MAX_JSON_BYTES: usize = 2 * super::MAX_JOB_BYTES;
 
-/// Deeper than a job may nest, so that a job rejected for its depth stays JSON; serde_json itself stops at 127.
+/// Deeper than a job may nest, so that a job rejected for its depth stays JSON; `serde_json` itself stops at 127.
 const MAX_LETTER_DEPTH: u8 = 120;
 
 /// How often a string may hold JSON that holds a string that holds JSON; below, it is treated as mere text.
@@ -80,10 +80,19 @@ fn strip(node: &mut Node<'_>, within: Within, layers: u8) -> bool {
         Node::Object(members) => {
             let before = members.len();
             members.retain(|(key, _)| !names_a_code(key, within));
-            let removed = before != members.len();
-            members.iter_mut().fold(removed, |changed, member| strip_member(member, within, layers) || changed)
+            let mut changed = before != members.len();
+            for member in members {
+                changed |= strip_member(member, within, layers);
+            }
+            changed
         }
-        Node::Array(nodes) => nodes.iter_mut().fold(false, |changed, node| strip(node, within, layers) || changed),
+        Node::Array(nodes) => {
+            let mut changed = false;
+            for node in nodes {
+                changed |= strip(node, within, layers);
+            }
+            changed
+        }
         Node::String(text) => replace(text, layers),
         Node::Null | Node::Bool(_) | Node::Number(_) => false,
     }
@@ -166,17 +175,26 @@ mod tests {
     #[test]
     fn json_loses_its_codes_and_nothing_else() {
         for (job, letter) in [
-            (r#"{"type":"VerifyOtp","args":{"email":"a@b.fr","verification_code":"123456"}}"#, r#"{"type":"VerifyOtp","args":{"email":"a@b.fr"}}"#),
+            (
+                r#"{"type":"VerifyOtp","args":{"email":"a@b.fr","verification_code":"123456"}}"#,
+                r#"{"type":"VerifyOtp","args":{"email":"a@b.fr"}}"#,
+            ),
             (r#"{"\u0076erification_code":"123456","a":1}"#, r#"{"a":1}"#),
             (r#"{"verification_code":{"a":[123456]},"verification_code":"x","b":"123456"}"#, r#"{"b":"123456"}"#),
             (r#"[[{"verification_code":1}]]"#, "[[{}]]"),
-            (r#"{"args":{"verificationCode":"1","code":"2","OTP":"3","verification_cod":"4","postal_code":"75001"}}"#, r#"{"args":{"postal_code":"75001"}}"#),
+            (
+                r#"{"args":{"verificationCode":"1","code":"2","OTP":"3","verification_cod":"4","postal_code":"75001"}}"#,
+                r#"{"args":{"postal_code":"75001"}}"#,
+            ),
             (r#"{"meta":{"code":"SUMMER","pin":"board"}}"#, r#"{"meta":{"code":"SUMMER","pin":"board"}}"#),
             (r#"{"meta":{"verification_code":"1"}}"#, r#"{"meta":{}}"#),
             (r#"{"next":{"otp_sent":{"args":{"verification_code":"1"}}}}"#, r#"{"next":{"otp_sent":{"args":{}}}}"#),
             (r#"{"a":"{\"verification_code\":\"123456\",\"b\":1}"}"#, r#"{"a":"{\"b\":1}"}"#),
             (r#""{\"verification_code\":\"123456\",\"b\":1}""#, r#""{\"b\":1}""#),
-            (r#"{"meta":{"note":"verification_code=12ab, thanks"}}"#, r#"{"meta":{"note":"verification_code=***, thanks"}}"#),
+            (
+                r#"{"meta":{"note":"verification_code=12ab, thanks"}}"#,
+                r#"{"meta":{"note":"verification_code=***, thanks"}}"#,
+            ),
             (r#"{"meta":{"path":"C:\\users","n":"123456"}}"#, r#"{"meta":{"path":"C:\\users","n":"123456"}}"#),
             ("17", "17"),
         ] {
@@ -197,10 +215,27 @@ mod tests {
     #[test]
     fn what_is_too_deep_for_a_job_stays_json_and_what_is_deeper_is_masked() {
         for depth in [40, 100, 200, 1000] {
-            let job = format!("{}{}{}", r#"{"a":"#.repeat(depth), r#"{"verification_code":"s3cr3t"}"#, "}".repeat(depth));
+            let job =
+                format!("{}{}{}", r#"{"a":"#.repeat(depth), r#"{"verification_code":"s3cr3t"}"#, "}".repeat(depth));
             let letter = dead_letter_job(job.as_bytes());
             assert!(!letter.contains("s3cr3t"));
             assert_eq!(letter.contains(":{}}") && !letter.contains("***"), depth < 120, "{depth}");
+        }
+    }
+
+    #[test]
+    fn no_input_takes_long_or_overflows_the_stack() {
+        let mut layered = r#"{"verification_code":"s3cr3t"}"#.to_owned();
+        for _ in 0..7 {
+            layered = format!("{}{}{}", "[".repeat(110), serde_json::to_string(&layered).unwrap(), "]".repeat(110));
+        }
+        assert!(!dead_letter_job(layered.as_bytes()).contains("s3cr3t"));
+        for unit in
+            ["\\\\", "\\u0022", "verification_code", "verification_code:\\\"", "%22", "verification", "1", "\u{0}"]
+        {
+            let text = unit.repeat(MAX_JSON_BYTES / unit.len() / 4);
+            dead_letter_job(text.as_bytes());
+            dead_letter_job(json!([text, format!("\\u{text}")]).to_string().as_bytes());
         }
     }
 
@@ -251,7 +286,10 @@ mod tests {
     fn a_known_code_is_masked_in_strings_keys_and_numbers() {
         let mut value = json!({ "detail": "code 042042 is wrong, 042042!", "042042": [42042, 42042.5, "x"], "n": { "s": ["042042"] }, "ok": 1 });
         redact_code(&mut value, "042042");
-        assert_eq!(value, json!({ "detail": "code *** is wrong, ***!", "***": ["***", 42042.5, "x"], "n": { "s": ["***"] }, "ok": 1 }));
+        assert_eq!(
+            value,
+            json!({ "detail": "code *** is wrong, ***!", "***": ["***", 42042.5, "x"], "n": { "s": ["***"] }, "ok": 1 })
+        );
         let mut value = json!("nothing");
         redact_code(&mut value, "");
         assert_eq!(value, json!("nothing"));

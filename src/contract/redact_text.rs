@@ -17,19 +17,19 @@ impl Text {
     pub(super) fn new(text: &str) -> Self {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            if c == '\\'
-                && let Some((read, after)) = read_escape(rest)
-            {
+        while let Some(at) = rest.find('\\') {
+            let (before, escape) = rest.split_at(at);
+            let unescaped = escape.trim_start_matches('\\');
+            out.extend(before.chars().filter(|c| !is_dropped(*c)));
+            rest = if let Some((read, after)) = read_escape(unescaped) {
                 out.push(read);
-                rest = after;
-                continue;
-            }
-            if !is_dropped(c) {
-                out.push(c);
-            }
-            rest = &rest[c.len_utf8()..];
+                after
+            } else {
+                out.push_str(&escape[..escape.len() - unescaped.len()]);
+                unescaped
+            };
         }
+        out.extend(rest.chars().filter(|c| !is_dropped(*c)));
         Self(out)
     }
 
@@ -61,9 +61,9 @@ fn is_dropped(c: char) -> bool {
     c.is_control() && !c.is_ascii_whitespace()
 }
 
-/// `\u0076`, behind any number of backslashes, as the printable ASCII character it means.
+/// `u0076`, which stood behind any number of backslashes, as the printable ASCII character it means; and what follows.
 fn read_escape(text: &str) -> Option<(char, &str)> {
-    let hex = text.trim_start_matches('\\').strip_prefix('u')?;
+    let hex = text.strip_prefix('u')?;
     let code = hex.get(..4).and_then(|hex| u8::from_str_radix(hex, 16).ok())?;
     // A quote or a backslash stays escaped: it is part of a value, not its end.
     let plain = (code.is_ascii_graphic() || code == b' ') && code != b'"' && code != b'\\';
@@ -75,9 +75,8 @@ fn read_escape(text: &str) -> Option<(char, &str)> {
 fn find_name(bytes: &[u8], from: usize) -> Option<usize> {
     const FIRST: &[u8] = b"verification";
     const LAST: &[u8] = b"code";
-    let starts = |at: usize, word: &[u8]| {
-        bytes.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
-    };
+    let starts =
+        |at: usize, word: &[u8]| bytes.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word));
     (from..bytes.len()).filter(|at| starts(*at, FIRST)).find_map(|at| {
         let mut at = at + FIRST.len();
         if starts(at, b"%5f") {
@@ -170,7 +169,9 @@ mod tests {
 
     #[test]
     fn other_names_are_let_be() {
-        for text in ["verification", "code", "postal_code", "verification of the code", "verification-----code", "C:\\users"] {
+        for text in
+            ["verification", "code", "postal_code", "verification of the code", "verification-----code", "C:\\users"]
+        {
             assert!(!Text::new(text).names_a_code(), "{text}");
         }
         assert!(!Text::may_name_a_code("verification of the address"));

@@ -55,10 +55,7 @@ fn finalize_consent<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults
         let code = code(given, path, faults);
         contact.zip(code).map(|(contact, code)| ConsentProof::Code { contact, code })
     } else {
-        faults.add(
-            path,
-            "needs `consent_challenge_id`, or `verification_code` with one of `email` and `phone_number`",
-        );
+        faults.add(path, "needs `consent_challenge_id`, or `verification_code` with one of `email` and `phone_number`");
         None
     };
     Some(Args::FinalizeConsent { customer_reference: customer_reference?, proof: proof? })

@@ -111,8 +111,24 @@ fn is_other_version(node: &Node<'_>) -> bool {
 
 fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Draft<'n> {
     let Some(found) = fields(node, &NAMES, path, faults) else { return Draft::default() };
-    let [type_, args, v, id, caller_id, reference, merchant, ttl, run_at, attempts, reply, batch, meta, parent, state, next] =
-        found;
+    let [
+        type_,
+        args,
+        v,
+        id,
+        caller_id,
+        reference,
+        merchant,
+        ttl,
+        run_at,
+        attempts,
+        reply,
+        batch,
+        meta,
+        parent,
+        state,
+        next,
+    ] = found;
     let mut draft = Draft { nodes: Nodes { args, run_at, meta, next }, ..Draft::default() };
 
     if let Some(v) = v.filter(|v| !matches!(v, Node::Number(_))) {
@@ -192,7 +208,10 @@ fn settle_caller(own: Caller, draft: &Draft<'_>, path: &Path<'_>, scope: Scope<'
     let caller = match (scope.parent, own) {
         (Some(Caller::Known(parent)), _) => {
             if draft.caller_id.as_ref().is_some_and(|named| named != parent) {
-                faults.add(&path.key("caller_id"), "must be left out or be its parent's: a child keeps its parent's caller");
+                faults.add(
+                    &path.key("caller_id"),
+                    "must be left out or be its parent's: a child keeps its parent's caller",
+                );
             }
             Caller::Known(parent.clone())
         }

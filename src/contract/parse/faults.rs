@@ -103,8 +103,7 @@ impl Faults {
 
     /// The faults in the order of the document; what is missing comes after what is there.
     pub(super) fn into_sorted(self, root: &Node<'_>) -> Vec<Fault> {
-        let mut placed: Vec<_> =
-            self.list.into_iter().map(|fault| (position(root, &fault.pointer), fault)).collect();
+        let mut placed: Vec<_> = self.list.into_iter().map(|fault| (position(root, &fault.pointer), fault)).collect();
         placed.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut list: Vec<Fault> = placed.into_iter().map(|(_, fault)| fault).collect();
         list.dedup();
@@ -191,11 +190,7 @@ pub(super) fn nearest(text: &str, names: impl Iterator<Item = &'static str>) -> 
 }
 
 /// The field, or the fault that it is missing.
-pub(super) fn required<'n>(
-    node: Option<&'n Node<'n>>,
-    path: &Path<'_>,
-    faults: &mut Faults,
-) -> Option<&'n Node<'n>> {
+pub(super) fn required<'n>(node: Option<&'n Node<'n>>, path: &Path<'_>, faults: &mut Faults) -> Option<&'n Node<'n>> {
     if node.is_none() {
         faults.add(path, "is required");
     }
@@ -223,12 +218,7 @@ pub(super) fn text<'n, T>(
 }
 
 /// A whole number within bounds, both included.
-pub(super) fn whole(
-    node: Option<&Node<'_>>,
-    bounds: (u64, u64),
-    path: &Path<'_>,
-    faults: &mut Faults,
-) -> Option<u64> {
+pub(super) fn whole(node: Option<&Node<'_>>, bounds: (u64, u64), path: &Path<'_>, faults: &mut Faults) -> Option<u64> {
     let (least, most) = bounds;
     match node? {
         Node::Number(number) => {
@@ -275,7 +265,9 @@ mod tests {
     #[test]
     fn suggestions_are_close_ones_only() {
         let names = ["caller_id", "phone_number", "email", "run_at"];
-        for (text, name) in [("callerId", "caller_id"), ("phone", "phone_number"), ("Email", "email"), ("runAt", "run_at")] {
+        for (text, name) in
+            [("callerId", "caller_id"), ("phone", "phone_number"), ("Email", "email"), ("runAt", "run_at")]
+        {
             assert_eq!(nearest(text, names.into_iter()), Some(name));
         }
         assert_eq!(nearest("zzz", names.into_iter()), None);

@@ -23,10 +23,11 @@ pub(super) fn caller_id(text: &str) -> Checked<CallerId> {
     if text.len() > 256 { Err("must be 1 to 256 bytes") } else { Ok(CallerId::from_checked(text)) }
 }
 
-/// The merchant's own identifier: short enough to serve as a caller, printable enough for a path.
+/// The merchant's own identifier: short enough to serve as a caller, and fit for one segment of a path. `.` and `..` are
+/// not: URLs resolve them away, encoded or not, and the call would go to another resource.
 pub(super) fn customer_reference(text: &str) -> Checked<CustomerReference> {
-    if text.len() > 256 || text.chars().any(char::is_control) {
-        return Err("must be 1 to 256 bytes without control characters");
+    if text.len() > 256 || text.chars().any(char::is_control) || matches!(text, "." | "..") {
+        return Err("must be 1 to 256 bytes without control characters, and neither `.` nor `..`");
     }
     Ok(CustomerReference::from_checked(text))
 }
@@ -60,8 +61,7 @@ pub(super) fn challenge_id(text: &str) -> Checked<String> {
 
 /// A bare address (no display name, no `[literal]` domain) at a domain of two labels or more.
 pub(super) fn email(text: &str) -> Checked<Email> {
-    const OPTIONS: Options =
-        Options { minimum_sub_domains: 2, allow_domain_literal: false, allow_display_text: false };
+    const OPTIONS: Options = Options { minimum_sub_domains: 2, allow_domain_literal: false, allow_display_text: false };
     // 254: what fits an SMTP path (RFC 5321). White space is legal in quotes only, and nobody's address.
     let plausible = text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     if plausible && EmailAddress::parse_with_options(text, OPTIONS).is_ok() {

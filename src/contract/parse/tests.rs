@@ -41,12 +41,17 @@ fn every_field_of_a_job_is_read() {
     }));
     assert_eq!(job.id.as_ref().unwrap().as_str(), "a/b:c_d.e-9");
     assert_eq!(job.job_type, JobType::CheckUser);
-    assert!(matches!(&job.args, Args::CheckUser { contact: Contact::Phone(phone) } if phone.expose() == "+33612345678"));
+    assert!(
+        matches!(&job.args, Args::CheckUser { contact: Contact::Phone(phone) } if phone.expose() == "+33612345678")
+    );
     assert_eq!(job.caller_id.as_ref().unwrap().as_str(), "203.0.113.9");
     assert_eq!(job.partition_key(), Some("203.0.113.9"));
     assert_eq!(job.customer_reference.as_ref().unwrap().as_str(), "client 42");
     assert_eq!(job.merchant_id.as_ref().unwrap().as_str(), "01234567-89ab-cdef-0123-456789abcdef");
-    assert_eq!((job.ttl_ms, job.run_at_ms, job.max_attempts), (Some(2_592_000_000), Some(1_732_265_000_000), Some(100)));
+    assert_eq!(
+        (job.ttl_ms, job.run_at_ms, job.max_attempts),
+        (Some(2_592_000_000), Some(1_732_265_000_000), Some(100))
+    );
     assert_eq!((job.reply, job.batch.as_deref()), (true, Some("b 1")));
     assert_eq!(Value::Object(job.meta.unwrap()), json!({ "k": "v", "empty": "" }));
     assert_eq!((job.traceparent.as_deref(), job.tracestate.as_deref()), (Some(traceparent), Some("a=1")));
@@ -56,14 +61,32 @@ fn every_field_of_a_job_is_read() {
 #[test]
 fn null_leaves_an_optional_field_out() {
     let mut job = json!({ "type": "CreateUser", "args": { "customer_reference": "c", "user": { "email": "a@b.fr", "addresses": null, "gender": null } } });
-    for name in ["v", "id", "caller_id", "customer_reference", "merchant_id", "ttl_ms", "run_at", "max_attempts", "reply", "batch", "meta", "traceparent", "tracestate", "next"] {
+    for name in [
+        "v",
+        "id",
+        "caller_id",
+        "customer_reference",
+        "merchant_id",
+        "ttl_ms",
+        "run_at",
+        "max_attempts",
+        "reply",
+        "batch",
+        "meta",
+        "traceparent",
+        "tracestate",
+        "next",
+    ] {
         job[name] = Value::Null;
     }
     let job = accepted(&job);
     assert_eq!(job.effective_caller.unwrap().as_str(), "c");
     assert_eq!((job.id, job.caller_id, job.meta), (None, None, None));
     assert_eq!(pointers(&rejected(r#"{"type":null,"args":null}"#)), ["/type", "/args"]);
-    assert_eq!(pointers(&rejected(r#"{"type":"CreateUser","args":{"customer_reference":null,"user":{"email":null}}}"#)), ["/args/customer_reference", "/args/user/email"]);
+    assert_eq!(
+        pointers(&rejected(r#"{"type":"CreateUser","args":{"customer_reference":null,"user":{"email":null}}}"#)),
+        ["/args/customer_reference", "/args/user/email"]
+    );
 }
 
 #[test]
@@ -77,7 +100,10 @@ fn each_field_has_its_fault() {
         ("caller_id", vec![json!(""), json!(1), json!(&long)]),
         ("customer_reference", vec![json!(""), json!(1), json!(&long), json!("a\u{7}")]),
         ("merchant_id", vec![json!(""), json!(1), json!("not-a-uuid")]),
-        ("ttl_ms", vec![json!(0), json!(-1), json!(1.5), json!("1000"), json!(2_592_000_001_u64), json!(1e30), json!(true)]),
+        (
+            "ttl_ms",
+            vec![json!(0), json!(-1), json!(1.5), json!("1000"), json!(2_592_000_001_u64), json!(1e30), json!(true)],
+        ),
         ("run_at", vec![json!(""), json!("tomorrow"), json!(1_732_265_000), json!("2024-02-30T00:00:00Z")]),
         ("max_attempts", vec![json!(0), json!(101), json!(-3), json!("3"), json!(2.5)]),
         ("reply", vec![json!("true"), json!(1), json!("")]),
@@ -99,7 +125,11 @@ fn each_field_has_its_fault() {
 fn arguments_have_theirs() {
     let uuid = "01234567-89ab-cdef-0123-456789abcdef";
     let cases: Vec<(&str, Value, &[&str])> = vec![
-        ("CheckUser", json!({ "email": "a@b.fr", "phone_number": "+33612345678" }), &["/args/email", "/args/phone_number"]),
+        (
+            "CheckUser",
+            json!({ "email": "a@b.fr", "phone_number": "+33612345678" }),
+            &["/args/email", "/args/phone_number"],
+        ),
         ("CheckUser", json!({ "email": "nope" }), &["/args/email"]),
         ("CheckUser", json!({ "email": "" }), &["/args/email"]),
         ("CheckUser", json!({ "phone_number": "0612345678" }), &["/args/phone_number"]),
@@ -116,16 +146,42 @@ fn arguments_have_theirs() {
             json!({ "customer_reference": "", "user": { "addresses": [{ "country": 1 }, { "adress_type": "billing" }, 3, { "address_type": "home", "locality": "" }],
                 "birthdate": "1990-02-30", "email": "x", "first_name": "", "gender": "m", "last_name": "x".repeat(257), "phone_number": "1", "a/b~": 1 } }),
             &[
-                "/args/customer_reference", "/args/user/a~1b~0", "/args/user/addresses/0/country", "/args/user/addresses/1/adress_type",
-                "/args/user/addresses/2", "/args/user/addresses/3/address_type", "/args/user/addresses/3/locality", "/args/user/birthdate",
-                "/args/user/email", "/args/user/first_name", "/args/user/gender", "/args/user/last_name", "/args/user/phone_number",
+                "/args/customer_reference",
+                "/args/user/a~1b~0",
+                "/args/user/addresses/0/country",
+                "/args/user/addresses/1/adress_type",
+                "/args/user/addresses/2",
+                "/args/user/addresses/3/address_type",
+                "/args/user/addresses/3/locality",
+                "/args/user/birthdate",
+                "/args/user/email",
+                "/args/user/first_name",
+                "/args/user/gender",
+                "/args/user/last_name",
+                "/args/user/phone_number",
             ],
         ),
-        ("CreateUser", json!({ "customer_reference": "c", "user": { "email": "a@b.fr", "addresses": vec![json!({}); 11] } }), &["/args/user/addresses"]),
-        ("CreateUser", json!({ "customer_reference": "c", "user": { "email": "a@b.fr", "addresses": {} } }), &["/args/user/addresses"]),
+        (
+            "CreateUser",
+            json!({ "customer_reference": "c", "user": { "email": "a@b.fr", "addresses": vec![json!({}); 11] } }),
+            &["/args/user/addresses"],
+        ),
+        (
+            "CreateUser",
+            json!({ "customer_reference": "c", "user": { "email": "a@b.fr", "addresses": {} } }),
+            &["/args/user/addresses"],
+        ),
         ("FinalizeConsent", json!({ "customer_reference": "c" }), &["/args"]),
-        ("FinalizeConsent", json!({ "customer_reference": "c", "consent_challenge_id": "x" }), &["/args/consent_challenge_id"]),
-        ("FinalizeConsent", json!({ "consent_challenge_id": uuid, "verification_code": "1" }), &["/args/verification_code", "/args/customer_reference"]),
+        (
+            "FinalizeConsent",
+            json!({ "customer_reference": "c", "consent_challenge_id": "x" }),
+            &["/args/consent_challenge_id"],
+        ),
+        (
+            "FinalizeConsent",
+            json!({ "consent_challenge_id": uuid, "verification_code": "1" }),
+            &["/args/verification_code", "/args/customer_reference"],
+        ),
         ("FinalizeConsent", json!({ "customer_reference": "c", "email": "a@b.fr" }), &["/args/verification_code"]),
         ("FinalizeConsent", json!({ "customer_reference": "c", "verification_code": "1" }), &["/args"]),
     ];
@@ -140,8 +196,21 @@ fn what_is_no_job_at_all_is_one_fault_of_the_whole() {
     let deep = format!(r#"{{"type":{}{}}}"#, "[".repeat(32), "]".repeat(32));
     let large = format!(r#"{{"type":"CheckUser","x":"{}"}}"#, "x".repeat(MAX_JOB_BYTES));
     let cases: [&[u8]; 15] = [
-        b"", b"{", b"[]", b"17", b"null", b"\"x\"", b"{} {}", b"{}x", b"\xff", b"{\"type\":\"\xc3\"}", b"{\"v\":NaN}", b"{\"v\":1e999}",
-        br#"{"type":"\ud800"}"#, deep.as_bytes(), large.as_bytes(),
+        b"",
+        b"{",
+        b"[]",
+        b"17",
+        b"null",
+        b"\"x\"",
+        b"{} {}",
+        b"{}x",
+        b"\xff",
+        b"{\"type\":\"\xc3\"}",
+        b"{\"v\":NaN}",
+        b"{\"v\":1e999}",
+        br#"{"type":"\ud800"}"#,
+        deep.as_bytes(),
+        large.as_bytes(),
     ];
     for case in cases {
         let rejection = parse_job(case, CONTEXT).unwrap_err();
@@ -160,7 +229,9 @@ fn sixty_four_kib_are_enough_and_one_byte_more_is_too_much() {
 
 #[test]
 fn unknown_and_doubled_fields_are_named() {
-    let rejection = rejected(r#"{"callerId":"x","type":"CheckUser","args":{"email":"a@b.fr","email":"a@b.fr"},"id":"a","id":"b","caller_id":"c","reply":true,"zzz":null}"#);
+    let rejection = rejected(
+        r#"{"callerId":"x","type":"CheckUser","args":{"email":"a@b.fr","email":"a@b.fr"},"id":"a","id":"b","caller_id":"c","reply":true,"zzz":null}"#,
+    );
     assert_eq!(pointers(&rejection), ["/callerId", "/args/email", "/id", "/zzz"]);
     assert!(rejection.faults[0].detail.contains("`caller_id`"));
     assert_eq!((rejection.id, rejection.reply), (None, false));
@@ -169,9 +240,14 @@ fn unknown_and_doubled_fields_are_named() {
 #[test]
 fn another_version_is_the_only_fault_and_what_can_be_read_is() {
     for v in ["2", "0", "-1", "1.5", "1e300", "99999999999999999999"] {
-        let rejection = rejected(&format!(r#"{{"v":{v},"id":"j","reply":true,"type":"CheckUser","args":{{"new":1}},"new":2,"next":{{"absent":3}}}}"#));
+        let rejection = rejected(&format!(
+            r#"{{"v":{v},"id":"j","reply":true,"type":"CheckUser","args":{{"new":1}},"new":2,"next":{{"absent":3}}}}"#
+        ));
         assert_eq!((rejection.kind, pointers(&rejection)), (ErrorKind::UnsupportedVersion, vec!["/v"]));
-        assert_eq!((rejection.id.unwrap().as_str(), rejection.reply, rejection.job_type), ("j", true, Some(JobType::CheckUser)));
+        assert_eq!(
+            (rejection.id.unwrap().as_str(), rejection.reply, rejection.job_type),
+            ("j", true, Some(JobType::CheckUser))
+        );
     }
     assert!(parse_job(with("v", &json!(1.0)).as_bytes(), CONTEXT).is_ok());
 }
@@ -212,7 +288,10 @@ fn a_caller_is_needed_by_what_spends_a_customers_limit() {
 
 #[test]
 fn a_reply_needs_an_id() {
-    assert_eq!(pointers(&rejected(r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"caller_id":"c","reply":true}"#)), ["/reply"]);
+    assert_eq!(
+        pointers(&rejected(r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"caller_id":"c","reply":true}"#)),
+        ["/reply"]
+    );
     let rejection = rejected(r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"caller_id":"c","reply":true,"id":""}"#);
     assert_eq!((pointers(&rejection), rejection.reply), (vec!["/id"], false));
 }
@@ -223,9 +302,19 @@ fn meta_is_bounded_and_carries_no_code() {
     assert!(parse_job(with("meta", &json!({ "k": "x".repeat(2040) })).as_bytes(), CONTEXT).is_ok());
     assert_eq!(pointers(&rejected(&with("meta", &json!({ "k": "x".repeat(2041) })))), ["/meta"]);
     assert_eq!(pointers(&rejected(&with("meta", &json!({ "k": "\n".repeat(1021) })))), ["/meta"]);
-    assert_eq!(pointers(&rejected(&with("meta", &json!({ "a": 1, "verification_code": "1", "z": null })))), ["/meta/a", "/meta/verification_code", "/meta/z"]);
-    assert_eq!(pointers(&rejected(r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"caller_id":"c","meta":{"k":"1","k":"2"}}"#)), ["/meta/k"]);
-    let job: Value = serde_json::from_str(&with("meta", &json!({ "k": r#"{"verification_code":"123456"}"#, "n": "123456" }))).unwrap();
+    assert_eq!(
+        pointers(&rejected(&with("meta", &json!({ "a": 1, "verification_code": "1", "z": null })))),
+        ["/meta/a", "/meta/verification_code", "/meta/z"]
+    );
+    assert_eq!(
+        pointers(&rejected(
+            r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"caller_id":"c","meta":{"k":"1","k":"2"}}"#
+        )),
+        ["/meta/k"]
+    );
+    let job: Value =
+        serde_json::from_str(&with("meta", &json!({ "k": r#"{"verification_code":"123456"}"#, "n": "123456" })))
+            .unwrap();
     assert_eq!(Value::Object(accepted(&job).meta.unwrap()), json!({ "k": "{}", "n": "123456" }));
 }
 

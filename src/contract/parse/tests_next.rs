@@ -36,7 +36,12 @@ fn a_child_inherits_what_it_does_not_name() {
     for (key, value) in common.as_object().unwrap() {
         parent[key] = value.clone();
     }
-    for (key, value) in [("ttl_ms", json!(9)), ("max_attempts", json!(7)), ("reply", json!(true)), ("run_at", json!("2024-11-22T08:43:21Z"))] {
+    for (key, value) in [
+        ("ttl_ms", json!(9)),
+        ("max_attempts", json!(7)),
+        ("reply", json!(true)),
+        ("run_at", json!("2024-11-22T08:43:21Z")),
+    ] {
         parent[key] = value;
     }
     let job = accepted(&parent);
@@ -46,18 +51,22 @@ fn a_child_inherits_what_it_does_not_name() {
     });
     expected.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());
     assert_eq!(absent, expected);
-    assert_eq!(child(&job, Outcome::Exists), json!({
-        "v": 1, "id": "own", "type": "StartOtp", "args": { "email": "a@b.fr" }, "caller_id": "c", "customer_reference": "other",
-        "merchant_id": "11111111-89ab-cdef-0123-456789abcdef", "batch": "mine", "meta": { "my": "own" }, "ttl_ms": 5, "run_at": "2024-11-22T08:43:20Z",
-        "max_attempts": 2, "reply": true, "traceparent": TRACEPARENT, "tracestate": "a=1"
-    }));
+    assert_eq!(
+        child(&job, Outcome::Exists),
+        json!({
+            "v": 1, "id": "own", "type": "StartOtp", "args": { "email": "a@b.fr" }, "caller_id": "c", "customer_reference": "other",
+            "merchant_id": "11111111-89ab-cdef-0123-456789abcdef", "batch": "mine", "meta": { "my": "own" }, "ttl_ms": 5, "run_at": "2024-11-22T08:43:20Z",
+            "max_attempts": 2, "reply": true, "traceparent": TRACEPARENT, "tracestate": "a=1"
+        })
+    );
     assert!(!job.carries_code);
 }
 
 #[test]
 fn a_childs_own_trace_keeps_out_its_parents_state() {
     let own = "00-11111111111111111111111111111111-00f067aa0ba902b7-00";
-    let mut parent = check(&json!({ "absent": { "type": "CheckUser", "args": { "email": "a@b.fr" }, "traceparent": own } }));
+    let mut parent =
+        check(&json!({ "absent": { "type": "CheckUser", "args": { "email": "a@b.fr" }, "traceparent": own } }));
     parent["traceparent"] = json!(TRACEPARENT);
     parent["tracestate"] = json!("a=1");
     let child = child(&accepted(&parent), Outcome::Absent);
@@ -70,7 +79,10 @@ fn the_caller_is_the_parents_effective_one() {
     // Its parent's reference, in the arguments, serves.
     let job = accepted(&create(&json!({ "already_exists": start })));
     let start_child = child(&job, Outcome::AlreadyExists);
-    assert_eq!((start_child["caller_id"].as_str(), start_child["id"].as_str()), (Some("ref"), Some("interactive:0:1-0/already_exists")));
+    assert_eq!(
+        (start_child["caller_id"].as_str(), start_child["id"].as_str()),
+        (Some("ref"), Some("interactive:0:1-0/already_exists"))
+    );
     assert_eq!(start_child.get("customer_reference"), None);
     let mut other = start.clone();
     other["caller_id"] = json!("another");
@@ -85,7 +97,10 @@ fn the_caller_is_the_parents_effective_one() {
     let job = parse_job(parent(&start).as_bytes(), allowed).unwrap();
     assert_eq!(child(&job, Outcome::Exists).get("caller_id"), None);
     let both = rejected(&parent(&start));
-    assert_eq!((both.kind, pointers(&both)), (ErrorKind::MissingCallerId, vec!["/next/exists/caller_id", "/caller_id"]));
+    assert_eq!(
+        (both.kind, pointers(&both)),
+        (ErrorKind::MissingCallerId, vec!["/next/exists/caller_id", "/caller_id"])
+    );
 }
 
 #[test]
@@ -98,8 +113,14 @@ fn faults_of_children_are_their_parents() {
             json!({ "absent": { "type": "CreateUser", "args": { "customer_reference": "r", "user": { "phone_number": "1" } }, "idd": 1 } }),
             &["/next/absent/args/user/phone_number", "/next/absent/args/user/email", "/next/absent/idd"],
         ),
-        (json!({ "absent": create(&json!({ "created": { "v": 2, "type": "New" } })) }), &["/next/absent/next/created/v"]),
-        (json!({ "absent": { "type": "CheckUser", "args": { "email": "a@b.fr" }, "id": "x".repeat(129) } }), &["/next/absent/id"]),
+        (
+            json!({ "absent": create(&json!({ "created": { "v": 2, "type": "New" } })) }),
+            &["/next/absent/next/created/v"],
+        ),
+        (
+            json!({ "absent": { "type": "CheckUser", "args": { "email": "a@b.fr" }, "id": "x".repeat(129) } }),
+            &["/next/absent/id"],
+        ),
     ];
     for (next, expected) in cases {
         let rejection = rejected(&check(&next).to_string());
@@ -111,7 +132,8 @@ fn faults_of_children_are_their_parents() {
     }
     let near = rejected(&check(&json!({ "abscent": {} })).to_string());
     assert!(near.faults[0].detail.contains("did you mean `absent`?"));
-    let twice = r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"caller_id":"c","next":{"absent":null,"absent":null}}"#;
+    let twice =
+        r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"caller_id":"c","next":{"absent":null,"absent":null}}"#;
     assert_eq!(pointers(&rejected(twice)), ["/next/absent"]);
 }
 
@@ -124,14 +146,12 @@ fn four_generations_of_children_and_no_more() {
         job = job.replace(r#""id":"j","#, "");
         job.replacen('{', r#"{"id":"j","#, 1)
     };
-    assert_eq!(
-        pointers(&rejected(&strip(5))),
-        ["/next/absent/next/absent/next/absent/next/absent/next"]
-    );
+    assert_eq!(pointers(&rejected(&strip(5))), ["/next/absent/next/absent/next/absent/next/absent/next"]);
     let mut job = strip(4);
     for generation in 0..=4 {
         let context = ParseContext { generation, ..CONTEXT };
-        let parsed = parse_job(job.as_bytes(), context).unwrap_or_else(|rejection| panic!("{generation}: {rejection:?}"));
+        let parsed =
+            parse_job(job.as_bytes(), context).unwrap_or_else(|rejection| panic!("{generation}: {rejection:?}"));
         assert_eq!(parsed.id.unwrap().as_str(), format!("j{}", "/absent".repeat(usize::from(generation))));
         let too_late = ParseContext { generation: generation + 1, ..CONTEXT };
         assert_eq!(parse_job(job.as_bytes(), too_late).is_ok(), generation == 4);
