@@ -17,7 +17,7 @@ echo "$CARGO deny check licenses bans sources"
 $CARGO deny --locked --log-level error check licenses bans sources
 if $CARGO deny --locked --log-level off fetch db >/dev/null 2>&1; then
     echo "$CARGO deny check advisories"
-    $CARGO deny --locked --log-level error check --disable-fetch advisories
+    $CARGO deny --frozen --log-level error check advisories
 else
     skip "advisories skipped: the database cannot be reached"
 fi
