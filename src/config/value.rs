@@ -6,6 +6,9 @@ use secrecy::SecretString;
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 use toml::de::DeValue;
 
+/// Longer than any secret or URL there is.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+
 /// A value as a source wrote it.
 #[derive(Clone)]
 pub(super) enum Value {
@@ -93,7 +96,9 @@ impl Input<'_> {
             Value::Text(text) | Value::Loose(text) if text.chars().any(char::is_control) => {
                 Err("has control characters (a line break?)".to_owned())
             }
-            Value::Text(text) | Value::Loose(text) if text.len() > 16 * 1024 => Err("longer than 16 KiB".to_owned()),
+            Value::Text(text) | Value::Loose(text) if text.len() > MAX_TEXT_BYTES => {
+                Err("longer than 64 KiB".to_owned())
+            }
             Value::Text(text) | Value::Loose(text) => Ok(text.clone()),
             _ => Err(self.wrong_type("text")),
         }

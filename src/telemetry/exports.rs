@@ -28,14 +28,25 @@ impl Exports {
                 }
             }
         };
-        Ok(Self {
+        let exports = Self {
             traces: wanted("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["otlp", "none"])?,
             metrics: wanted(
                 "OTEL_METRICS_EXPORTER",
                 "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
                 &["otlp", "prometheus", "none"],
             )?,
-        })
+        };
+        // The exporter would speak HTTP all the same, to a port that expects gRPC, and say nothing.
+        for (signal, variable) in [
+            (exports.traces || exports.metrics, "OTEL_EXPORTER_OTLP_PROTOCOL"),
+            (exports.traces, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"),
+            (exports.metrics, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"),
+        ] {
+            if signal && set(variable).is_some_and(|protocol| protocol.trim() != "http/protobuf") {
+                return Err(TelemetryError::Exporter { variable, known: "http/protobuf".to_owned() });
+            }
+        }
+        Ok(exports)
     }
 }
 
@@ -61,5 +72,8 @@ mod tests {
         assert_eq!(read(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c")]).unwrap(), (true, false));
         assert_eq!(read(&[endpoint, ("OTEL_SDK_DISABLED", "TRUE")]).unwrap(), (false, false));
         assert!(read(&[("OTEL_TRACES_EXPORTER", "zipkin")]).is_err());
+        assert!(read(&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]).is_ok());
+        assert!(read(&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).is_err());
+        assert!(read(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).is_ok());
     }
 }

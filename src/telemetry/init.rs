@@ -10,7 +10,7 @@ use opentelemetry_sdk::{
     metrics::{PeriodicReader, SdkMeterProvider},
     trace::SdkTracerProvider,
 };
-use std::{sync::mpsc, time::Duration};
+use std::{io::IsTerminal, sync::mpsc, time::Duration};
 use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How long the last spans and figures may take to go out when the process ends.
@@ -22,8 +22,8 @@ pub enum TelemetryError {
     /// `telemetry.log` is no filter.
     #[error("telemetry.log is not a filter such as info or info,xco_worker=debug")]
     Filter,
-    /// An `OTEL_*_EXPORTER` variable names an exporter that is not built in.
-    #[error("{variable} names an unknown exporter; known are {known}")]
+    /// An `OTEL_*` variable names an exporter or protocol that is not built in.
+    #[error("{variable} names what is not built in; known: {known}")]
     Exporter {
         /// The variable.
         variable: &'static str,
@@ -31,9 +31,7 @@ pub enum TelemetryError {
         known: String,
     },
     /// The OTLP exporter refuses its environment variables.
-    #[error(
-        "OTLP export cannot start; check the OTEL_EXPORTER_OTLP_* variables (http/protobuf is built in, grpc is not)"
-    )]
+    #[error("OTLP export cannot start; check the OTEL_EXPORTER_OTLP_* variables")]
     Otlp(#[source] opentelemetry_otlp::ExporterBuildError),
     /// The metrics cannot be registered.
     #[error("metrics cannot start")]
@@ -81,8 +79,9 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
     let guard = TelemetryGuard { metrics, tracer, exports };
 
     let filter = EnvFilter::builder().parse(&config.log).map_err(|_| TelemetryError::Filter)?;
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let logs = match config.format {
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour).boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().boxed(),
     };
     let spans = guard.tracer.as_ref().map(|provider| {

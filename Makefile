@@ -1,0 +1,38 @@
+# The usual commands. Works with GNU make from 3.81 (macOS) on.
+
+CARGO ?= cargo
+# Flags of `make demo`, such as DEMO_FLAGS=--once
+DEMO_FLAGS ?=
+# DENY=required: `make test` fails where cargo-deny or its advisory database cannot be had, instead of saying so.
+DENY ?= optional
+
+.PHONY: help setup demo test bench
+
+help:
+	@echo "make setup   see to it that redis-server and cargo are there (may ask for your password)"
+	@echo "make demo    see it work on this machine; DEMO_FLAGS=--once ends with a summary"
+	@echo "make test    everything a change must pass: format, lints, docs, licences, tests"
+	@echo "make bench   measure it"
+
+setup:
+	@sh scripts/setup.sh
+
+demo: setup
+	$(CARGO) build --profile demo --locked
+	./target/demo/xco-worker demo $(DEMO_FLAGS)
+
+test: setup
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
+	@CARGO="$(CARGO)" DENY="$(DENY)" sh scripts/deny.sh
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		echo "$(CARGO) nextest run --locked"; \
+		$(CARGO) nextest run --locked && $(CARGO) test --doc --locked; \
+	else \
+		echo "$(CARGO) test --locked"; \
+		$(CARGO) test --locked; \
+	fi
+
+bench: setup
+	sh benches/run.sh
