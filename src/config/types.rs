@@ -3,7 +3,11 @@
 use super::Rate;
 use crate::contract::{JobType, MerchantId};
 use secrecy::SecretString;
-use std::{collections::BTreeMap, net::{Ipv4Addr, SocketAddr, SocketAddrV4}, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::Duration,
+};
 use url::Url;
 
 /// Everything.

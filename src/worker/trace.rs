@@ -18,8 +18,7 @@ pub(super) fn attempt(held: &Held, now_ms: u64) -> Span {
     );
     if !span.is_disabled() && held.job.traceparent.is_some() {
         // Fails only where no exporter listens: then there is nothing to be parent of.
-        let _ = span
-            .set_parent(parent_context(held.job.traceparent.as_deref(), held.job.tracestate.as_deref()));
+        let _ = span.set_parent(parent_context(held.job.traceparent.as_deref(), held.job.tracestate.as_deref()));
     }
     span
 }

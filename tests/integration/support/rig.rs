@@ -83,7 +83,15 @@ impl Setup {
             config.xco.merchant_id = xco_worker::config::load(&sources).unwrap().xco.merchant_id;
         }
         let connection = connect(redis.url()).await;
-        Rig { redis, sandbox, config, connection, workers: Vec::new(), last_seen: HashMap::new(), completions: Vec::new() }
+        Rig {
+            redis,
+            sandbox,
+            config,
+            connection,
+            workers: Vec::new(),
+            last_seen: HashMap::new(),
+            completions: Vec::new(),
+        }
     }
 }
 
@@ -229,7 +237,8 @@ impl Rig {
         let pattern = format!("{{{}:*", self.config.redis.namespace);
         let keys: Vec<String> = self.connection.keys(pattern).await.unwrap();
         for key in keys {
-            let known = ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk", "completions", "dead", "stats"];
+            let known =
+                ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk", "completions", "dead", "stats"];
             let (_, rest) = key.split_once("}:").unwrap();
             if known.contains(&rest) {
                 continue;
