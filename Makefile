@@ -15,7 +15,7 @@ help:
 	@echo "make bench   measure it"
 
 setup:
-	@sh scripts/setup.sh
+	@sh .ci/setup.sh
 
 demo: setup
 	$(CARGO) build --profile demo --locked
@@ -25,7 +25,7 @@ test: setup
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
-	@CARGO="$(CARGO)" DENY="$(DENY)" sh scripts/deny.sh
+	@CARGO="$(CARGO)" DENY="$(DENY)" sh .ci/deny.sh
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --locked"; \
 		$(CARGO) nextest run --locked && $(CARGO) test --doc --locked; \

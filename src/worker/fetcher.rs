@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a read waits on an empty lane. It is never cut off (that would lose what it was just given), so a stop waits
 /// for it.
-const BLOCK: Duration = Duration::from_millis(500);
+const BLOCK: Duration = Duration::from_millis(250);
 
 /// The most one read takes of each of a lane's streams.
 const MAX_READ: usize = 256;

@@ -34,6 +34,7 @@ use crate::{
     xco::XcoApi,
 };
 use apalis::{layers::catch_panic::CatchPanicLayer, prelude::WorkerBuilder};
+use apalis_core::error::WorkerError;
 use backend::StreamsBackend;
 use fetcher::Fetcher;
 use finisher::Finisher;
@@ -131,9 +132,15 @@ impl<A: XcoApi> Worker<A> {
             .backend(backend)
             .layer(CatchPanicLayer::new())
             .build(move |delivery: delivery::Delivery| handler.clone().run(delivery));
-        let mut calls = tokio::spawn(apalis.run().boxed());
+        let stopping = stop.clone();
+        let until_stop = async move {
+            stopping.cancelled().await;
+            Ok::<(), WorkerError>(())
+        };
+        let mut calls = tokio::spawn(apalis.run_until(until_stop).boxed());
 
         let broken = tokio::select! {
+            biased;
             () = stop.cancelled() => false,
             ended = &mut calls => {
                 // Nothing the outside world does ends it; without it no job would run, so neither may this.
