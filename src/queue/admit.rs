@@ -4,7 +4,7 @@ use super::{
     Keys, Link,
     script::{Script, integers},
 };
-use crate::limits::Bucket;
+use crate::{contract::EntryId, limits::Bucket};
 use redis::{RedisError, RedisResult};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -13,6 +13,8 @@ pub const MAX_ADMIT: usize = 256;
 
 static SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/admit.lua"))));
+
+const FIXED_KEYS: usize = 2;
 
 /// How long a batch's counters are kept after they were last touched.
 pub(super) const BATCH_LIFE_S: u64 = 30 * 86_400;
@@ -29,6 +31,8 @@ pub enum Held {
 /// One delivery that wants to call XCO.
 #[derive(Debug, Clone)]
 pub struct AdmissionRequest {
+    /// Its entry.
+    pub entry: EntryId,
     /// The job's origin, as text.
     pub token: String,
     /// The id to reserve; `None` for jobs without one and for those that were accepted before.
@@ -75,6 +79,8 @@ pub enum Admission {
     TooLate,
     /// An unsafe call of this job was begun by another delivery and has not ended.
     Begun,
+    /// The delivery is another consumer's by now, or nobody's.
+    NotOurs,
 }
 
 /// A batch's answers, in order.
@@ -86,10 +92,12 @@ pub struct Admissions {
     pub verdicts: Vec<Admission>,
 }
 
-/// Decides a batch of at most [`MAX_ADMIT`] in one round trip. Safe to repeat after a lost reply.
+/// Decides a batch of at most [`MAX_ADMIT`] deliveries of one stream in one round trip. Safe to repeat after a lost reply.
 pub async fn admit(
     link: &mut Link,
     keys: &Keys,
+    stream: &str,
+    consumer: &str,
     dedupe_window: Duration,
     requests: &[AdmissionRequest],
 ) -> RedisResult<Admissions> {
@@ -105,10 +113,10 @@ pub async fn admit(
     }
     let extra_keys =
         requests.iter().map(|r| usize::from(r.reserve_id.is_some()) + usize::from(r.count_in_batch.is_some()));
-    let key_count = 1 + buckets.len() + extra_keys.sum::<usize>();
+    let key_count = FIXED_KEYS + buckets.len() + extra_keys.sum::<usize>();
 
     let mut call = SCRIPT.call(key_count);
-    call.arg(&keys.begun);
+    call.arg(&keys.begun).arg(stream);
     for bucket in &buckets {
         call.arg(keys.limit(&bucket.name));
     }
@@ -122,11 +130,11 @@ pub async fn admit(
     }
 
     let window_ms = u64::try_from(dedupe_window.as_millis()).unwrap_or(u64::MAX).max(1);
-    call.arg(requests.len()).arg(buckets.len()).arg(window_ms).arg(BATCH_LIFE_S);
+    call.arg(requests.len()).arg(buckets.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer);
     for bucket in &buckets {
         call.arg(bucket.interval_us).arg(bucket.burst);
     }
-    let mut next_key = 1 + buckets.len();
+    let mut next_key = FIXED_KEYS + buckets.len();
     let mut position = |present: bool| {
         next_key += usize::from(present);
         if present { next_key } else { 0 }
@@ -138,6 +146,7 @@ pub async fn admit(
     };
     for request in requests {
         call.arg(&request.token)
+            .arg(request.entry.to_string())
             .arg(position(request.reserve_id.is_some()))
             .arg(position(request.count_in_batch.is_some()))
             .arg(number(&request.bucket))
@@ -171,6 +180,7 @@ fn decode(reply: &[i64], requests: usize) -> RedisResult<Admissions> {
                 5 => Admission::Scheduled { due_us },
                 6 => Admission::TooLate,
                 7 => Admission::Begun,
+                8 => Admission::NotOurs,
                 _ => return Err(malformed()),
             })
         })

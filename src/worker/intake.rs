@@ -52,7 +52,9 @@ impl Intake {
             }
         }
         while !ready.is_empty() {
-            let lane = ready[0].lane;
+            // One stream at a time: a script is told of one. What comes back stands before what is new.
+            let (lane, source) = (ready[0].lane, ready[0].source);
+            let alike = ready.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
             let taken = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
@@ -61,7 +63,7 @@ impl Intake {
                     }
                     return;
                 }
-                taken = self.shared.slots.acquire(lane, ready.len().min(MAX_ADMIT)) => taken,
+                taken = self.shared.slots.acquire(lane, alike.min(MAX_ADMIT)) => taken,
             };
             let mut batch: Vec<Box<Held>> = ready.drain(..taken).collect();
             for held in &mut batch {
@@ -173,8 +175,10 @@ impl Intake {
         let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held)).collect();
         let keys = &self.shared.partitions[self.partition].keys;
         let window = self.shared.queue.dedupe_window;
+        let stream = keys.stream(batch[0].lane, batch[0].source);
+        let consumer = &self.shared.consumer;
         let answers = loop {
-            match queue::admit(&mut self.link, keys, window, &requests).await {
+            match queue::admit(&mut self.link, keys, stream, consumer, window, &requests).await {
                 Ok(answers) => break answers,
                 Err(error) => {
                     self.shared.metrics.redis_error("admit");
@@ -222,6 +226,7 @@ impl Intake {
                 }
                 Admission::Scheduled { due_us } => held.end(End::Aside(Waiting::Schedule, due_us)),
                 Admission::Begun => self.begun(held),
+                Admission::NotOurs => held.leave(),
             }
         }
         if !admitted.is_empty() {
@@ -234,6 +239,7 @@ impl Intake {
         let fresh = !held.state.accepted;
         let slot = |reserved: bool| if reserved { Slot::Yes } else { Slot::No };
         AdmissionRequest {
+            entry: held.entry,
             token: held.state.origin.to_string(),
             reserve_id: held.job.id.as_ref().filter(|_| fresh).map(|id| id.as_str().to_owned()),
             count_in_batch: held.job.batch.clone().filter(|_| fresh),
