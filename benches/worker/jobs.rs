@@ -53,12 +53,12 @@ pub(crate) fn preload(connection: &mut redis::Connection, prefix: &str, count: u
 }
 
 /// The configuration: defaults, but for the concurrency and limits that are on and never reached: each caller may make
-/// 10,000 calls a second, 100,000 at once.
+/// 100 calls a second, 1,000 at once (it has 100 jobs in a backlog of 100,000).
 pub(crate) fn config(redis_url: &str, concurrency: usize) -> Config {
     let mut config = Config::default();
     config.redis.url = vec![SecretString::from(redis_url)];
     config.worker.concurrency = concurrency;
-    config.limits.caller = Some(Limit { rate: Rate { interval_us: 100 }, burst: 100_000 });
+    config.limits.caller = Some(Limit { rate: Rate { interval_us: 10_000 }, burst: 1000 });
     config.completions.max_bytes = 8 << 30;
     config
 }

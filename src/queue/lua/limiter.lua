@@ -6,7 +6,7 @@
 -- A 429 closes the bucket until T: slots begin at T, one interval apart, without a burst.
 --
 -- Stored as "TAT", or "TAT:closed_until:strikes" after a 429; all times in microseconds on Redis's clock (below 2^53).
--- Expires when it would be full again (and any closure is forgotten), so memory is bounded by the callers of that time.
+-- Expires soon after it would be full again (and any closure is forgotten), so memory is bounded by the callers of that time.
 
 local function limiter_now()
   local t = redis.call('TIME')
@@ -76,17 +76,28 @@ local function limiter_close(bucket, now_us, retry_after_us)
   bucket.dirty = true
 end
 
--- Writes the bucket back where it changed.
+-- Expiry is told in whole tenths of a second, after the moment itself, so that the text of it is made once for many buckets.
+local limiter_expiries = {}
+
+local function limiter_expiry(us)
+  local tenth = math.floor(us / 100000) + 1
+  local text = limiter_expiries[tenth]
+  if not text then
+    text = string.format('%.0f', tenth * 100)
+    limiter_expiries[tenth] = text
+  end
+  return text
+end
+
+-- Writes the bucket back where it changed. Redis writes a number as an argument with 17 digits: exact here.
 local function limiter_save(key, bucket, now_us)
   if not bucket.dirty then
     return
   end
-  local full_at, value = bucket.tat, nil
+  local full_at, value = bucket.tat, bucket.tat
   if bucket.closed > 0 and bucket.closed + 60000000 > now_us then
     value = string.format('%.0f:%.0f:%d', bucket.tat, bucket.closed, bucket.strikes)
     full_at = math.max(full_at, bucket.closed + 60000000)
-  else
-    value = string.format('%.0f', bucket.tat)
   end
-  redis.call('SET', key, value, 'PX', math.max(1, math.ceil((full_at - now_us) / 1000)))
+  redis.call('SET', key, value, 'PXAT', limiter_expiry(math.max(full_at, now_us)))
 end
