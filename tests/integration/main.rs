@@ -9,5 +9,6 @@ mod flows;
 mod limits;
 mod malformed;
 mod privacy;
+mod promises;
 mod retries;
 mod support;

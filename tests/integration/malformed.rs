@@ -66,6 +66,12 @@ fn cases() -> Vec<Case> {
         case("[".repeat(60_000), &[""]),
         case(format!("{{\"verification_code\":\"{CODE}\""), &[""]),
         case("{}", &["/type", "/args"]),
+        case(
+            "{\"id\":\"a\",\"id\":\"a\",\"type\":\"CheckUser\",\"caller_id\":\"ip\",\"args\":{\"email\":\"a@example.com\"}}",
+            &["/id"],
+        ),
+        case("\u{feff}{}", &[""]),
+        case("{\"id\":\"\\ud800\"}", &[""]),
         named(&with(check("id", "ip"), "type", "checkuser"), &["/type"]),
         named(&with(check("id", "ip"), "type", 7), &["/type"]),
         named(&with(check("id", "ip"), "tpye", "x"), &["/tpye"]),
