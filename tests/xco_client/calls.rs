@@ -1,10 +1,10 @@
 //! The five calls, as they should go.
 
-use super::support::{CALLER, EMAIL, World, check, config, consent, create, job, start, verify};
+use super::support::{CALLER, EMAIL, MERCHANT, World, call_of, check, config, consent, create, job, start, verify};
 use serde_json::json;
 use xco_worker::{
     sandbox::{EffectKind, Route, Sandbox, SandboxConfig},
-    xco::{Answer, CallContext, XcoApi, XcoClient},
+    xco::{Answer, CallContext, FailureKind, XcoApi, XcoClient},
 };
 
 #[tokio::test]
@@ -36,9 +36,9 @@ async fn a_known_customer() {
 #[tokio::test]
 async fn callers_go_where_they_belong() {
     let world = World::new().await;
-    let phone = job(json!({
+    let phone = job(&json!({
         "type": "CheckUser", "args": {"phone_number": "+33612345678"}, "caller_id": "a b+c&d=é",
-        "merchant_id": super::support::MERCHANT,
+        "merchant_id": MERCHANT,
     }));
     world.ok(&phone).await;
     // The simulator refuses a caller_id as an unknown property of a create.
@@ -58,7 +58,7 @@ async fn the_api_key_is_sent_when_configured() {
     let world = World::with(guarded, |config| config.api_key = Some("k3y".into())).await;
     world.ok(&check()).await;
     let world = World::with(guarded, |_| {}).await;
-    world.fails_as(&check(), xco_worker::xco::FailureKind::Forbidden).await;
+    world.fails_as(&check(), FailureKind::Forbidden).await;
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn the_trace_goes_along() {
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let context = CallContext { traceparent: Some(parent), tracestate: Some("a=b") };
     let job = check();
-    world.client.call(super::support::call_of(&job), context).await.result.unwrap();
+    world.client.call(call_of(&job), context).await.result.unwrap();
     assert_eq!(world.sandbox.calls_of(Route::Exists)[0].traceparent.as_deref(), Some(parent));
 }
 
@@ -78,7 +78,7 @@ async fn a_base_url_may_have_a_path_and_localhost_is_loopback() {
     config.base_url = Some(format!("http://localhost:{}/nowhere/", sandbox.addr().port()).parse().unwrap());
     let client = XcoClient::new(&config).unwrap();
     let job = check();
-    let failure = client.call(super::support::call_of(&job), CallContext::default()).await.result.unwrap_err();
+    let failure = client.call(call_of(&job), CallContext::default()).await.result.unwrap_err();
     assert_eq!(failure.http_status, Some(404));
 }
 
@@ -89,5 +89,5 @@ async fn what_the_doctor_asks() {
     world.client.ping().await.unwrap();
     let client = world.client.clone();
     world.sandbox.shutdown().await;
-    assert_eq!(client.ping().await.unwrap_err().kind, xco_worker::xco::FailureKind::Network);
+    assert_eq!(client.ping().await.unwrap_err().kind, FailureKind::Network);
 }

@@ -10,22 +10,22 @@ use xco_worker::{
     xco::{Answer, Call, CallContext, CallFailure, CallReport, FailureKind, XcoApi, XcoClient},
 };
 
-pub const MERCHANT: &str = "6f9619ff-8b86-4011-b42d-00c04fc964ff";
-pub const EMAIL: &str = "john@example.com";
-pub const CALLER: &str = "198.51.100.7";
+pub(crate) const MERCHANT: &str = "6f9619ff-8b86-4011-b42d-00c04fc964ff";
+pub(crate) const EMAIL: &str = "john@example.com";
+pub(crate) const CALLER: &str = "198.51.100.7";
 
-pub struct World {
-    pub sandbox: Sandbox,
-    pub client: XcoClient,
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) client: XcoClient,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}, |_| {}).await
     }
 
     /// A world with another simulator and another client configuration than the usual.
-    pub async fn with(sandbox: impl FnOnce(&mut SandboxConfig), client: impl FnOnce(&mut XcoConfig)) -> Self {
+    pub(crate) async fn with(sandbox: impl FnOnce(&mut SandboxConfig), client: impl FnOnce(&mut XcoConfig)) -> Self {
         let mut sandbox_config = SandboxConfig::default();
         sandbox(&mut sandbox_config);
         let sandbox = Sandbox::start(sandbox_config).await.unwrap();
@@ -35,7 +35,7 @@ impl World {
     }
 
     /// With a customer who has an account.
-    pub fn known(self) -> Self {
+    pub(crate) fn known(self) -> Self {
         let user = NewSandboxUser {
             email: EMAIL.to_owned(),
             phone_number: Some("+33612345678".to_owned()),
@@ -46,31 +46,31 @@ impl World {
         self
     }
 
-    pub async fn call(&self, job: &Job) -> CallReport {
+    pub(crate) async fn call(&self, job: &Job) -> CallReport {
         self.client.call(call_of(job), CallContext::default()).await
     }
 
-    pub async fn ok(&self, job: &Job) -> Answer {
+    pub(crate) async fn ok(&self, job: &Job) -> Answer {
         self.call(job).await.result.unwrap()
     }
 
-    pub async fn fails(&self, job: &Job) -> (CallFailure, u32) {
+    pub(crate) async fn fails(&self, job: &Job) -> (CallFailure, u32) {
         let report = self.call(job).await;
         (report.result.unwrap_err(), report.calls)
     }
 
-    pub async fn fails_as(&self, job: &Job, kind: FailureKind) -> CallFailure {
+    pub(crate) async fn fails_as(&self, job: &Job, kind: FailureKind) -> CallFailure {
         let (failure, _) = self.fails(job).await;
         assert_eq!(failure.kind, kind, "{failure:?}");
         failure
     }
 
-    pub fn token_calls(&self) -> usize {
+    pub(crate) fn token_calls(&self) -> usize {
         self.sandbox.calls_of(xco_worker::sandbox::Route::Token).len()
     }
 }
 
-pub fn config(sandbox: &Sandbox) -> XcoConfig {
+pub(crate) fn config(sandbox: &Sandbox) -> XcoConfig {
     XcoConfig {
         base_url: Some(sandbox.base_url()),
         token_url: Some(sandbox.token_url()),
@@ -81,36 +81,36 @@ pub fn config(sandbox: &Sandbox) -> XcoConfig {
     }
 }
 
-pub fn job(job: Value) -> Job {
+pub(crate) fn job(job: &Value) -> Job {
     let context = ParseContext { allow_missing_caller_id: true, default_id: "t", generation: 0 };
     parse_job(job.to_string().as_bytes(), context).unwrap()
 }
 
-fn typed(job_type: &str, args: Value) -> Job {
-    job(json!({"type": job_type, "args": args, "caller_id": CALLER, "merchant_id": MERCHANT}))
+fn typed(job_type: &str, args: &Value) -> Job {
+    job(&json!({"type": job_type, "args": args, "caller_id": CALLER, "merchant_id": MERCHANT}))
 }
 
-pub fn check() -> Job {
-    typed("CheckUser", json!({"email": EMAIL}))
+pub(crate) fn check() -> Job {
+    typed("CheckUser", &json!({"email": EMAIL}))
 }
 
-pub fn create(reference: &str) -> Job {
-    typed("CreateUser", json!({"customer_reference": reference, "user": {"email": EMAIL, "first_name": "John"}}))
+pub(crate) fn create(reference: &str) -> Job {
+    typed("CreateUser", &json!({"customer_reference": reference, "user": {"email": EMAIL, "first_name": "John"}}))
 }
 
-pub fn start() -> Job {
-    typed("StartOtp", json!({"email": EMAIL}))
+pub(crate) fn start() -> Job {
+    typed("StartOtp", &json!({"email": EMAIL}))
 }
 
-pub fn verify(code: &str) -> Job {
-    typed("VerifyOtp", json!({"email": EMAIL, "verification_code": code}))
+pub(crate) fn verify(code: &str) -> Job {
+    typed("VerifyOtp", &json!({"email": EMAIL, "verification_code": code}))
 }
 
-pub fn consent(reference: &str, challenge: &str) -> Job {
-    typed("FinalizeConsent", json!({"customer_reference": reference, "consent_challenge_id": challenge}))
+pub(crate) fn consent(reference: &str, challenge: &str) -> Job {
+    typed("FinalizeConsent", &json!({"customer_reference": reference, "consent_challenge_id": challenge}))
 }
 
-pub fn call_of(job: &Job) -> Call<'_> {
+pub(crate) fn call_of(job: &Job) -> Call<'_> {
     let caller = job.caller_id.as_ref();
     let merchant = job.merchant_id.as_ref().unwrap();
     match &job.args {

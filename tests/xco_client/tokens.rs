@@ -67,7 +67,7 @@ async fn while_one_refreshes_the_others_go_on() {
     let client = world.client.clone();
     let refreshing = tokio::spawn(async move { client.check_token().await });
     // Until the endpoint, which will never answer, is asked.
-    world.sandbox.wait_until(|_| world.sandbox_token_arrivals() == 2).await;
+    world.sandbox.wait_until(|_| world.token_calls() == 2).await;
     let report = world.call(&check()).await;
     assert!(report.result.is_ok());
     assert!(!refreshing.is_finished());
@@ -152,10 +152,4 @@ async fn nothing_secret_is_in_debug() {
     let client = XcoClient::new(&config(&world.sandbox)).unwrap();
     let text = format!("{client:?} {:?}", world.call(&check()).await);
     assert!(!text.contains("sandbox-secret") && !text.contains(EMAIL) && !text.contains(CALLER), "{text}");
-}
-
-impl World {
-    fn sandbox_token_arrivals(&self) -> usize {
-        self.token_calls()
-    }
 }
