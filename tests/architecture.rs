@@ -18,7 +18,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("queue", &["contract", "config", "limits", "telemetry"]),
     ("worker", &["contract", "config", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),
-    ("sandbox", &["contract"]),
+    ("sandbox", &[]),
     ("cli", &["contract", "config", "telemetry", "xco", "limits", "jobs", "queue", "worker", "completions", "sandbox"]),
 ];
 

@@ -137,7 +137,7 @@ impl Log {
     pub(super) fn arrived(&mut self, mut call: CallRecord, max: usize) -> u64 {
         let caller = call.caller_id.as_deref().unwrap_or("-");
         if let Some(count) = self.callers.get_mut(caller) {
-            *count += 1
+            *count += 1;
         } else {
             let name = if self.callers.len() < MAX_COUNTED_CALLERS { caller } else { "…" };
             *self.callers.entry(name.to_owned()).or_default() += 1;
