@@ -115,7 +115,7 @@ pub(crate) fn call_of(job: &Job) -> Call<'_> {
     let merchant = job.merchant_id.as_ref().unwrap();
     match &job.args {
         Args::CheckUser { contact } => Call::CheckUser { contact, caller },
-        Args::CreateUser { customer_reference, user } => Call::CreateUser { merchant, customer_reference, user },
+        Args::CreateUser { customer_reference, user, .. } => Call::CreateUser { merchant, customer_reference, user },
         Args::StartOtp { contact } => Call::StartOtp { merchant, contact, caller },
         Args::VerifyOtp { contact, code } => Call::VerifyOtp { merchant, contact, code, caller },
         Args::FinalizeConsent { customer_reference, proof: ConsentProof::Challenge(challenge_id) } => {
