@@ -1,7 +1,7 @@
 //! A Redis of the command's own: on a free port of this machine, in a folder that goes with it.
 
 use super::HintExt;
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use std::{io, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 use tempfile::TempDir;
 use tokio::{
@@ -49,30 +49,9 @@ impl LocalRedis {
         let folder = TempDir::with_prefix("xco-worker-redis-").context("a temporary folder cannot be made")?;
         let port = free_port().context("no free port")?;
         let (mut child, program) = spawn(&folder, port, keep)?;
-        let url = format!("redis://127.0.0.1:{port}");
-        let client = redis::Client::open(url.as_str())?;
-        let deadline = Instant::now() + STARTING;
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(Err(anyhow!("{program} ended at once ({status})")));
-            }
-            let config = redis::AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(Duration::from_secs(1)))
-                .set_response_timeout(Some(Duration::from_secs(1)));
-            // Another's server on that port would answer too, but not know our folder.
-            if let Ok(mut connection) = client.get_multiplexed_async_connection_with_config(&config).await
-                && let Ok((_, dir)) =
-                    redis::cmd("CONFIG").arg("GET").arg("dir").query_async::<(String, String)>(&mut connection).await
-            {
-                if std::fs::canonicalize(&dir).ok() == std::fs::canonicalize(folder.path()).ok() {
-                    break;
-                }
-                return Ok(Err(anyhow!("another program took port {port}")));
-            }
-            if Instant::now() >= deadline {
-                return Ok(Err(anyhow!("{program} does not answer on port {port}")));
-            }
-            sleep(Duration::from_millis(10)).await;
+        if let Err(error) = ready(&mut child, program, port, &folder).await {
+            let _ = child.kill().await;
+            return Ok(Err(error));
         }
         let folder = if keep { Folder::Kept(folder.keep()) } else { Folder::Temporary(folder) };
         Ok(Ok(Self { child, folder, port, program }))
@@ -107,6 +86,34 @@ impl LocalRedis {
             // Its data are not wanted: no need to ask it to save them.
             let _ = self.child.kill().await;
         }
+    }
+}
+
+/// Comes back when the server answers.
+async fn ready(child: &mut Child, program: &str, port: u16, folder: &TempDir) -> anyhow::Result<()> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(1)))
+        .set_response_timeout(Some(Duration::from_secs(1)));
+    let deadline = Instant::now() + STARTING;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            bail!("{program} ended at once ({status})");
+        }
+        if let Ok(mut connection) = client.get_multiplexed_async_connection_with_config(&config).await
+            && let Ok((_, dir)) =
+                redis::cmd("CONFIG").arg("GET").arg("dir").query_async::<(String, String)>(&mut connection).await
+        {
+            // Another's server on that port would answer too, but not know our folder.
+            if std::fs::canonicalize(&dir).ok() == std::fs::canonicalize(folder.path()).ok() {
+                return Ok(());
+            }
+            bail!("another program took port {port}");
+        }
+        if Instant::now() >= deadline {
+            bail!("{program} does not answer on port {port}");
+        }
+        sleep(Duration::from_millis(10)).await;
     }
 }
 
