@@ -144,8 +144,8 @@ impl Reader {
                 command.arg("STREAMS").arg(&keys.completions).arg(after.to_string());
                 let reply = bounded(&mut self.link, &command, None).await?;
                 let partition = keys.partition;
-                let Some((_, list)) = decode::streams(reply).pop() else { break };
-                let entries = decode::entries(list, partition);
+                let Some((_, found)) = decode::streams(reply).pop() else { break };
+                let entries = decode::entries(found, partition);
                 let Some((last, _)) = entries.last() else { break };
                 after = *last;
                 wanted.extend(self.sift(at, entries, member, handed).await?);

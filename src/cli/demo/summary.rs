@@ -20,7 +20,7 @@ pub(super) fn tell(stage: &Stage, tally: &Tally) -> anyhow::Result<()> {
     let groups = grouped(&events);
     let longest = |name: &str| events.iter().filter_map(|event| event["timings_ms"][name].as_u64()).max().unwrap_or(0);
     let stats = stage.sandbox.stats();
-    let answered = |wanted: u16| -> u64 { stats.answers.values().flat_map(|by_status| by_status.get(&wanted)).sum() };
+    let answered = |wanted: u16| -> u64 { stats.answers.values().filter_map(|by_status| by_status.get(&wanted)).sum() };
     let (limited_ms, retrying_ms) = (longest("limited"), longest("retrying"));
     let teller = &stage.teller;
     if teller.is_json() {

@@ -20,12 +20,12 @@ impl Teller {
     }
 
     /// Whether programs listen.
-    pub(super) const fn is_json(&self) -> bool {
+    pub(super) const fn is_json(self) -> bool {
         self.json
     }
 
     /// A line, indented; nothing for programs.
-    pub(super) fn say(&self, text: &str) -> anyhow::Result<()> {
+    pub(super) fn say(self, text: &str) -> anyhow::Result<()> {
         match (self.json, text) {
             (true, _) => Ok(()),
             (false, "") => print_line(""),
@@ -34,7 +34,7 @@ impl Teller {
     }
 
     /// A heading.
-    pub(super) fn heading(&self, text: &str) -> anyhow::Result<()> {
+    pub(super) fn heading(self, text: &str) -> anyhow::Result<()> {
         if self.json {
             return Ok(());
         }
@@ -57,12 +57,12 @@ impl Teller {
     }
 
     /// A job has ended.
-    pub(super) fn completion(&self, event: &Value) -> anyhow::Result<()> {
+    pub(super) fn completion(self, event: &Value) -> anyhow::Result<()> {
         if self.json { print_json(event) } else { self.say(&row(event, self.style)) }
     }
 
     /// Paints, where it is wanted.
-    pub(super) fn paint(&self, tone: Tone, text: &str) -> String {
+    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
         self.style.paint(tone, text).into_owned()
     }
 }

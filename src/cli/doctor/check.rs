@@ -24,7 +24,8 @@ pub(super) enum Verdict {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Check {
-    pub(super) check: String,
+    #[serde(rename = "check")]
+    pub(super) name: String,
     #[serde(rename = "status")]
     pub(super) verdict: Verdict,
     pub(super) detail: String,
@@ -34,25 +35,25 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn new(verdict: Verdict, check: &str, detail: impl Into<String>, remedy: Option<&str>) -> Self {
+    fn new(verdict: Verdict, name: &str, detail: impl Into<String>, remedy: Option<&str>) -> Self {
         let detail = printable(&detail.into());
-        Self { check: check.to_owned(), verdict, detail, remedy: remedy.map(str::to_owned) }
+        Self { name: name.to_owned(), verdict, detail, remedy: remedy.map(str::to_owned) }
     }
 
-    pub(super) fn ok(check: &str, detail: impl Into<String>) -> Self {
-        Self::new(Verdict::Ok, check, detail, None)
+    pub(super) fn ok(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(Verdict::Ok, name, detail, None)
     }
 
-    pub(super) fn warn(check: &str, detail: impl Into<String>, remedy: &str) -> Self {
-        Self::new(Verdict::Warn, check, detail, Some(remedy))
+    pub(super) fn warn(name: &str, detail: impl Into<String>, remedy: &str) -> Self {
+        Self::new(Verdict::Warn, name, detail, Some(remedy))
     }
 
-    pub(super) fn fail(check: &str, detail: impl Into<String>, remedy: &str) -> Self {
-        Self::new(Verdict::Fail, check, detail, Some(remedy))
+    pub(super) fn fail(name: &str, detail: impl Into<String>, remedy: &str) -> Self {
+        Self::new(Verdict::Fail, name, detail, Some(remedy))
     }
 
-    pub(super) fn skip(check: &str, detail: impl Into<String>) -> Self {
-        Self::new(Verdict::Skip, check, detail, None)
+    pub(super) fn skip(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(Verdict::Skip, name, detail, None)
     }
 
     /// Prints it: a line, and its remedy below it; or JSON.
@@ -66,7 +67,7 @@ impl Check {
             Verdict::Fail => ("FAIL", Tone::Bad),
             Verdict::Skip => ("-", Tone::Faint),
         };
-        print_line(&format!("{}  {:<20}  {}", style.paint(tone, &format!("{word:<4}")), self.check, self.detail))?;
+        print_line(&format!("{}  {:<20}  {}", style.paint(tone, &format!("{word:<4}")), self.name, self.detail))?;
         match &self.remedy {
             Some(remedy) => print_line(&format!("{:<28}{}", "", style.paint(Tone::Strong, &format!("-> {remedy}")))),
             None => Ok(()),

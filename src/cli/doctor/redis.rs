@@ -74,7 +74,7 @@ async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<Check> {
     }
     let mut checks: Vec<Check> = infos.iter().flat_map(|info| server::checks(info, in_cluster)).collect();
     // Nodes that are alike are told once.
-    checks.sort_by(|a, b| a.check.cmp(&b.check));
+    checks.sort_by(|a, b| a.name.cmp(&b.name));
     checks.dedup();
     checks
 }
