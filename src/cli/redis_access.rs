@@ -29,8 +29,8 @@ pub(super) fn unreachable(redis: &RedisConfig, error: &RedisError) -> anyhow::Er
 /// As [`unreachable`], for what the queue's own functions give.
 pub(super) fn queue_error(redis: &RedisConfig, error: QueueError) -> anyhow::Error {
     match error {
-        QueueError::Redis(error) => unreachable(redis, &error),
-        other => other.into(),
+        QueueError::Redis(ref error) => unreachable(redis, error),
+        QueueError::Url(_) => error.into(),
     }
 }
 

@@ -82,8 +82,7 @@ async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<Check> {
 fn info_of(value: &Value) -> Option<Info> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().map(Info::parse),
-        Value::VerbatimString { text, .. } => Some(Info::parse(text)),
-        Value::SimpleString(text) => Some(Info::parse(text)),
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => Some(Info::parse(text)),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::EnqueueArgs;
 use crate::contract::JobType;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// The job as its JSON object; what it lacks or has too much of is for validation to say.
 pub(super) fn job(args: &EnqueueArgs, id: Option<String>) -> Value {
@@ -25,7 +25,7 @@ pub(super) fn job(args: &EnqueueArgs, id: Option<String>) -> Value {
     let meta: Map<_, _> = args.meta.iter().map(|entry| (entry.key.clone(), entry.value.as_str().into())).collect();
     set("meta", (!meta.is_empty()).then_some(Value::Object(meta)));
     set("next", args.next.as_ref().map(|next| next.0.clone()));
-    set("reply", (args.reply || args.wait.is_some()).then(|| json!(true)));
+    set("reply", (args.reply || args.wait.is_some()).then_some(Value::Bool(true)));
 
     let mut arguments = Map::new();
     for (name, value) in [
@@ -48,6 +48,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
+    use serde_json::json;
 
     fn parse(args: &[&str]) -> Value {
         let all = ["xco-worker", "enqueue"].iter().chain(args);
