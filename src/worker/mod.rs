@@ -151,20 +151,17 @@ impl<A: XcoApi> Worker<A> {
         };
         tracing::info!("stopping: finishing what is under way");
         while readers.join_next().await.is_some() {}
-        let cut_off = match broken {
-            true => 0,
-            false => match tokio::time::timeout(config.worker.shutdown_grace, &mut calls).await {
-                Ok(_) => 0,
-                Err(_) => {
-                    let (running, _) = shared.slots.in_use();
-                    calls.abort();
-                    let _ = calls.await;
-                    running
-                }
-            },
+        let grace = config.worker.shutdown_grace;
+        let cut_off = if broken || tokio::time::timeout(grace, &mut calls).await.is_ok() {
+            0
+        } else {
+            let (running, _) = shared.slots.in_use();
+            calls.abort();
+            let _ = calls.await;
+            running
         };
         // Every delivery has ended by now: wait for their ends to be written, but not for a Redis that does not come back.
-        let written = tokio::time::timeout(config.worker.shutdown_grace, shared.slots.all_written()).await;
+        let written = tokio::time::timeout(grace, shared.slots.all_written()).await;
         let (_, unwritten) = shared.slots.in_use();
         let unwritten = if written.is_ok() { 0 } else { unwritten };
         upkeep_stop.cancel();
