@@ -1,0 +1,54 @@
+//! Replies of Redis that are lost, torn or late: what a script did, nobody was told.
+
+use super::{
+    jobs::{ids_of, mixed},
+    kills::own_redis,
+    ledger::{all_complete, assert_no_blind_repetition, settle, tally},
+    process::Process,
+    producer::produce,
+    proxy::{Chances, Proxy},
+    support::Setup,
+};
+use std::time::Duration;
+use xco_worker::sandbox::{Fault, FaultKind, Latency};
+
+async fn outlasted(chances: Chances, seed: u64) {
+    let mut setup = Setup { redis: own_redis(), ..Setup::default() };
+    setup.sandbox.latency = Latency { min: Duration::ZERO, max: Duration::from_millis(20) };
+    let mut rig = setup.without_worker().await;
+    // 429s as well: their script is one more whose reply can be lost.
+    let full = FaultKind::Status { status: 429, retry_after: Some("0".to_owned()), body: None };
+    rig.sandbox.order(Fault::new(full).with_probability(0.03, seed));
+    let proxy = Proxy::start(rig.redis.url(), chances, seed).await;
+    let url = proxy.url();
+    let settings = [
+        ("REDIS__URL", url.as_str()),
+        ("REDIS__RESPONSE_TIMEOUT", "500ms"),
+        ("WORKER__MAX_DELIVERIES", "1000"),
+        ("WORKER__CONCURRENCY", "16"),
+        ("QUEUE__TTL__START_OTP", "off"),
+    ];
+    let mut workers = [Process::spawn(&rig, &settings), Process::spawn(&rig, &settings)];
+    let jobs = mixed(&rig.sandbox, "j", 900);
+    let all = ids_of(&jobs);
+    let producer = produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(4));
+    producer.await.unwrap();
+    proxy.calm();
+    all_complete(&mut rig, &all, 40).await;
+    settle(&mut rig, &mut workers, &all).await;
+    assert_no_blind_repetition(&rig);
+    let [lost, torn, stalled] = proxy.broken();
+    println!("seed {seed}: replies lost {lost}, torn {torn}, stalled {stalled}; {:?}", tally(&rig));
+    assert!(lost + torn + stalled > 10, "too little was broken to mean anything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_and_torn_replies_double_nothing() {
+    outlasted(Chances { lost: 150, torn: 150, stalled: 0, longest_stall: Duration::ZERO }, 11).await;
+}
+
+/// Longer than the timeout, and longer than the lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_replies_double_nothing() {
+    outlasted(Chances { lost: 20, torn: 20, stalled: 150, longest_stall: Duration::from_millis(2500) }, 12).await;
+}
