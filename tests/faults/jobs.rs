@@ -5,7 +5,8 @@ use xco_worker::sandbox::{NewSandboxUser, Sandbox};
 
 /// The customer of job `id`.
 pub(crate) fn email(id: &str) -> String {
-    format!("{id}@example.com")
+    // A child's id has a slash, which an address may not have.
+    format!("{}@example.com", id.replace('/', "."))
 }
 
 /// Gives the customer of `id` an account.

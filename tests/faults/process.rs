@@ -17,6 +17,10 @@ use tokio::{
 };
 use xco_worker::sandbox::SandboxConfig;
 
+/// How a worker is started: its environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings(Vec<(String, String)>);
+
 /// A running worker. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -24,15 +28,12 @@ pub(crate) struct Process {
     port: u16,
 }
 
-impl Process {
-    /// Starts a worker on the rig's Redis and sandbox; `extra` are keys such as `WORKER__LEASE`.
-    pub(crate) fn spawn(rig: &Rig, extra: &[(&str, &str)]) -> Self {
-        let port = free_port();
+impl Settings {
+    /// On the rig's Redis and sandbox; `extra` are keys such as `WORKER__LEASE`.
+    pub(crate) fn new(rig: &Rig, extra: &[(&str, &str)]) -> Self {
         let defaults = SandboxConfig::default();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xco-worker"));
-        let mut set = |key: &str, value: &str| {
-            command.env(format!("XCO_WORKER__{key}"), value);
-        };
+        let mut env = Vec::new();
+        let mut set = |key: &str, value: &str| env.push((format!("XCO_WORKER__{key}"), value.to_owned()));
         set("REDIS__URL", rig.redis.url());
         set("REDIS__NAMESPACE", &rig.config.redis.namespace);
         set("XCO__BASE_URL", rig.sandbox.base_url().as_str());
@@ -44,10 +45,18 @@ impl Process {
         set("WORKER__LEASE", "1s");
         set("RETRY__BASE", "20ms");
         set("RETRY__CAP", "200ms");
-        set("HTTP__LISTEN", &format!("127.0.0.1:{port}"));
         for (key, value) in extra {
             set(key, value);
         }
+        Self(env)
+    }
+
+    /// Starts a worker.
+    pub(crate) fn spawn(&self) -> Process {
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xco-worker"));
+        command.envs(self.0.iter().map(|(key, value)| (key, value)));
+        command.env("XCO_WORKER__HTTP__LISTEN", format!("127.0.0.1:{port}"));
         // FAULTS_LOG=info shows what the workers say.
         let log = std::env::var("FAULTS_LOG").ok();
         if let Some(filter) = &log {
@@ -59,7 +68,14 @@ impl Process {
             .stderr(if log.is_some() { Stdio::inherit() } else { Stdio::null() })
             .spawn()
             .unwrap();
-        Self { child, port }
+        Process { child, port }
+    }
+}
+
+impl Process {
+    /// Starts a worker.
+    pub(crate) fn spawn(rig: &Rig, extra: &[(&str, &str)]) -> Self {
+        Settings::new(rig, extra).spawn()
     }
 
     /// Starts one and waits until it is ready.

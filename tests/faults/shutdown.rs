@@ -16,12 +16,8 @@ use xco_worker::sandbox::{Fault, Latency, Route};
 async fn pending(rig: &mut Rig) -> i64 {
     let mut pending = 0;
     for stream in ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"] {
-        let summary: redis::Value = redis::cmd("XPENDING")
-            .arg(rig.key(stream))
-            .arg("workers")
-            .query_async(&mut rig.connection)
-            .await
-            .unwrap();
+        let summary: redis::Value =
+            redis::cmd("XPENDING").arg(rig.key(stream)).arg("workers").query_async(&mut rig.connection).await.unwrap();
         if let redis::Value::Array(parts) = summary
             && let Some(redis::Value::Int(count)) = parts.first()
         {

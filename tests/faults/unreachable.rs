@@ -42,10 +42,11 @@ async fn a_worker_waits_for_a_redis_that_is_not_there_yet() {
 async fn without_xco_a_job_is_tried_and_given_up() {
     let mut rig = rig().await;
     let nowhere = format!("http://127.0.0.1:{}/", free_port());
-    let attempts = ("RETRY__MAX_ATTEMPTS", "3");
+    // A token is waited for as long as a call may take.
+    let attempts = [("RETRY__MAX_ATTEMPTS", "3"), ("XCO__TIMEOUT", "500ms")];
     let all = ids(["api", "token"]);
     for (id, key) in [("api", "XCO__BASE_URL"), ("token", "XCO__TOKEN_URL")] {
-        let mut worker = Process::ready(&rig, &[(key, &nowhere), attempts]).await;
+        let mut worker = Process::ready(&rig, &[(key, nowhere.as_str()), attempts[0], attempts[1]]).await;
         let failed = rig.complete(check(id, "192.0.2.1")).await;
         assert_eq!(failed["status"], "failed", "{failed:#}");
         assert_eq!(failed["error"]["kind"], "network", "{failed:#}");
