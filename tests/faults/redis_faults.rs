@@ -35,7 +35,7 @@ async fn outlasted(mut rig: Rig, n: usize, mut trouble: impl AsyncFnMut(&mut Rig
     let mut workers = [Process::ready(&rig, &SETTINGS).await, Process::ready(&rig, &SETTINGS).await];
     let jobs = mixed(&rig.sandbox, "j", n);
     let all = ids_of(&jobs);
-    let producer = produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(3));
+    let producer = produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(1));
     for round in 0..times {
         sleep(Duration::from_millis(100)).await;
         trouble(&mut rig, round).await;
@@ -59,7 +59,7 @@ fn all_went_well(rig: &Rig) {
 #[tokio::test(flavor = "multi_thread")]
 async fn forgotten_scripts_are_loaded_again() {
     let rig = rig(own_redis()).await;
-    let rig = outlasted(rig, 600, async |rig, _| run(rig, &["SCRIPT", "FLUSH"]).await, 25).await;
+    let rig = outlasted(rig, 1200, async |rig, _| run(rig, &["SCRIPT", "FLUSH"]).await, 25).await;
     all_went_well(&rig);
 }
 
@@ -72,7 +72,7 @@ async fn a_destroyed_group_is_made_anew_and_nothing_is_lost() {
         let key = if round % 2 == 1 { rig.key("jobs:interactive") } else { key };
         run(rig, &["XGROUP", "DESTROY", &key, "workers"]).await;
     };
-    let rig = outlasted(rig, 600, destroy, 20).await;
+    let rig = outlasted(rig, 1200, destroy, 20).await;
     println!("groups destroyed: {:?}", tally(&rig));
 }
 
@@ -80,7 +80,7 @@ async fn a_destroyed_group_is_made_anew_and_nothing_is_lost() {
 async fn killed_connections_lose_and_double_nothing() {
     let rig = rig(own_redis()).await;
     let cut = async |rig: &mut Rig, _| run(rig, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
-    let rig = outlasted(rig, 600, cut, 25).await;
+    let rig = outlasted(rig, 1200, cut, 25).await;
     println!("connections killed: {:?}", tally(&rig));
 }
 
