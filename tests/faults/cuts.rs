@@ -1,15 +1,17 @@
 //! Replies of Redis that are lost, torn or late: what a script did, nobody was told.
 
 use super::{
-    jobs::{ids_of, mixed},
+    jobs::{email, ids_of, mixed},
     kills::own_redis,
-    ledger::{all_complete, assert_no_blind_repetition, settle, tally},
+    ledger::{all_complete, assert_no_blind_repetition, of, settle, tally},
     process::Process,
     producer::produce,
     proxy::{Chances, Proxy},
     support::Setup,
 };
-use std::time::Duration;
+use redis::AsyncCommands;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time::Duration};
 use xco_worker::sandbox::{Fault, FaultKind, Latency};
 
 async fn outlasted(chances: Chances, seed: u64) {
@@ -29,14 +31,35 @@ async fn outlasted(chances: Chances, seed: u64) {
         ("QUEUE__TTL__START_OTP", "off"),
     ];
     let mut workers = [Process::spawn(&rig, &settings), Process::spawn(&rig, &settings)];
-    let jobs = mixed(&rig.sandbox, "j", 1500);
-    let all = ids_of(&jobs);
+    let mut jobs = mixed(&rig.sandbox, "j", 1200);
+    let mut all = ids_of(&jobs);
+    for job in &mut jobs {
+        // A completion with all that may come with it: a reply, a batch's counters, a child.
+        job["reply"] = json!(true);
+        job["batch"] = json!("all");
+        if job["type"] == "CheckUser" {
+            let child = format!("{}/absent", job["id"].as_str().unwrap());
+            job["next"] = json!({"absent": {"type": "CreateUser",
+                "args": {"customer_reference": child, "user": {"email": email(&child)}}}});
+            all.insert(child);
+        }
+    }
+    let parents = ids_of(&jobs);
     let producer = produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(2));
     producer.await.unwrap();
     proxy.calm();
     all_complete(&mut rig, &all, 40).await;
     settle(&mut rig, &mut workers, &all).await;
     assert_no_blind_repetition(&rig);
+    for id in &parents {
+        let key = rig.key(&format!("reply:{id}"));
+        let replies: Vec<String> = rig.connection.lrange(&key, 0, -1).await.unwrap();
+        let events: Vec<Value> = replies.iter().map(|reply| serde_json::from_str(reply).unwrap()).collect();
+        assert_eq!(events, [of(&rig, id).clone()], "seed {seed}: {id} was replied to {} times", events.len());
+    }
+    let batch: BTreeMap<String, usize> = rig.connection.hgetall(rig.key("batch:all")).await.unwrap();
+    let ended: usize = batch.iter().filter(|(name, _)| *name != "accepted").map(|(_, count)| count).sum();
+    assert_eq!((batch["accepted"], ended), (all.len(), all.len()), "seed {seed}: {batch:?}");
     let [lost, torn, stalled] = proxy.broken();
     println!("seed {seed}: replies lost {lost}, torn {torn}, stalled {stalled}; {:?}", tally(&rig));
     assert!(lost + torn + stalled > 25, "too little was broken to mean anything");

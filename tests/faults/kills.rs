@@ -116,3 +116,29 @@ async fn a_consent_that_went_through_unheard_is_in_doubt_and_no_code_is_spent_tw
         assert_eq!(rig.sandbox.effects_on(EffectKind::CodeSpent, &email(customer)), 1);
     }
 }
+
+/// The pending list tells of a killed worker; without it there is still the mark of the call it had begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begun_call_is_remembered_though_worker_and_group_are_gone() {
+    let mut rig = rig().await;
+    let mut first = Process::ready(&rig, &[]).await;
+    seed(&rig.sandbox, "s");
+    rig.sandbox.order(Fault::hang().on(Route::Start).after_effect());
+    rig.sandbox.order(Fault::hang().on(Route::Create).after_effect());
+    rig.enqueue(&start("s")).await;
+    rig.enqueue(&create("u")).await;
+    rig.sandbox.wait_for_calls(2).await;
+    first.kill();
+    let key = rig.key("jobs:interactive");
+    let destroyed: i64 =
+        redis::cmd("XGROUP").arg("DESTROY").arg(key).arg("workers").query_async(&mut rig.connection).await.unwrap();
+    assert_eq!(destroyed, 1);
+    let second = Process::spawn(&rig, &[]);
+    let all = ids(["s", "u"]);
+    all_complete(&mut rig, &all, 15).await;
+    settle(&mut rig, &mut [second], &all).await;
+    assert_eq!(of(&rig, "s")["error"]["kind"], "in_doubt");
+    assert_eq!(of(&rig, "u")["result"]["after_doubt"], true);
+    assert_eq!(rig.sandbox.calls_of(Route::Start).len(), 1);
+    assert_eq!(rig.sandbox.calls_of(Route::Create).len(), 1);
+}

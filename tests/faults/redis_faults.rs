@@ -8,6 +8,10 @@ use super::{
     producer::produce,
     support::{RedisServer, Rig, Setup, check},
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use xco_worker::sandbox::Latency;
@@ -73,7 +77,8 @@ async fn a_destroyed_group_is_made_anew_and_nothing_is_lost() {
         run(rig, &["XGROUP", "DESTROY", &key, "workers"]).await;
     };
     let rig = outlasted(rig, 1200, destroy, 20).await;
-    println!("groups destroyed: {:?}", tally(&rig));
+    // Nobody died: who finds a call begun leaves it to whoever is at it.
+    all_went_well(&rig);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +87,20 @@ async fn killed_connections_lose_and_double_nothing() {
     let cut = async |rig: &mut Rig, _| run(rig, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
     let rig = outlasted(rig, 1200, cut, 25).await;
     println!("connections killed: {:?}", tally(&rig));
+}
+
+/// Longer than the lease: on waking everybody's deliveries are anybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_hangs_loses_and_doubles_nothing() {
+    let rig = rig(own_redis()).await;
+    let hang = async |rig: &mut Rig, _| {
+        let redis = Pid::from_raw(i32::try_from(rig.redis.pid()).unwrap());
+        kill(redis, Signal::SIGSTOP).unwrap();
+        sleep(Duration::from_millis(1500)).await;
+        kill(redis, Signal::SIGCONT).unwrap();
+    };
+    let rig = outlasted(rig, 1200, hang, 3).await;
+    println!("Redis hung: {:?}", tally(&rig));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
-use xco_worker::sandbox::{Fault, Latency, Route};
+use xco_worker::sandbox::{Fault, FaultKind, Latency, Route};
 
 async fn pending(rig: &mut Rig) -> i64 {
     let mut pending = 0;
@@ -197,4 +197,21 @@ async fn stopping_and_starting_all_the_time_repeats_no_call() {
     settle(&mut rig, &mut [], &all).await;
     assert_eq!(rig.sandbox.stats().calls, 600);
     println!("600 jobs over {stops} workers stopped one after the other");
+}
+
+/// There is nobody to hand anything back to: that must not keep it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_redis_stops_within_its_grace() {
+    let mut rig = rig().await;
+    let grace = Duration::from_secs(5);
+    let mut worker = Process::ready(&rig, &[("WORKER__SHUTDOWN_GRACE", "5s")]).await;
+    rig.sandbox.order(Fault::new(FaultKind::Delay(3000)).on(Route::Exists));
+    rig.enqueue(&check("c", "192.0.2.1")).await;
+    rig.sandbox.wait_for_calls(1).await;
+    rig.redis.kill();
+    worker.signal(Signal::SIGTERM);
+    let asked = Instant::now();
+    assert_eq!(worker.exit(Duration::from_secs(20)).await.code(), Some(0));
+    assert!(asked.elapsed() < grace + Duration::from_secs(2), "it took {:?}", asked.elapsed());
+    println!("stopped without Redis in {:?}", asked.elapsed());
 }
