@@ -28,20 +28,18 @@ pub async fn read_lane(
     command.arg("STREAMS").arg(keys.due(lane)).arg(keys.jobs(lane)).arg(">").arg(">");
     let reply = match block {
         // The connection has no timeout of its own: a server that died without a word must not hold us for ever.
-        Some(block) => match tokio::time::timeout(block + Duration::from_secs(5), link.query(&command)).await {
-            Ok(reply) => reply?,
-            Err(_) => {
+        Some(block) => {
+            if let Ok(reply) = tokio::time::timeout(block + Duration::from_secs(5), link.query(&command)).await {
+                reply?
+            } else {
                 link.reset();
                 return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a blocking read").into());
             }
-        },
+        }
         None => link.query(&command).await?,
     };
     let mut read = Vec::new();
-    let streams = match reply {
-        Value::Array(streams) => streams,
-        _ => return Ok(read),
-    };
+    let Value::Array(streams) = reply else { return Ok(read) };
     for stream in streams {
         let Value::Array(mut pair) = stream else { continue };
         let (Some(list), Some(name)) = (pair.pop(), pair.pop()) else { continue };

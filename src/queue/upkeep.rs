@@ -91,7 +91,7 @@ pub async fn reclaim(
         let mut parts = parts.into_iter();
         let (Some(next), Some(list)) = (parts.next(), parts.next()) else { break };
         entries(list, lane, source, &mut taken);
-        cursor = text(&next).unwrap_or("0-0").to_owned();
+        text(&next).unwrap_or("0-0").clone_into(&mut cursor);
         if cursor == "0-0" || taken.len() >= count {
             break;
         }

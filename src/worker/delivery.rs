@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 /// Everything known of a delivered job.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one delivery")]
 pub(super) struct Held {
     pub(super) shared: Arc<Shared>,
     pub(super) partition: usize,

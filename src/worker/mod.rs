@@ -158,22 +158,17 @@ impl<A: XcoApi> Worker<A> {
         // One deadline for everything: whoever stops us counts from the signal.
         let deadline = Instant::now() + config.worker.shutdown_grace;
         let until = deadline.max(Instant::now() + LAST_WORDS);
-        let read = timeout_at(until, async { while readers.join_next().await.is_some() {} }).await;
-        if read.is_err() {
+        if timeout_at(until, async { while readers.join_next().await.is_some() {} }).await.is_err() {
             // Redis does not answer: what a read may still bring is the lease's.
             readers.shutdown().await;
         }
-        let cut_off = match broken {
-            true => 0,
-            false => match timeout_at(deadline, &mut calls).await {
-                Ok(_) => 0,
-                Err(_) => {
-                    let (running, _) = shared.slots.in_use();
-                    calls.abort();
-                    let _ = calls.await;
-                    running
-                }
-            },
+        let cut_off = if broken || timeout_at(deadline, &mut calls).await.is_ok() {
+            0
+        } else {
+            let (running, _) = shared.slots.in_use();
+            calls.abort();
+            let _ = calls.await;
+            running
         };
         // Every delivery has ended by now: wait for their ends to be written, but not for a Redis that does not come back.
         let written = timeout_at(deadline.max(Instant::now() + LAST_WORDS), shared.slots.all_written()).await;

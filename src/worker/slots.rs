@@ -56,9 +56,8 @@ impl Slots {
         let bulk_owed = self.bulk_min.saturating_sub(ledger.bulk_running);
         match lane {
             Lane::Interactive if ledger.bulk_waiting > 0 => free.saturating_sub(bulk_owed),
-            Lane::Interactive => free,
             Lane::Bulk if ledger.interactive_waiting > 0 => free.min(bulk_owed),
-            Lane::Bulk => free,
+            Lane::Interactive | Lane::Bulk => free,
         }
     }
 
