@@ -85,8 +85,8 @@ fn demo_once_shows_everything_and_exits_0() {
     let rows = lines(&output);
     for (id, what) in [
         ("signup-0002/exists ", "otp_sent"),
-        ("signup-0002/consent-1 ", "invalid_code"),
-        ("signup-0002/consent-2 ", "consented"),
+        ("/consent-1 ", "invalid_code"),
+        ("/consent-2 ", "consented"),
         ("impatient-12 ", "for its limit"),
         ("throttled ", "2 calls"),
         ("outage-1 ", "between tries"),
