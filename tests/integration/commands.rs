@@ -82,7 +82,8 @@ fn demo_once_shows_everything_and_exits_0() {
         .get_output()
         .stdout
         .clone();
-    let rows = lines(&output);
+    let rows: Vec<String> =
+        lines(&output).into_iter().filter(|line| line.trim_start().starts_with(char::is_numeric)).collect();
     for (id, what) in [
         ("signup-0002/exists ", "otp_sent"),
         ("/consent-1 ", "invalid_code"),
@@ -90,7 +91,7 @@ fn demo_once_shows_everything_and_exits_0() {
         ("impatient-12 ", "for its limit"),
         ("throttled ", "2 calls"),
         ("outage-1 ", "between tries"),
-        ("malformed ", "at /args/email /args/nickname"),
+        ("  malformed ", "at /args/email /args/nickname"),
         ("backfill-10 ", "created"),
     ] {
         let row = rows.iter().find(|row| row.contains(id)).unwrap_or_else(|| panic!("no {id}"));
