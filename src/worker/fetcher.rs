@@ -74,8 +74,8 @@ impl Fetcher {
                 Ok(entries) => {
                     shared.health.well();
                     if !entries.is_empty() {
-                        // A blocked read was answered just now; the lease counts from the answer, not from the question.
-                        let asked_at_ms = if more { asked_at_ms } else { shared.clock.elapsed_ms() };
+                        // The lease counts from the question: the answer may have been long on its way, or have found
+                        // this process asleep, and Redis counts from the moment it gave it.
                         self.intake.take(entries, asked_at_ms).await;
                     }
                 }

@@ -18,6 +18,5 @@ mod redis_faults;
 mod shutdown;
 mod stalls;
 #[path = "../integration/support/mod.rs"]
-#[allow(dead_code, unused_imports)] // The flows use more of it.
 mod support;
 mod unreachable;
