@@ -158,15 +158,15 @@ fn demo_interrupted_takes_away_what_it_started() {
 async fn ndjson_goes_through_a_worker_and_comes_back_as_completions() {
     let rig = Setup::default().without_worker().await;
     let folder = tempfile::tempdir().unwrap();
-    let jobs: String = (1..=5)
-        .map(|n| {
-            let mut job = check(&format!("line-{n}"), &format!("192.0.2.{n}"));
-            if n == 5 {
-                job["lane"] = json!("bulk");
-            }
-            format!("{job}\n")
-        })
-        .collect();
+    let mut jobs = String::new();
+    for n in 1..=5 {
+        let mut job = check(&format!("line-{n}"), &format!("192.0.2.{n}"));
+        if n == 5 {
+            job["lane"] = json!("bulk");
+        }
+        jobs += &job.to_string();
+        jobs.push('\n');
+    }
     let input = format!("{jobs}\n{{\"type\":\"CheckUser\"}}\nnonsense\n");
     let enqueued = pointed(&folder, &rig)
         .args(["enqueue", "--file", "-"])
