@@ -53,7 +53,7 @@ pub struct DemoArgs {
     /// How many customers sign up
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub signups: u32,
-    /// Leave the Redis that the demo started, and its data, when the demo ends
+    /// Leave the data, and the Redis that the demo started, when the demo ends
     #[arg(long)]
     pub keep: bool,
     /// Makes the same customers and codes again
@@ -127,6 +127,10 @@ async fn perform(args: &DemoArgs, context: &Context, place: &Place, stop: &Cance
         played = show(args, place, &running, &mut stage, seed) => played.map(Some),
         () = stop.cancelled() => Ok(None),
     };
+    if matches!(played, Ok(None)) {
+        stage.teller.say("")?;
+        stage.teller.say("Ending; again Ctrl-C ends it at once.")?;
+    }
     let stopped = running.stop().await;
     stage.sandbox.shutdown().await;
     let exit = match played? {

@@ -31,8 +31,9 @@ use std::{path::PathBuf, time::Duration};
     xco-worker enqueue --type CheckUser --email john@example.com --caller-id 203.0.113.7 --wait 10s\n  \
     xco-worker enqueue --type CreateUser --customer-reference c1 --user @user.json --lane bulk\n  \
     xco-worker enqueue --file jobs.ndjson --lane bulk\n  \
-    echo '{\"type\":\"CheckUser\",\"caller_id\":\"s1\",\"args\":{\"email\":\"john@example.com\"}}' | \
-    xco-worker enqueue --file -")]
+    xco-worker enqueue --file - < jobs.ndjson\n\n\
+    A line of such a file:\n  \
+    {\"type\":\"CheckUser\",\"caller_id\":\"s1\",\"args\":{\"email\":\"john@example.com\"}}")]
 pub struct EnqueueArgs {
     /// CheckUser, CreateUser, StartOtp, VerifyOtp or FinalizeConsent
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type, required_unless_present = "file")]

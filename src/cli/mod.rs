@@ -86,8 +86,9 @@ pub enum Command {
     Run(RunArgs),
     /// See it work: Redis, a simulated XCO, a worker and sample signups on this machine
     ///
-    /// Finds Redis on this machine or starts one of its own, starts a simulated XCO and a worker, and sends sample signups
-    /// through them. Nothing leaves the machine, and no credentials are needed.
+    /// Starts a Redis of its own (or uses the one that is configured, under a namespace of its own), a simulated XCO and a
+    /// worker, and sends sample signups through them; then goes on, so that you can look around, until Ctrl-C. No
+    /// credentials are needed, no real customers are involved, and nothing is left behind.
     Demo(DemoArgs),
     /// Simulate the XCO API over HTTP, with faults to order
     ///

@@ -45,7 +45,7 @@ pub struct SandboxArgs {
     /// Send no `Retry-After` with 429
     #[arg(long)]
     pub no_retry_after: bool,
-    /// Makes the same codes, delays and faults again
+    /// Makes the same codes and delays again
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }

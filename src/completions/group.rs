@@ -32,10 +32,6 @@ impl Handed {
         }
     }
 
-    pub(super) fn of(&self, partition: u16) -> Vec<EntryId> {
-        self.lock().iter().filter(|(of, _)| *of == partition).map(|(_, entry)| *entry).collect()
-    }
-
     pub(super) fn count(&self) -> usize {
         self.lock().len()
     }
@@ -67,24 +63,25 @@ pub(super) async fn acknowledge(link: &mut Link, keys: &Keys, group: &str, entri
     Ok(())
 }
 
-/// Makes entries look as if nobody had touched them for `claim_after`: the next reader takes them over at once.
-pub(super) async fn hand_back(
-    link: &mut Link,
-    keys: &Keys,
-    member: &Membership,
-    entries: &[EntryId],
-) -> RedisResult<()> {
+/// Makes what is pending for this reader look as if nobody had touched it for `claim_after`: the next reader takes it over
+/// at once.
+pub(super) async fn hand_back(link: &mut Link, keys: &Keys, member: &Membership) -> RedisResult<()> {
     let idle_ms = u64::try_from(member.claim_after.as_millis()).unwrap_or(u64::MAX);
-    for chunk in entries.chunks(1000) {
+    let mut from = "-".to_owned();
+    loop {
+        let mut command = cmd("XPENDING");
+        command.arg(&keys.completions).arg(&member.group).arg(&from).arg("+").arg(1000).arg(&member.consumer);
+        let rows: Vec<(String, Value, Value, Value)> = link.query(&command).await?;
+        let Some((last, ..)) = rows.last() else { return Ok(()) };
+        from = format!("({last}");
         let mut command = cmd("XCLAIM");
         command.arg(&keys.completions).arg(&member.group).arg(&member.consumer).arg(0);
-        for entry in chunk {
-            command.arg(entry.to_string());
+        for (entry, ..) in &rows {
+            command.arg(entry);
         }
         command.arg("IDLE").arg(idle_ms).arg("JUSTID");
         link.query::<Value>(&command).await?;
     }
-    Ok(())
 }
 
 /// Up to `count` entries that some reader was given and has not acknowledged for `claim_after`, now this one's; and where

@@ -11,7 +11,10 @@ use crate::{
 };
 use redis::{RedisResult, Value, cmd};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 /// How long a read waits in Redis before it is made again.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -28,7 +31,19 @@ pub(super) struct Cursor {
 
 pub(super) enum Mode {
     Alone,
-    Member(Membership, Arc<Handed>),
+    Member(Membership, Arc<Handed>, Demand),
+}
+
+/// How often the caller has asked. A member reads only then: what it read ahead would be kept from the group's others.
+pub(super) struct Demand {
+    pub(super) asked: watch::Receiver<u64>,
+    served: u64,
+}
+
+impl Demand {
+    pub(super) const fn new(asked: watch::Receiver<u64>) -> Self {
+        Self { asked, served: 0 }
+    }
 }
 
 pub(super) struct Reader {
@@ -51,7 +66,11 @@ impl Reader {
     pub(super) async fn run(mut self, to: mpsc::Sender<RedisResult<Vec<Completed>>>) {
         let mut failures = 0_u32;
         loop {
-            // Reading what nobody takes yet would hold it back from the group's other readers.
+            if let Mode::Member(_, _, Demand { asked, served }) = &mut self.mode
+                && asked.wait_for(|asked| *asked > *served).await.is_err()
+            {
+                return;
+            }
             let Ok(permit) = to.reserve().await else { return };
             match self.read().await {
                 Ok(batch) => {
@@ -60,6 +79,9 @@ impl Reader {
                     }
                     failures = 0;
                     if !batch.is_empty() {
+                        if let Mode::Member(_, _, demand) = &mut self.mode {
+                            demand.served = *demand.asked.borrow();
+                        }
                         permit.send(Ok(batch));
                     }
                 }
@@ -90,7 +112,7 @@ impl Reader {
 
     /// One round: empty where nothing came within [`BLOCK`] or nothing of it is wanted.
     async fn read(&mut self) -> RedisResult<Vec<Completed>> {
-        let Mode::Member(member, handed) = &self.mode else { return self.read_alone().await };
+        let Mode::Member(member, handed, _) = &self.mode else { return self.read_alone().await };
         let (member, handed) = (member.clone(), Arc::clone(handed));
         if handed.count() >= MAX_HANDED {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -228,7 +250,7 @@ impl Reader {
 
     /// Redis lost the group, and the streams with it: everything there is now is new.
     async fn remake_groups(&mut self) {
-        let Mode::Member(member, _) = &self.mode else { return };
+        let Mode::Member(member, ..) = &self.mode else { return };
         for cursor in &self.cursors {
             // What fails here fails again at the next read, and is told there.
             let _ = within(group::ensure(&mut self.link, &cursor.keys, &member.group, ZERO), None).await;

@@ -3,7 +3,7 @@
 use super::{
     decode::{Completed, Filter},
     group::{self, Handed},
-    reader::{Cursor, Mode, Reader},
+    reader::{Cursor, Demand, Mode, Reader},
 };
 use crate::{
     config::RedisConfig,
@@ -12,7 +12,10 @@ use crate::{
 };
 use redis::{RedisResult, cmd};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 /// Where to begin. A group that is there already goes on where it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,7 +79,15 @@ pub struct Subscriber {
     readers: JoinSet<()>,
     link: Link,
     keys: Arc<Vec<Keys>>,
-    member: Option<(Membership, Arc<Handed>)>,
+    member: Option<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    membership: Membership,
+    handed: Arc<Handed>,
+    /// How often `next` has asked.
+    asked: watch::Sender<u64>,
 }
 
 impl Subscriber {
@@ -108,12 +119,18 @@ impl Subscriber {
         let batch = options.batch.clamp(1, 4096);
         let (sender, batches) = mpsc::channel(1);
         let mut readers = JoinSet::new();
-        let member = options.membership.map(|member| (member, Arc::new(Handed::default())));
+        let member = options.membership.map(|membership| Member {
+            membership,
+            handed: Arc::new(Handed::default()),
+            asked: watch::Sender::new(0),
+        });
         while !cursors.is_empty() {
             let mine = cursors.split_off(cursors.len() - per_reader);
             let mode = match &member {
                 None => Mode::Alone,
-                Some((member, handed)) => Mode::Member(member.clone(), Arc::clone(handed)),
+                Some(Member { membership, handed, asked }) => {
+                    Mode::Member(membership.clone(), Arc::clone(handed), Demand::new(asked.subscribe()))
+                }
             };
             let reader = Reader::new(connector.link(true), mine, mode, options.filter.clone(), batch);
             readers.spawn(reader.run(sender.clone()));
@@ -130,6 +147,12 @@ impl Subscriber {
     ///
     /// What waiting cannot cure: Redis refuses to have the stream read. Trouble with the connection is outlasted.
     pub async fn next(&mut self) -> Result<Vec<Completed>, QueueError> {
+        if let Ok(batch) = self.batches.try_recv() {
+            return Ok(batch?);
+        }
+        if let Some(member) = &self.member {
+            member.asked.send_modify(|asked| *asked += 1);
+        }
         match self.batches.recv().await {
             Some(batch) => Ok(batch?),
             // A reader has told its error, and ended.
@@ -143,29 +166,28 @@ impl Subscriber {
     ///
     /// Redis cannot be reached; they may come again.
     pub async fn acknowledge(&mut self, completions: &[Completed]) -> Result<(), QueueError> {
-        let Some((member, handed)) = &self.member else { return Ok(()) };
+        let Some(Member { membership, handed, .. }) = &self.member else { return Ok(()) };
         for keys in self.keys.iter() {
             let entries: Vec<EntryId> =
                 completions.iter().filter(|c| c.partition == keys.partition).map(|c| c.entry_id).collect();
             if !entries.is_empty() {
-                group::acknowledge(&mut self.link, keys, &member.group, &entries).await?;
+                group::acknowledge(&mut self.link, keys, &membership.group, &entries).await?;
                 handed.forget(keys.partition, &entries);
             }
         }
         Ok(())
     }
 
-    /// Stops reading. In a group, what was handed out and not acknowledged can be had by another reader at once.
+    /// Stops reading. In a group, what was read and not acknowledged can be had by another reader at once.
     ///
     /// # Errors
     ///
     /// Redis cannot be reached; others then wait for `claim_after`.
     pub async fn close(mut self) -> Result<(), QueueError> {
         self.readers.shutdown().await;
-        let Some((member, handed)) = &self.member else { return Ok(()) };
+        let Some(Member { membership, .. }) = &self.member else { return Ok(()) };
         for keys in self.keys.iter() {
-            let left = handed.of(keys.partition);
-            group::hand_back(&mut self.link, keys, member, &left).await?;
+            group::hand_back(&mut self.link, keys, membership).await?;
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ impl Slots {
         let total = total.max(1);
         Self {
             total,
-            bulk_min: total * usize::from(bulk_min_percent.min(100)) / 100,
+            bulk_min: bulk_min(total, bulk_min_percent),
             most_unwritten: total.saturating_mul(2).max(1024),
             ledger: Mutex::default(),
             changed: [Notify::new(), Notify::new()],
@@ -197,6 +197,13 @@ impl Drop for Demand<'_> {
         }
         self.slots.notify();
     }
+}
+
+/// Bulk's share in slots. Rounded down, but not to nothing where there are several: constant demand by interactive jobs must
+/// slow bulk down, not stop it.
+fn bulk_min(total: usize, percent: u8) -> usize {
+    let share = total * usize::from(percent.min(100)) / 100;
+    if share == 0 && percent > 0 && total >= 4 { 1 } else { share }
 }
 
 #[cfg(test)]

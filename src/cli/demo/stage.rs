@@ -3,7 +3,7 @@
 use super::teller::Teller;
 use crate::{
     completions::{Completed, Subscriber},
-    contract::{Lane, Outcome, Status},
+    contract::{JobType, Lane, Outcome, Status},
     queue::{Keys, Link},
     sandbox::Sandbox,
 };
@@ -14,6 +14,36 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// Without a completion for so long, something is wrong.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// What is remembered of a completion.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    pub(super) job_type: Option<JobType>,
+    pub(super) status: Status,
+    /// `outcome`, else `error.kind`.
+    pub(super) outcome: String,
+    pub(super) attempts: u64,
+    pub(super) total_ms: u64,
+    pub(super) limited_ms: u64,
+    pub(super) retrying_ms: u64,
+}
+
+impl From<&Completed> for Ended {
+    fn from(completed: &Completed) -> Self {
+        let event = &completed.event;
+        let outcome = event["outcome"].as_str().or_else(|| event["error"]["kind"].as_str());
+        let ms = |name: &str| event["timings_ms"][name].as_u64().unwrap_or(0);
+        Self {
+            job_type: completed.job_type,
+            status: completed.status,
+            outcome: outcome.unwrap_or("-").to_owned(),
+            attempts: event["attempts"].as_u64().unwrap_or(0),
+            total_ms: ms("total"),
+            limited_ms: ms("limited"),
+            retrying_ms: ms("retrying"),
+        }
+    }
+}
 
 /// How a job should end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +86,7 @@ pub(super) struct Stage {
     /// By id.
     expected: BTreeMap<String, Expected>,
     /// By id, in the order in which they came.
-    pub(super) seen: BTreeMap<String, Vec<Value>>,
+    pub(super) seen: BTreeMap<String, Vec<Ended>>,
     waiting: usize,
 }
 
@@ -137,7 +167,7 @@ impl Stage {
         for (id, expected) in &self.expected {
             match self.seen.get(id).map(Vec::as_slice) {
                 None | Some([]) => tally.missing.push(id.clone()),
-                Some([event]) if fits(expected, event) => {}
+                Some([ended]) if fits(expected, ended) => {}
                 Some([_]) => tally.otherwise.push(id.clone()),
                 Some(_) => tally.twice.push(id.clone()),
             }
@@ -148,13 +178,12 @@ impl Stage {
 }
 
 /// Notes a completion; whether it was waited for.
-fn note(seen: &mut BTreeMap<String, Vec<Value>>, expected: &BTreeMap<String, Expected>, completed: &Completed) -> bool {
+fn note(seen: &mut BTreeMap<String, Vec<Ended>>, expected: &BTreeMap<String, Expected>, completed: &Completed) -> bool {
     let events = seen.entry(completed.id.clone()).or_default();
-    events.push(completed.event.clone());
+    events.push(Ended::from(completed));
     events.len() == 1 && expected.contains_key(&completed.id)
 }
 
-fn fits(expected: &Expected, event: &Value) -> bool {
-    event["status"] == expected.status.as_str()
-        && expected.outcome.is_none_or(|outcome| event["outcome"] == outcome.as_str())
+fn fits(expected: &Expected, ended: &Ended) -> bool {
+    ended.status == expected.status && expected.outcome.is_none_or(|outcome| ended.outcome == outcome.as_str())
 }

@@ -1,8 +1,11 @@
 //! What it came to.
 
-use super::stage::{Stage, Tally};
-use crate::cli::{print_json, style::Tone};
-use serde_json::{Value, json};
+use super::stage::{Ended, Stage, Tally};
+use crate::{
+    cli::{print_json, style::Tone},
+    contract::JobType,
+};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Completions that ended alike.
@@ -16,12 +19,12 @@ struct Group {
 
 /// Tells the summary.
 pub(super) fn tell(stage: &Stage, tally: &Tally) -> anyhow::Result<()> {
-    let events: Vec<&Value> = stage.seen.values().flatten().collect();
-    let groups = grouped(&events);
-    let longest = |name: &str| events.iter().filter_map(|event| event["timings_ms"][name].as_u64()).max().unwrap_or(0);
+    let ends: Vec<&Ended> = stage.seen.values().flatten().collect();
+    let groups = grouped(&ends);
+    let longest = |of: fn(&Ended) -> u64| ends.iter().map(|ended| of(ended)).max().unwrap_or(0);
     let stats = stage.sandbox.stats();
     let answered = |wanted: u16| -> u64 { stats.answers.values().filter_map(|by_status| by_status.get(&wanted)).sum() };
-    let (limited_ms, retrying_ms) = (longest("limited"), longest("retrying"));
+    let (limited_ms, retrying_ms) = (longest(|ended| ended.limited_ms), longest(|ended| ended.retrying_ms));
     let teller = &stage.teller;
     if teller.is_json() {
         return print_json(&json!({"summary": {
@@ -75,17 +78,15 @@ pub(super) fn tell(stage: &Stage, tally: &Tally) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn grouped(events: &[&Value]) -> BTreeMap<(String, String, String), Group> {
+fn grouped<'a>(ends: &[&'a Ended]) -> BTreeMap<(&'static str, &'static str, &'a str), Group> {
     let mut groups: BTreeMap<_, Group> = BTreeMap::new();
-    for event in events {
-        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        let outcome = if event["outcome"].is_string() { &event["outcome"] } else { &event["error"]["kind"] };
-        let group = groups.entry((text(&event["type"]), text(&event["status"]), text(outcome))).or_default();
-        let timings = &event["timings_ms"];
-        group.calls += event["attempts"].as_u64().unwrap_or(0);
-        group.total_ms.push(timings["total"].as_u64().unwrap_or(0));
-        group.limited += usize::from(timings["limited"].as_u64().unwrap_or(0) > 0);
-        group.retried += usize::from(timings["retrying"].as_u64().unwrap_or(0) > 0);
+    for ended in ends {
+        let job_type = ended.job_type.map_or("-", JobType::as_str);
+        let group = groups.entry((job_type, ended.status.as_str(), ended.outcome.as_str())).or_default();
+        group.calls += ended.attempts;
+        group.total_ms.push(ended.total_ms);
+        group.limited += usize::from(ended.limited_ms > 0);
+        group.retried += usize::from(ended.retrying_ms > 0);
     }
     groups
 }
