@@ -110,7 +110,6 @@ impl<A: XcoApi> Worker<A> {
         let shared = Arc::new(Shared::new(&config, consumer, connector, metrics, health, partitions));
         tracing::info!(consumer = shared.consumer, concurrency = shared.slots.total(), "worker starting");
 
-        let upkeep_stop = CancellationToken::new();
         let (deliveries, receiver) = mpsc::channel(64);
         let mut readers = JoinSet::new();
         let mut upkeep = JoinSet::new();
@@ -124,7 +123,7 @@ impl<A: XcoApi> Worker<A> {
             }
             let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, intake(), config.completions.clone());
             readers.spawn(housekeeper.run(stop.clone()));
-            upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run(upkeep_stop.clone()));
+            upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run());
             for _ in 0..FINISHERS {
                 finishers.spawn(Finisher::new(Arc::clone(&shared), partition).run(Arc::clone(&endings)));
             }
@@ -174,8 +173,8 @@ impl<A: XcoApi> Worker<A> {
         let written = timeout_at(deadline.max(Instant::now() + LAST_WORDS), shared.slots.all_written()).await;
         let (_, unwritten) = shared.slots.in_use();
         let unwritten = if written.is_ok() { 0 } else { unwritten };
-        upkeep_stop.cancel();
-        while upkeep.join_next().await.is_some() {}
+        // Nothing is lost with a command under way here: each is one atomic step. (And Redis may not answer it.)
+        upkeep.shutdown().await;
         finishers.abort_all();
         while finishers.join_next().await.is_some() {}
         tracing::info!(cut_off, unwritten, "worker stopped");
