@@ -141,7 +141,7 @@ pub struct WorkerConfig {
     pub shutdown_grace: Duration,
     /// `worker.lease`: after this long without a sign of life a worker's jobs are taken over; default 15 s, at least 1 s
     pub lease: Duration,
-    /// `worker.max_deliveries`: taken over more often than this, a job is `crash_loop`; default 5
+    /// `worker.max_deliveries`: a job whose worker was lost this many times is `crash_loop`; default 5
     pub max_deliveries: u32,
     /// `worker.bulk_min_share`: the share of slots that bulk may always use, in percent; default 10
     pub bulk_min_share: u8,
