@@ -15,7 +15,7 @@ if ! have cc && ! have gcc && ! have clang; then
     say "a C compiler is missing (for TLS): apt-get install gcc libc6-dev, or xcode-select --install"
     exit 1
 fi
-if have redis-server; then
+if have redis-server || have valkey-server; then
     exit 0
 fi
 

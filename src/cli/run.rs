@@ -106,7 +106,7 @@ pub(super) fn readiness_of(health: &Health, stop: CancellationToken) -> Readines
                 Err(reason) => follower.set_not_ready(reason),
             }
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+                told = changes.changed() => if told.is_err() { return },
                 () = stop.cancelled() => return follower.set_not_ready("stopping"),
             }
         }

@@ -21,6 +21,14 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Succeeded, Self::Failed, Self::Expired, Self::Cancelled, Self::Rejected];
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+
     /// The name in completions and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -135,7 +143,7 @@ pub struct Completion<'a> {
     /// As the job had it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<&'a serde_json::Map<String, Value>>,
-    /// Of the worker's span where it traces, else the job's.
+    /// As the job had it, whoever traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<&'a str>,
     /// How it ended.

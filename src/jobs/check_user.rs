@@ -24,9 +24,9 @@ pub(super) fn spender(job: &Job) -> Spender<'_> {
     job.effective_caller.as_ref().map_or(Spender::Client, Spender::Caller)
 }
 
-pub(super) fn answered(answer: Answer) -> Verdict {
+pub(super) fn answered(answer: &Answer) -> Verdict {
     match answer {
-        Answer::Exists { exists, token_count } => Verdict::Succeeded {
+        &Answer::Exists { exists, token_count } => Verdict::Succeeded {
             outcome: if exists { Outcome::Exists } else { Outcome::Absent },
             result: Some(json!({"exists": exists, "token_count": token_count})),
         },

@@ -23,6 +23,9 @@ mod start_otp;
 mod state;
 mod verify_otp;
 
+#[cfg(test)]
+mod tests;
+
 pub use outcome::{Verdict, retry_delay_ms};
 pub use state::{Checkpoint, JobState, Waiting, fresh};
 
@@ -99,9 +102,9 @@ pub fn judge(
     state.reserved_total = false;
     match report.result {
         Ok(answer) => match &job.args {
-            Args::CheckUser { .. } => check_user::answered(answer),
+            Args::CheckUser { .. } => check_user::answered(&answer),
             Args::CreateUser { customer_reference, .. } => create_user::answered(state, customer_reference, answer),
-            Args::StartOtp { .. } => start_otp::answered(answer),
+            Args::StartOtp { .. } => start_otp::answered(&answer),
             Args::VerifyOtp { .. } => verify_otp::answered(answer),
             Args::FinalizeConsent { proof, .. } => finalize_consent::answered(state, proof, answer),
         },

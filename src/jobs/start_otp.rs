@@ -15,7 +15,7 @@ pub(super) fn plan<'a>(job: &'a Job, merchant: &'a MerchantId, contact: &'a Cont
     }
 }
 
-pub(super) fn answered(answer: Answer) -> Verdict {
+pub(super) fn answered(answer: &Answer) -> Verdict {
     match answer {
         Answer::OtpSent => Verdict::Succeeded { outcome: Outcome::OtpSent, result: None },
         _ => mismatched(),

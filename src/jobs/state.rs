@@ -31,6 +31,7 @@ pub struct Checkpoint {
 
 /// A job's memory. Serialised with short keys: it lies in Redis beside every waiting job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each a key of the stored document")]
 pub struct JobState {
     /// Where it first entered, as text.
     #[serde(rename = "o", with = "origin_text")]

@@ -1,6 +1,6 @@
 //! Connections to Redis: a single server, a Sentinel's master, or a cluster, behind one type that reconnects.
 
-use crate::config::RedisConfig;
+use crate::config::{RedisConfig, RedisUrl, SentinelUrl, parse_redis_url};
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
@@ -32,6 +32,7 @@ pub struct Connector {
 }
 
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "a handful in a process")]
 enum Kind {
     Single(redis::Client),
     Sentinel(Arc<Mutex<SentinelClient>>),
@@ -57,10 +58,10 @@ impl Connector {
         let bad = |error: RedisError| QueueError::Url(error.category().to_owned());
         let kind = match urls.as_slice() {
             [] => return Err(QueueError::Url("is empty".to_owned())),
-            [url] if url.starts_with("redis+sentinel://") => {
-                Kind::Sentinel(Arc::new(Mutex::new(sentinel(url).map_err(QueueError::Url)?)))
-            }
-            [url] => Kind::Single(redis::Client::open(*url).map_err(bad)?),
+            [url] => match parse_redis_url(url).map_err(QueueError::Url)? {
+                RedisUrl::Sentinel(url) => Kind::Sentinel(Arc::new(Mutex::new(sentinel(url).map_err(bad)?))),
+                RedisUrl::Server(url) => Kind::Single(redis::Client::open(url.expose_secret()).map_err(bad)?),
+            },
             many => Kind::Cluster(
                 // The cluster client has no default timeouts.
                 ClusterClientBuilder::new(many.to_vec())
@@ -88,10 +89,10 @@ impl Connector {
             }
             Kind::Cluster(client) => {
                 let mut builder = redis::cluster::ClusterConfig::new().set_connection_timeout(self.connect_timeout);
-                if !blocking {
-                    builder = builder.set_response_timeout(self.response_timeout);
-                } else {
+                if blocking {
                     builder = builder.set_response_timeout(Duration::from_secs(30));
+                } else {
+                    builder = builder.set_response_timeout(self.response_timeout);
                 }
                 client.get_async_connection_with_config(builder).await.map(Connection::Cluster)
             }
@@ -104,37 +105,17 @@ impl Connector {
     }
 }
 
-/// `redis+sentinel://[user:password@]host:port[,host:port…]/service[/db]`
-fn sentinel(url: &str) -> Result<SentinelClient, String> {
-    let rest = url.trim_start_matches("redis+sentinel://");
-    let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(left, right)| (Some(left), right));
-    let mut parts = rest.splitn(3, '/');
-    let hosts = parts.next().unwrap_or_default();
-    let service = parts.next().filter(|name| !name.is_empty()).ok_or("names no Sentinel service after the hosts")?;
-    let db = match parts.next() {
-        None | Some("") => 0,
-        Some(text) => text.parse::<i64>().map_err(|_| "the database after the service is not a number")?,
-    };
-    let addresses = hosts
-        .split(',')
-        .map(|host| {
-            let (name, port) = host.rsplit_once(':').unwrap_or((host, "26379"));
-            let port = port.parse::<u16>().map_err(|_| "a Sentinel's port is not a number".to_owned())?;
-            Ok(redis::ConnectionAddr::Tcp(name.to_owned(), port))
-        })
-        .collect::<Result<Vec<_>, String>>()?;
-    let mut builder = SentinelClientBuilder::new(addresses, service.to_owned(), SentinelServerType::Master)
-        .map_err(|error| error.category().to_owned())?
-        .set_client_to_redis_db(db);
-    if let Some(credentials) = credentials {
-        let (user, password) = credentials.split_once(':').unwrap_or(("", credentials));
-        let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        if !user.is_empty() {
-            builder = builder.set_client_to_redis_username(decode(user));
-        }
-        builder = builder.set_client_to_redis_password(decode(password));
+fn sentinel(url: SentinelUrl) -> Result<SentinelClient, RedisError> {
+    let addresses = url.sentinels.into_iter().map(|(host, port)| redis::ConnectionAddr::Tcp(host, port));
+    let mut builder =
+        SentinelClientBuilder::new(addresses, url.service, SentinelServerType::Master)?.set_client_to_redis_db(url.db);
+    if let Some(username) = url.username {
+        builder = builder.set_client_to_redis_username(username);
     }
-    builder.build().map_err(|error| error.category().to_owned())
+    if let Some(password) = url.password {
+        builder = builder.set_client_to_redis_password(password.expose_secret());
+    }
+    builder.build()
 }
 
 /// A connection of either kind.
@@ -198,10 +179,10 @@ impl Link {
         result
     }
 
-    /// Runs a pipeline.
+    /// Runs a pipeline. Where commands of it were refused, the error is that of the first.
     pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
         let mut connection = self.connection().await?;
-        let result = pipeline.query_async(&mut connection).await;
+        let result = pipeline.query_async(&mut connection).await.map_err(first_refusal);
         self.keep_if_useful(&result);
         result
     }
@@ -226,6 +207,15 @@ impl Link {
         {
             self.connection = None;
         }
+    }
+}
+
+/// A pipeline's error has no code where the server's own (`NOGROUP`, `OOM`) is one that redis-rs does not know: nobody could
+/// tell what to do about it.
+fn first_refusal(error: RedisError) -> RedisError {
+    match error.clone().into_server_errors() {
+        Some(refusals) => refusals.first().map_or(error, |(_, refusal)| refusal.clone().into()),
+        None => error,
     }
 }
 

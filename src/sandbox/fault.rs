@@ -142,6 +142,7 @@ impl Fault {
 /// `truncate`, `garbage`, and whom it strikes.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "it is the shape of the JSON")]
 pub struct FaultOrder {
     /// `exists`, `create`, `start`, `verify`, `consent`, `token`; none: the five calls.
     pub route: Option<Route>,

@@ -61,7 +61,7 @@ pub(super) async fn token(
 fn grant(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Reply {
     let refuse = |status, error: &str| Reply::json(status, &json!({ "error": error }));
     let form: HashMap<_, _> = url::form_urlencoded::parse(body).collect();
-    let field = |name: &str| form.get(name).map(|value| value.as_ref());
+    let field = |name: &str| form.get(name).map(AsRef::as_ref);
     let basic = headers.get(header::AUTHORIZATION).and_then(|value| basic(value.to_str().ok()?));
     let (id, secret) = match &basic {
         Some((id, secret)) => (Some(id.as_str()), Some(secret.as_str())),

@@ -136,12 +136,11 @@ impl Log {
     /// Notes an arrival; its number.
     pub(super) fn arrived(&mut self, mut call: CallRecord, max: usize) -> u64 {
         let caller = call.caller_id.as_deref().unwrap_or("-");
-        match self.callers.get_mut(caller) {
-            Some(count) => *count += 1,
-            None => {
-                let name = if self.callers.len() < MAX_COUNTED_CALLERS { caller } else { "…" };
-                *self.callers.entry(name.to_owned()).or_default() += 1;
-            }
+        if let Some(count) = self.callers.get_mut(caller) {
+            *count += 1;
+        } else {
+            let name = if self.callers.len() < MAX_COUNTED_CALLERS { caller } else { "…" };
+            *self.callers.entry(name.to_owned()).or_default() += 1;
         }
         call.seq = self.next_seq;
         self.next_seq += 1;

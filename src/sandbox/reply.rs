@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures::StreamExt;
 use serde_json::{Value, json};
 use std::{io, time::Duration};
 
@@ -121,7 +122,11 @@ impl Reply {
     pub(super) fn truncated(self) -> Response {
         let half = self.body.slice(..self.body.len() / 2);
         let announced = self.body.len().max(64);
-        let broken = futures::stream::iter([Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionReset))]);
+        let broken = futures::stream::once(async { Ok(half) }).chain(futures::stream::once(async {
+            // The pause lets what there is go out first.
+            tokio::task::yield_now().await;
+            Err(io::Error::from(io::ErrorKind::ConnectionReset))
+        }));
         let mut response = Response::new(Body::from_stream(broken));
         *response.status_mut() = StatusCode::from_u16(with_body(self.status)).unwrap_or_default();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));

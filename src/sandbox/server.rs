@@ -168,12 +168,18 @@ impl Sandbox {
     /// Comes back once `n` calls of the API (in all, the token endpoint's not included) have arrived; they need not be
     /// answered.
     pub async fn wait_for_calls(&self, n: u64) {
-        self.shared.wait_until(|inner| inner.calls >= n).await;
+        self.shared.wait_until(|shared| shared.lock().calls >= n).await;
     }
 
     /// Comes back once the counts satisfy `is`; they are looked at whenever one changes.
     pub async fn wait_until(&self, mut is: impl FnMut(&Stats) -> bool) {
-        self.shared.wait_until(|inner| is(&inner.stats())).await;
+        self.shared
+            .wait_until(|shared| {
+                // Out of the lock before `is` runs: it may ask the simulator for more.
+                let stats = shared.lock().stats();
+                is(&stats)
+            })
+            .await;
     }
 }
 

@@ -81,10 +81,10 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// Comes back once `is` holds; looks again whenever anything changes.
-    pub(super) async fn wait_until(&self, mut is: impl FnMut(&Inner) -> bool) {
+    /// Comes back once `is` holds; looks again whenever anything changes. `is` runs without the lock, and may take it.
+    pub(super) async fn wait_until(&self, mut is: impl FnMut(&Self) -> bool) {
         let mut changed = self.changed.subscribe();
-        while !is(&self.lock()) {
+        while !is(self) {
             // The sender lives as long as `self`.
             if changed.changed().await.is_err() {
                 return;

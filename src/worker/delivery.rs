@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 /// Everything known of a delivered job.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one delivery")]
 pub(super) struct Held {
     pub(super) shared: Arc<Shared>,
     pub(super) partition: usize,
@@ -41,8 +42,6 @@ pub(super) struct Held {
     pub(super) lease: Arc<Lease>,
     /// It came from a worker that was lost.
     pub(super) taken_over: bool,
-    /// Of the span it ran in, where spans are exported.
-    pub(super) traceparent: Option<String>,
 }
 
 impl Held {
@@ -64,7 +63,7 @@ impl Held {
         self.shared.slots.written(1);
     }
 
-    fn free_slot(&mut self) {
+    pub(super) fn free_slot(&mut self) {
         if std::mem::take(&mut self.has_slot) {
             self.shared.slots.release(self.lane, 1);
         }
@@ -72,7 +71,10 @@ impl Held {
 
     /// Hands it to the finisher.
     pub(super) fn end(mut self: Box<Self>, end: End) {
-        self.free_slot();
+        if !matches!(end, End::Called(Verdict::Defer { .. })) {
+            // A 429 keeps its slot until the bucket is closed: else the caller's next job slips through in between.
+            self.free_slot();
+        }
         let shared = Arc::clone(&self.shared);
         let partition = &shared.partitions[self.partition];
         // The finisher outlives every delivery; were it gone, the lease would bring the job back.

@@ -103,19 +103,19 @@ impl Finisher {
         let job_type = held.job.job_type;
         let (op, note) = match end {
             End::Called(Verdict::Succeeded { outcome, result }) => {
-                self.complete(held, &Final::Succeeded { outcome, result: result.as_ref() }, now_ms)
+                Self::complete(held, &Final::Succeeded { outcome, result: result.as_ref() }, now_ms)
             }
             End::Called(Verdict::Failed { error, dead_letter }) => {
-                self.complete(held, &Final::Failed { error: &error, dead_letter }, now_ms)
+                Self::complete(held, &Final::Failed { error: &error, dead_letter }, now_ms)
             }
-            End::Dead(error) => self.complete(held, &Final::Failed { error: &error, dead_letter: true }, now_ms),
+            End::Dead(error) => Self::complete(held, &Final::Failed { error: &error, dead_letter: true }, now_ms),
             End::Called(Verdict::Retry { error, delay_ms }) => {
                 let due_ms = now_ms.saturating_add(delay_ms);
                 if held.deadline_ms.is_some_and(|deadline_ms| due_ms >= deadline_ms) {
                     let mut late = completion::expired(held, false);
                     late.message = format!("{}; the last attempt: {}", late.message, error.message);
                     late.http_status = error.http_status;
-                    self.expire(held, &late, now_ms)
+                    Self::expire(held, &late, now_ms)
                 } else {
                     held.state.wait(Waiting::Retry, now_ms);
                     (park(held, due_ms.saturating_mul(1000)), Note::Retry(job_type))
@@ -140,7 +140,7 @@ impl Finisher {
             }
             End::Expired { limited } => {
                 let error = completion::expired(held, limited);
-                self.expire(held, &error, now_ms)
+                Self::expire(held, &error, now_ms)
             }
             End::Duplicate => (FinishOp::Drop, Note::Duplicate),
         };
@@ -152,15 +152,15 @@ impl Finisher {
     }
 
     /// A deadline that passed ends a job as expired, unless an earlier call may have taken effect.
-    fn expire(&self, held: &mut Held, error: &JobError, now_ms: u64) -> (FinishOp, Note) {
+    fn expire(held: &mut Held, error: &JobError, now_ms: u64) -> (FinishOp, Note) {
         if error.kind == ErrorKind::InDoubt {
-            self.complete(held, &Final::Failed { error, dead_letter: true }, now_ms)
+            Self::complete(held, &Final::Failed { error, dead_letter: true }, now_ms)
         } else {
-            self.complete(held, &Final::Expired { error }, now_ms)
+            Self::complete(held, &Final::Expired { error }, now_ms)
         }
     }
 
-    fn complete(&self, held: &mut Held, end: &Final<'_>, now_ms: u64) -> (FinishOp, Note) {
+    fn complete(held: &mut Held, end: &Final<'_>, now_ms: u64) -> (FinishOp, Note) {
         let op = completion::of_job(held, end, now_ms);
         let (status, dead) = match end {
             Final::Succeeded { .. } => (Status::Succeeded, false),
@@ -199,6 +199,7 @@ impl Finisher {
             }
         };
         shared.health.well();
+        held.free_slot();
         if deferred == Deferred::TooLate {
             held.raw = deferral.job;
             held.state.reserved = false;

@@ -142,7 +142,6 @@ impl Intake {
             calling: false,
             lease,
             taken_over: entry.deliveries > 1,
-            traceparent: None,
         });
         if held.state.losses >= shared.max_deliveries {
             let mut held = held;
@@ -171,6 +170,7 @@ impl Intake {
     }
 
     /// One round trip for a batch that has its slots.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
     async fn admit(&mut self, mut batch: Vec<Box<Held>>) {
         let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held)).collect();
         let keys = &self.shared.partitions[self.partition].keys;
@@ -225,7 +225,7 @@ impl Intake {
                     held.end(End::Aside(Waiting::Limit, due_us));
                 }
                 Admission::Scheduled { due_us } => held.end(End::Aside(Waiting::Schedule, due_us)),
-                Admission::Begun => self.begun(held),
+                Admission::Begun => begun(held),
                 Admission::NotOurs => held.leave(),
             }
         }
@@ -241,7 +241,12 @@ impl Intake {
         AdmissionRequest {
             entry: held.entry,
             token: held.state.origin.to_string(),
-            reserve_id: held.job.id.as_ref().filter(|_| fresh).map(|id| id.as_str().to_owned()),
+            // A batch counts a job once, however often it is admitted: one without an id reserves its origin for that.
+            reserve_id: match &held.job.id {
+                Some(id) => Some(id.as_str().to_owned()),
+                None => held.job.batch.as_ref().map(|_| held.state.origin.to_string()),
+            }
+            .filter(|_| fresh),
             count_in_batch: held.job.batch.clone().filter(|_| fresh),
             bucket: (held.bucket.clone(), slot(held.state.reserved)),
             total: self.shared.limits.total().map(|total| (total, slot(held.state.reserved_total))),
@@ -251,20 +256,20 @@ impl Intake {
                 .then(|| format!("{}:{}", self.shared.consumer, MARKS.fetch_add(1, Ordering::Relaxed))),
         }
     }
+}
 
-    /// Another delivery of the job began a call that is unsafe to repeat, and has not ended it.
-    fn begun(&self, mut held: Box<Held>) {
-        if !held.taken_over {
-            // A first delivery: the group was lost and made anew while another worker is, for all we know, alive and
-            // calling. Left pending, the job is taken over after a lease if that worker does not end it.
-            held.leave();
-            return;
-        }
-        held.marked = true;
-        match held.lost() {
-            None => held.end(End::Called(Verdict::Continue)),
-            Some(error) => held.end(End::Dead(error)),
-        }
+/// Another delivery of the job began a call that is unsafe to repeat, and has not ended it.
+fn begun(mut held: Box<Held>) {
+    if !held.taken_over {
+        // A first delivery: the group was lost and made anew while another worker is, for all we know, alive and calling.
+        // Left pending, the job is taken over after a lease if that worker does not end it.
+        held.leave();
+        return;
+    }
+    held.marked = true;
+    match held.lost() {
+        None => held.end(End::Called(Verdict::Continue)),
+        Some(error) => held.end(End::Dead(error)),
     }
 }
 
@@ -282,7 +287,7 @@ fn remembered(entry: &RawEntry, partition: u16) -> JobState {
     };
     kept.unwrap_or_else(|| {
         let mut state = JobState::new(Origin { lane: entry.lane, partition, entry: entry.id });
-        state.parent_id = entry.parent.clone();
+        state.parent_id.clone_from(&entry.parent);
         state.generation = entry.generation;
         state
     })

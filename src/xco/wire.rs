@@ -158,11 +158,7 @@ fn with_path(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let prefix = base.path().trim_end_matches('/');
     // `set_path` leaves percent-escapes alone.
-    if prefix.is_empty() {
-        url.set_path(path)
-    } else {
-        url.set_path(&format!("{prefix}{path}"))
-    }
+    url.set_path(&format!("{prefix}{path}"));
     url
 }
 

@@ -1,0 +1,121 @@
+//! Who may import whom. The table here is the one in `src/lib.rs`, enforced.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Module → the modules of this crate it may name.
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
+    ("contract", &[]),
+    ("config", &["contract"]),
+    ("telemetry", &["contract", "config"]),
+    ("xco", &["contract", "config", "telemetry"]),
+    ("limits", &["contract", "config"]),
+    ("jobs", &["contract", "config", "limits", "xco"]),
+    ("queue", &["contract", "config", "limits", "telemetry"]),
+    ("worker", &["contract", "config", "telemetry", "limits", "jobs", "queue", "xco"]),
+    ("completions", &["contract", "config", "queue"]),
+    ("sandbox", &[]),
+    ("cli", &["contract", "config", "telemetry", "xco", "limits", "jobs", "queue", "worker", "completions", "sandbox"]),
+];
+
+/// Module → crates it must never touch.
+const NEVER: [(&str, &[&str]); 5] = [
+    ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
+    ("limits", &["tokio", "redis", "reqwest", "axum"]),
+    ("jobs", &["tokio", "redis", "reqwest", "axum", "rand"]),
+    ("xco", &["redis", "axum", "apalis", "apalis_core"]),
+    ("queue", &["reqwest", "axum", "apalis", "apalis_core"]),
+];
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// The text without comments, and with `crate::{a, b::c}` written out as `crate::a crate::b`.
+fn named_modules(text: &str, root: &str) -> BTreeSet<String> {
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut named = BTreeSet::new();
+    for (at, _) in code.match_indices(&format!("{root}::")) {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &code[at + root.len() + 2..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut name) = (0, String::new());
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => {
+                        named.insert(std::mem::take(&mut name));
+                        continue;
+                    }
+                    _ => {}
+                }
+                if depth == 0 {
+                    name.push(c);
+                }
+            }
+            named.insert(name);
+        } else {
+            named.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    let modules = named.iter().filter_map(|name| name.trim().split("::").next());
+    modules.filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn imports_point_one_way() {
+    let allowed: BTreeMap<_, _> = MAY_IMPORT.into_iter().collect();
+    let mut wrong = Vec::new();
+    for (module, may) in &allowed {
+        let mut files = Vec::new();
+        sources(&Path::new("src").join(module), &mut files);
+        assert!(!files.is_empty(), "{module} is gone: the table is out of date");
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            for name in named_modules(&text, "crate") {
+                if allowed.contains_key(name.as_str()) && name != *module && !may.contains(&name.as_str()) {
+                    wrong.push(format!("{} imports {name}", file.display()));
+                }
+            }
+            for (_, crates) in NEVER.iter().filter(|(name, _)| name == module) {
+                for banned in *crates {
+                    if !named_modules(&text, banned).is_empty() {
+                        wrong.push(format!("{} uses {banned}", file.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_names_every_module() {
+    let text = fs::read_to_string("src/lib.rs").unwrap();
+    let modules: BTreeSet<_> =
+        text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert_eq!(modules, MAY_IMPORT.iter().map(|(module, _)| *module).collect());
+}
+
+#[test]
+fn the_scan_sees_groups_and_paths() {
+    let text = "use crate::{\n    config::{A, B},\n    queue,\n};\n// crate::cli\nlet x = crate::xco::Call;";
+    let seen = named_modules(text, "crate");
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["config", "queue", "xco"]);
+}

@@ -1,0 +1,9 @@
+//! The XCO client against the simulator, over real HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod calls;
+mod control;
+mod doubts;
+mod refusals;
+mod support;
+mod tokens;
