@@ -9,7 +9,7 @@ use crate::{
 const CONCURRENCY: usize = 512;
 
 pub(crate) fn measure(table: &mut Table, count: usize, rounds: usize) {
-    let costs: Vec<Cost> = (0..rounds).map(|_| round(count)).collect();
+    let (yardsticks, costs): (Vec<f64>, Vec<Cost>) = (0..rounds).map(|_| round(count)).unzip();
     let per_s = median(costs.iter().map(|cost| count as f64 / cost.elapsed.as_secs_f64()).collect());
     let per_job = |of: fn(&Cost) -> f64| median(costs.iter().map(|cost| of(cost) / count as f64 * 1e6).collect());
     let redis_us = per_job(|cost| cost.redis_s);
@@ -17,13 +17,19 @@ pub(crate) fn measure(table: &mut Table, count: usize, rounds: usize) {
     let what = format!("drain of {count} jobs, no-op call, concurrency {CONCURRENCY}");
     table.at_least(&what, per_s, "jobs/s", 100_000.0);
     table.figure("  Redis CPU a job", redis_us, "us");
+    let yardstick_us = median(yardsticks);
+    table.figure("  the same in bare pipelined XADDs of such a job", redis_us / yardstick_us, "");
+    table.figure("  (Redis CPU of one such XADD)", yardstick_us, "us");
     table.figure("  worker CPU a job", own_us, "us");
     table.figure("  Redis's share of its one core", redis_us * per_s / 1e6, "");
 }
 
-fn round(count: usize) -> Cost {
+/// Microseconds of Redis's CPU that enqueueing a job took, and what the drain took.
+fn round(count: usize) -> (f64, Cost) {
     let (server, mut connection) = server::start();
+    let enqueueing = Meter::start(&mut connection);
     jobs::preload(&mut connection, "drain", count);
+    let yardstick_us = enqueueing.stop(&mut connection).redis_s / count as f64 * 1e6;
     let config = jobs::config(server.url(), CONCURRENCY);
     let meter = Meter::start(&mut connection);
     let running = Running::start(config, |_| NoOp);
@@ -43,7 +49,7 @@ fn round(count: usize) -> Cost {
         let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut connection).unwrap();
         eprintln!("{stats}");
     }
-    cost
+    (yardstick_us, cost)
 }
 
 pub(crate) fn memory(table: &mut Table, count: usize) {

@@ -62,8 +62,8 @@ pub(crate) fn measure(table: &mut Table) {
         .map(|(number, at)| (at - sent[number]).as_secs_f64() * 1e3)
         .collect();
     took.sort_by(f64::total_cmp);
-    let rank = |part: f64| took[((took.len() - 1) as f64 * part).round() as usize];
-    table.at_most(&format!("latency, 50 jobs/s, {} jobs: p99", took.len()), rank(0.99), "ms", 1.5);
-    table.figure("  p50", rank(0.5), "ms");
-    table.figure("  max", rank(1.0), "ms");
+    let rank = |permille: usize| took[(took.len() - 1) * permille / 1000];
+    table.at_most(&format!("latency, 50 jobs/s, {} jobs: p99", took.len()), rank(990), "ms", 1.5);
+    table.figure("  p50", rank(500), "ms");
+    table.figure("  max", rank(1000), "ms");
 }

@@ -1,7 +1,6 @@
 //! Stock `apalis-redis`.
 
 use crate::{CONCURRENCY, Payload, until_done};
-
 use apalis::{
     layers::WorkerBuilderExt,
     prelude::{BoxDynError, TaskSink, WorkerBuilder},
