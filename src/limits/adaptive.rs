@@ -24,10 +24,28 @@ pub struct AdaptivePolicy {
 pub struct Adaptive {
     policy: AdaptivePolicy,
     limit: f64,
-    /// The usual latency in seconds: follows down at once, up slowly and only under a light load.
+    /// The latency of a lightly loaded XCO in seconds, as the last probe (or any faster window since) found it.
     usual: Option<f64>,
+    phase: Phase,
     window: Window,
 }
+
+/// What is usual can only be seen under a light load, as in BBR's `ProbeRTT`: now and then the load is lightened for a
+/// moment. Without that, a start in full load would take the congestion itself for usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// So many windows until the next probe.
+    Steady(u32),
+    /// Answers to calls of before are still coming.
+    Draining,
+    /// These answers tell what is usual.
+    Probing,
+}
+
+/// Windows between probes: with two windows at a quarter of the load, probing costs about 2 % of the throughput.
+const PROBE_EVERY: u32 = 64;
+/// The first one comes soon.
+const FIRST_PROBE: u32 = 2;
 
 /// The answers since the limit was looked at last: one window is as many answers as the limit, about one round trip.
 #[derive(Debug, Clone, Default)]
@@ -43,13 +61,14 @@ impl Adaptive {
     pub fn new(policy: AdaptivePolicy) -> Self {
         #[allow(clippy::cast_precision_loss, reason = "thousands at most")]
         let limit = policy.most as f64;
-        Self { policy, limit, usual: None, window: Window::default() }
+        Self { policy, limit, usual: None, phase: Phase::Steady(FIRST_PROBE), window: Window::default() }
     }
 
     /// Calls at once.
     pub fn limit(&self) -> usize {
+        let share = if matches!(self.phase, Phase::Steady(_)) { 1.0 } else { 0.25 };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between least and most")]
-        let limit = self.limit as usize;
+        let limit = (self.limit * share) as usize;
         limit.clamp(self.policy.least.max(1), self.policy.most.max(1))
     }
 
@@ -63,7 +82,9 @@ impl Adaptive {
         if !failed {
             self.window.latency_sum += latency.as_secs_f64();
         }
-        if self.window.answers >= before {
+        // What was under way when the load was lightened must have come back before a probe counts.
+        let enough = if self.phase == Phase::Draining { before * 4 } else { before };
+        if self.window.answers >= enough {
             let window = std::mem::take(&mut self.window);
             self.look(&window);
         }
@@ -74,29 +95,34 @@ impl Adaptive {
     fn look(&mut self, window: &Window) {
         let successes = window.answers - window.failures;
         let mean = (successes > 0).then(|| window.latency_sum / successes as f64);
-        // What is usual may have become slower for reasons of XCO's own. That shows where we hardly load it; elsewhere a
-        // usual that crept up would let the number of calls creep up with it, without end.
-        let lightly_loaded = self.limit() <= self.policy.least.max(1) * 2;
-        let usual = match (self.usual, mean) {
-            (Some(usual), Some(mean)) if mean > usual => {
-                usual + (mean - usual) * if lightly_loaded { 0.1 } else { 0.0 }
+        match self.phase {
+            Phase::Draining => self.phase = Phase::Probing,
+            Phase::Probing => {
+                self.usual = mean.or(self.usual);
+                self.phase = Phase::Steady(PROBE_EVERY);
             }
-            (_, Some(mean)) => mean,
-            (usual, None) => usual.unwrap_or(0.0),
-        };
-        let slow = match (self.usual, mean) {
-            (Some(usual), Some(mean)) => {
-                mean > usual * self.policy.slow_factor && mean > usual + self.policy.slow_by.as_secs_f64()
+            Phase::Steady(windows) => {
+                // Only a worker whose slots are all in use can tell, or needs to know, that there are too many.
+                let slow = match (self.usual, mean) {
+                    (Some(usual), Some(mean)) => {
+                        mean > usual * self.policy.slow_factor && mean > usual + self.policy.slow_by.as_secs_f64()
+                    }
+                    _ => false,
+                };
+                if slow || window.failures * 10 > window.answers {
+                    self.limit = (self.limit * 0.9).max(self.policy.least.max(1) as f64);
+                } else if window.full {
+                    self.limit = (self.limit + 1.0).min(self.policy.most as f64);
+                }
+                if let (Some(usual), Some(mean)) = (self.usual, mean) {
+                    self.usual = Some(usual.min(mean));
+                }
+                self.phase = match windows.checked_sub(1) {
+                    Some(left) => Phase::Steady(left),
+                    None if window.full => Phase::Draining,
+                    None => Phase::Steady(0),
+                };
             }
-            _ => false,
-        };
-        if mean.is_some() {
-            self.usual = Some(usual);
-        }
-        if slow || window.failures * 10 > window.answers {
-            self.limit = (self.limit * 0.9).max(self.policy.least.max(1) as f64);
-        } else if window.full {
-            self.limit = (self.limit + 1.0).min(self.policy.most as f64);
         }
     }
 }
@@ -156,13 +182,14 @@ mod tests {
 
     #[test]
     fn it_settles_where_the_link_wants_it() {
+        // The mean includes the probes.
         for (link, from, to) in [
-            (&LINKS[0], 99.0, 100.0),
-            (&LINKS[1], 18.0, 45.0),
-            (&LINKS[2], 90.0, 100.0),
-            (&LINKS[3], 15.0, 45.0),
+            (&LINKS[0], 90.0, 100.0),
+            (&LINKS[1], 15.0, 45.0),
+            (&LINKS[2], 85.0, 100.0),
+            (&LINKS[3], 12.0, 45.0),
             (&LINKS[4], 85.0, 100.0),
-            (&LINKS[5], 95.0, 100.0),
+            (&LINKS[5], 90.0, 100.0),
         ] {
             for start in [2, 100] {
                 let settled = saturate(link, start, 600);
