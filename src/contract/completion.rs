@@ -135,7 +135,7 @@ pub struct Completion<'a> {
     /// As the job had it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<&'a serde_json::Map<String, Value>>,
-    /// Of the worker's span where it traces, else the job's.
+    /// As the job had it, whoever traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<&'a str>,
     /// How it ended.

@@ -85,10 +85,11 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
         LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().boxed(),
     };
     let spans = guard.tracer.as_ref().map(|provider| {
-        // Only this program's own spans: the exporter's HTTP client has spans too, and would export without end.
+        // Only this program's own spans: the exporter's HTTP client has spans too, and would export without end. Down to
+        // `debug`, the level of an attempt's span, which ties a call to its producer's trace.
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("xco-worker"))
-            .with_filter(Targets::new().with_target("xco_worker", tracing::Level::INFO))
+            .with_filter(Targets::new().with_target("xco_worker", tracing::Level::DEBUG))
     });
     tracing_subscriber::registry()
         .with(spans)

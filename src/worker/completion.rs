@@ -36,7 +36,7 @@ pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp 
         merchant_id: job.merchant_id.as_ref(),
         batch: job.batch.as_deref(),
         meta: job.meta.as_ref(),
-        traceparent: held.traceparent.as_deref().or(job.traceparent.as_deref()),
+        traceparent: job.traceparent.as_deref(),
         status,
         outcome,
         result,

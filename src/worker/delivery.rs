@@ -42,8 +42,6 @@ pub(super) struct Held {
     pub(super) lease: Arc<Lease>,
     /// It came from a worker that was lost.
     pub(super) taken_over: bool,
-    /// Of the span it ran in, where spans are exported.
-    pub(super) traceparent: Option<String>,
 }
 
 impl Held {

@@ -35,12 +35,12 @@ impl<A: XcoApi> Handler<A> {
             return;
         }
         let span = super::trace::attempt(held, self.shared.clock.now_ms());
-        held.traceparent = super::trace::traceparent(&span);
+        let traceparent = super::trace::traceparent(&span);
         held.calling = true;
         let planned = plan(&held.job, &held.state, held.around());
         let rate_class = planned.rate_class;
         let context = CallContext {
-            traceparent: held.traceparent.as_deref().or(held.job.traceparent.as_deref()),
+            traceparent: traceparent.as_deref().or(held.job.traceparent.as_deref()),
             tracestate: held.job.tracestate.as_deref(),
         };
         let report = self.api.call(planned.call, context).instrument(span).await;

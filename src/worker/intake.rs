@@ -142,7 +142,6 @@ impl Intake {
             calling: false,
             lease,
             taken_over: entry.deliveries > 1,
-            traceparent: None,
         });
         if held.state.losses >= shared.max_deliveries {
             let mut held = held;

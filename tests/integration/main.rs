@@ -1,5 +1,14 @@
 //! Tests through the public interface: a real Redis, the sandbox over real HTTP, jobs as a merchant enqueues them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod chains;
+mod deadlines;
+mod doubt;
+mod duplicates;
 mod flows;
+mod limits;
+mod malformed;
+mod privacy;
+mod promises;
+mod retries;
 mod support;

@@ -1,7 +1,11 @@
 //! What every test stands on.
 
+mod jobs;
 mod redis_server;
 mod rig;
 
+pub(crate) use jobs::{
+    account, consent, create, finalize, in_time, keys, limit, moment, other_than, start, timing, verify, with,
+};
 pub(crate) use redis_server::RedisServer;
 pub(crate) use rig::{MERCHANT, Rig, Setup, check};

@@ -1,0 +1,216 @@
+//! Calls whose effect is unknown: what is never repeated, what is looked into first, and what is repeated safely.
+
+use super::support::{Setup, account, check, consent, create, finalize, start, verify, with};
+use serde_json::{Value, json};
+use std::time::Duration;
+use xco_worker::sandbox::{EffectKind, Fault, FaultKind, Route};
+
+const EMAIL: &str = "k@example.com";
+
+fn quick() -> Setup {
+    let mut setup = Setup::default();
+    setup.config.xco.timeout = Duration::from_millis(700);
+    setup
+}
+
+fn assert_in_doubt(event: &Value) {
+    assert_eq!((&event["status"], &event["error"]["kind"]), (&json!("failed"), &json!("in_doubt")), "{event:#}");
+    assert_eq!(event["error"]["retryable"], false, "{event:#}");
+    assert_eq!(event["dead_lettered"], true, "{event:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_may_have_been_sent_is_not_sent_again() {
+    let mut rig = quick().start().await;
+    rig.sandbox.seed_user(&account(EMAIL));
+    let faults = [
+        Fault::status(502),
+        Fault::status(504),
+        Fault::status(504).after_effect(),
+        Fault::hang(),
+        Fault::hang().after_effect(),
+        Fault::reset(),
+        Fault::reset().after_effect(),
+    ];
+    for (number, fault) in faults.into_iter().enumerate() {
+        rig.sandbox.order(fault.clone().on(Route::Start));
+        let id = format!("s{number}");
+        let event = rig.complete(with(start(&id, "ip", EMAIL), "max_attempts", 5)).await;
+        assert_in_doubt(&event);
+        assert_eq!(event["attempts"], 1);
+        assert_eq!(rig.sandbox.calls_of(Route::Start).len(), number + 1, "{fault:?}: one call");
+        assert_eq!(rig.letter(&id).await.unwrap()["replayable"], "true");
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_may_have_been_spent_is_not_spent_again() {
+    let mut rig = quick().start().await;
+    rig.sandbox.seed_user(&account(EMAIL));
+    let faults = [
+        Fault::status(502),
+        Fault::status(504),
+        Fault::hang(),
+        Fault::reset(),
+        Fault::new(FaultKind::Truncate),
+        Fault::new(FaultKind::Garbage),
+        Fault::reset().after_effect(),
+    ];
+    let mut calls = 0;
+    for (number, fault) in faults.into_iter().enumerate() {
+        for kind in ["v", "f"] {
+            let code = rig.code_for("ip", EMAIL).await;
+            let id = format!("{kind}{number}");
+            let job = if kind == "v" { verify(&id, "ip", EMAIL, &code) } else { finalize(&id, "ip", EMAIL, &code) };
+            rig.sandbox.order(fault.clone().on(Route::Verify));
+            let event = rig.complete(with(job, "max_attempts", 5)).await;
+            calls += 1;
+            assert_in_doubt(&event);
+            assert_eq!(rig.sandbox.calls_of(Route::Verify).len(), calls, "{fault:?}: one call");
+            let letter = rig.letter(&id).await.unwrap();
+            assert_eq!(letter["replayable"], "false");
+            assert!(!format!("{letter:?}{event}").contains(&code), "{letter:#?} {event:#}");
+        }
+    }
+    assert!(rig.sandbox.calls_of(Route::Consent).is_empty());
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answered_500_or_503_leaves_no_doubt() {
+    let mut rig = quick().start().await;
+    rig.sandbox.seed_user(&account(EMAIL));
+    let code = rig.code_for("ip", EMAIL).await;
+    rig.sandbox.order(Fault::new(FaultKind::Statuses(vec![503, 500])).on(Route::Verify));
+    let event = rig.complete(verify("v", "ip", EMAIL, &code)).await;
+    assert_eq!((&event["outcome"], &event["attempts"]), (&json!("verified"), &json!(3)), "{event:#}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_may_have_been_created_is_looked_for_first() {
+    let mut rig = quick().start().await;
+    for (number, fault) in
+        [Fault::reset().after_effect(), Fault::hang().after_effect(), Fault::status(504).after_effect()]
+            .into_iter()
+            .chain([Fault::new(FaultKind::Truncate), Fault::new(FaultKind::Garbage)])
+            .enumerate()
+    {
+        rig.sandbox.order(fault.on(Route::Create));
+        let before = rig.routes().len();
+        let id = format!("c{number}");
+        let event = rig.complete(with(create(&id, &format!("{id}@example.com")), "caller_id", "ip-9")).await;
+        assert_eq!(event["outcome"], "already_exists", "{event:#}");
+        assert_eq!(event["result"]["after_doubt"], true);
+        assert_eq!(event["result"]["customer_reference"], format!("ref-{id}"));
+        assert_eq!(event["attempts"], 2);
+        assert_eq!(rig.routes()[before..], [Route::Create, Route::Exists]);
+        assert_eq!(rig.sandbox.effects_on(EffectKind::UserCreated, &format!("ref-{id}")), 1);
+    }
+    let callers: Vec<_> = rig.sandbox.calls_of(Route::Exists).into_iter().map(|call| call.caller_id).collect();
+    assert!(callers.iter().all(|caller| caller.as_deref() == Some("ip-9")), "for the same caller: {callers:?}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_was_not_created_is_posted_again_after_the_check() {
+    let mut rig = quick().start().await;
+    rig.sandbox.order(Fault::reset().on(Route::Create));
+    rig.sandbox.order(Fault::status(502).on(Route::Create));
+    let event = rig.complete(create("c", "c@example.com")).await;
+    assert_eq!(event["outcome"], "created", "{event:#}");
+    assert_eq!(event["result"]["user"]["email"], "c@example.com");
+    assert_eq!(
+        rig.routes(),
+        [Route::Create, Route::Exists, Route::Create, Route::Exists, Route::Create],
+        "no POST without a check before it"
+    );
+    assert_eq!(rig.sandbox.calls_of(Route::Exists)[0].caller_id.as_deref(), Some("ref-c"), "its effective caller");
+    assert_eq!(event["attempts"], 5);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_fails_is_repeated_before_any_second_post() {
+    let mut rig = quick().start().await;
+    rig.sandbox.order(Fault::hang().on(Route::Create));
+    rig.sandbox.order(Fault::new(FaultKind::Statuses(vec![500, 502])).on(Route::Exists));
+    rig.sandbox.order(Fault::status(429).on(Route::Exists).retry_after("0"));
+    let event = rig.complete(create("c", "c@example.com")).await;
+    assert_eq!(event["outcome"], "created", "{event:#}");
+    assert_eq!(
+        rig.routes(),
+        [Route::Create, Route::Exists, Route::Exists, Route::Exists, Route::Exists, Route::Create]
+    );
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_that_fails_does_not_spend_the_code_again() {
+    for (name, fault) in [
+        ("500", Fault::status(500)),
+        ("502", Fault::status(502)),
+        ("429", Fault::status(429).retry_after("0")),
+        ("reset", Fault::reset()),
+        ("hang", Fault::hang()),
+    ] {
+        let mut rig = quick().start().await;
+        rig.sandbox.seed_user(&account(EMAIL));
+        let code = rig.code_for("ip", EMAIL).await;
+        rig.sandbox.order(fault.on(Route::Consent));
+        let event = rig.complete(finalize("f", "ip", EMAIL, &code)).await;
+        assert_eq!(event["outcome"], "consented", "{name}: {event:#}");
+        assert_eq!(event["result"]["user"]["first_name"], "Ada", "{name}: {event:#}");
+        assert_eq!(rig.routes(), [Route::Start, Route::Verify, Route::Consent, Route::Consent], "{name}");
+        assert_eq!(rig.sandbox.effects_on(EffectKind::CodeSpent, EMAIL), 1);
+        assert_eq!(rig.sandbox.effects_on(EffectKind::Consented, "ref-f"), 1);
+        rig.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_that_may_have_been_given_is_in_doubt_when_its_challenge_is_gone() {
+    let mut rig = quick().start().await;
+    rig.sandbox.seed_user(&account(EMAIL));
+    let code = rig.code_for("ip", EMAIL).await;
+    rig.sandbox.order(Fault::reset().on(Route::Consent).after_effect());
+    let event = rig.complete(finalize("f", "ip", EMAIL, &code)).await;
+    assert_in_doubt(&event);
+    assert_eq!(event["error"]["http_status"], 404);
+    assert_eq!(rig.routes(), [Route::Start, Route::Verify, Route::Consent, Route::Consent]);
+    assert_eq!(rig.sandbox.effects_on(EffectKind::Consented, "ref-f"), 1);
+    let letter = rig.letter("f").await.unwrap();
+    assert_eq!(letter["replayable"], "false");
+    assert!(!format!("{letter:?}{event}").contains(&code));
+
+    let code = rig.code_for("ip", EMAIL).await;
+    let verified = rig.complete(verify("v", "ip", EMAIL, &code)).await;
+    let challenge = verified["result"]["consent_challenge_id"].as_str().unwrap().to_owned();
+    rig.sandbox.order(Fault::status(504).on(Route::Consent).after_effect());
+    let event = rig.complete(consent("g", &challenge)).await;
+    assert_in_doubt(&event);
+    assert_eq!(rig.letter("g").await.unwrap()["replayable"], "true");
+
+    // Without a doubt before it, gone is gone.
+    let event = rig.complete(consent("h", &challenge)).await;
+    assert_eq!(event["error"]["kind"], "not_found", "{event:#}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_is_repeated_whatever_happened_to_it() {
+    let mut rig = quick().start().await;
+    for fault in [
+        Fault::hang(),
+        Fault::reset(),
+        Fault::status(504),
+        Fault::new(FaultKind::Truncate),
+        Fault::new(FaultKind::Garbage),
+    ] {
+        rig.sandbox.order(fault);
+    }
+    let event = rig.complete(check("c", "ip")).await;
+    assert_eq!((&event["outcome"], &event["attempts"]), (&json!("absent"), &json!(6)), "{event:#}");
+    rig.end().await;
+}
