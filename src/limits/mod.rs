@@ -61,6 +61,11 @@ impl Limits {
         }
     }
 
+    /// Whether 429s teach.
+    pub const fn learns(&self) -> bool {
+        self.config.learn
+    }
+
     /// The bucket of all calls, where one is configured.
     pub fn total(&self) -> Option<Bucket> {
         self.config.total.map(|limit| self.share("total", Some(limit)))

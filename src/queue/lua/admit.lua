@@ -23,7 +23,7 @@ local open = {}
 if buckets > 0 then
   local raw = redis.call('MGET', unpack(KEYS, 3, 2 + buckets))
   for i = 1, buckets do
-    open[i] = limiter_open(raw[i], tonumber(ARGV[at]), tonumber(ARGV[at + 1]))
+    open[i] = limiter_open(raw[i], tonumber(ARGV[at]), tonumber(ARGV[at + 1]), now_us)
     at = at + 2
   end
 end
