@@ -35,7 +35,7 @@ pub struct BreakerPolicy {
 impl Default for BreakerPolicy {
     fn default() -> Self {
         Self {
-            in_a_row: 10,
+            in_a_row: 20,
             least_calls: 40,
             share_percent: 50,
             window_ms: 10_000,
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_successes_close_it() {
         let mut breaker = breaker();
-        for at in 0..9 {
+        for at in 0..19 {
             assert!(!breaker.record(true, at));
         }
         assert!(breaker.record(true, 9));
@@ -184,7 +184,7 @@ mod tests {
     fn a_failed_probe_opens_it_for_longer_up_to_a_bound() {
         let mut breaker = breaker();
         let mut now = 0;
-        for _ in 0..10 {
+        for _ in 0..20 {
             breaker.record(true, now);
         }
         let mut lengths = Vec::new();
