@@ -1,15 +1,22 @@
 //! `xco-worker completions`
 
 use super::{
-    Context, Exit,
+    Context, Exit, print_json, print_line,
+    redis_access::queue_error,
+    rows::{header, row},
+    run::stop_on_signal,
+    style::Style,
     values::{StartFrom, parse_job_type, parse_status},
 };
 use crate::{
+    completions::{Filter, Membership, Options, Start, Subscriber},
     config::parse_duration,
     contract::{JobType, Status},
 };
 use clap::Args;
-use std::time::Duration;
+use std::{io::IsTerminal, time::Duration};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Flags of `completions`.
 #[derive(Args)]
@@ -48,7 +55,81 @@ pub struct CompletionsArgs {
     pub timeout: Option<Duration>,
 }
 
-#[allow(clippy::unused_async, reason = "replaced by the command")]
-pub(super) async fn run(_args: CompletionsArgs, _context: Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("`completions` is not built yet")
+/// Follows until `--count`, `--timeout` or a signal.
+pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Result<Exit> {
+    let redis = &context.config.redis;
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
+    let options = options(&args);
+    let grouped = options.membership.is_some();
+    let starting = Subscriber::start(redis, options);
+    let mut subscriber = tokio::select! {
+        started = starting => started.map_err(|error| queue_error(redis, error))?,
+        () = stop.cancelled() => return Ok(Exit::Done),
+    };
+    let style = Style::of_stdout();
+    if !context.json && std::io::stdout().is_terminal() {
+        print_line(&header(style))?;
+    }
+    let mut left = args.count;
+    let exit = loop {
+        let batch = tokio::select! {
+            batch = subscriber.next() => batch.map_err(|error| queue_error(redis, error))?,
+            () = stop.cancelled() => break Exit::Done,
+            () = until(deadline) => break if left.is_some() { Exit::Failed } else { Exit::Done },
+        };
+        let wanted = usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(batch.len());
+        let (batch, _) = batch.split_at(wanted);
+        for completed in batch {
+            if context.json {
+                print_json(&completed.event)?;
+            } else {
+                print_line(&row(&completed.event, style))?;
+            }
+        }
+        if grouped {
+            subscriber.acknowledge(batch).await.map_err(|error| queue_error(redis, error))?;
+        }
+        left = left.map(|left| left.saturating_sub(wanted as u64));
+        if left == Some(0) {
+            break Exit::Done;
+        }
+    };
+    // What was read and not printed goes to the group's next reader; without Redis that takes a minute.
+    let _ = tokio::time::timeout(redis.response_timeout, subscriber.close()).await;
+    if exit == Exit::Failed {
+        let (left, count) = (left.unwrap_or(0), args.count.unwrap_or(0));
+        anyhow::bail!("{} of {count} completions came in time", count - left);
+    }
+    Ok(exit)
+}
+
+fn options(args: &CompletionsArgs) -> Options {
+    let start = match args.from {
+        StartFrom::Beginning => Start::Beginning,
+        StartFrom::Now => Start::Now,
+        StartFrom::After(entry) => Start::After(entry),
+    };
+    let membership =
+        args.group.as_ref().map(|group| Membership::new(group, args.consumer.clone().unwrap_or_else(consumer_name)));
+    let filter =
+        Filter { id: args.id.clone(), job_type: args.job_type, status: args.status, batch: args.batch.clone() };
+    let wanted = args.count.and_then(|count| usize::try_from(count).ok());
+    let batch = wanted.map_or(Options::default().batch, |count| count.min(Options::default().batch));
+    Options { start, membership, filter, batch }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `host-pid`
+fn consumer_name() -> String {
+    let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let host = host.map(|host| host.trim().to_owned()).filter(|host| !host.is_empty());
+    format!("{}-{}", host.as_deref().unwrap_or("host"), std::process::id())
 }

@@ -1,13 +1,51 @@
 //! `xco-worker demo`
 
-use super::{Context, Exit};
+mod acts;
+mod people;
+mod place;
+mod stage;
+mod summary;
+mod teller;
+
+use super::{Context, Exit, print_line, redis_access, run::readiness_of, sandbox::SAMPLE_MERCHANT};
+use crate::{
+    completions::{Options, Start, Subscriber},
+    config::{Config, Limit, Rate, RedisConfig},
+    contract::MerchantId,
+    queue::{Connector, Keys},
+    sandbox::{Latency, Sandbox, SandboxConfig},
+    telemetry::{HttpEndpoint, Metrics},
+    worker::{Stopped, Worker},
+    xco::XcoClient,
+};
+use acts::CALLER_RATE;
+use anyhow::Context as _;
 use clap::Args;
+use people::People;
+use place::Place;
+use secrecy::SecretString;
+use stage::Stage;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use teller::Teller;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Between two customers, once the sample is through.
+const TRICKLE: Duration = Duration::from_millis(1500);
 
 /// Flags of `demo`.
 #[derive(Args)]
 #[command(after_long_help = "Examples:\n  \
     xco-worker demo\n  \
-    xco-worker demo --once --signups 100 --seed 7")]
+    xco-worker demo --once --signups 100 --seed 7\n  \
+    xco-worker demo --redis-url redis://127.0.0.1:6379")]
 pub struct DemoArgs {
     /// End when the sample is through, with a summary; exit 1 if anything was lost
     #[arg(long)]
@@ -15,15 +53,183 @@ pub struct DemoArgs {
     /// How many customers sign up
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub signups: u32,
-    /// Leave the Redis that the demo started, and its data, when the demo ends
+    /// Leave the data, and the Redis that the demo started, when the demo ends
     #[arg(long)]
     pub keep: bool,
-    /// Makes the same customers and faults again
+    /// Makes the same customers and codes again
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }
 
-#[allow(clippy::unused_async, reason = "replaced by the command")]
-pub(super) async fn run(_args: DemoArgs, _context: Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("`demo` is not built yet")
+/// Plays the sample, then a trickle of signups until a signal; with `--once` only the sample.
+pub(super) async fn run(args: DemoArgs, context: Context) -> anyhow::Result<Exit> {
+    let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+    listen_to_signals(stop.clone(), abort.clone())?;
+    let place = tokio::select! {
+        place = Place::find(&context.config.redis, args.keep) => place?,
+        () = stop.cancelled() => return Ok(Exit::Failed),
+    };
+    let result = tokio::select! {
+        result = perform(&args, &context, &place, &stop) => result,
+        () = abort.cancelled() => Ok(Exit::Failed),
+    };
+    let left_behind = place.left_behind().filter(|_| !context.json);
+    // In any case, also when stdout is closed.
+    place.leave().await;
+    let exit = result?;
+    if let Some(left_behind) = left_behind {
+        print_line(&format!("\n{left_behind}"))?;
+    }
+    Ok(exit)
+}
+
+/// The first signal ends the demo in order, the second at once. A closed terminal is a signal too: nothing may be left.
+fn listen_to_signals(stop: CancellationToken, abort: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        for token in [stop, abort] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+            token.cancel();
+        }
+    });
+    Ok(())
+}
+
+async fn perform(args: &DemoArgs, context: &Context, place: &Place, stop: &CancellationToken) -> anyhow::Result<Exit> {
+    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
+    let teller = Teller::new(context.json);
+    let latency = Latency { min: Duration::from_millis(20), max: Duration::from_millis(80) };
+    let sandbox = SandboxConfig { seed, latency, ..SandboxConfig::default() };
+    let sandbox = Sandbox::start(sandbox).await.context("the simulated XCO cannot listen")?;
+    let config = configuration(place.redis.clone(), &sandbox);
+    let redis = &config.redis;
+    let subscriber = Subscriber::start(redis, Options { start: Start::Beginning, ..Options::default() });
+    let subscriber = subscriber.await.map_err(|error| redis_access::queue_error(redis, error))?;
+    let link = Connector::new(redis)?.link(false);
+    let keys = Keys::new(&redis.namespace, 0);
+    let running = Running::start(&config, context.metrics.clone()).await?;
+    teller.heading("xco-worker demo: everything on this machine, no credentials, no real customers")?;
+    teller.say("")?;
+    teller.say(&format!("Redis    {}", place.describe()))?;
+    teller.say(&format!("XCO      simulated, on {}", sandbox.base_url()))?;
+    let slots = config.worker.concurrency;
+    teller.say(&format!("Worker   {slots} calls at once; http://{}/metrics", running.address))?;
+    teller.say(&format!("Sample   --seed {seed}"))?;
+
+    let mut stage = Stage::new(sandbox, link, keys, subscriber, teller);
+    let played = tokio::select! {
+        played = show(args, place, &running, &mut stage, seed) => played.map(Some),
+        () = stop.cancelled() => Ok(None),
+    };
+    if matches!(played, Ok(None)) {
+        stage.teller.say("")?;
+        stage.teller.say("Ending; again Ctrl-C ends it at once.")?;
+    }
+    let stopped = running.stop().await;
+    stage.sandbox.shutdown().await;
+    let exit = match played? {
+        Some(exit) => exit,
+        // Told to stop: a failure only where the sample was to be played through.
+        None if args.once => Exit::Failed,
+        None => Exit::Done,
+    };
+    Ok(if stopped == (Stopped { cut_off: 0, unwritten: 0, broken: false }) { exit } else { Exit::Failed })
+}
+
+/// The sample, the summary, and unless `--once` a customer now and then, without end.
+async fn show(args: &DemoArgs, place: &Place, running: &Running, stage: &mut Stage, seed: u64) -> anyhow::Result<Exit> {
+    let mut people = People::new(seed);
+    acts::play(stage, &mut people, args.signups).await?;
+    let tally = stage.tally().await?;
+    summary::tell(stage, &tally)?;
+    if args.once {
+        if !args.keep {
+            stage.teller.say("")?;
+            stage.teller.say("Without --once the demo goes on, so that you can look around.")?;
+        }
+        return Ok(if tally.is_good() { Exit::Done } else { Exit::Failed });
+    }
+    look_around(place, running, stage)?;
+    loop {
+        tokio::time::sleep(TRICKLE).await;
+        acts::one_more(stage, &mut people).await?;
+    }
+}
+
+fn look_around(place: &Place, running: &Running, stage: &mut Stage) -> anyhow::Result<()> {
+    let me = std::env::args().next().unwrap_or_else(|| "xco-worker".to_owned());
+    let (cli, flags) = (place.redis_cli(), place.flags());
+    let namespace = &place.redis.namespace;
+    stage.teller.heading("Look around, from another terminal")?;
+    stage.teller.say("")?;
+    for command in [
+        format!("{cli} XREVRANGE '{{{namespace}:0}}:completions' + - COUNT 1"),
+        format!("{cli} XRANGE '{{{namespace}:0}}:dead' - +"),
+        format!("{me} completions {flags} --from beginning --status failed --json --count 1"),
+        format!("{me} enqueue {flags} --type CheckUser --email you@example.com --caller-id you --wait 5s"),
+        format!("curl http://{}/metrics", running.address),
+        format!("curl {}_sandbox/state", stage.sandbox.base_url()),
+    ] {
+        stage.teller.say(&command)?;
+    }
+    stage.teller.act("Customers keep coming", &["Ctrl-C ends the demo and takes away what it started."])
+}
+
+/// A worker and its endpoint, in this process.
+struct Running {
+    address: SocketAddr,
+    stop: CancellationToken,
+    worker: JoinHandle<Stopped>,
+    endpoint_stop: CancellationToken,
+    endpoint: JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    async fn start(config: &Config, metrics: Metrics) -> anyhow::Result<Self> {
+        let api = XcoClient::new(&config.xco)?;
+        let worker = Worker::new(config.clone(), Arc::new(api), metrics.clone())?;
+        let endpoint = HttpEndpoint::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
+        let endpoint = endpoint.context("the worker's endpoint cannot listen")?;
+        let address = endpoint.address();
+        let (stop, endpoint_stop) = (CancellationToken::new(), CancellationToken::new());
+        let readiness = readiness_of(&worker.health(), stop.clone());
+        let endpoint = tokio::spawn(endpoint.serve(readiness, metrics, endpoint_stop.clone()));
+        let worker = tokio::spawn(worker.run(stop.clone()));
+        Ok(Self { address, stop, worker, endpoint_stop, endpoint })
+    }
+
+    /// Stops both in order.
+    async fn stop(self) -> Stopped {
+        self.stop.cancel();
+        let stopped = self.worker.await;
+        self.endpoint_stop.cancel();
+        let _ = self.endpoint.await;
+        stopped.unwrap_or(Stopped { cut_off: 0, unwritten: 0, broken: true })
+    }
+}
+
+/// The worker's configuration: limits and delays such that a person can watch them.
+fn configuration(redis: RedisConfig, sandbox: &Sandbox) -> Config {
+    let credentials = SandboxConfig::default();
+    let mut config = Config { redis, ..Config::default() };
+    config.xco.base_url = Some(sandbox.base_url());
+    config.xco.token_url = Some(sandbox.token_url());
+    config.xco.client_id = Some(credentials.client_id);
+    config.xco.client_secret = Some(SecretString::from(credentials.client_secret));
+    config.xco.merchant_id = Some(MerchantId::from_checked(SAMPLE_MERCHANT));
+    config.limits.caller =
+        Some(Limit { rate: Rate { interval_us: 1_000_000 / u64::from(CALLER_RATE) }, burst: CALLER_RATE });
+    config.retry.base = Some(Duration::from_millis(200));
+    config.retry.cap = Some(Duration::from_secs(1));
+    // The delays are random and short: a few more tries than usual outlast the outage for certain.
+    config.retry.max_attempts = Some(20);
+    config.worker.shutdown_grace = Duration::from_secs(5);
+    config.queue.dedupe_window = Duration::from_secs(600);
+    config
 }

@@ -1,7 +1,14 @@
 //! `xco-worker doctor`
 
-use super::{Context, Exit};
+mod check;
+mod redis;
+mod server;
+mod xco;
+
+use super::{Context, Exit, print_line, style::Style};
+use check::{Check, Verdict};
 use clap::Args;
+use std::time::Duration;
 
 /// Flags of `doctor`: none beyond the global ones.
 #[derive(Args)]
@@ -10,7 +17,29 @@ use clap::Args;
     xco-worker --config config/purse-sandbox.toml doctor --json")]
 pub struct DoctorArgs {}
 
-#[allow(clippy::unused_async, reason = "replaced by the command")]
-pub(super) async fn run(_args: DoctorArgs, _context: Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("`doctor` is not built yet")
+/// Runs the checks of Redis and of XCO side by side.
+pub(super) async fn run(_args: DoctorArgs, context: Context) -> anyhow::Result<Exit> {
+    let Context { config, json, .. } = context;
+    let style = Style::of_stdout();
+    // Faults of the configuration itself end every command before it begins.
+    let mut checks = vec![Check::ok("configuration", "read, and every value is valid")];
+    let longest = config.redis.connect_timeout + config.redis.response_timeout + Duration::from_secs(1);
+    let (redis, xco) = tokio::join!(redis::checks(&config.redis, longest), xco::checks(&config.xco));
+    checks.extend(redis);
+    checks.extend(xco);
+    for check in &checks {
+        check.print(json, style)?;
+    }
+    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+    if !json {
+        print_line("")?;
+        print_line(&match (failed, warned) {
+            (0, 0) => "Everything is as it should be.".to_owned(),
+            (0, warned) => format!("A worker would work; {warned} to look at."),
+            (failed, 0) => format!("{failed} failed: a worker would not work."),
+            (failed, warned) => format!("{failed} failed: a worker would not work; {warned} more to look at."),
+        })?;
+    }
+    Ok(if failed > 0 { Exit::Failed } else { Exit::Done })
 }

@@ -1,15 +1,28 @@
 //! `xco-worker enqueue`
 #![allow(clippy::doc_markdown, reason = "the texts of --help have no markup")]
 
+mod flags;
+mod lines;
+mod many;
+mod prepare;
+
 use super::{
-    Context, Exit,
+    Context, Exit, HintExt, print_json, print_line, redis_access,
+    rows::{printable, row},
+    say,
+    style::Style,
     values::{JsonText, MetaEntry, parse_job_type},
 };
 use crate::{
-    config::parse_duration,
-    contract::{JobType, Lane},
+    completions::Waiter,
+    config::{format_duration, parse_duration},
+    contract::{Fault, JobType, Lane, Status},
+    queue::{Keys, is_transient},
 };
 use clap::Args;
+use prepare::{Ready, prepare};
+use redis::cmd;
+use serde_json::json;
 use std::{path::PathBuf, time::Duration};
 
 /// Flags of `enqueue`. No `Debug`: it is about a person.
@@ -18,8 +31,9 @@ use std::{path::PathBuf, time::Duration};
     xco-worker enqueue --type CheckUser --email john@example.com --caller-id 203.0.113.7 --wait 10s\n  \
     xco-worker enqueue --type CreateUser --customer-reference c1 --user @user.json --lane bulk\n  \
     xco-worker enqueue --file jobs.ndjson --lane bulk\n  \
-    echo '{\"type\":\"CheckUser\",\"caller_id\":\"s1\",\"args\":{\"email\":\"john@example.com\"}}' | \
-    xco-worker enqueue --file -")]
+    xco-worker enqueue --file - < jobs.ndjson\n\n\
+    A line of such a file:\n  \
+    {\"type\":\"CheckUser\",\"caller_id\":\"s1\",\"args\":{\"email\":\"john@example.com\"}}")]
 pub struct EnqueueArgs {
     /// CheckUser, CreateUser, StartOtp, VerifyOtp or FinalizeConsent
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type, required_unless_present = "file")]
@@ -107,7 +121,88 @@ const JOB_FLAGS: [&str; 18] = [
     "user",
 ];
 
-#[allow(clippy::unused_async, reason = "replaced by the command")]
-pub(super) async fn run(_args: EnqueueArgs, _context: Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("`enqueue` is not built yet")
+pub(super) async fn run(args: EnqueueArgs, context: Context) -> anyhow::Result<Exit> {
+    if let Some(path) = &args.file {
+        return many::run(path, args.lane, &context).await;
+    }
+    let redis = &context.config.redis;
+    let id = args.id.clone().or_else(|| args.wait.map(|_| format!("cli-{}", uuid::Uuid::new_v4())));
+    let ready = match prepare(flags::job(&args, id).to_string(), args.lane, &context.config) {
+        Ok(ready) => ready,
+        Err(faults) => {
+            report(&faults, "");
+            anyhow::bail!("not enqueued: no valid job");
+        }
+    };
+    let mut link = redis_access::connect(redis).await?;
+    // Before the job is there, so that its completion cannot be missed.
+    let waiter = match args.wait {
+        Some(longest) => {
+            let waiter = Waiter::new(redis, ready.partition).await;
+            Some((waiter.map_err(|error| redis_access::queue_error(redis, error))?, longest))
+        }
+        None => None,
+    };
+    let keys = Keys::new(&redis.namespace, ready.partition);
+    let mut add = cmd("XADD");
+    add.arg(keys.jobs(ready.lane)).arg("*").arg("job").arg(&ready.json);
+    let entry: String = match link.query(&add).await {
+        Ok(entry) => entry,
+        Err(error) if ready.id.is_some() && is_transient(&error) => {
+            // Its id makes it safe to send it again.
+            link.query(&add).await.map_err(|error| redis_access::unreachable(redis, &error))?
+        }
+        Err(error) => return Err(redis_access::unreachable(redis, &error)),
+    };
+    match waiter {
+        None => {
+            announce(&ready, &entry, context.json)?;
+            Ok(Exit::Done)
+        }
+        Some((waiter, longest)) => wait(waiter, ready.id.as_deref().unwrap_or_default(), longest, &context).await,
+    }
+}
+
+async fn wait(waiter: Waiter, id: &str, longest: Duration, context: &Context) -> anyhow::Result<Exit> {
+    let after = waiter.after();
+    let event = waiter.wait_for(id, longest).await;
+    let event = event.map_err(|error| redis_access::queue_error(&context.config.redis, error))?;
+    let Some(event) = event else {
+        let none: Result<Exit, _> =
+            Err(anyhow::anyhow!("{id} is enqueued, but has no completion after {}", format_duration(longest)));
+        return none.hint(format!(
+            "is a worker running? (a second job with the id of another is dropped) look for it later: \
+             xco-worker completions --id {id} --from {after} --count 1"
+        ));
+    };
+    if context.json {
+        print_json(&event)?;
+    } else {
+        print_line(&row(&event, Style::of_stdout()))?;
+        for part in ["result", "error"] {
+            if event[part].is_object() {
+                print_line(&format!("{part}: {:#}", event[part]))?;
+            }
+        }
+    }
+    Ok(if event["status"] == Status::Succeeded.as_str() { Exit::Done } else { Exit::Failed })
+}
+
+/// Prints a job's id: its own, or the one that its entry gives it.
+fn announce(ready: &Ready, entry: &str, json: bool) -> anyhow::Result<()> {
+    let Ready { id, lane, partition, .. } = ready;
+    let id = id.clone().unwrap_or_else(|| format!("{lane}:{partition}:{entry}"));
+    if json {
+        print_json(&json!({"id": id, "lane": lane, "partition": partition, "entry_id": entry}))
+    } else {
+        print_line(&id)
+    }
+}
+
+/// Says what is wrong with a job, a line a fault.
+fn report(faults: &[Fault], before: &str) {
+    for fault in faults {
+        let at = if fault.pointer.is_empty() { "the job" } else { &fault.pointer };
+        say(&format!("{before}{}: {}", printable(at), printable(&fault.detail)));
+    }
 }

@@ -4,11 +4,15 @@ mod completions;
 mod demo;
 mod doctor;
 mod enqueue;
+mod local_redis;
 mod outcome;
 mod output;
+mod redis_access;
+mod rows;
 mod run;
 mod sandbox;
 mod shell_completions;
+mod style;
 mod values;
 
 pub use completions::CompletionsArgs;
@@ -16,6 +20,7 @@ pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
 pub use enqueue::EnqueueArgs;
 pub use outcome::{Exit, Hint, HintExt, UsageError, conclude};
+use output::say;
 pub use output::{StdoutClosed, print_json, print_line};
 pub use run::RunArgs;
 pub use sandbox::SandboxArgs;
@@ -81,8 +86,9 @@ pub enum Command {
     Run(RunArgs),
     /// See it work: Redis, a simulated XCO, a worker and sample signups on this machine
     ///
-    /// Finds Redis on this machine or starts one of its own, starts a simulated XCO and a worker, and sends sample signups
-    /// through them. Nothing leaves the machine, and no credentials are needed.
+    /// Starts a Redis of its own (or uses the one that is configured, under a namespace of its own), a simulated XCO and a
+    /// worker, and sends sample signups through them; then goes on, so that you can look around, until Ctrl-C. No
+    /// credentials are needed, no real customers are involved, and nothing is left behind.
     Demo(DemoArgs),
     /// Simulate the XCO API over HTTP, with faults to order
     ///
@@ -122,6 +128,9 @@ pub struct Context {
 impl Cli {
     /// Where this command's configuration comes from: `env` are the process's variables.
     pub fn sources(&self, env: impl IntoIterator<Item = (String, String)>) -> Sources {
+        // The demo tells itself what happens; a log is for who asks for it, which the later variable does.
+        let quiet = ("XCO_WORKER__TELEMETRY__LOG".to_owned(), "error".to_owned());
+        let quiet = matches!(self.command, Command::Demo(_)).then_some(quiet);
         let mut flags = Vec::new();
         let mut flag = |key: &str, value: Option<String>, name: &str| {
             flags.extend(value.map(|value| (key.to_owned(), value, name.to_owned())));
@@ -132,7 +141,7 @@ impl Cli {
             flag("worker.concurrency", run.concurrency.clone(), "--concurrency");
             flag("http.listen", run.listen.clone(), "--listen");
         }
-        Sources { file: self.global.config.clone(), env: env.into_iter().collect(), flags }
+        Sources { file: self.global.config.clone(), env: quiet.into_iter().chain(env).collect(), flags }
     }
 }
 

@@ -29,3 +29,8 @@ pub fn print_line(line: &str) -> anyhow::Result<()> {
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print_line(&serde_json::to_string(value)?)
 }
+
+/// Says something on stderr. It may be closed; that is no reason to stop.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

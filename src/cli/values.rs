@@ -16,10 +16,7 @@ pub(super) fn parse_job_type(text: &str) -> Result<JobType, String> {
 
 /// `succeeded`
 pub(super) fn parse_status(text: &str) -> Result<Status, String> {
-    const ALL: [Status; 5] = [Status::Succeeded, Status::Failed, Status::Expired, Status::Cancelled, Status::Rejected];
-    ALL.into_iter()
-        .find(|status| status.as_str() == text)
-        .ok_or_else(|| format!("known are {}", ALL.map(Status::as_str).join(", ")))
+    Status::from_name(text).ok_or_else(|| format!("known are {}", Status::ALL.map(Status::as_str).join(", ")))
 }
 
 /// A duration or two: `50ms`, `20ms..80ms`.

@@ -153,6 +153,7 @@ macro_rules! to_some {
 static SPECS: &[Spec] = &[
     secret("redis.url", Some("\"redis://127.0.0.1:6379\""), |draft, _, input| {
         draft.config.redis.url = read_redis_urls(input)?;
+        draft.config.redis.url_is_set = true;
         Ok(())
     }),
     plain("redis.namespace", "\"xco\"", to!(redis.namespace, read_namespace)),

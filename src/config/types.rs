@@ -40,6 +40,8 @@ pub struct Config {
 pub struct RedisConfig {
     /// `redis.url`: one URL, or an array of them for a cluster. A URL may carry a password: `SecretString`.
     pub url: Vec<SecretString>,
+    /// Whether anybody set `redis.url`; the default otherwise.
+    pub url_is_set: bool,
     /// `redis.namespace`: default `xco`.
     pub namespace: String,
     /// `redis.partitions`: default 1, at most 256.
@@ -66,6 +68,7 @@ impl Default for RedisConfig {
     fn default() -> Self {
         Self {
             url: vec![SecretString::from("redis://127.0.0.1:6379")],
+            url_is_set: false,
             namespace: "xco".to_owned(),
             partitions: 1,
             response_timeout: Duration::from_secs(2),
@@ -151,7 +154,7 @@ pub struct WorkerConfig {
     pub shutdown_grace: Duration,
     /// `worker.lease`: after this long without a sign of life a worker's jobs are taken over; default 15 s, at least 1 s
     pub lease: Duration,
-    /// `worker.max_deliveries`: taken over more often than this, a job is `crash_loop`; default 5
+    /// `worker.max_deliveries`: a job whose worker was lost this many times is `crash_loop`; default 5
     pub max_deliveries: u32,
     /// `worker.bulk_min_share`: the share of slots that bulk may always use, in percent; default 10
     pub bulk_min_share: u8,

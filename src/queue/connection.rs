@@ -179,10 +179,10 @@ impl Link {
         result
     }
 
-    /// Runs a pipeline.
+    /// Runs a pipeline. Where commands of it were refused, the error is that of the first.
     pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
         let mut connection = self.connection().await?;
-        let result = pipeline.query_async(&mut connection).await;
+        let result = pipeline.query_async(&mut connection).await.map_err(first_refusal);
         self.keep_if_useful(&result);
         result
     }
@@ -207,6 +207,15 @@ impl Link {
         {
             self.connection = None;
         }
+    }
+}
+
+/// A pipeline's error has no code where the server's own (`NOGROUP`, `OOM`) is one that redis-rs does not know: nobody could
+/// tell what to do about it.
+fn first_refusal(error: RedisError) -> RedisError {
+    match error.clone().into_server_errors() {
+        Some(refusals) => refusals.first().map_or(error, |(_, refusal)| refusal.clone().into()),
+        None => error,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The queue in Redis: keys, scripts with their typed wrappers, connections that come back by themselves.
 //!
-//! Nothing here knows what a job means. A delivery is read ([`read`]), admitted ([`admit`]) and ended ([`finish`],
+//! Nothing here knows what a job means. A delivery is read ([`read_lane`]), admitted ([`admit`]) and ended ([`finish`],
 //! [`defer`]); the rest is upkeep ([`upkeep`]).
 
 mod admit;

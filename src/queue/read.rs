@@ -26,18 +26,13 @@ pub async fn read_lane(
         command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1));
     }
     command.arg("STREAMS").arg(keys.due(lane)).arg(keys.jobs(lane)).arg(">").arg(">");
-    let reply = match block {
-        // The connection has no timeout of its own: a server that died without a word must not hold us for ever.
-        Some(block) => {
-            if let Ok(reply) = tokio::time::timeout(block + Duration::from_secs(5), link.query(&command)).await {
-                reply?
-            } else {
-                link.reset();
-                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a blocking read").into());
-            }
-        }
-        None => link.query(&command).await?,
+    // A blocking connection has no timeout of its own: a server that died without a word must not hold us for ever.
+    let patience = block.unwrap_or_default() + Duration::from_secs(5);
+    let Ok(reply) = tokio::time::timeout(patience, link.query(&command)).await else {
+        link.reset();
+        return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a read").into());
     };
+    let reply = reply?;
     let mut read = Vec::new();
     let Value::Array(streams) = reply else { return Ok(read) };
     for stream in streams {

@@ -157,8 +157,14 @@ pub async fn backlog(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Ba
 
 /// Consumers of a stream that have nothing pending and have been silent for `idle`: removed. Bounded by the group's size.
 pub async fn retire_idle(link: &mut Link, stream: &str, idle: Duration) -> RedisResult<usize> {
-    let consumers: Vec<std::collections::HashMap<String, Value>> =
-        link.query(cmd("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP)).await?;
+    let listed: RedisResult<Vec<std::collections::HashMap<String, Value>>> =
+        link.query(cmd("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP)).await;
+    let consumers = match listed {
+        Ok(consumers) => consumers,
+        // No such stream, yet.
+        Err(error) if error.code() == Some("ERR") => return Ok(0),
+        Err(error) => return Err(error),
+    };
     let mut retired = 0;
     for consumer in consumers {
         let number = |name: &str| match consumer.get(name) {

@@ -63,7 +63,7 @@ impl Held {
         self.shared.slots.written(1);
     }
 
-    fn free_slot(&mut self) {
+    pub(super) fn free_slot(&mut self) {
         if std::mem::take(&mut self.has_slot) {
             self.shared.slots.release(self.lane, 1);
         }
@@ -71,7 +71,10 @@ impl Held {
 
     /// Hands it to the finisher.
     pub(super) fn end(mut self: Box<Self>, end: End) {
-        self.free_slot();
+        if !matches!(end, End::Called(Verdict::Defer { .. })) {
+            // A 429 keeps its slot until the bucket is closed: else the caller's next job slips through in between.
+            self.free_slot();
+        }
         let shared = Arc::clone(&self.shared);
         let partition = &shared.partitions[self.partition];
         // The finisher outlives every delivery; were it gone, the lease would bring the job back.

@@ -42,24 +42,40 @@ impl Fetcher {
     }
 
     /// Reads until stopped.
+    ///
+    /// While its lane has more than was read, or may have because there was no slot to read for, it says so to the other
+    /// lane: a slot that comes free in the middle of a round trip is not the other's then. Such a read does not block, so
+    /// that a lane found empty frees what it asked for at once.
     pub(super) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
         let mut more = false;
+        let mut demand = None;
         while !self.stop.is_cancelled() {
+            if demand.is_none() && shared.slots.is_full(self.lane) {
+                demand = Some(shared.slots.demand(self.lane));
+            }
             let batch = if more { self.batch } else { 1 };
             let count = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                count = self.shared.slots.available(self.lane, batch) => count.min(MAX_READ),
+                count = shared.slots.available(self.lane, batch) => count.min(MAX_READ),
             };
-            let keys = &self.shared.partitions[self.partition].keys;
-            let asked_at_ms = self.shared.clock.elapsed_ms();
-            match queue::read_lane(&mut self.link, keys, self.lane, &self.shared.consumer, count, Some(BLOCK)).await {
+            let keys = &shared.partitions[self.partition].keys;
+            let asked_at_ms = shared.clock.elapsed_ms();
+            let block = demand.is_none().then_some(BLOCK);
+            let read = queue::read_lane(&mut self.link, keys, self.lane, &shared.consumer, count, block).await;
+            more = read.as_ref().is_ok_and(|entries| entries.len() >= count);
+            if !more {
+                demand = None;
+            } else if demand.is_none() {
+                demand = Some(shared.slots.demand(self.lane));
+            }
+            match read {
                 Ok(entries) => {
-                    self.shared.health.well();
-                    more = entries.len() >= count;
+                    shared.health.well();
                     if !entries.is_empty() {
-                        // A blocked read was answered just now; the lease counts from the answer, not from the question.
-                        let asked_at_ms = if more { asked_at_ms } else { self.shared.clock.elapsed_ms() };
+                        // The lease counts from the question: the answer may have been long on its way, or have found
+                        // this process asleep, and Redis counts from the moment it gave it.
                         self.intake.take(entries, asked_at_ms).await;
                     }
                 }

@@ -201,6 +201,7 @@ impl Finisher {
             }
         };
         shared.health.well();
+        held.free_slot();
         if deferred == Deferred::TooLate {
             held.raw = deferral.job;
             held.state.reserved = false;

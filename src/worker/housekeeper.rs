@@ -28,15 +28,14 @@ impl Timekeeper {
         Self { shared, partition, link }
     }
 
-    /// Runs until `stop`, which comes after the last delivery has ended: leases are renewed until then.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    /// Runs until it is aborted, after the last delivery has ended: leases are renewed until then.
+    pub(super) async fn run(mut self) {
         let mut renewals = interval((self.shared.lease / 4).max(Duration::from_millis(100)));
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next = Instant::now();
         loop {
             let shared = Arc::clone(&self.shared);
             tokio::select! {
-                () = stop.cancelled() => return,
                 _ = renewals.tick() => {
                     if let Err(error) = self.renew().await {
                         self.failed("renew", &error).await;

@@ -241,7 +241,12 @@ impl Intake {
         AdmissionRequest {
             entry: held.entry,
             token: held.state.origin.to_string(),
-            reserve_id: held.job.id.as_ref().filter(|_| fresh).map(|id| id.as_str().to_owned()),
+            // A batch counts a job once, however often it is admitted: one without an id reserves its origin for that.
+            reserve_id: match &held.job.id {
+                Some(id) => Some(id.as_str().to_owned()),
+                None => held.job.batch.as_ref().map(|_| held.state.origin.to_string()),
+            }
+            .filter(|_| fresh),
             count_in_batch: held.job.batch.clone().filter(|_| fresh),
             bucket: (held.bucket.clone(), slot(held.state.reserved)),
             total: self.shared.limits.total().map(|total| (total, slot(held.state.reserved_total))),

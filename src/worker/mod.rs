@@ -44,15 +44,20 @@ use handler::Handler;
 use housekeeper::{Housekeeper, Timekeeper};
 use intake::Intake;
 use shared::{Partition, Shared};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::JoinSet,
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 /// Finishers a partition: while one waits for Redis, another prepares its batch.
 const FINISHERS: usize = 2;
+
+/// How long a stopping worker waits for Redis where `worker.shutdown_grace` is shorter or has run out: for a read under way
+/// to end, and for the last ends to be written.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A worker that has been told what to do and not yet begun.
 #[derive(Debug)]
@@ -106,7 +111,6 @@ impl<A: XcoApi> Worker<A> {
         let shared = Arc::new(Shared::new(&config, consumer, connector, metrics, health, partitions));
         tracing::info!(consumer = shared.consumer, concurrency = shared.slots.total(), "worker starting");
 
-        let upkeep_stop = CancellationToken::new();
         let (deliveries, receiver) = mpsc::channel(64);
         let mut readers = JoinSet::new();
         let mut upkeep = JoinSet::new();
@@ -120,7 +124,7 @@ impl<A: XcoApi> Worker<A> {
             }
             let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, intake(), config.completions.clone());
             readers.spawn(housekeeper.run(stop.clone()));
-            upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run(upkeep_stop.clone()));
+            upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run());
             for _ in 0..FINISHERS {
                 finishers.spawn(Finisher::new(Arc::clone(&shared), partition).run(Arc::clone(&endings)));
             }
@@ -152,9 +156,14 @@ impl<A: XcoApi> Worker<A> {
             }
         };
         tracing::info!("stopping: finishing what is under way");
-        while readers.join_next().await.is_some() {}
-        let grace = config.worker.shutdown_grace;
-        let cut_off = if broken || tokio::time::timeout(grace, &mut calls).await.is_ok() {
+        // One deadline for everything: whoever stops us counts from the signal.
+        let deadline = Instant::now() + config.worker.shutdown_grace;
+        let until = deadline.max(Instant::now() + LAST_WORDS);
+        if timeout_at(until, async { while readers.join_next().await.is_some() {} }).await.is_err() {
+            // Redis does not answer: what a read may still bring is the lease's.
+            readers.shutdown().await;
+        }
+        let cut_off = if broken || timeout_at(deadline, &mut calls).await.is_ok() {
             0
         } else {
             let (running, _) = shared.slots.in_use();
@@ -163,11 +172,11 @@ impl<A: XcoApi> Worker<A> {
             running
         };
         // Every delivery has ended by now: wait for their ends to be written, but not for a Redis that does not come back.
-        let written = tokio::time::timeout(grace, shared.slots.all_written()).await;
+        let written = timeout_at(deadline.max(Instant::now() + LAST_WORDS), shared.slots.all_written()).await;
         let (_, unwritten) = shared.slots.in_use();
         let unwritten = if written.is_ok() { 0 } else { unwritten };
-        upkeep_stop.cancel();
-        while upkeep.join_next().await.is_some() {}
+        // Nothing is lost with a command under way here: each is one atomic step. (And Redis may not answer it.)
+        upkeep.shutdown().await;
         finishers.abort_all();
         while finishers.join_next().await.is_some() {}
         tracing::info!(cut_off, unwritten, "worker stopped");

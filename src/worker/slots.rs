@@ -18,8 +18,8 @@ struct Ledger {
     running: usize,
     bulk_running: usize,
     unwritten: usize,
-    interactive_waiting: usize,
-    bulk_waiting: usize,
+    interactive_demands: usize,
+    bulk_demands: usize,
 }
 
 /// The slots of one worker process.
@@ -40,7 +40,7 @@ impl Slots {
         let total = total.max(1);
         Self {
             total,
-            bulk_min: total * usize::from(bulk_min_percent.min(100)) / 100,
+            bulk_min: bulk_min(total, bulk_min_percent),
             most_unwritten: total.saturating_mul(2).max(1024),
             allowed: AtomicUsize::new(total),
             ledger: Mutex::default(),
@@ -61,8 +61,8 @@ impl Slots {
         let free = self.total.min(self.allowed.load(Ordering::Relaxed)).saturating_sub(ledger.running);
         let bulk_owed = self.bulk_min.saturating_sub(ledger.bulk_running);
         match lane {
-            Lane::Interactive if ledger.bulk_waiting > 0 => free.saturating_sub(bulk_owed),
-            Lane::Bulk if ledger.interactive_waiting > 0 => free.min(bulk_owed),
+            Lane::Interactive if ledger.bulk_demands > 0 => free.saturating_sub(bulk_owed),
+            Lane::Bulk if ledger.interactive_demands > 0 => free.min(bulk_owed),
             Lane::Interactive | Lane::Bulk => free,
         }
     }
@@ -90,9 +90,20 @@ impl Slots {
         }
     }
 
+    /// Says that the lane has, or may have, more than it holds, until what is returned is dropped.
+    pub(super) fn demand(&self, lane: Lane) -> Demand<'_> {
+        *Demand::count(&mut self.ledger(), lane) += 1;
+        Demand { slots: self, lane }
+    }
+
+    /// Whether the lane could take nothing right now.
+    pub(super) fn is_full(&self, lane: Lane) -> bool {
+        self.free(&self.ledger(), lane) == 0
+    }
+
     /// Takes between 1 and `want` slots, waiting for the first.
     pub(super) async fn acquire(&self, lane: Lane, want: usize) -> usize {
-        let waiting = Waiting::new(self, lane);
+        let demand = self.demand(lane);
         loop {
             let changed = self.changed[lane as usize].notified();
             {
@@ -104,7 +115,7 @@ impl Slots {
                         ledger.bulk_running += taken;
                     }
                     drop(ledger);
-                    drop(waiting);
+                    drop(demand);
                     return taken;
                 }
             }
@@ -174,27 +185,23 @@ impl Slots {
     }
 }
 
-/// Marks a lane as wanting slots, for as long as it lives: the other lane then knows.
-struct Waiting<'a> {
+/// Marks a lane as wanting slots, for as long as it lives: the other lane then leaves it what is its due.
+#[derive(Debug)]
+pub(super) struct Demand<'a> {
     slots: &'a Slots,
     lane: Lane,
 }
 
-impl<'a> Waiting<'a> {
-    fn new(slots: &'a Slots, lane: Lane) -> Self {
-        *Self::count(&mut slots.ledger(), lane) += 1;
-        Self { slots, lane }
-    }
-
+impl Demand<'_> {
     fn count(ledger: &mut Ledger, lane: Lane) -> &mut usize {
         match lane {
-            Lane::Interactive => &mut ledger.interactive_waiting,
-            Lane::Bulk => &mut ledger.bulk_waiting,
+            Lane::Interactive => &mut ledger.interactive_demands,
+            Lane::Bulk => &mut ledger.bulk_demands,
         }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Demand<'_> {
     fn drop(&mut self) {
         {
             let mut ledger = self.slots.ledger();
@@ -203,6 +210,13 @@ impl Drop for Waiting<'_> {
         }
         self.slots.notify();
     }
+}
+
+/// Bulk's share in slots. Rounded down, but not to nothing where there are several: constant demand by interactive jobs must
+/// slow bulk down, not stop it.
+fn bulk_min(total: usize, percent: u8) -> usize {
+    let share = total * usize::from(percent.min(100)) / 100;
+    if share == 0 && percent > 0 && total >= 4 { 1 } else { share }
 }
 
 #[cfg(test)]
@@ -236,6 +250,19 @@ mod tests {
         slots.release(Lane::Interactive, 1);
         assert_eq!(slots.acquire(Lane::Interactive, 1).now_or_never(), None, "the slot is owed to bulk");
         assert_eq!(bulk.await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_demand_keeps_what_comes_free_from_the_other_lane() {
+        let slots = Slots::new(10, 20);
+        assert_eq!(slots.acquire(Lane::Bulk, 10).await, 10);
+        assert!(slots.is_full(Lane::Interactive));
+        let demand = slots.demand(Lane::Interactive);
+        slots.release(Lane::Bulk, 1);
+        assert_eq!(slots.available(Lane::Bulk, 1).now_or_never(), None, "it has more than its share");
+        assert_eq!(slots.available(Lane::Interactive, 1).await, 1);
+        drop(demand);
+        assert_eq!(slots.available(Lane::Bulk, 1).await, 1);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod chains;
+mod commands;
 mod deadlines;
 mod doubt;
 mod duplicates;
@@ -11,4 +12,5 @@ mod malformed;
 mod privacy;
 mod promises;
 mod retries;
+mod subscriber;
 mod support;

@@ -36,6 +36,7 @@ fn nested(depth: usize) -> String {
     text
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     let args = |args: Value| with(check("id", "ip"), "args", args);
     let user = |user: Value| {

@@ -208,14 +208,13 @@ fn find(haystack: &[u8], needle: &str) -> Option<String> {
 }
 
 async fn nothing_leaks(format: &str) {
-    let mut setup = Setup::default();
-    setup.sandbox = SandboxConfig {
+    let sandbox = SandboxConfig {
         client_secret: SECRET.to_owned(),
         api_key: Some(API_KEY.to_owned()),
         echo_code: true,
         ..SandboxConfig::default()
     };
-    let mut rig = setup.without_worker().await;
+    let mut rig = Setup { sandbox, ..Setup::default() }.without_worker().await;
     rig.config.xco.client_secret = Some(SECRET.into());
     rig.sandbox.seed_user(&NewSandboxUser {
         email: EMAIL.to_owned(),

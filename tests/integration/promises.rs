@@ -71,6 +71,25 @@ async fn interactive_jobs_go_first_and_bulk_keeps_its_share() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_customer_does_not_wait_for_a_backfill() {
+    let mut setup = Setup::default();
+    setup.config.worker.concurrency = 4;
+    setup.sandbox.latency = Latency::fixed(Duration::from_millis(40));
+    let mut rig = setup.start().await;
+    for number in 0..300 {
+        rig.enqueue_text("bulk", &check(&format!("b{number}"), &format!("b{number}")).to_string()).await;
+    }
+    rig.sandbox.wait_for_calls(8).await;
+    for number in 0..10 {
+        rig.complete(check(&format!("i{number}"), "ip")).await;
+    }
+    let bulk = rig.completions.len() - 10;
+    assert!(bulk < 200, "{bulk} bulk jobs ended before ten interactive ones that came one after the other");
+    rig.wait_for(310).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_429_or_a_refused_token_leaves_no_doubt_and_the_effect_happens_once() {
     let mut rig = Setup::default().start().await;
     rig.sandbox.seed_user(&account(EMAIL));

@@ -1,0 +1,123 @@
+//! Where the demo takes place: a Redis of its own, or the configured one under a namespace of the demo's own.
+
+use crate::{
+    cli::{
+        HintExt,
+        local_redis::LocalRedis,
+        redis_access::{connect, shown},
+    },
+    config::RedisConfig,
+    queue::{Connector, Keys, Link},
+};
+use redis::cmd;
+use secrecy::SecretString;
+
+pub(super) struct Place {
+    pub(super) redis: RedisConfig,
+    own: Option<LocalRedis>,
+    keep: bool,
+}
+
+impl Place {
+    /// The configured Redis where one is configured, else one that is started.
+    pub(super) async fn find(configured: &RedisConfig, keep: bool) -> anyhow::Result<Self> {
+        let mut redis = RedisConfig { partitions: 1, ..configured.clone() };
+        if redis.url_is_set {
+            // Others may work there: nothing of theirs is touched.
+            redis.namespace = format!("demo-{:08x}", rand::random::<u32>());
+            connect(&redis).await.hint("redis.url is set, so the demo uses that; without it, it starts its own")?;
+            return Ok(Self { redis, own: None, keep });
+        }
+        let own = LocalRedis::start(keep).await?;
+        redis.url = vec![SecretString::from(own.url())];
+        RedisConfig::default().namespace.clone_into(&mut redis.namespace);
+        Ok(Self { redis, own: Some(own), keep })
+    }
+
+    /// A line about it.
+    pub(super) fn describe(&self) -> String {
+        match &self.own {
+            Some(own) if self.keep => {
+                format!("{} on 127.0.0.1:{}, in {}", own.program(), own.port(), own.folder().display())
+            }
+            Some(own) => format!("{} on 127.0.0.1:{}, started for the demo", own.program(), own.port()),
+            None => format!("{}, under the namespace {}", shown(&self.redis), self.redis.namespace),
+        }
+    }
+
+    /// How `redis-cli` is told where it is.
+    pub(super) fn redis_cli(&self) -> String {
+        match &self.own {
+            Some(own) => format!("redis-cli -p {}", own.port()),
+            None => format!("redis-cli -u {}", shown(&self.redis)),
+        }
+    }
+
+    /// The flags with which other commands find it.
+    pub(super) fn flags(&self) -> String {
+        let namespace = match &self.own {
+            Some(_) => String::new(),
+            None => format!(" --namespace {}", self.redis.namespace),
+        };
+        format!("--redis-url {}{namespace}", shown(&self.redis))
+    }
+
+    /// What is left when the demo has ended, and how to be rid of it.
+    pub(super) fn left_behind(&self) -> Option<String> {
+        match &self.own {
+            _ if !self.keep => None,
+            Some(own) => Some(format!(
+                "Redis goes on, on port {}; to end it: redis-cli -p {} shutdown nosave; rm -r {}",
+                own.port(),
+                own.port(),
+                own.folder().display()
+            )),
+            None => Some(format!("The keys of {} are left in Redis.", self.redis.namespace)),
+        }
+    }
+
+    /// Takes away what the demo brought, unless it is to be kept.
+    pub(super) async fn leave(self) {
+        match self.own {
+            Some(own) => own.stop().await,
+            None if self.keep => {}
+            None => {
+                // The keys with a life of their own end without us, too.
+                if let Ok(connector) = Connector::new(&self.redis) {
+                    let cleaning = clean(connector.link(false), &self.redis);
+                    let _ = tokio::time::timeout(self.redis.response_timeout * 5, cleaning).await;
+                }
+            }
+        }
+    }
+}
+
+/// Removes the keys of the demo's namespace, which no other program has.
+async fn clean(mut link: Link, redis: &RedisConfig) -> redis::RedisResult<()> {
+    let keys = Keys::new(&redis.namespace, 0);
+    for lane in crate::contract::Lane::ALL {
+        for key in [keys.jobs(lane), keys.due(lane)] {
+            link.query::<u64>(cmd("UNLINK").arg(key)).await?;
+        }
+    }
+    for key in [&keys.completions, &keys.dead, &keys.delayed, &keys.delayed_jobs, &keys.begun, &keys.stats] {
+        link.query::<u64>(cmd("UNLINK").arg(key)).await?;
+    }
+    // A cluster cannot be scanned as a whole; what is left there expires.
+    if redis.url.len() > 1 {
+        return Ok(());
+    }
+    let mut cursor = "0".to_owned();
+    loop {
+        let mut scan = cmd("SCAN");
+        scan.arg(&cursor).arg("MATCH").arg(format!("{{{}:*", redis.namespace)).arg("COUNT").arg(1000);
+        let (next, found): (String, Vec<String>) = link.query(&scan).await?;
+        for key in found {
+            link.query::<u64>(cmd("UNLINK").arg(key)).await?;
+        }
+        if next == "0" {
+            return Ok(());
+        }
+        cursor = next;
+    }
+}

@@ -1,0 +1,111 @@
+//! What it came to.
+
+use super::stage::{Ended, Stage, Tally};
+use crate::{
+    cli::{print_json, style::Tone},
+    contract::JobType,
+};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Completions that ended alike.
+#[derive(Debug, Default)]
+struct Group {
+    calls: u64,
+    total_ms: Vec<u64>,
+    limited: usize,
+    retried: usize,
+}
+
+/// Tells the summary.
+pub(super) fn tell(stage: &Stage, tally: &Tally) -> anyhow::Result<()> {
+    let ends: Vec<&Ended> = stage.seen.values().flatten().collect();
+    let groups = grouped(&ends);
+    let longest = |of: fn(&Ended) -> u64| ends.iter().map(|ended| of(ended)).max().unwrap_or(0);
+    let stats = stage.sandbox.stats();
+    let answered = |wanted: u16| -> u64 { stats.answers.values().filter_map(|by_status| by_status.get(&wanted)).sum() };
+    let (limited_ms, retrying_ms) = (longest(|ended| ended.limited_ms), longest(|ended| ended.retrying_ms));
+    let teller = &stage.teller;
+    if teller.is_json() {
+        return print_json(&json!({"summary": {
+            "jobs": tally.jobs, "completions": tally.completions, "missing": tally.missing, "twice": tally.twice,
+            "unexpected": tally.otherwise, "exactly_once": tally.is_good(), "calls": stats.calls,
+            "answered_429": answered(429), "answered_503": answered(503),
+            "longest_limited_ms": limited_ms, "longest_retrying_ms": retrying_ms,
+        }}));
+    }
+    teller.heading("What it came to")?;
+    let header = format!(
+        "{:<15}  {:<9}  {:<14}  {:>5}  {:>6}  {:>7}  {:>7}  {:>7}  {:>7}",
+        "TYPE", "STATUS", "OUTCOME", "JOBS", "CALLS", "LIMITED", "RETRIED", "P50 MS", "P95 MS"
+    );
+    teller.say("")?;
+    teller.say(&teller.paint(Tone::Strong, &header))?;
+    for ((job_type, status, outcome), mut group) in groups {
+        group.total_ms.sort_unstable();
+        teller.say(&format!(
+            "{job_type:<15}  {status:<9}  {outcome:<14}  {:>5}  {:>6}  {:>7}  {:>7}  {:>7}  {:>7}",
+            group.total_ms.len(),
+            group.calls,
+            group.limited,
+            group.retried,
+            percentile(&group.total_ms, 50),
+            percentile(&group.total_ms, 95),
+        ))?;
+    }
+    teller.say("")?;
+    teller.say(&format!(
+        "Calls to XCO    {}, of which {} were answered 503 and {} answered 429",
+        stats.calls,
+        answered(503),
+        answered(429)
+    ))?;
+    teller.say(&format!("Longest waits   {limited_ms} ms for a limit, {retrying_ms} ms between tries"))?;
+    let verdict = if tally.is_good() {
+        let text = "none missing, none twice, each ended as it should";
+        teller.paint(Tone::Good, text)
+    } else {
+        teller.paint(Tone::Bad, "not as it should be")
+    };
+    teller.say(&format!("Exactly once    {} jobs, {} completions: {verdict}", tally.jobs, tally.completions))?;
+    for (what, ids) in [("missing", &tally.missing), ("twice", &tally.twice), ("not as expected", &tally.otherwise)] {
+        if !ids.is_empty() {
+            let shown: Vec<&str> = ids.iter().map(String::as_str).take(10).collect();
+            let more = if ids.len() > shown.len() { ", …" } else { "" };
+            teller.say(&format!("                {what}: {}{more}", shown.join(", ")))?;
+        }
+    }
+    Ok(())
+}
+
+fn grouped<'a>(ends: &[&'a Ended]) -> BTreeMap<(&'static str, &'static str, &'a str), Group> {
+    let mut groups: BTreeMap<_, Group> = BTreeMap::new();
+    for ended in ends {
+        let job_type = ended.job_type.map_or("-", JobType::as_str);
+        let group = groups.entry((job_type, ended.status.as_str(), ended.outcome.as_str())).or_default();
+        group.calls += ended.attempts;
+        group.total_ms.push(ended.total_ms);
+        group.limited += usize::from(ended.limited_ms > 0);
+        group.retried += usize::from(ended.retrying_ms > 0);
+    }
+    groups
+}
+
+/// Of sorted values, the least that so many percent do not exceed.
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles() {
+        assert_eq!(percentile(&[], 50), 0);
+        assert_eq!(percentile(&[7], 95), 7);
+        let hundred: Vec<u64> = (1..=100).collect();
+        assert_eq!((percentile(&hundred, 50), percentile(&hundred, 95)), (50, 95));
+    }
+}

@@ -1,0 +1,183 @@
+//! Redis: reachable, fit, and what waits in it.
+
+use super::{
+    check::Check,
+    server::{self, Info},
+};
+use crate::{
+    cli::redis_access::{describe, shown},
+    config::{RedisConfig, format_duration},
+    contract::Lane,
+    queue::{Connector, GROUP, Keys, Link, Source, upkeep},
+};
+use redis::{RedisResult, Value, cmd};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+use tokio::time::{Instant, timeout};
+
+/// A lane whose oldest job is older than this makes one wonder.
+const OLD: Duration = Duration::from_secs(300);
+
+/// All of it, in at most `longest` a step.
+pub(super) async fn checks(redis: &RedisConfig, longest: Duration) -> Vec<Check> {
+    const NAME: &str = "redis";
+    let connector = match Connector::new(redis) {
+        Ok(connector) => connector,
+        Err(error) => return vec![Check::fail(NAME, error.to_string(), "correct redis.url")],
+    };
+    let mut link = connector.link(false);
+    let began = Instant::now();
+    let pong = timeout(longest, link.query::<String>(&cmd("PING"))).await;
+    let why = match pong {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(describe(&error)),
+        Err(_) => Some("no answer in time".to_owned()),
+    };
+    if let Some(why) = why {
+        let remedy = "start it, or say where it is: --redis-url, XCO_WORKER__REDIS__URL or redis.url";
+        let unreachable = Check::fail(NAME, format!("{}: {why}", shown(redis)), remedy);
+        return vec![unreachable, Check::skip("redis …", "not looked at")];
+    }
+    let mut checks = vec![Check::ok(NAME, format!("{} answers in {} ms", shown(redis), began.elapsed().as_millis()))];
+    let rest = async {
+        checks.extend(of_server(&mut link, redis.url.len() > 1).await);
+        checks.push(writes(&mut link, redis).await);
+        checks.extend(clock(&mut link).await);
+    };
+    if timeout(longest, rest).await.is_err() {
+        checks.push(Check::fail(NAME, "no answer in time", "look at Redis's load and at the network"));
+        return checks;
+    }
+    checks.push(match timeout(longest, queue(&mut link, redis)).await {
+        Ok(Ok(check)) => check,
+        Ok(Err(error)) => Check::fail("queue", describe(&error), "is something else stored under these keys?"),
+        Err(_) => Check::warn("queue", "no answer in time", "look at Redis's load"),
+    });
+    checks
+}
+
+async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<Check> {
+    let unsaid = |why: &str| {
+        let remedy = "allow the user INFO, so that this can be checked";
+        vec![Check::warn("redis server", format!("INFO: {why}"), remedy)]
+    };
+    let infos: Vec<Info> = match link.query::<Value>(&cmd("INFO")).await {
+        // A cluster answers for each node.
+        Ok(Value::Map(nodes)) => nodes.iter().filter_map(|(_, info)| info_of(info)).collect(),
+        Ok(info) => info_of(&info).into_iter().collect(),
+        Err(error) => return unsaid(&describe(&error)),
+    };
+    if infos.is_empty() {
+        return unsaid("not understood");
+    }
+    let mut checks: Vec<Check> = infos.iter().flat_map(|info| server::checks(info, in_cluster)).collect();
+    // Nodes that are alike are told once.
+    checks.sort_by(|a, b| a.name.cmp(&b.name));
+    checks.dedup();
+    checks
+}
+
+fn info_of(value: &Value) -> Option<Info> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().map(Info::parse),
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => Some(Info::parse(text)),
+        _ => None,
+    }
+}
+
+/// Whether a script may write: what every step of a worker is.
+async fn writes(link: &mut Link, redis: &RedisConfig) -> Check {
+    const NAME: &str = "redis writes";
+    let probe = format!("{{{}:0}}:limit:doctor", redis.namespace);
+    let mut eval = cmd("EVAL");
+    eval.arg("return redis.call('SET', KEYS[1], '0', 'PX', 1)").arg(1).arg(probe);
+    match link.query::<Value>(&eval).await {
+        Ok(_) => Check::ok(NAME, "a script may write"),
+        Err(error) => {
+            let remedy = match error.code() {
+                Some("OOM") => "Redis is full: raise maxmemory, or trim completions (completions.max_bytes)",
+                Some("READONLY") => "this is a replica: point redis.url at the master, or use redis+sentinel://",
+                Some("MISCONF") => "Redis cannot save its data and takes no writes: look at its disk and its log",
+                Some("NOPERM") => "allow the user EVAL, EVALSHA and SCRIPT LOAD, and the keys of redis.namespace",
+                _ => "a worker writes by scripts only: see Redis's log",
+            };
+            Check::fail(NAME, describe(&error), remedy)
+        }
+    }
+}
+
+async fn clock(link: &mut Link) -> Option<Check> {
+    let asked = SystemTime::now();
+    let (seconds, micros): (u64, u32) = link.query(&cmd("TIME")).await.ok()?;
+    let answered = SystemTime::now();
+    let theirs = SystemTime::UNIX_EPOCH + Duration::new(seconds, micros.saturating_mul(1000) % 1_000_000_000);
+    // Somewhere between asking and answering; outside of it there is a difference for sure.
+    let skew = match (asked.duration_since(theirs), theirs.duration_since(answered)) {
+        (Ok(behind), _) => behind,
+        (_, Ok(ahead)) => ahead,
+        _ => Duration::ZERO,
+    };
+    Some(server::clock(skew))
+}
+
+/// What waits, and whether anybody takes it.
+async fn queue(link: &mut Link, redis: &RedisConfig) -> RedisResult<Check> {
+    const NAME: &str = "queue";
+    let (mut waiting, mut in_flight, mut parked, mut dead) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let mut oldest = Duration::ZERO;
+    let mut workers = std::collections::BTreeSet::new();
+    let mut ungrouped = 0_u64;
+    for number in 0..redis.partitions {
+        let keys = Keys::new(&redis.namespace, number);
+        parked += link.query::<u64>(cmd("ZCARD").arg(&keys.delayed)).await?;
+        dead += link.query::<u64>(cmd("XLEN").arg(&keys.dead)).await?;
+        for lane in Lane::ALL {
+            let mut grouped = true;
+            for source in [Source::Due, Source::Jobs] {
+                match consumers(link, keys.stream(lane, source)).await? {
+                    Some(names) => workers.extend(names),
+                    None => grouped = false,
+                }
+            }
+            if grouped {
+                let backlog = upkeep::backlog(link, &keys, lane).await?;
+                waiting += backlog.entries.saturating_sub(backlog.in_flight);
+                in_flight += backlog.in_flight;
+                oldest = oldest.max(backlog.oldest);
+            } else {
+                ungrouped += link.query::<u64>(cmd("XLEN").arg(keys.jobs(lane))).await?;
+            }
+        }
+    }
+    let figures = format!(
+        "{} waiting, {in_flight} in flight, {parked} parked, {dead} dead letters, {} workers",
+        waiting + ungrouped,
+        workers.len()
+    );
+    Ok(if waiting + ungrouped > 0 && workers.is_empty() {
+        Check::warn(NAME, figures, "nobody takes these jobs: start a worker with `xco-worker run`")
+    } else if oldest > OLD {
+        let detail = format!("{figures}; the oldest is {} old", format_duration(Duration::from_secs(oldest.as_secs())));
+        Check::warn(NAME, detail, "workers are behind, or gone: look at their logs and /readyz")
+    } else {
+        Check::ok(NAME, figures)
+    })
+}
+
+/// The workers that read a stream and were heard of lately; `None` where the group is not made yet.
+async fn consumers(link: &mut Link, stream: &str) -> RedisResult<Option<Vec<String>>> {
+    let rows: Vec<HashMap<String, Value>> = match link.query(cmd("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP)).await
+    {
+        Ok(rows) => rows,
+        Err(error) if matches!(error.code(), Some("ERR" | "NOGROUP")) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let recent = |row: &HashMap<String, Value>| matches!(row.get("idle"), Some(Value::Int(ms)) if *ms < 60_000);
+    let name = |row: &HashMap<String, Value>| match row.get("name") {
+        Some(Value::BulkString(name)) => Some(String::from_utf8_lossy(name).into_owned()),
+        _ => None,
+    };
+    Ok(Some(rows.iter().filter(|row| recent(row)).filter_map(name).collect()))
+}

@@ -1,0 +1,91 @@
+//! A job from flags.
+
+use super::EnqueueArgs;
+use crate::contract::JobType;
+use serde_json::{Map, Value};
+
+/// The job as its JSON object; what it lacks or has too much of is for validation to say.
+pub(super) fn job(args: &EnqueueArgs, id: Option<String>) -> Value {
+    let mut job = Map::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        job.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    let text = |value: &Option<String>| value.clone().map(Value::from);
+    // Where the arguments name the customer, the job need not.
+    let in_args = matches!(args.job_type, Some(JobType::CreateUser | JobType::FinalizeConsent));
+    set("type", args.job_type.map(|job_type| job_type.as_str().into()));
+    set("id", id.map(Value::from));
+    set("caller_id", text(&args.caller_id));
+    set("customer_reference", text(&args.customer_reference).filter(|_| !in_args));
+    set("merchant_id", text(&args.merchant_id));
+    set("ttl_ms", args.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).into()));
+    set("run_at", args.run_at.map(|at| at.to_string().into()));
+    set("max_attempts", args.max_attempts.map(Value::from));
+    set("batch", text(&args.batch));
+    let meta: Map<_, _> = args.meta.iter().map(|entry| (entry.key.clone(), entry.value.as_str().into())).collect();
+    set("meta", (!meta.is_empty()).then_some(Value::Object(meta)));
+    set("next", args.next.as_ref().map(|next| next.0.clone()));
+    set("reply", (args.reply || args.wait.is_some()).then_some(Value::Bool(true)));
+
+    let mut arguments = Map::new();
+    for (name, value) in [
+        ("customer_reference", text(&args.customer_reference).filter(|_| in_args)),
+        ("email", text(&args.email)),
+        ("phone_number", text(&args.phone_number)),
+        ("verification_code", text(&args.code)),
+        ("consent_challenge_id", text(&args.consent_challenge_id)),
+        ("user", args.user.as_ref().map(|user| user.0.clone())),
+    ] {
+        arguments.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    set("args", Some(Value::Object(arguments)));
+    Value::Object(job)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+    use serde_json::json;
+
+    fn parse(args: &[&str]) -> Value {
+        let all = ["xco-worker", "enqueue"].iter().chain(args);
+        let Command::Enqueue(args) = Cli::try_parse_from(all).ok().unwrap().command else { panic!("enqueue") };
+        job(&args, args.id.clone())
+    }
+
+    #[test]
+    fn flags_become_the_contracts_fields() {
+        let given = parse(&[
+            "--type",
+            "CheckUser",
+            "--email",
+            "a@example.com",
+            "--caller-id",
+            "c",
+            "--ttl",
+            "2m",
+            "--meta",
+            "k=v",
+            "--customer-reference",
+            "r",
+            "--id",
+            "i",
+            "--wait",
+            "1s",
+        ]);
+        assert_eq!(
+            given,
+            json!({"type": "CheckUser", "id": "i", "caller_id": "c", "customer_reference": "r", "ttl_ms": 120_000,
+                "meta": {"k": "v"}, "reply": true, "args": {"email": "a@example.com"}})
+        );
+        let given =
+            parse(&["--type", "CreateUser", "--customer-reference", "r", "--user", r#"{"email": "a@b.example"}"#]);
+        assert_eq!(
+            given,
+            json!({"type": "CreateUser", "args": {"customer_reference": "r", "user": {"email": "a@b.example"}}})
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! Entries of a completion stream, decoded, and which of them a reader wants.
+
+use crate::contract::{EntryId, JobType, Status};
+use redis::Value;
+
+/// One completion, as read from its stream.
+#[derive(Clone, PartialEq)]
+pub struct Completed {
+    /// The partition it was read from.
+    pub partition: u16,
+    /// Its entry in that partition's stream: what to start after, the next time.
+    pub entry_id: EntryId,
+    /// The job's id.
+    pub id: String,
+    /// The job's type; none for a rejected job that named no known one.
+    pub job_type: Option<JobType>,
+    /// How the job ended.
+    pub status: Status,
+    /// The event, as the contract describes it (§3).
+    pub event: serde_json::Value,
+}
+
+/// Without the event: it may hold a customer's profile.
+impl std::fmt::Debug for Completed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Completed")
+            .field("partition", &self.partition)
+            .field("entry_id", &self.entry_id)
+            .field("id", &self.id)
+            .field("job_type", &self.job_type)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which completions a reader wants: those that fit everything that is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of that job.
+    pub id: Option<String>,
+    /// Of that type.
+    pub job_type: Option<JobType>,
+    /// With that status.
+    pub status: Option<Status>,
+    /// Of that batch.
+    pub batch: Option<String>,
+}
+
+impl Filter {
+    /// Whether `completed` is wanted.
+    pub fn wants(&self, completed: &Completed) -> bool {
+        self.id.as_ref().is_none_or(|id| *id == completed.id)
+            && self.job_type.is_none_or(|job_type| completed.job_type == Some(job_type))
+            && self.status.is_none_or(|status| completed.status == status)
+            && self.batch.as_ref().is_none_or(|batch| completed.event["batch"] == batch.as_str())
+    }
+}
+
+/// An entry of a stream: its id, and the completion in it. Anyone can write to a stream: what is no completion is `None`.
+pub(super) type Entry = (EntryId, Option<Completed>);
+
+/// The streams of an `XREAD` or `XREADGROUP` reply, each with its key, in the order of the reply.
+pub(super) fn streams(reply: Value) -> Vec<(String, Value)> {
+    let pairs: Vec<(Value, Value)> = match reply {
+        Value::Array(streams) => streams
+            .into_iter()
+            .filter_map(|stream| match stream {
+                Value::Array(pair) => <[Value; 2]>::try_from(pair).ok().map(|[name, list]| (name, list)),
+                _ => None,
+            })
+            .collect(),
+        Value::Map(streams) => streams,
+        _ => Vec::new(),
+    };
+    pairs.into_iter().filter_map(|(name, list)| Some((text(&name)?.to_owned(), list))).collect()
+}
+
+/// The entries of a list `[[id, [field, value, …]], …]`; a deleted entry has nil for its fields.
+pub(super) fn entries(list: Value, partition: u16) -> Vec<Entry> {
+    let Value::Array(list) = list else { return Vec::new() };
+    list.into_iter()
+        .filter_map(|item| {
+            let Value::Array(pair) = item else { return None };
+            let [id, fields] = <[Value; 2]>::try_from(pair).ok()?;
+            let entry_id: EntryId = text(&id)?.parse().ok()?;
+            Some((entry_id, completed(partition, entry_id, &fields)))
+        })
+        .collect()
+}
+
+fn completed(partition: u16, entry_id: EntryId, fields: &Value) -> Option<Completed> {
+    let Value::Array(fields) = fields else { return None };
+    let field =
+        |name: &str| fields.chunks_exact(2).find(|pair| text(&pair[0]) == Some(name)).and_then(|pair| text(&pair[1]));
+    Some(Completed {
+        partition,
+        entry_id,
+        id: field("id")?.to_owned(),
+        job_type: JobType::from_name(field("type")?),
+        status: Status::from_name(field("status")?)?,
+        event: serde_json::from_str(field("event")?).ok().filter(serde_json::Value::is_object)?,
+    })
+}
+
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn entry(id: &str, fields: &[&str]) -> Value {
+        Value::Array(vec![bulk(id), Value::Array(fields.iter().map(|text| bulk(text)).collect())])
+    }
+
+    const EVENT: &str = r#"{"id":"a","batch":"b"}"#;
+
+    #[test]
+    fn entries_are_decoded_and_what_is_no_completion_is_told_apart() {
+        let good = ["id", "a", "type", "CheckUser", "status", "succeeded", "event", EVENT];
+        let untyped = ["id", "a", "type", "", "status", "rejected", "event", EVENT, "more", "1"];
+        let list = Value::Array(vec![
+            entry("1-0", &good),
+            entry("2-0", &untyped),
+            entry("3-0", &["id", "a"]),
+            entry("4-0", &["id", "a", "type", "x", "status", "done", "event", EVENT]),
+            entry("5-0", &["id", "a", "type", "x", "status", "failed", "event", "[]"]),
+            Value::Array(vec![bulk("6-0"), Value::Nil]),
+            Value::Int(7),
+        ]);
+        let reply = Value::Array(vec![Value::Array(vec![bulk("{xco:3}:completions"), list])]);
+        let mut streams = streams(reply);
+        let (name, list) = streams.pop().unwrap();
+        assert_eq!(name, "{xco:3}:completions");
+        let read = entries(list, 3);
+        assert_eq!(read.iter().map(|(id, _)| id.ms).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        let first = read[0].1.as_ref().unwrap();
+        assert_eq!((first.partition, first.id.as_str(), first.status), (3, "a", Status::Succeeded));
+        assert_eq!(first.job_type, Some(JobType::CheckUser));
+        assert_eq!(read[1].1.as_ref().unwrap().job_type, None);
+        assert!(read[2..].iter().all(|(_, completed)| completed.is_none()));
+    }
+
+    #[test]
+    fn a_filter_wants_what_fits_all_that_is_set() {
+        let completed = Completed {
+            partition: 0,
+            entry_id: EntryId { ms: 1, seq: 0 },
+            id: "a".to_owned(),
+            job_type: None,
+            status: Status::Rejected,
+            event: serde_json::from_str(EVENT).unwrap(),
+        };
+        let fitting = Filter {
+            id: Some("a".to_owned()),
+            job_type: None,
+            status: Some(Status::Rejected),
+            batch: Some("b".to_owned()),
+        };
+        assert!(Filter::default().wants(&completed));
+        assert!(fitting.wants(&completed));
+        for other in [
+            Filter { id: Some("b".to_owned()), ..fitting.clone() },
+            Filter { job_type: Some(JobType::CheckUser), ..fitting.clone() },
+            Filter { status: Some(Status::Failed), ..fitting.clone() },
+            Filter { batch: Some("c".to_owned()), ..fitting.clone() },
+        ] {
+            assert!(!other.wants(&completed), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What a member of a consumer group does beside reading.
+
+use super::{decode, subscriber::Membership};
+use crate::{
+    contract::EntryId,
+    queue::{Keys, Link, is_transient},
+};
+use redis::{RedisResult, Value, cmd};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// What a reader has handed to its caller and has not seen acknowledged: not to be handed out a second time.
+#[derive(Debug, Default)]
+pub(super) struct Handed(Mutex<BTreeSet<(u16, EntryId)>>);
+
+impl Handed {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(u16, EntryId)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an entry; false if it was noted before.
+    pub(super) fn note(&self, partition: u16, entry: EntryId) -> bool {
+        self.lock().insert((partition, entry))
+    }
+
+    pub(super) fn forget(&self, partition: u16, entries: &[EntryId]) {
+        let mut handed = self.lock();
+        for entry in entries {
+            handed.remove(&(partition, *entry));
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+/// Makes the group where it is missing. O(1).
+pub(super) async fn ensure(link: &mut Link, keys: &Keys, group: &str, after: EntryId) -> RedisResult<()> {
+    let mut command = cmd("XGROUP");
+    command.arg("CREATE").arg(&keys.completions).arg(group).arg(after.to_string()).arg("MKSTREAM");
+    match link.query::<Value>(&command).await {
+        Err(error) if error.code() != Some("BUSYGROUP") => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// `XACK`, once more where the connection was lost: acknowledging twice does no harm.
+pub(super) async fn acknowledge(link: &mut Link, keys: &Keys, group: &str, entries: &[EntryId]) -> RedisResult<()> {
+    for chunk in entries.chunks(1000) {
+        let mut command = cmd("XACK");
+        command.arg(&keys.completions).arg(group);
+        for entry in chunk {
+            command.arg(entry.to_string());
+        }
+        match link.query::<u64>(&command).await {
+            Err(error) if is_transient(&error) => link.query::<u64>(&command).await?,
+            result => result?,
+        };
+    }
+    Ok(())
+}
+
+/// Makes what is pending for this reader look as if nobody had touched it for `claim_after`: the next reader takes it over
+/// at once.
+pub(super) async fn hand_back(link: &mut Link, keys: &Keys, member: &Membership) -> RedisResult<()> {
+    let idle_ms = u64::try_from(member.claim_after.as_millis()).unwrap_or(u64::MAX);
+    let mut from = "-".to_owned();
+    loop {
+        let mut command = cmd("XPENDING");
+        command.arg(&keys.completions).arg(&member.group).arg(&from).arg("+").arg(1000).arg(&member.consumer);
+        let rows: Vec<(String, Value, Value, Value)> = link.query(&command).await?;
+        let Some((last, ..)) = rows.last() else { return Ok(()) };
+        from = format!("({last}");
+        let mut command = cmd("XCLAIM");
+        command.arg(&keys.completions).arg(&member.group).arg(&member.consumer).arg(0);
+        for (entry, ..) in &rows {
+            command.arg(entry);
+        }
+        command.arg("IDLE").arg(idle_ms).arg("JUSTID");
+        link.query::<Value>(&command).await?;
+    }
+}
+
+/// Up to `count` entries that some reader was given and has not acknowledged for `claim_after`, now this one's; and where
+/// to go on.
+pub(super) async fn claim(
+    link: &mut Link,
+    keys: &Keys,
+    member: &Membership,
+    cursor: EntryId,
+    count: usize,
+) -> RedisResult<(EntryId, Vec<decode::Entry>)> {
+    let idle_ms = u64::try_from(member.claim_after.as_millis()).unwrap_or(u64::MAX);
+    let mut command = cmd("XAUTOCLAIM");
+    command.arg(&keys.completions).arg(&member.group).arg(&member.consumer).arg(idle_ms).arg(cursor.to_string());
+    command.arg("COUNT").arg(count);
+    let Value::Array(parts) = link.query(&command).await? else { return Ok((super::subscriber::ZERO, Vec::new())) };
+    let mut parts = parts.into_iter();
+    let next = parts.next().as_ref().and_then(decode::text).and_then(|id| id.parse().ok());
+    let list = parts.next().unwrap_or(Value::Nil);
+    Ok((next.unwrap_or(super::subscriber::ZERO), decode::entries(list, keys.partition)))
+}

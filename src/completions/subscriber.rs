@@ -1,0 +1,212 @@
+//! [`Subscriber`]: completions in batches, from one task a connection.
+
+use super::{
+    decode::{Completed, Filter},
+    group::{self, Handed},
+    reader::{Cursor, Demand, Mode, Reader},
+};
+use crate::{
+    config::RedisConfig,
+    contract::EntryId,
+    queue::{Connector, Keys, Link, QueueError},
+};
+use redis::{RedisResult, cmd};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+/// Where to begin. A group that is there already goes on where it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest completion that is kept.
+    Beginning,
+    /// With what comes after [`Subscriber::start`] has been called.
+    #[default]
+    Now,
+    /// After this entry, in every partition: entry ids are times.
+    After(EntryId),
+    /// After the entry that was read last of each partition; partitions not named from the beginning.
+    AfterEach(BTreeMap<u16, EntryId>),
+}
+
+/// A reader's place in a consumer group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// The group, made where it is missing. Completions are kept until every group has acknowledged them (within
+    /// `completions.max_bytes`): a group that is read no more should be destroyed with `XGROUP DESTROY`.
+    pub group: String,
+    /// This reader's name, its own within the group. Under the same name it is given again what it did not acknowledge.
+    pub consumer: String,
+    /// After this long without an acknowledgement a completion goes to another reader; default 60 s.
+    pub claim_after: Duration,
+}
+
+impl Membership {
+    /// A place with the default `claim_after`.
+    pub fn new(group: impl Into<String>, consumer: impl Into<String>) -> Self {
+        Self { group: group.into(), consumer: consumer.into(), claim_after: Duration::from_secs(60) }
+    }
+}
+
+/// What to read, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to begin.
+    pub start: Start,
+    /// As a member of a group; else alone.
+    pub membership: Option<Membership>,
+    /// What is wanted. In a group, what is not wanted is acknowledged unseen.
+    pub filter: Filter,
+    /// The most completions of one batch; default 128.
+    pub batch: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { start: Start::default(), membership: None, filter: Filter::default(), batch: 128 }
+    }
+}
+
+/// Follows the completion streams of all partitions.
+///
+/// In order within a partition; over several, in no order. Lost connections are made anew and reading goes on where it
+/// was, so alone a reader sees each completion once, and in a group at least once. Dropped, it stops.
+#[derive(Debug)]
+pub struct Subscriber {
+    batches: mpsc::Receiver<RedisResult<Vec<Completed>>>,
+    readers: JoinSet<()>,
+    link: Link,
+    keys: Arc<Vec<Keys>>,
+    member: Option<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    membership: Membership,
+    handed: Arc<Handed>,
+    /// How often `next` has asked.
+    asked: watch::Sender<u64>,
+}
+
+impl Subscriber {
+    /// Begins reading. When this returns, `Start::Now` is behind: whatever is completed from here on will be read.
+    ///
+    /// # Errors
+    ///
+    /// Redis cannot be reached, or refuses.
+    pub async fn start(redis: &RedisConfig, options: Options) -> Result<Self, QueueError> {
+        let connector = Connector::new(redis)?;
+        let keys: Vec<Keys> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
+        let keys = Arc::new(keys);
+        let mut link = connector.link(false);
+        let mut cursors = Vec::with_capacity(keys.len());
+        for keys in keys.iter() {
+            let after = match &options.start {
+                Start::Beginning => ZERO,
+                Start::Now => last_entry(&mut link, keys).await?,
+                Start::After(entry) => *entry,
+                Start::AfterEach(entries) => entries.get(&keys.partition).copied().unwrap_or(ZERO),
+            };
+            if let Some(member) = &options.membership {
+                group::ensure(&mut link, keys, &member.group, after).await?;
+            }
+            cursors.push(Cursor { keys: keys.clone(), after });
+        }
+        // Streams of several slots cannot be read with one command in a cluster.
+        let per_reader = if redis.url.len() > 1 { 1 } else { cursors.len() };
+        let batch = options.batch.clamp(1, 4096);
+        let (sender, batches) = mpsc::channel(1);
+        let mut readers = JoinSet::new();
+        let member = options.membership.map(|membership| Member {
+            membership,
+            handed: Arc::new(Handed::default()),
+            asked: watch::Sender::new(0),
+        });
+        while !cursors.is_empty() {
+            let mine = cursors.split_off(cursors.len() - per_reader);
+            let mode = match &member {
+                None => Mode::Alone,
+                Some(Member { membership, handed, asked }) => {
+                    Mode::Member(membership.clone(), Arc::clone(handed), Demand::new(asked.subscribe()))
+                }
+            };
+            let reader = Reader::new(connector.link(true), mine, mode, options.filter.clone(), batch);
+            readers.spawn(reader.run(sender.clone()));
+        }
+        Ok(Self { batches, readers, link, keys, member })
+    }
+
+    /// The next completions, at least one; waits for it as long as it takes. In a group, [`acknowledge`] them once they
+    /// are dealt with. May be dropped while it waits; nothing is lost.
+    ///
+    /// [`acknowledge`]: Self::acknowledge
+    ///
+    /// # Errors
+    ///
+    /// What waiting cannot cure: Redis refuses to have the stream read. Trouble with the connection is outlasted.
+    pub async fn next(&mut self) -> Result<Vec<Completed>, QueueError> {
+        if let Ok(batch) = self.batches.try_recv() {
+            return Ok(batch?);
+        }
+        if let Some(member) = &self.member {
+            member.asked.send_modify(|asked| *asked += 1);
+        }
+        match self.batches.recv().await {
+            Some(batch) => Ok(batch?),
+            // A reader has told its error, and ended.
+            None => Err(QueueError::Redis((redis::ErrorKind::Client, "the completions are read no more").into())),
+        }
+    }
+
+    /// In a group: these are dealt with and will not come again. Alone it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Redis cannot be reached; they may come again.
+    pub async fn acknowledge(&mut self, completions: &[Completed]) -> Result<(), QueueError> {
+        let Some(Member { membership, handed, .. }) = &self.member else { return Ok(()) };
+        for keys in self.keys.iter() {
+            let entries: Vec<EntryId> =
+                completions.iter().filter(|c| c.partition == keys.partition).map(|c| c.entry_id).collect();
+            if !entries.is_empty() {
+                group::acknowledge(&mut self.link, keys, &membership.group, &entries).await?;
+                handed.forget(keys.partition, &entries);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops reading. In a group, what was read and not acknowledged can be had by another reader at once.
+    ///
+    /// # Errors
+    ///
+    /// Redis cannot be reached; others then wait for `claim_after`.
+    pub async fn close(mut self) -> Result<(), QueueError> {
+        self.readers.shutdown().await;
+        let Some(Member { membership, .. }) = &self.member else { return Ok(()) };
+        for keys in self.keys.iter() {
+            group::hand_back(&mut self.link, keys, membership).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Before every entry.
+pub(super) const ZERO: EntryId = EntryId { ms: 0, seq: 0 };
+
+/// The last entry that a partition's completions ever had, trimmed ones included.
+pub(super) async fn last_entry(link: &mut Link, keys: &Keys) -> RedisResult<EntryId> {
+    let info: RedisResult<std::collections::HashMap<String, redis::Value>> =
+        link.query(cmd("XINFO").arg("STREAM").arg(&keys.completions)).await;
+    match info {
+        Ok(info) => {
+            let last = info.get("last-generated-id").and_then(super::decode::text).and_then(|id| id.parse().ok());
+            Ok(last.unwrap_or(ZERO))
+        }
+        // No completion was ever written.
+        Err(error) if error.code() == Some("ERR") => Ok(ZERO),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,91 @@
+//! [`Waiter`]: one request waits for its one job.
+
+use super::{Filter, Options, Start, Subscriber, subscriber::last_entry};
+use crate::{
+    config::RedisConfig,
+    contract::EntryId,
+    queue::{Connector, Keys, Link, QueueError, is_transient},
+};
+use redis::{RedisResult, cmd};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Waits for the completion of one job, enqueued with `reply: true` *after* the waiter was made.
+///
+/// It waits at the job's reply list. Should the connection be lost there, the reply may be lost with it: then it looks in
+/// the completion stream, from where that stream ended when the waiter was made.
+#[derive(Debug)]
+pub struct Waiter {
+    redis: RedisConfig,
+    keys: Keys,
+    link: Link,
+    after: EntryId,
+}
+
+impl Waiter {
+    /// A waiter in a job's partition (see [`Job::partition_key`](crate::contract::Job::partition_key)). Connects.
+    ///
+    /// # Errors
+    ///
+    /// Redis cannot be reached, or refuses.
+    pub async fn new(redis: &RedisConfig, partition: u16) -> Result<Self, QueueError> {
+        let connector = Connector::new(redis)?;
+        let keys = Keys::new(&redis.namespace, partition);
+        let after = last_entry(&mut connector.link(false), &keys).await?;
+        Ok(Self { redis: redis.clone(), keys, link: connector.link(true), after })
+    }
+
+    /// Where the completion stream ended when the waiter was made.
+    pub fn after(&self) -> EntryId {
+        self.after
+    }
+
+    /// The event of the job's completion, or `None` when none came within `longest`.
+    ///
+    /// # Errors
+    ///
+    /// Redis refuses to have the reply or the completions read; trouble with the connection is outlasted until then.
+    pub async fn wait_for(mut self, id: &str, longest: Duration) -> Result<Option<Value>, QueueError> {
+        let deadline = Instant::now() + longest;
+        match self.reply(id, longest).await {
+            Ok(reply) => Ok(reply.and_then(|text| serde_json::from_str(&text).ok())),
+            Err(error) if is_transient(&error) => self.scan(id, deadline).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn reply(&mut self, id: &str, longest: Duration) -> RedisResult<Option<String>> {
+        let mut command = cmd("BLPOP");
+        // 0 would be for ever.
+        command.arg(self.keys.reply(id)).arg(longest.as_secs_f64().max(0.001));
+        match timeout(longest + Duration::from_secs(1), self.link.query::<Option<(String, String)>>(&command)).await {
+            Ok(popped) => Ok(popped?.map(|(_, event)| event)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn scan(self, id: &str, deadline: Instant) -> Result<Option<Value>, QueueError> {
+        // The other partitions are read too, and filtered: this is the rare way.
+        let options = Options {
+            start: Start::After(self.after),
+            filter: Filter { id: Some(id.to_owned()), ..Filter::default() },
+            ..Options::default()
+        };
+        let mut wait = Duration::from_millis(50);
+        while Instant::now() < deadline {
+            let found =
+                timeout_at(deadline, async { Subscriber::start(&self.redis, options.clone()).await?.next().await });
+            match found.await {
+                Err(_) => return Ok(None),
+                Ok(Ok(found)) => return Ok(found.into_iter().next().map(|completed| completed.event)),
+                Ok(Err(QueueError::Redis(error))) if is_transient(&error) => {
+                    tokio::time::sleep(wait.min(deadline - Instant::now())).await;
+                    wait = (wait * 2).min(Duration::from_secs(1));
+                }
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,22 @@
+//! What is killed, stalled, cut and emptied while jobs are under way, and what must hold all the same: every accepted job
+//! ends in exactly one completion, nothing is left over, and no call that is unsafe to repeat is repeated in doubt.
+//!
+//! Workers are real processes, Redis is a real server, the sandbox runs in the test over real HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod crash_loop;
+mod crowd;
+mod cuts;
+mod jobs;
+mod kills;
+mod ledger;
+mod model;
+mod process;
+mod producer;
+mod proxy;
+mod redis_faults;
+mod shutdown;
+mod stalls;
+#[path = "../integration/support/mod.rs"]
+mod support;
+mod unreachable;

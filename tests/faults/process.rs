@@ -1,0 +1,173 @@
+//! A worker as an operator runs it: a process of its own, configured by environment variables.
+
+use super::support::{MERCHANT, Rig};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    net::TcpListener,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+use xco_worker::sandbox::SandboxConfig;
+
+/// How a worker is started: its environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings(Vec<(String, String)>);
+
+/// A running worker. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    port: u16,
+}
+
+impl Settings {
+    /// On the rig's Redis and sandbox; `extra` are keys such as `WORKER__LEASE`.
+    pub(crate) fn new(rig: &Rig, extra: &[(&str, &str)]) -> Self {
+        let defaults = SandboxConfig::default();
+        let mut env = Vec::new();
+        let mut set = |key: &str, value: &str| env.push((format!("XCO_WORKER__{key}"), value.to_owned()));
+        set("REDIS__URL", rig.redis.url());
+        set("REDIS__NAMESPACE", &rig.config.redis.namespace);
+        set("XCO__BASE_URL", rig.sandbox.base_url().as_str());
+        set("XCO__TOKEN_URL", rig.sandbox.token_url().as_str());
+        set("XCO__CLIENT_ID", &defaults.client_id);
+        set("XCO__CLIENT_SECRET", &defaults.client_secret);
+        set("XCO__MERCHANT_ID", MERCHANT);
+        set("XCO__TIMEOUT", "30s");
+        set("WORKER__LEASE", "1s");
+        set("RETRY__BASE", "20ms");
+        set("RETRY__CAP", "200ms");
+        for (key, value) in extra {
+            set(key, value);
+        }
+        Self(env)
+    }
+
+    /// Starts a worker.
+    pub(crate) fn spawn(&self) -> Process {
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xco-worker"));
+        command.envs(self.0.iter().map(|(key, value)| (key, value)));
+        command.env("XCO_WORKER__HTTP__LISTEN", format!("127.0.0.1:{port}"));
+        // FAULTS_LOG=info shows what the workers say.
+        let log = std::env::var("FAULTS_LOG").ok();
+        if let Some(filter) = &log {
+            command.env("XCO_WORKER__TELEMETRY__LOG", filter);
+        }
+        let child = command
+            .arg("run")
+            .stdout(Stdio::null())
+            .stderr(if log.is_some() { Stdio::inherit() } else { Stdio::null() })
+            .spawn()
+            .unwrap();
+        Process { child, port }
+    }
+}
+
+impl Process {
+    /// Starts a worker.
+    pub(crate) fn spawn(rig: &Rig, extra: &[(&str, &str)]) -> Self {
+        Settings::new(rig, extra).spawn()
+    }
+
+    /// Starts one and waits until it is ready.
+    pub(crate) async fn ready(rig: &Rig, extra: &[(&str, &str)]) -> Self {
+        let mut process = Self::spawn(rig, extra);
+        process.until_status("/readyz", 200, Duration::from_secs(20)).await;
+        process
+    }
+
+    /// As a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Whether it runs.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exit(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the worker does not end");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        let status = self.exit(Duration::from_secs(20)).await;
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+
+    /// `GET` of its endpoint: status and body, or nothing where nobody answers.
+    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let answer = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.ok()?;
+            let status = text.split(' ').nth(1)?.parse().ok()?;
+            Some((status, text))
+        };
+        timeout(Duration::from_secs(2), answer).await.ok().flatten()
+    }
+
+    /// Waits until `path` answers `status`; how long that took.
+    pub(crate) async fn until_status(&mut self, path: &str, status: u16, within: Duration) -> Duration {
+        let begun = Instant::now();
+        loop {
+            let answer = self.get(path).await;
+            if answer.as_ref().is_some_and(|(got, _)| *got == status) {
+                return begun.elapsed();
+            }
+            assert!(self.lives(), "the worker ended");
+            assert!(begun.elapsed() < within, "{path} is not {status} within {within:?}, but {answer:?}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A counter of its `/metrics`, all labels added up.
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").await.map(|(_, text)| text).unwrap_or_default();
+        text.lines()
+            .filter(|line| line.starts_with(name))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .map(|value| format!("{value:.0}").parse::<u64>().unwrap())
+            .sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listens on at the moment.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
