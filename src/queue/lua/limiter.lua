@@ -6,7 +6,7 @@
 --
 -- A 429 closes the bucket until T: slots begin at T, one interval apart, without a burst. It also teaches (limits.learn),
 -- since XCO publishes no limits: from the second 429 on the bucket has a rate, four fifths of what went through since the
--- one before; it then grows by 2 % of itself a second, up to the configured one. What was learned is forgotten after ten
+-- one before; it then grows by 5 % of that a second, up to the configured one. What was learned is forgotten after ten
 -- minutes without a 429.
 --
 -- Stored as the TAT alone or, after a 429, as seven packed doubles: TAT, closed until, strikes, learned rate, learned at,
@@ -14,7 +14,7 @@
 -- Expires when it says nothing any more, so memory is bounded by the callers of that time.
 
 local FORGET_US, QUIET_US = 600000000, 60000000
-local LEAST_RATE, GROWTH, DECREASE = 0.2 / 1000000, 0.02 / 1000000, 0.8
+local LEAST_RATE, GROWTH, DECREASE = 0.2 / 1000000, 0.05 / 1000000, 0.8
 
 local function limiter_now()
   local t = redis.call('TIME')
