@@ -101,24 +101,15 @@ pub async fn admit(
     dedupe_window: Duration,
     requests: &[AdmissionRequest],
 ) -> RedisResult<Admissions> {
-    let mut buckets: Vec<&Bucket> = Vec::with_capacity(requests.len());
-    let mut numbers: HashMap<&str, usize> = HashMap::with_capacity(requests.len());
-    for request in requests {
-        for (bucket, _) in std::iter::once(&request.bucket).chain(&request.total) {
-            numbers.entry(bucket.name.as_str()).or_insert_with(|| {
-                buckets.push(bucket);
-                buckets.len()
-            });
-        }
-    }
+    let groups = Groups::of(requests);
     let extra_keys =
         requests.iter().map(|r| usize::from(r.reserve_id.is_some()) + usize::from(r.count_in_batch.is_some()));
-    let key_count = FIXED_KEYS + buckets.len() + extra_keys.sum::<usize>();
+    let bucket_count: usize = groups.0.iter().map(|group| group.buckets.len()).sum();
 
-    let mut call = SCRIPT.call(key_count);
+    let mut call = SCRIPT.call(FIXED_KEYS + bucket_count + extra_keys.sum::<usize>());
     call.arg(&keys.begun).arg(stream);
-    for bucket in &buckets {
-        call.arg(keys.limit(&bucket.name));
+    for bucket in groups.0.iter().flat_map(|group| &group.buckets) {
+        call.arg(keys.limit(bucket));
     }
     for request in requests {
         if let Some(id) = &request.reserve_id {
@@ -130,60 +121,160 @@ pub async fn admit(
     }
 
     let window_ms = u64::try_from(dedupe_window.as_millis()).unwrap_or(u64::MAX).max(1);
-    call.arg(requests.len()).arg(buckets.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer);
-    for bucket in &buckets {
-        call.arg(bucket.interval_us).arg(bucket.burst);
+    call.arg(requests.len()).arg(groups.0.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer);
+    let mut before = 0;
+    let mut firsts = Vec::with_capacity(groups.0.len());
+    for group in &groups.0 {
+        call.arg(group.buckets.len()).arg(group.interval_us).arg(group.burst);
+        firsts.push(before);
+        before += group.buckets.len();
     }
-    let mut next_key = FIXED_KEYS + buckets.len();
-    let mut position = |present: bool| {
-        next_key += usize::from(present);
-        if present { next_key } else { 0 }
-    };
     let number = |bucket: &(Bucket, Held)| {
-        let number = numbers.get(bucket.0.name.as_str()).copied().unwrap_or(0);
-        let number = i64::try_from(number).unwrap_or(0);
+        let place = groups.place(&bucket.0).map_or(0, |(group, place)| firsts[group] + place + 1);
+        let number = i64::try_from(place).unwrap_or(0);
         if bucket.1 == Held::Yes { -number } else { number }
     };
     for request in requests {
-        call.arg(&request.token)
-            .arg(request.entry.to_string())
-            .arg(position(request.reserve_id.is_some()))
-            .arg(position(request.count_in_batch.is_some()))
-            .arg(number(&request.bucket))
-            .arg(request.total.as_ref().map_or(0, number))
-            .arg(request.deadline_ms.unwrap_or(0))
-            .arg(request.run_at_ms.unwrap_or(0))
-            .arg(request.mark.as_deref().unwrap_or(""));
+        let mut has = [0_u8; 6];
+        let mut letters = 0;
+        for (letter, present) in [
+            (b'i', request.reserve_id.is_some()),
+            (b'c', request.count_in_batch.is_some()),
+            (b't', request.total.is_some()),
+            (b'd', request.deadline_ms.is_some()),
+            (b'r', request.run_at_ms.is_some()),
+            (b'm', request.mark.is_some()),
+        ] {
+            has[letters] = letter;
+            letters += usize::from(present);
+        }
+        call.arg(&has[..letters]).arg(&request.token).arg(number(&request.bucket));
+        if let Some(total) = &request.total {
+            call.arg(number(total));
+        }
+        if let Some(deadline_ms) = request.deadline_ms {
+            call.arg(deadline_ms);
+        }
+        if let Some(run_at_ms) = request.run_at_ms {
+            call.arg(run_at_ms);
+        }
+        if let Some(mark) = &request.mark {
+            call.arg(mark).arg(request.entry.to_string());
+        }
     }
 
     let reply = integers(SCRIPT.run(link, &call).await?)?;
     decode(&reply, requests.len())
 }
 
+/// The buckets of a batch, each once, those of one rate together: there are few rates.
+struct Groups<'a>(Vec<Group<'a>>);
+
+struct Group<'a> {
+    interval_us: u64,
+    burst: u32,
+    buckets: Vec<&'a str>,
+    places: HashMap<&'a str, usize>,
+}
+
+impl<'a> Groups<'a> {
+    fn of(requests: &'a [AdmissionRequest]) -> Self {
+        let mut groups: Vec<Group<'a>> = Vec::new();
+        for (bucket, _) in requests.iter().flat_map(|request| std::iter::once(&request.bucket).chain(&request.total)) {
+            let known = groups.iter().position(|group| group.has_rate_of(bucket));
+            let number = known.unwrap_or_else(|| {
+                groups.push(Group {
+                    interval_us: bucket.interval_us,
+                    burst: bucket.burst,
+                    buckets: Vec::with_capacity(requests.len()),
+                    places: HashMap::with_capacity(requests.len()),
+                });
+                groups.len() - 1
+            });
+            let Group { buckets, places, .. } = &mut groups[number];
+            places.entry(&bucket.name).or_insert_with(|| {
+                buckets.push(&bucket.name);
+                buckets.len() - 1
+            });
+        }
+        Self(groups)
+    }
+
+    /// Its group, and its place there.
+    fn place(&self, bucket: &Bucket) -> Option<(usize, usize)> {
+        let group = self.0.iter().position(|group| group.has_rate_of(bucket))?;
+        self.0[group].places.get(bucket.name.as_str()).map(|place| (group, *place))
+    }
+}
+
+impl Group<'_> {
+    const fn has_rate_of(&self, bucket: &Bucket) -> bool {
+        self.interval_us == bucket.interval_us && self.burst == bucket.burst
+    }
+}
+
 fn decode(reply: &[i64], requests: usize) -> RedisResult<Admissions> {
     let malformed =
         || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "admit.lua gave another kind of answer"));
     let (now, rest) = reply.split_first().ok_or_else(malformed)?;
-    if rest.len() != 2 * requests {
+    let mut verdicts = vec![Admission::Admitted; requests];
+    let exceptions = rest.chunks_exact(3);
+    if !exceptions.remainder().is_empty() {
         return Err(malformed());
     }
-    let verdicts = rest
-        .chunks_exact(2)
-        .map(|pair| {
-            let due_us = u64::try_from(pair[1]).unwrap_or(0);
-            Ok(match pair[0] {
-                0 => Admission::Admitted,
-                1 => Admission::Duplicate,
-                2 => Admission::Expired,
-                3 => Admission::Limited { due_us },
-                4 => Admission::LimitedByTotal { due_us },
-                5 => Admission::Scheduled { due_us },
-                6 => Admission::TooLate,
-                7 => Admission::Begun,
-                8 => Admission::NotOurs,
-                _ => return Err(malformed()),
-            })
-        })
-        .collect::<RedisResult<Vec<_>>>()?;
+    for exception in exceptions {
+        let due_us = u64::try_from(exception[2]).unwrap_or(0);
+        let place = usize::try_from(exception[0]).unwrap_or(0).wrapping_sub(1);
+        *verdicts.get_mut(place).ok_or_else(malformed)? = match exception[1] {
+            1 => Admission::Duplicate,
+            2 => Admission::Expired,
+            3 => Admission::Limited { due_us },
+            4 => Admission::LimitedByTotal { due_us },
+            5 => Admission::Scheduled { due_us },
+            6 => Admission::TooLate,
+            7 => Admission::Begun,
+            8 => Admission::NotOurs,
+            _ => return Err(malformed()),
+        };
+    }
     Ok(Admissions { now_ms: u64::try_from(*now).unwrap_or(0), verdicts })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_answer_names_the_exceptions_only() {
+        let admissions = decode(&[77, 2, 3, 5000, 3, 1, 0], 3).unwrap();
+        assert_eq!(admissions.now_ms, 77);
+        let expected = [Admission::Admitted, Admission::Limited { due_us: 5000 }, Admission::Duplicate];
+        assert_eq!(admissions.verdicts, expected);
+        for malformed in [&[][..], &[77, 1], &[77, 0, 1, 0], &[77, 4, 1, 0], &[77, 1, 9, 0], &[77, -1, 1, 0]] {
+            assert!(decode(malformed, 3).is_err(), "{malformed:?}");
+        }
+    }
+
+    #[test]
+    fn buckets_of_one_rate_stand_together_each_once() {
+        let bucket = |name: &str, interval_us| Bucket { name: name.to_owned(), interval_us, burst: 1 };
+        let request = |name: &str, interval_us| AdmissionRequest {
+            entry: EntryId { ms: 1, seq: 0 },
+            token: String::new(),
+            reserve_id: None,
+            count_in_batch: None,
+            bucket: (bucket(name, interval_us), Held::No),
+            total: Some((bucket("total", 9), Held::No)),
+            deadline_ms: None,
+            run_at_ms: None,
+            mark: None,
+        };
+        let requests = [request("a", 1), request("b", 2), request("a", 1), request("c", 1)];
+        let groups = Groups::of(&requests);
+        let buckets: Vec<_> = groups.0.iter().map(|group| group.buckets.clone()).collect();
+        assert_eq!(buckets, [vec!["a", "c"], vec!["total"], vec!["b"]]);
+        assert_eq!(groups.place(&bucket("c", 1)), Some((0, 1)));
+        assert_eq!(groups.place(&bucket("c", 2)), None);
+    }
 }

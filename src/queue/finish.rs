@@ -164,32 +164,41 @@ pub async fn finish(
         call.arg(key);
     }
     call.arg(batch.len());
-    let mut tails = tails.iter();
     for one in batch {
         call.arg(one.entry.to_string());
+    }
+    let mut tails = tails.iter();
+    for one in batch {
         let mark = if one.marked { one.origin.as_str() } else { "" };
         match &one.op {
             FinishOp::Complete { id, job_type, status, event, extras } => {
                 let tail = if extras.is_some() { tails.next().map_or("", String::as_str) } else { id };
-                call.arg("c").arg(mark).arg(*job_type).arg(status.as_str()).arg(event).arg(tail);
+                call.arg(format!("{job_type}:{}", status.as_str())).arg(mark).arg(event).arg(tail);
             }
             FinishOp::Park { due_us, state, job } => {
                 let mut parked = Vec::with_capacity(state.len() + 1 + job.len());
                 parked.extend_from_slice(state.as_bytes());
                 parked.push(b'\n');
                 parked.extend_from_slice(job);
-                call.arg("p").arg(mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked).arg("");
+                call.arg("p").arg(mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked);
             }
             FinishOp::Requeue { state, job } => {
-                call.arg("q").arg(mark).arg("").arg(state).arg(job).arg("");
+                call.arg("q").arg(mark).arg(state).arg(job);
             }
             FinishOp::Drop => {
-                call.arg("x").arg(mark).arg("").arg("").arg("").arg("");
+                call.arg("x").arg(mark);
             }
         }
     }
-    let reply = integers(SCRIPT.run(link, &call).await?)?;
-    Ok(reply.into_iter().map(|done| done == 1).collect())
+    let not_ours = integers(SCRIPT.run(link, &call).await?)?;
+    let mut ended = vec![true; batch.len()];
+    for number in not_ours {
+        let place = usize::try_from(number).unwrap_or(0).wrapping_sub(1);
+        if let Some(ended) = ended.get_mut(place) {
+            *ended = false;
+        }
+    }
+    Ok(ended)
 }
 
 /// Microseconds as milliseconds with three decimals: a sorted set's score, exact below 2^53.

@@ -1,11 +1,21 @@
 //! Reading a lane for as long as the worker runs.
 
-use super::{intake::Intake, shared::Shared};
+use super::{
+    intake::{Intake, Sorted, Sorter},
+    shared::Shared,
+};
 use crate::{
     contract::Lane,
     queue::{self, Link},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How long a read waits on an empty lane. It is never cut off (that would lose what it was just given), so a stop waits
@@ -14,6 +24,10 @@ const BLOCK: Duration = Duration::from_millis(250);
 
 /// The most one read takes of each of a lane's streams.
 const MAX_READ: usize = 256;
+
+/// A batch is read before there are slots for it only where the last one had them within this time. Behind calls that
+/// hang, jobs thus stay in the stream, for any worker to take.
+const QUICK: Duration = Duration::from_millis(20);
 
 /// Reads one lane of one partition.
 pub(super) struct Fetcher {
@@ -24,6 +38,19 @@ pub(super) struct Fetcher {
     intake: Intake,
     stop: CancellationToken,
     batch: usize,
+}
+
+/// The half that reads.
+struct Reader<'a> {
+    shared: Arc<Shared>,
+    partition: usize,
+    lane: Lane,
+    link: Link,
+    sorter: Sorter,
+    stop: CancellationToken,
+    batch: usize,
+    /// What was read last had its slots at once, or nearly.
+    quick: &'a AtomicBool,
 }
 
 impl Fetcher {
@@ -41,24 +68,47 @@ impl Fetcher {
         Self { shared, partition, lane, link, intake, stop, batch }
     }
 
-    /// Reads until stopped.
-    ///
+    /// Reads until stopped, and takes in what was read: a batch is read while the one before it is taken in.
+    pub(super) async fn run(self) {
+        let Self { shared, partition, lane, link, mut intake, stop, batch } = self;
+        let (read, mut batches) = mpsc::channel(1);
+        let quick = AtomicBool::new(false);
+        let sorter = intake.sorter();
+        let reader = Reader { shared, partition, lane, link, sorter, stop, batch, quick: &quick };
+        let take_in = async {
+            while let Some(sorted) = batches.recv().await {
+                let waited = intake.let_in(sorted).await;
+                quick.store(waited < QUICK, Ordering::Relaxed);
+            }
+        };
+        tokio::join!(reader.run(read), take_in);
+    }
+}
+
+impl Reader<'_> {
     /// While its lane has more than was read, or may have because there was no slot to read for, it says so to the other
     /// lane: a slot that comes free in the middle of a round trip is not the other's then. Such a read does not block, so
     /// that a lane found empty frees what it asked for at once.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self, out: mpsc::Sender<Sorted>) {
         let shared = Arc::clone(&self.shared);
         let mut more = false;
         let mut demand = None;
         while !self.stop.is_cancelled() {
-            if demand.is_none() && shared.slots.is_full(self.lane) {
+            // Room: the batch before is being taken in.
+            let Ok(room) = out.reserve().await else { return };
+            if demand.is_none() && shared.slots.free_now(self.lane) == 0 {
                 demand = Some(shared.slots.demand(self.lane));
             }
-            let batch = if more { self.batch } else { 1 };
-            let count = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                count = shared.slots.available(self.lane, batch) => count.min(MAX_READ),
+            let count = if more && self.quick.load(Ordering::Relaxed) && !shared.slots.is_backed_up() {
+                // Slots come free faster than a read takes: it need not wait for them.
+                shared.slots.free_now(self.lane).clamp(self.batch, MAX_READ)
+            } else {
+                let batch = if more { self.batch } else { 1 };
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return,
+                    count = shared.slots.available(self.lane, batch) => count.min(MAX_READ),
+                }
             };
             let keys = &shared.partitions[self.partition].keys;
             let asked_at_ms = shared.clock.elapsed_ms();
@@ -76,7 +126,8 @@ impl Fetcher {
                     if !entries.is_empty() {
                         // The lease counts from the question: the answer may have been long on its way, or have found
                         // this process asleep, and Redis counts from the moment it gave it.
-                        self.intake.take(entries, asked_at_ms).await;
+                        // It counts, and is renewed, while the entries wait to be taken in.
+                        room.send(self.sorter.sort(entries, asked_at_ms));
                     }
                 }
                 Err(error) => self.recover(&error).await,

@@ -15,6 +15,12 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
 
+/// Fewer ends than this wait for more while the worker is busy,
+const FEW: usize = 32;
+
+/// for so long (a timer's tick more at most).
+const GATHER: Duration = Duration::from_millis(1);
+
 /// One of a partition's finishers. Several share the same queue: while one waits for Redis, another prepares a batch.
 #[derive(Debug)]
 pub(super) struct Finisher {
@@ -50,10 +56,26 @@ impl Finisher {
         let mut batch = Vec::with_capacity(MAX_FINISH);
         loop {
             batch.clear();
-            if endings.lock().await.recv_many(&mut batch, MAX_FINISH).await == 0 {
+            let mut endings = endings.lock().await;
+            if endings.recv_many(&mut batch, MAX_FINISH).await == 0 {
                 return;
             }
+            if batch.len() < FEW && self.shared.slots.is_busy() {
+                self.gather(&mut endings, &mut batch).await;
+            }
+            drop(endings);
             self.write(&mut batch).await;
+        }
+    }
+
+    /// Waits a little for more: a script run for many costs Redis little more than one for a few. What waits here holds no
+    /// slot.
+    async fn gather(&self, endings: &mut mpsc::UnboundedReceiver<Ending>, batch: &mut Vec<Ending>) {
+        tokio::time::sleep(GATHER).await;
+        while batch.len() < MAX_FINISH
+            && let Ok(ending) = endings.try_recv()
+        {
+            batch.push(ending);
         }
     }
 

@@ -5,13 +5,16 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    contract::{ErrorKind, Fault, JobError, JobType, MerchantId, Origin, ParseContext, Rejection, parse_job},
+    contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
     queue::{self, Admission, AdmissionRequest, Held as Slot, Link, MAX_ADMIT, RawEntry, Source},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,56 +24,37 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Intake {
     shared: Arc<Shared>,
     partition: usize,
+    sorter: Sorter,
     link: Link,
     out: mpsc::Sender<Vec<Delivery>>,
     stop: CancellationToken,
 }
 
-static MARKS: AtomicU64 = AtomicU64::new(0);
+/// Tells jobs from what is none, and takes their leases.
+#[derive(Debug, Clone)]
+pub(super) struct Sorter {
+    shared: Arc<Shared>,
+    partition: usize,
+}
 
-impl Intake {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        partition: usize,
-        out: mpsc::Sender<Vec<Delivery>>,
-        stop: CancellationToken,
-    ) -> Self {
-        let link = shared.connector.link(false);
-        Self { shared, partition, link, out, stop }
-    }
+/// Valid jobs, leased and waiting for slots.
+#[derive(Debug)]
+#[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+pub(super) struct Sorted(Vec<Box<Held>>);
 
-    /// Takes in what was read (asked for at `asked_at_ms` of the process's clock). Returns when every entry is admitted,
-    /// put aside or ended: that is the back pressure on reading.
-    pub(super) async fn take(&mut self, entries: Vec<RawEntry>, asked_at_ms: i64) {
+impl Sorter {
+    /// Sorts what was read (asked for at `asked_at_ms` of the process's clock): what is no job is ended here.
+    pub(super) fn sort(&self, entries: Vec<RawEntry>, asked_at_ms: i64) -> Sorted {
         let mut ready: Vec<Box<Held>> = Vec::with_capacity(entries.len());
+        self.shared.slots.unwritten(entries.len());
         for entry in entries {
-            self.shared.slots.unwritten(1);
             match self.prepare(entry, asked_at_ms) {
                 Prepared::Ready(held) => ready.push(held),
                 Prepared::Ended => {}
                 Prepared::HeldAlready => self.shared.slots.written(1),
             }
         }
-        while !ready.is_empty() {
-            // One stream at a time: a script is told of one. What comes back stands before what is new.
-            let (lane, source) = (ready[0].lane, ready[0].source);
-            let alike = ready.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
-            let taken = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => {
-                    for held in ready {
-                        held.end(End::Called(Verdict::Release));
-                    }
-                    return;
-                }
-                taken = self.shared.slots.acquire(lane, alike.min(MAX_ADMIT)) => taken,
-            };
-            let mut batch: Vec<Box<Held>> = ready.drain(..taken).collect();
-            for held in &mut batch {
-                held.has_slot = true;
-            }
-            self.admit(batch).await;
-        }
+        Sorted(ready)
     }
 
     fn prepare(&self, entry: RawEntry, asked_at_ms: i64) -> Prepared {
@@ -167,6 +151,69 @@ impl Intake {
             rejection,
         })));
         Prepared::Ended
+    }
+}
+
+static MARKS: AtomicU64 = AtomicU64::new(0);
+
+impl Intake {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        partition: usize,
+        out: mpsc::Sender<Vec<Delivery>>,
+        stop: CancellationToken,
+    ) -> Self {
+        let link = shared.connector.link(false);
+        let sorter = Sorter { shared: Arc::clone(&shared), partition };
+        Self { shared, partition, sorter, link, out, stop }
+    }
+
+    /// What sorts entries for this way in.
+    pub(super) fn sorter(&self) -> Sorter {
+        self.sorter.clone()
+    }
+
+    /// Takes in what was read (asked for at `asked_at_ms` of the process's clock), as [`Intake::let_in`] does.
+    pub(super) async fn take(&mut self, entries: Vec<RawEntry>, asked_at_ms: i64) {
+        let sorted = self.sorter.sort(entries, asked_at_ms);
+        self.let_in(sorted).await;
+    }
+
+    /// Returns when every job is admitted, put aside or ended: that is the back pressure on reading. Tells how long they
+    /// waited for their slots.
+    pub(super) async fn let_in(&mut self, Sorted(mut ready): Sorted) -> Duration {
+        let mut waited = Duration::ZERO;
+        while !ready.is_empty() {
+            // One stream at a time: a script is told of one. What comes back stands before what is new.
+            let (lane, source) = (ready[0].lane, ready[0].source);
+            let alike = ready.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
+            let waiting_since = Instant::now();
+            let taken = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    for held in ready {
+                        held.end(End::Called(Verdict::Release));
+                    }
+                    return waited;
+                }
+                taken = self.slots(lane, alike.min(MAX_ADMIT)) => taken,
+            };
+            waited += waiting_since.elapsed();
+            let mut batch: Vec<Box<Held>> = ready.drain(..taken).collect();
+            for held in &mut batch {
+                held.has_slot = true;
+            }
+            self.admit(batch).await;
+        }
+        waited
+    }
+
+    /// Takes up to `want` slots: a few at a time where they come free one by one.
+    async fn slots(&self, lane: Lane, want: usize) -> usize {
+        let slots = &self.shared.slots;
+        let _demand = slots.demand(lane);
+        slots.available(lane, want.min((slots.total() / 16).max(1))).await;
+        slots.acquire(lane, want).await
     }
 
     /// One round trip for a batch that has its slots.

@@ -78,14 +78,29 @@ impl Slots {
                 return free;
             }
             if free > 0 {
-                if tokio::time::timeout(Duration::from_millis(1), changed).await.is_err() {
-                    let free = self.free(&self.ledger(), lane);
-                    if free > 0 {
-                        return free;
-                    }
+                let free = self.gathered(lane, batch).await;
+                if free > 0 {
+                    return free;
                 }
             } else {
                 changed.await;
+            }
+        }
+    }
+
+    /// What the lane could take as soon as that is `batch`, and in 1 ms at the latest.
+    async fn gathered(&self, lane: Lane, batch: usize) -> usize {
+        let mut patience = std::pin::pin!(tokio::time::sleep(Duration::from_millis(1)));
+        loop {
+            let changed = self.changed[lane as usize].notified();
+            let free = self.free(&self.ledger(), lane);
+            if free >= batch {
+                return free;
+            }
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = &mut patience => return self.free(&self.ledger(), lane),
             }
         }
     }
@@ -96,9 +111,9 @@ impl Slots {
         Demand { slots: self, lane }
     }
 
-    /// Whether the lane could take nothing right now.
-    pub(super) fn is_full(&self, lane: Lane) -> bool {
-        self.free(&self.ledger(), lane) == 0
+    /// What the lane could take right now: a hint.
+    pub(super) fn free_now(&self, lane: Lane) -> usize {
+        self.free(&self.ledger(), lane)
     }
 
     /// Takes between 1 and `want` slots, waiting for the first.
@@ -154,6 +169,16 @@ impl Slots {
             ledger.unwritten = ledger.unwritten.saturating_sub(count);
         }
         self.notify();
+    }
+
+    /// Whether so many ends wait to be written that nothing more may be read.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.ledger().unwritten >= self.most_unwritten
+    }
+
+    /// Whether so many calls are under way that their ends will come in numbers.
+    pub(super) fn is_busy(&self) -> bool {
+        self.ledger().running >= (self.total / 4).max(8)
     }
 
     /// All slots.
@@ -256,7 +281,7 @@ mod tests {
     async fn a_demand_keeps_what_comes_free_from_the_other_lane() {
         let slots = Slots::new(10, 20);
         assert_eq!(slots.acquire(Lane::Bulk, 10).await, 10);
-        assert!(slots.is_full(Lane::Interactive));
+        assert_eq!(slots.free_now(Lane::Interactive), 0);
         let demand = slots.demand(Lane::Interactive);
         slots.release(Lane::Bulk, 1);
         assert_eq!(slots.available(Lane::Bulk, 1).now_or_never(), None, "it has more than its share");

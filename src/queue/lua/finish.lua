@@ -2,48 +2,49 @@
 --
 -- KEYS  1 the stream · 2 begun · 3 completions · 4 delayed · 5 delayed:jobs · 6 due of this lane · 7 jobs of this lane ·
 --       8 dead · 9 stats · then keys that extras refer to by position (reply lists, batch counters)
--- ARGV  1 deliveries · then 7 each: entry id · operation · mark ('' or the origin, to be taken off begun) · four more:
---         c  complete: type · status · event · the job's id, or, where there is more to do, a JSON object (an id never
---            begins with a brace): {id, reply, reply_s, batch, batch_s, dead: {job, error, at, replayable},
---            next: {job, parent, generation}}; reply and batch are positions in KEYS, the _s their lives in s
---         p  park: origin · due in ms · state, newline, job · ''
---         q  back into the lane: '' · state · job · ''
---         x  drop (a duplicate): four times ''
--- Returns  a number a delivery: 1 done by this run, 0 not ours any more (done before, by us or by a successor).
+-- ARGV  1 deliveries · then their entry ids · then for each: operation · mark ('' or the origin, to be taken off begun) · and,
+--       by operation, more:
+--         p  park: origin · due in ms · state, newline, job
+--         q  back into the lane: state · job
+--         x  drop (a duplicate): nothing
+--         anything else is `type:status`, and completes the job: event · the job's id, or, where there is more to do, a JSON
+--            object (an id never begins with a brace): {id, reply, reply_s, batch, batch_s, dead: {job, error, at,
+--            replayable}, next: {job, parent, generation}}; reply and batch are positions in KEYS, the _s their lives in s
+-- Returns  the numbers (from 1) of the deliveries that were not ours any more: ended before, by us or by a successor. All
+--         others were ended by this run.
 -- Guarantees  A delivery's consequences happen exactly once, whoever asks and however often: only who takes the entry off
 --         the pending list or, where the group was lost, off the stream, acts. Safe to repeat after a lost reply.
 --         O(deliveries); deliveries <= 256.
 
 local n = tonumber(ARGV[1])
-local WIDTH = 7
-local ids = {}
-for i = 1, n do
-  ids[i] = ARGV[2 + (i - 1) * WIDTH]
-end
-
-local ours, gone = {}, {}
-local acked = redis.call('XACK', KEYS[1], 'workers', unpack(ids))
-for i = 1, n do
-  -- All acknowledged at once is the common case. Else the entry itself tells: whoever finishes removes it.
-  ours[i] = acked == n or #redis.call('XRANGE', KEYS[1], ids[i], ids[i]) == 1
-  if ours[i] then
-    gone[#gone + 1] = ids[i]
-  end
-end
-if #gone == 0 then
+local not_ours = {}
+local ours
+local acked = redis.call('XACK', KEYS[1], 'workers', unpack(ARGV, 2, n + 1))
+if acked == n then
+  redis.call('XDEL', KEYS[1], unpack(ARGV, 2, n + 1))
+else
+  -- Not all acknowledged at once. Then the entry itself tells: whoever finishes removes it.
+  ours = {}
+  local gone = {}
   for i = 1, n do
-    ours[i] = 0
+    local id = ARGV[1 + i]
+    if #redis.call('XRANGE', KEYS[1], id, id) == 1 then
+      ours[i] = true
+      gone[#gone + 1] = id
+    else
+      not_ours[#not_ours + 1] = i
+    end
   end
-  return ours
+  if #gone == 0 then
+    return not_ours
+  end
+  redis.call('XDEL', KEYS[1], unpack(gone))
 end
-redis.call('XDEL', KEYS[1], unpack(gone))
 
-local marks, counts = {}, {}
+local marks, counts, kinds, statuses = {}, {}, {}, {}
 
-local function complete(id, kind, status, event, extras)
-  redis.call('XADD', KEYS[3], '*', 'id', id, 'type', kind, 'status', status, 'event', event)
-  local name = kind .. ':' .. status
-  counts[name] = (counts[name] or 0) + 1
+-- Everything that a completion may bring with it.
+local function consequences(id, kind, status, event, extras)
   if extras.reply then
     redis.call('RPUSH', KEYS[extras.reply], event)
     redis.call('EXPIRE', KEYS[extras.reply], extras.reply_s)
@@ -63,30 +64,50 @@ local function complete(id, kind, status, event, extras)
   end
 end
 
-local NOTHING = {}
+local function complete(name, event, tail)
+  local kind, status = kinds[name], statuses[name]
+  if not kind then
+    kind, status = string.match(name, '^(.*):(.*)$')
+    kinds[name], statuses[name] = kind, status
+  end
+  local id, extras = tail, nil
+  if string.byte(tail) == 123 then
+    extras = cjson.decode(tail)
+    id = extras.id
+  end
+  redis.call('XADD', KEYS[3], '*', 'id', id, 'type', kind, 'status', status, 'event', event)
+  counts[name] = (counts[name] or 0) + 1
+  if extras then
+    consequences(id, kind, status, event, extras)
+  end
+end
+
+local at = n + 2
 for i = 1, n do
-  if ours[i] then
-    local at = 2 + (i - 1) * WIDTH
-    local op, mark, a, b, c = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-    if mark ~= '' then
-      marks[#marks + 1] = mark
-    end
-    if op == 'c' then
-      local id, extras = ARGV[at + 6], NOTHING
-      if string.byte(id) == 123 then
-        extras = cjson.decode(id)
-        id = extras.id
-      end
-      complete(id, a, b, c, extras)
-    elseif op == 'p' then
+  local op, mark = ARGV[at], ARGV[at + 1]
+  local a, b, c = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local mine = not ours or ours[i]
+  if mine and mark ~= '' then
+    marks[#marks + 1] = mark
+  end
+  if op == 'p' then
+    if mine then
       redis.call('ZADD', KEYS[4], b, a)
       redis.call('HSET', KEYS[5], a, c)
-    elseif op == 'q' then
-      redis.call('XADD', KEYS[6], '*', 'job', c, 'state', b)
     end
-    ours[i] = 1
+    at = at + 5
+  elseif op == 'q' then
+    if mine then
+      redis.call('XADD', KEYS[6], '*', 'job', b, 'state', a)
+    end
+    at = at + 4
+  elseif op == 'x' then
+    at = at + 2
   else
-    ours[i] = 0
+    if mine then
+      complete(op, a, b)
+    end
+    at = at + 4
   end
 end
 
@@ -96,4 +117,4 @@ end
 for name, count in pairs(counts) do
   redis.call('HINCRBY', KEYS[9], name, count)
 end
-return ours
+return not_ours

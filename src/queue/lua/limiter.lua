@@ -13,7 +13,7 @@
 -- calls since, since when. Times in microseconds on Redis's clock (exact below 2^53), rates in calls a microsecond.
 -- Expires when it says nothing any more, so memory is bounded by the callers of that time.
 
-local FORGET_US, QUIET_US = 600000000, 60000000
+local FORGET_US, QUIET_US, HISTORY_BYTES = 600000000, 60000000, 56
 local LEAST_RATE, GROWTH, DECREASE = 0.2 / 1000000, 0.05 / 1000000, 0.8
 
 local function limiter_now()
@@ -23,17 +23,16 @@ end
 
 -- A bucket from its stored form (false where absent), with its configured rate: interval 0 is none.
 local function limiter_open(raw, interval_us, burst, now_us)
-  local bucket = {tat = 0, closed = 0, strikes = 0, rate = 0, learned_at = 0, count = 0, since = 0}
-  if raw then
-    if #raw == 56 then
-      bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since =
-        struct.unpack('<ddddddd', raw)
-    else
-      bucket.tat = tonumber(raw) or 0
-    end
+  local bucket = {tat = 0, closed = 0, since = 0, interval = interval_us, tolerance = interval_us * (burst - 1)}
+  if not raw then
+    return bucket
   end
-  bucket.interval = interval_us
-  bucket.tolerance = interval_us * (burst - 1)
+  if #raw ~= HISTORY_BYTES then
+    bucket.tat = tonumber(raw) or 0
+    return bucket
+  end
+  bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since =
+    struct.unpack('<ddddddd', raw)
   if bucket.rate > 0 and now_us < bucket.learned_at + FORGET_US then
     local grown = bucket.rate * (1 + GROWTH * (now_us - bucket.learned_at))
     if 1 / grown > interval_us then
@@ -87,6 +86,9 @@ end
 -- Closes the bucket: until now + retry_after_us where XCO named a delay, else for 1 s, 2 s, 4 s … up to 60 s while 429s
 -- follow each other (a quiet minute after a closure starts over). Never shortens a closure.
 local function limiter_close(bucket, now_us, retry_after_us, learn)
+  if not bucket.strikes then
+    bucket.strikes, bucket.rate, bucket.learned_at, bucket.count = 0, 0, 0, 0
+  end
   if now_us > bucket.closed + QUIET_US then
     bucket.strikes = 0
   end
@@ -111,12 +113,25 @@ local function limiter_close(bucket, now_us, retry_after_us, learn)
   bucket.dirty = true
 end
 
--- Writes the bucket back where it changed.
+-- Expiry is told in whole tenths of a second, after the moment itself, so that the text of it is made once for many buckets.
+local limiter_expiries = {}
+
+local function limiter_expiry(us)
+  local tenth = math.floor(us / 100000) + 1
+  local text = limiter_expiries[tenth]
+  if not text then
+    text = string.format('%.0f', tenth * 100)
+    limiter_expiries[tenth] = text
+  end
+  return text
+end
+
+-- Writes the bucket back where it changed. Redis writes a number as an argument with 17 digits: exact here.
 local function limiter_save(key, bucket, now_us)
   if not bucket.dirty then
     return
   end
-  local until_us, value = bucket.tat, nil
+  local until_us, value = bucket.tat, bucket.tat
   if bucket.closed > 0 then
     until_us = math.max(until_us, bucket.closed + QUIET_US)
     if bucket.rate > 0 then
@@ -124,8 +139,6 @@ local function limiter_save(key, bucket, now_us)
     end
     value = struct.pack('<ddddddd', bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at,
       bucket.count, bucket.since)
-  else
-    value = string.format('%.0f', bucket.tat)
   end
-  redis.call('SET', key, value, 'PX', math.max(1, math.ceil((until_us - now_us) / 1000)))
+  redis.call('SET', key, value, 'PXAT', limiter_expiry(math.max(until_us, now_us)))
 end
