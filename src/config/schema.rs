@@ -4,7 +4,7 @@
 //! `config/xco-worker.toml` against it.
 
 use super::{
-    Config, LogFormat, Rate, TokenAuth,
+    Config, Durability, LogFormat, Rate, TokenAuth,
     tokens::read_tokens,
     urls::{RedisUrl, parse_http_url, parse_redis_url},
     value::{Input, Problems, Separator},
@@ -160,6 +160,11 @@ static SPECS: &[Spec] = &[
     plain("redis.partitions", "1", to!(redis.partitions, |i| i.integer(1..=256))),
     plain("redis.response_timeout", "\"2s\"", to!(redis.response_timeout, |i| i.duration(100 * MS..=5 * MINUTE))),
     plain("redis.connect_timeout", "\"2s\"", to!(redis.connect_timeout, |i| i.duration(100 * MS..=MINUTE))),
+    plain(
+        "redis.durability",
+        "\"single\"",
+        to!(redis.durability, |i| i.word(&[("single", Durability::Single), ("replicated", Durability::Replicated)])),
+    ),
     unset("xco.base_url", to_some!(xco.base_url, |i| parse_http_url(&i.text()?))),
     unset("xco.token_url", to_some!(xco.token_url, |i| parse_http_url(&i.text()?))),
     unset("xco.client_id", to_some!(xco.client_id, |i| i.text())),
@@ -198,6 +203,9 @@ static SPECS: &[Spec] = &[
     plain("worker.lease", "\"15s\"", to!(worker.lease, |i| i.duration(SECOND..=HOUR))),
     plain("worker.max_deliveries", "5", to!(worker.max_deliveries, |i| i.integer(1..=1000))),
     plain("worker.bulk_min_share", "10", to!(worker.bulk_min_share, |i| i.integer(0..=100))),
+    plain("worker.adaptive", "true", to!(worker.adaptive, |i| i.boolean())),
+    plain("worker.min_concurrency", "4", to!(worker.min_concurrency, |i| i.integer(1..=4096))),
+    plain("worker.breaker", "true", to!(worker.breaker, |i| i.boolean())),
     unset("limits.caller.rate", |d, _, i| set_rate(d, Bucket::Caller, i)),
     unset("limits.caller.burst", |d, _, i| set_burst(d, Bucket::Caller, i)),
     unset("limits.client.rate", |d, _, i| set_rate(d, Bucket::Client, i)),
@@ -207,9 +215,11 @@ static SPECS: &[Spec] = &[
     unset("limits.types.*.rate", |d, job_type, i| set_rate(d, Bucket::Type(job_type), i)),
     unset("limits.types.*.burst", |d, job_type, i| set_burst(d, Bucket::Type(job_type), i)),
     plain("limits.allow_missing_caller_id", "false", to!(limits.allow_missing_caller_id, |i| i.boolean())),
+    plain("limits.learn", "true", to!(limits.learn, |i| i.boolean())),
     plain("retry.base", "\"500ms\"", to_some!(retry.base, |i| i.duration(MS..=HOUR))),
     plain("retry.cap", "\"60s\"", to_some!(retry.cap, |i| i.duration(MS..=DAY))),
     unset("retry.max_attempts", to_some!(retry.max_attempts, |i| i.integer(1..=100))),
+    plain("retry.budget", "20", to_some!(retry.budget, |i| i.integer(0..=1000))),
     unset("retry.*.base", |draft, job_type, input| {
         draft.config.retry.types.entry(job_type).or_default().base = Some(input.duration(MS..=HOUR)?);
         Ok(())

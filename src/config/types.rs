@@ -50,6 +50,18 @@ pub struct RedisConfig {
     pub response_timeout: Duration,
     /// `redis.connect_timeout`: default 2 s.
     pub connect_timeout: Duration,
+    /// `redis.durability`: when a completion is taken as done; default `single`
+    pub durability: Durability,
+}
+
+/// When a completion is taken as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When the master has it.
+    #[default]
+    Single,
+    /// When a replica has it, too (`WAIT 1`): a failover then loses nothing that was taken as done.
+    Replicated,
 }
 
 impl Default for RedisConfig {
@@ -61,6 +73,7 @@ impl Default for RedisConfig {
             partitions: 1,
             response_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
+            durability: Durability::Single,
         }
     }
 }
@@ -145,6 +158,12 @@ pub struct WorkerConfig {
     pub max_deliveries: u32,
     /// `worker.bulk_min_share`: the share of slots that bulk may always use, in percent; default 10
     pub bulk_min_share: u8,
+    /// `worker.adaptive`: whether the calls at once follow XCO's latency and failures; default true
+    pub adaptive: bool,
+    /// `worker.min_concurrency`: never fewer at once, but for the breaker; default 4
+    pub min_concurrency: usize,
+    /// `worker.breaker`: whether no jobs are taken while XCO fails; default true
+    pub breaker: bool,
 }
 
 impl Default for WorkerConfig {
@@ -155,6 +174,9 @@ impl Default for WorkerConfig {
             lease: Duration::from_secs(15),
             max_deliveries: 5,
             bulk_min_share: 10,
+            adaptive: true,
+            min_concurrency: 4,
+            breaker: true,
         }
     }
 }
@@ -169,7 +191,7 @@ pub struct Limit {
 }
 
 /// `limits.*`. XCO publishes no limits: a bucket without a rate here is unlimited until a 429 closes it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LimitsConfig {
     /// `limits.caller.rate`, `limits.caller.burst` (burst defaults to one second's worth, at least 1)
     pub caller: Option<Limit>,
@@ -181,6 +203,21 @@ pub struct LimitsConfig {
     pub types: BTreeMap<JobType, Limit>,
     /// `limits.allow_missing_caller_id`: default false
     pub allow_missing_caller_id: bool,
+    /// `limits.learn`: whether 429s teach a bucket its rate; default true
+    pub learn: bool,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            caller: None,
+            client: None,
+            total: None,
+            types: BTreeMap::new(),
+            allow_missing_caller_id: false,
+            learn: true,
+        }
+    }
 }
 
 /// One retry policy.
@@ -203,6 +240,8 @@ pub struct RetryConfig {
     pub cap: Option<Duration>,
     /// `retry.max_attempts`, where set
     pub max_attempts: Option<u32>,
+    /// `retry.budget`: retries are at most this share of first attempts, in percent; `None`: 20; 0: no budget
+    pub budget: Option<u32>,
     /// `retry.<type>.*`, where set
     pub types: BTreeMap<JobType, RetryOverride>,
 }

@@ -84,16 +84,24 @@ pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: Surroundings<'a>) -> 
     }
 }
 
+/// Under which circumstances a call's end is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// The retry policy of the job's type.
+    pub policy: RetryPolicy,
+    /// A random number from 0 up to 1: passed in so that judging stays a function.
+    pub jitter: f64,
+    /// XCO is down as a whole: its failures cost the job no attempt.
+    pub outage: bool,
+}
+
 /// What an ended call means for its job. Books the call in `state`, and whatever the next step must know.
-///
-/// `jitter` is a random number from 0 up to 1: passed in so that this stays a function.
 pub fn judge(
     job: &Job,
     state: &mut JobState,
     around: Surroundings<'_>,
-    policy: RetryPolicy,
+    circumstances: Circumstances,
     report: CallReport,
-    jitter: f64,
 ) -> Verdict {
     let doubt = plan(job, state, around).doubt;
     state.attempts = state.attempts.saturating_add(report.calls);
@@ -114,7 +122,7 @@ pub fn judge(
                 Args::FinalizeConsent { .. } => finalize_consent::failed(state, &failure),
                 _ => None,
             };
-            special.unwrap_or_else(|| outcome::failed(job, state, policy, doubt, failure, jitter))
+            special.unwrap_or_else(|| outcome::failed(job, state, circumstances, doubt, failure))
         }
     }
 }

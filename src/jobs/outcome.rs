@@ -1,6 +1,6 @@
 //! Verdicts, and what is common to every type: which failure is retried, when, and which is final.
 
-use super::{Doubt, JobState};
+use super::{Circumstances, Doubt, JobState};
 use crate::{
     config::RetryPolicy,
     contract::{ErrorKind, Job, JobError, Outcome},
@@ -85,11 +85,11 @@ pub(super) fn in_doubt(state: &mut JobState, doubt: Doubt, how: &str) -> Option<
 pub(super) fn failed(
     job: &Job,
     state: &mut JobState,
-    policy: RetryPolicy,
+    circumstances: Circumstances,
     doubt: Doubt,
     failure: CallFailure,
-    jitter: f64,
 ) -> Verdict {
+    let Circumstances { policy, jitter, outage } = circumstances;
     let (kind, again) = match failure.kind {
         FailureKind::RateLimited => return Verdict::Defer { retry_after: failure.retry_after },
         FailureKind::Validation => (ErrorKind::Validation, false),
@@ -103,7 +103,8 @@ pub(super) fn failed(
         FailureKind::Timeout => (ErrorKind::Timeout, true),
         FailureKind::Network | FailureKind::Broken => (ErrorKind::Network, true),
     };
-    state.failures = state.failures.saturating_add(1);
+    let spared = again && outage;
+    state.failures = state.failures.saturating_add(u32::from(!spared));
     let retry_after = failure.retry_after;
     let unknown = failure.kind.effect_unknown();
     let mut error = JobError {
@@ -120,8 +121,8 @@ pub(super) fn failed(
         error.retryable = end.retryable;
         return Verdict::Failed { error, dead_letter: true };
     }
-    if again && state.failures < job.max_attempts.unwrap_or(policy.max_attempts) {
-        let delay_ms = retry_delay_ms(policy, state.failures, retry_after, jitter);
+    if spared || again && state.failures < job.max_attempts.unwrap_or(policy.max_attempts) {
+        let delay_ms = retry_delay_ms(policy, state.failures.max(1), retry_after, jitter);
         return Verdict::Retry { error, delay_ms };
     }
     // A wrong code is the customer's, told at once; there is nothing an operator could do with it.

@@ -34,11 +34,17 @@ struct Case {
     job: Job,
     state: JobState,
     merchant: MerchantId,
+    outage: bool,
 }
 
 impl Case {
     fn new(kind: &str) -> Self {
-        Self { job: job(kind), state: fresh(Lane::Interactive, 0), merchant: MerchantId::from_checked("m") }
+        Self {
+            job: job(kind),
+            state: fresh(Lane::Interactive, 0),
+            merchant: MerchantId::from_checked("m"),
+            outage: false,
+        }
     }
 
     fn plan(&self) -> Plan<'_> {
@@ -47,7 +53,8 @@ impl Case {
 
     fn end(&mut self, result: Result<Answer, CallFailure>) -> Verdict {
         let report = CallReport { result, calls: 1, elapsed: Duration::from_millis(7) };
-        judge(&self.job, &mut self.state, Surroundings { merchant: &self.merchant }, POLICY, report, 0.5)
+        let circumstances = Circumstances { policy: POLICY, jitter: 0.5, outage: self.outage };
+        judge(&self.job, &mut self.state, Surroundings { merchant: &self.merchant }, circumstances, report)
     }
 
     fn fail(&mut self, kind: FailureKind) -> Verdict {
@@ -98,6 +105,18 @@ fn a_failure_without_effect_is_retried_until_the_attempts_are_spent() {
             assert_eq!((error.kind, error.retryable), (error_kind, true));
             assert_eq!((case.state.attempts, case.state.failures, case.state.xco_ms), (3, 3, 21));
         }
+    }
+}
+
+#[test]
+fn an_outage_costs_no_attempt() {
+    for kind in TYPES {
+        let mut case = Case::new(kind);
+        case.outage = true;
+        for _ in 0..20 {
+            assert!(matches!(case.fail(FailureKind::Upstream), Verdict::Retry { .. }), "{kind}");
+        }
+        assert_eq!((case.state.attempts, case.state.failures), (20, 0));
     }
 }
 

@@ -4,6 +4,14 @@
 //! `CheckUser`, `StartOtp` and `VerifyOtp` carry a caller; creating a user and creating a consent have no such field, so
 //! they spend the client's bucket whatever the job says. A 429 closes the bucket that was spent, and no other.
 
+mod adaptive;
+mod breaker;
+mod budget;
+
+pub use adaptive::{Adaptive, AdaptivePolicy};
+pub use breaker::{Breaker, BreakerPolicy, BreakerState};
+pub use budget::RetryBudget;
+
 use crate::{
     config::{Limit, LimitsConfig},
     contract::{CallerId, JobType},
@@ -51,6 +59,11 @@ impl Limits {
             },
             Spender::Client => self.share("client", self.config.client),
         }
+    }
+
+    /// Whether 429s teach.
+    pub const fn learns(&self) -> bool {
+        self.config.learn
     }
 
     /// The bucket of all calls, where one is configured.

@@ -25,6 +25,8 @@ pub struct Deferral {
     pub bucket: Bucket,
     /// What XCO asked for; without it the delay grows while 429s follow each other.
     pub retry_after: Option<Duration>,
+    /// Whether the 429 is to teach the bucket its rate.
+    pub learn: bool,
     /// Milliseconds on Redis's clock.
     pub deadline_ms: Option<u64>,
     /// The state's JSON, for when it comes back (its slot in the bucket reserved).
@@ -75,7 +77,8 @@ pub async fn defer(
         .arg(retry_after_us)
         .arg(deferral.bucket.interval_us)
         .arg(deferral.bucket.burst)
-        .arg(deferral.deadline_ms.unwrap_or(0));
+        .arg(deferral.deadline_ms.unwrap_or(0))
+        .arg(u8::from(deferral.learn));
     let reply = integers(SCRIPT.run(link, &call).await?)?;
     Ok(match reply.as_slice() {
         [1, due_ms] => Deferred::Parked { due_ms: u64::try_from(*due_ms).unwrap_or(0) },

@@ -16,6 +16,7 @@
 //! | `{NS:P}:id:<id>` | string, expires | origin of the job that reserved this id |
 //! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
+//! | `{NS:0}:breaker` | string, expires | XCO fails: no job is to be taken while it lives |
 //! | `{NS:P}:stats` | hash | completions by type and status, since ever |
 
 use crate::contract::{Lane, Origin};
@@ -44,6 +45,8 @@ pub struct Keys {
     pub begun: String,
     /// `stats`
     pub stats: String,
+    /// `breaker`
+    pub breaker: String,
 }
 
 /// Which of a lane's two streams.
@@ -70,6 +73,7 @@ impl Keys {
             delayed_jobs: key("delayed:jobs"),
             begun: key("begun"),
             stats: key("stats"),
+            breaker: key("breaker"),
             tag,
         }
     }

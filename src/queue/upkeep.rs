@@ -261,3 +261,22 @@ pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> Red
     let oldest = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 };
     link.query(cmd("XTRIM").arg(&keys.dead).arg("MINID").arg("~").arg(oldest.to_string())).await
 }
+
+/// Tells the other workers that XCO fails, for `open_ms`. Of two, the longer holds.
+pub async fn tell_breaker(link: &mut Link, keys: &Keys, open_ms: u64) -> RedisResult<()> {
+    match ask_breaker(link, keys).await? {
+        Some(already_ms) if already_ms >= open_ms => Ok(()),
+        _ => link.query(cmd("SET").arg(&keys.breaker).arg("open").arg("PX").arg(open_ms.max(1))).await,
+    }
+}
+
+/// For how long, in milliseconds, a worker's breaker is open still; `None` if none is.
+pub async fn ask_breaker(link: &mut Link, keys: &Keys) -> RedisResult<Option<u64>> {
+    let life_ms: i64 = link.query(cmd("PTTL").arg(&keys.breaker)).await?;
+    Ok(u64::try_from(life_ms).ok().filter(|ms| *ms > 0))
+}
+
+/// Waits until a replica has what this link wrote; tells how many have. `WAIT` holds up this connection alone.
+pub async fn wait_for_replica(link: &mut Link, most: Duration) -> RedisResult<u64> {
+    link.query(cmd("WAIT").arg(1).arg(u64::try_from(most.as_millis()).unwrap_or(u64::MAX))).await
+}

@@ -7,9 +7,10 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    config::Durability,
     contract::{ErrorKind, JobError, Lane, Status},
     jobs::{Verdict, Waiting},
-    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Source, is_transient},
+    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Source, is_transient, upkeep},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
@@ -210,6 +211,7 @@ impl Finisher {
             origin: held.state.origin.to_string(),
             bucket: held.bucket.clone(),
             retry_after,
+            learn: shared.limits.learns(),
             deadline_ms: held.deadline_ms,
             state: held.state.to_json(),
             job: std::mem::take(&mut held.raw),
@@ -264,6 +266,9 @@ impl Finisher {
                 }
             }
         };
+        if shared.durability == Durability::Replicated {
+            self.await_replica().await;
+        }
         shared.health.well();
         for ((_, note), written) in notes.iter().zip(&written) {
             if *written {
@@ -274,6 +279,21 @@ impl Finisher {
         self.done(notes.into_iter().map(|(key, _)| key), count);
         if finishes.iter().any(|finish| matches!(finish.op, FinishOp::Park { .. })) {
             shared.partitions[self.partition].parked.notify_one();
+        }
+    }
+
+    /// Until a replica has what was just written on this connection. Where it is cut, the next one asks for more than it
+    /// must, which is safe.
+    async fn await_replica(&mut self) {
+        loop {
+            match upkeep::wait_for_replica(&mut self.link, Duration::from_millis(500)).await {
+                Ok(0) => {
+                    self.shared.metrics.redis_error("replicate");
+                    tracing::warn!("no replica has acknowledged for half a second; waiting (redis.durability)");
+                }
+                Ok(_) => return,
+                Err(error) => self.failed("replicate", &error).await,
+            }
         }
     }
 

@@ -1,9 +1,13 @@
 //! One delivery, one call, one verdict.
 
-use super::{delivery::Delivery, shared::Shared};
+use super::{
+    delivery::Delivery,
+    shared::Shared,
+    weather::{Observation, Outlook},
+};
 use crate::{
-    jobs::{Doubt, Verdict, judge, plan},
-    xco::{CallContext, XcoApi},
+    jobs::{Circumstances, Doubt, Verdict, judge, plan},
+    xco::{CallContext, CallReport, XcoApi},
 };
 use std::sync::Arc;
 use tracing::Instrument;
@@ -43,8 +47,12 @@ impl<A: XcoApi> Handler<A> {
             traceparent: traceparent.as_deref().or(held.job.traceparent.as_deref()),
             tracestate: held.job.tracestate.as_deref(),
         };
+        if held.state.attempts == 0 {
+            self.shared.weather.first_attempt();
+        }
         let report = self.api.call(planned.call, context).instrument(span).await;
         held.calling = false;
+        let outlook = self.observe(&report);
 
         let http_status = match &report.result {
             Ok(_) => 200,
@@ -52,10 +60,27 @@ impl<A: XcoApi> Handler<A> {
         };
         self.shared.metrics.xco_call(rate_class, http_status, report.elapsed);
         let policy = self.shared.policy(held.job.job_type);
-        let verdict = {
+        let circumstances = Circumstances { policy, jitter: rand::random(), outage: outlook.outage };
+        let mut verdict = {
             let super::delivery::Held { job, state, merchant, .. } = held;
-            judge(job, state, crate::jobs::Surroundings { merchant }, policy, report, rand::random())
+            judge(job, state, crate::jobs::Surroundings { merchant }, circumstances, report)
         };
+        if let Verdict::Retry { delay_ms, .. } = &mut verdict {
+            *delay_ms = self.shared.weather.retry(*delay_ms);
+        }
         delivery.settle(verdict);
+    }
+
+    /// What the end of a call says of XCO, and what follows for the slots.
+    fn observe(&self, report: &CallReport) -> Outlook {
+        let (in_flight, _) = self.shared.slots.in_use();
+        let outlook = self.shared.weather.observe(Observation {
+            latency: report.elapsed,
+            failed: report.result.as_ref().is_err_and(|failure| failure.kind.is_outage()),
+            in_flight,
+            now_ms: u64::try_from(self.shared.clock.elapsed_ms()).unwrap_or(0),
+        });
+        self.shared.slots.allow(outlook.allowed);
+        outlook
     }
 }

@@ -23,6 +23,7 @@ mod lease;
 mod shared;
 mod slots;
 mod trace;
+mod weather;
 
 pub use health::Health;
 
@@ -129,6 +130,7 @@ impl<A: XcoApi> Worker<A> {
             }
         }
         drop(deliveries);
+        readers.spawn(weather::watch(Arc::clone(&shared), stop.clone()));
 
         let handler = Handler::new(Arc::clone(&shared), api);
         let backend = StreamsBackend::new(receiver, stop.clone());

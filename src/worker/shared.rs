@@ -2,7 +2,7 @@
 
 use super::{clock::RedisClock, delivery::Ending, lease::Leases, slots::Slots};
 use crate::{
-    config::{Config, QueueConfig, RetryPolicy},
+    config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
     limits::Limits,
     queue::{Connector, Keys},
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) partitions: Vec<Partition>,
     /// Who may call now.
     pub(super) slots: Slots,
+    /// How XCO is doing.
+    pub(super) weather: super::weather::Weather,
     /// Redis's clock.
     pub(super) clock: RedisClock,
     /// Buckets.
@@ -47,6 +49,8 @@ pub(super) struct Shared {
     pub(super) queue: QueueConfig,
     /// `limits.allow_missing_caller_id`
     pub(super) allow_missing_caller_id: bool,
+    /// `redis.durability`
+    pub(super) durability: Durability,
     /// `worker.lease`
     pub(super) lease: Duration,
     /// `worker.max_deliveries`
@@ -70,12 +74,14 @@ impl Shared {
             connector,
             partitions,
             slots: Slots::new(config.worker.concurrency, config.worker.bulk_min_share),
+            weather: super::weather::Weather::new(config),
             clock: RedisClock::new(),
             limits: Limits::new(config.limits.clone(), config.redis.partitions),
             metrics,
             health,
             queue: config.queue.clone(),
             allow_missing_caller_id: config.limits.allow_missing_caller_id,
+            durability: config.redis.durability,
             lease: config.worker.lease,
             max_deliveries: config.worker.max_deliveries.max(1),
             default_merchant: config.xco.merchant_id.clone(),

@@ -5,7 +5,10 @@
 
 use crate::contract::Lane;
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -25,6 +28,8 @@ pub(super) struct Slots {
     total: usize,
     bulk_min: usize,
     most_unwritten: usize,
+    /// At the moment: fewer than all while XCO is slow, none while it fails.
+    allowed: AtomicUsize,
     ledger: Mutex<Ledger>,
     changed: [Notify; 2],
 }
@@ -37,6 +42,7 @@ impl Slots {
             total,
             bulk_min: bulk_min(total, bulk_min_percent),
             most_unwritten: total.saturating_mul(2).max(1024),
+            allowed: AtomicUsize::new(total),
             ledger: Mutex::default(),
             changed: [Notify::new(), Notify::new()],
         }
@@ -52,7 +58,7 @@ impl Slots {
         if ledger.unwritten >= self.most_unwritten {
             return 0;
         }
-        let free = self.total.saturating_sub(ledger.running);
+        let free = self.total.min(self.allowed.load(Ordering::Relaxed)).saturating_sub(ledger.running);
         let bulk_owed = self.bulk_min.saturating_sub(ledger.bulk_running);
         match lane {
             Lane::Interactive if ledger.bulk_demands > 0 => free.saturating_sub(bulk_owed),
@@ -129,6 +135,13 @@ impl Slots {
                 }
             }
             changed.await;
+        }
+    }
+
+    /// How many may be in use from now on; what is in use stays.
+    pub(super) fn allow(&self, count: usize) {
+        if self.allowed.swap(count, Ordering::Relaxed) < count {
+            self.notify();
         }
     }
 

@@ -36,6 +36,11 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Whether it tells of XCO's or the network's state rather than of the job.
+    pub const fn is_outage(self) -> bool {
+        matches!(self, Self::Upstream | Self::Gateway | Self::Timeout | Self::Broken | Self::Network)
+    }
+
     /// Whether the call may have taken effect although it failed.
     pub const fn effect_unknown(self) -> bool {
         matches!(self, Self::Gateway | Self::Timeout | Self::Broken)

@@ -45,6 +45,8 @@ impl Settings {
         set("WORKER__LEASE", "1s");
         set("RETRY__BASE", "20ms");
         set("RETRY__CAP", "200ms");
+        // The 429s here are drawn by lot and follow from no limit: there is nothing to learn from them.
+        set("LIMITS__LEARN", "false");
         for (key, value) in extra {
             set(key, value);
         }

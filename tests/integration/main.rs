@@ -14,3 +14,4 @@ mod promises;
 mod retries;
 mod subscriber;
 mod support;
+mod weather;

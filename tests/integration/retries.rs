@@ -10,6 +10,8 @@ const CHALLENGE: &str = "5f0c7a52-9a53-4c6e-8f3e-1d5f8d1b0c77";
 fn quick() -> Setup {
     let mut setup = Setup::default();
     setup.config.xco.timeout = Duration::from_millis(700);
+    // What an answer means to its job; that many of them together mean an outage is another matter.
+    setup.config.worker.breaker = false;
     setup
 }
 

@@ -37,7 +37,7 @@ if buckets > 0 then
     local last, interval, burst = i + ARGV[at] - 1, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     at = at + 3
     while i <= last do
-      open[i] = limiter_open(raw[i], interval, burst)
+      open[i] = limiter_open(raw[i], interval, burst, now_us)
       i = i + 1
     end
   end

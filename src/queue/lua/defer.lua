@@ -2,13 +2,13 @@
 --
 -- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket
 -- ARGV  1 entry id · 2 origin · 3 state, newline, job · 4 Retry-After in us, -1 for none · 5 interval in us · 6 burst ·
---       7 deadline in ms, 0 for none
+--       7 deadline in ms, 0 for none · 8 '1' where 429s teach a rate
 -- Returns  {1 parked, due in ms} · {0 not ours any more, 0} · {2 the deadline comes first: still ours, still pending, 0}
 -- Guarantees  The bucket is closed in every case: the 429 was received. The job moves at most once. O(log parked).
 
 local now_us = limiter_now()
-local bucket = limiter_open(redis.call('GET', KEYS[5]), tonumber(ARGV[5]), tonumber(ARGV[6]))
-limiter_close(bucket, now_us, tonumber(ARGV[4]))
+local bucket = limiter_open(redis.call('GET', KEYS[5]), tonumber(ARGV[5]), tonumber(ARGV[6]), now_us)
+limiter_close(bucket, now_us, tonumber(ARGV[4]), ARGV[8] == '1')
 
 local verdict, due_ms = 0, 0
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then

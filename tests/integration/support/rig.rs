@@ -36,6 +36,8 @@ impl Default for Setup {
         config.retry.base = Some(Duration::from_millis(20));
         config.retry.cap = Some(Duration::from_millis(200));
         config.worker.lease = Duration::from_secs(2);
+        // Most 429s here are to order and follow from no limit: a test of learning turns it on.
+        config.limits.learn = false;
         config.worker.shutdown_grace = Duration::from_secs(5);
         config.xco.timeout = Duration::from_secs(2);
         config.redis.namespace = format!("test-{:08x}", rand::random::<u32>());

@@ -1,0 +1,243 @@
+//! The circuit breaker: when XCO fails, no job is taken, so none spends an attempt and order is kept.
+//!
+//! Pure: times come in as milliseconds on a clock of the caller's choice. It gates the *reading* of jobs, not the calls: a
+//! job that was taken is called. Each worker judges what it sees; what one worker found is shared through Redis and
+//! [adopted](Breaker::adopt) by the others.
+//!
+//! ```text
+//!            failures in a row, or their share in a window
+//!   Closed ────────────────────────────────────────────────▶ Open (1 s, then longer, up to 5 s)
+//!     ▲                                                        │ its time is up
+//!     └──────────── a few successes ──────────── Half-open ◀───┘
+//!                                                  │ a failure
+//!                                                  └────────────▶ Open, for longer
+//! ```
+
+/// When to open, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerPolicy {
+    /// Failures in a row that open it.
+    pub in_a_row: u32,
+    /// Calls in a window before their share of failures counts.
+    pub least_calls: u32,
+    /// The share of failures that opens it, in percent.
+    pub share_percent: u32,
+    /// The window, in milliseconds.
+    pub window_ms: u64,
+    /// How long it stays open the first time, in milliseconds.
+    pub open_ms: u64,
+    /// The longest it stays open before the next look, in milliseconds.
+    pub most_open_ms: u64,
+    /// Successes in a row that close it.
+    pub probes: u32,
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self {
+            in_a_row: 20,
+            least_calls: 40,
+            share_percent: 50,
+            window_ms: 10_000,
+            open_ms: 1_000,
+            most_open_ms: 5_000,
+            probes: 3,
+        }
+    }
+}
+
+/// What it lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Everything.
+    Closed,
+    /// Nothing until then.
+    Open {
+        /// Milliseconds on the caller's clock.
+        until_ms: u64,
+    },
+    /// A trickle.
+    HalfOpen,
+}
+
+/// The breaker of one worker.
+#[derive(Debug, Clone)]
+pub struct Breaker {
+    policy: BreakerPolicy,
+    state: BreakerState,
+    failures_in_a_row: u32,
+    successes_in_a_row: u32,
+    window_since_ms: u64,
+    window_calls: u32,
+    window_failures: u32,
+    next_open_ms: u64,
+}
+
+impl Breaker {
+    /// Closed.
+    pub const fn new(policy: BreakerPolicy) -> Self {
+        Self {
+            policy,
+            state: BreakerState::Closed,
+            failures_in_a_row: 0,
+            successes_in_a_row: 0,
+            window_since_ms: 0,
+            window_calls: 0,
+            window_failures: 0,
+            next_open_ms: policy.open_ms,
+        }
+    }
+
+    /// What it lets through at `now_ms`.
+    pub const fn state(&mut self, now_ms: u64) -> BreakerState {
+        if let BreakerState::Open { until_ms } = self.state
+            && now_ms >= until_ms
+        {
+            self.state = BreakerState::HalfOpen;
+            self.successes_in_a_row = 0;
+        }
+        self.state
+    }
+
+    /// A call ended. `failed`: by XCO's or the network's fault, not by the job's. Returns whether the state changed.
+    pub fn record(&mut self, failed: bool, now_ms: u64) -> bool {
+        let before = self.state(now_ms);
+        if now_ms.saturating_sub(self.window_since_ms) >= self.policy.window_ms {
+            (self.window_since_ms, self.window_calls, self.window_failures) = (now_ms, 0, 0);
+        }
+        self.window_calls = self.window_calls.saturating_add(1);
+        if failed {
+            self.window_failures = self.window_failures.saturating_add(1);
+            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+            self.successes_in_a_row = 0;
+        } else {
+            self.failures_in_a_row = 0;
+            self.successes_in_a_row = self.successes_in_a_row.saturating_add(1);
+        }
+        match before {
+            BreakerState::Closed if failed && self.too_many() => self.open(now_ms),
+            BreakerState::HalfOpen if failed => self.open(now_ms),
+            BreakerState::HalfOpen if self.successes_in_a_row >= self.policy.probes => self.close(now_ms),
+            _ => {}
+        }
+        self.state != before
+    }
+
+    fn too_many(&self) -> bool {
+        let share = u64::from(self.window_failures) * 100
+            >= u64::from(self.window_calls) * u64::from(self.policy.share_percent);
+        self.failures_in_a_row >= self.policy.in_a_row || (self.window_calls >= self.policy.least_calls && share)
+    }
+
+    fn open(&mut self, now_ms: u64) {
+        self.state = BreakerState::Open { until_ms: now_ms.saturating_add(self.next_open_ms) };
+        self.next_open_ms = (self.next_open_ms * 3 / 2).min(self.policy.most_open_ms);
+        self.failures_in_a_row = 0;
+    }
+
+    fn close(&mut self, now_ms: u64) {
+        self.state = BreakerState::Closed;
+        self.next_open_ms = self.policy.open_ms;
+        (self.window_since_ms, self.window_calls, self.window_failures) = (now_ms, 0, 0);
+        self.failures_in_a_row = 0;
+    }
+
+    /// What another worker found: it opened its own until then, or (`None`) nobody's is open any more.
+    pub fn adopt(&mut self, open_until_ms: Option<u64>, now_ms: u64) {
+        match (self.state(now_ms), open_until_ms) {
+            (BreakerState::Closed | BreakerState::HalfOpen, Some(until_ms)) if until_ms > now_ms => {
+                self.state = BreakerState::Open { until_ms };
+            }
+            (BreakerState::Open { until_ms: own }, Some(until_ms)) if until_ms > own => {
+                self.state = BreakerState::Open { until_ms };
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn breaker() -> Breaker {
+        Breaker::new(BreakerPolicy::default())
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_successes_close_it() {
+        let mut breaker = breaker();
+        for at in 0..19 {
+            assert!(!breaker.record(true, at));
+        }
+        assert!(breaker.record(true, 9));
+        assert_eq!(breaker.state(10), BreakerState::Open { until_ms: 1009 });
+        assert_eq!(breaker.state(1009), BreakerState::HalfOpen);
+        assert!(!breaker.record(false, 1010));
+        assert!(!breaker.record(false, 1011));
+        assert!(breaker.record(false, 1012));
+        assert_eq!(breaker.state(1012), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_failed_probe_opens_it_for_longer_up_to_a_bound() {
+        let mut breaker = breaker();
+        let mut now = 0;
+        for _ in 0..20 {
+            breaker.record(true, now);
+        }
+        let mut lengths = Vec::new();
+        for _ in 0..8 {
+            let BreakerState::Open { until_ms } = breaker.state(now) else { unreachable!("a failed probe opens it") };
+            lengths.push(until_ms - now);
+            now = until_ms;
+            breaker.record(true, now);
+        }
+        assert_eq!(lengths, [1000, 1500, 2250, 3375, 5000, 5000, 5000, 5000]);
+    }
+
+    #[test]
+    fn half_of_many_opens_it_and_a_few_do_not() {
+        let mut breaker = breaker();
+        for at in 0..19 {
+            breaker.record(true, at);
+            breaker.record(false, at);
+        }
+        assert_eq!(breaker.state(20), BreakerState::Closed, "too few calls to judge");
+        breaker.record(false, 20);
+        assert!(breaker.record(true, 20), "20 of 40");
+    }
+
+    #[test]
+    fn what_another_worker_found_is_adopted() {
+        let mut breaker = breaker();
+        breaker.adopt(Some(500), 0);
+        assert_eq!(breaker.state(1), BreakerState::Open { until_ms: 500 });
+        breaker.adopt(Some(400), 2);
+        assert_eq!(breaker.state(3), BreakerState::Open { until_ms: 500 }, "never shortened");
+        breaker.adopt(None, 3);
+        assert_eq!(breaker.state(500), BreakerState::HalfOpen);
+    }
+
+    proptest! {
+        #[test]
+        fn it_always_comes_back(calls in proptest::collection::vec((any::<bool>(), 0_u64..3_000), 0..300)) {
+            let mut breaker = breaker();
+            let mut now = 0;
+            for (failed, after) in calls {
+                now += after;
+                if !matches!(breaker.state(now), BreakerState::Open { .. }) {
+                    breaker.record(failed, now);
+                }
+            }
+            now += 5_000;
+            let open = matches!(breaker.state(now), BreakerState::Open { .. });
+            prop_assert!(!open);
+            for _ in 0..3 {
+                breaker.record(false, now);
+            }
+            prop_assert_eq!(breaker.state(now), BreakerState::Closed);
+        }
+    }
+}
