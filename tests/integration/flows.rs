@@ -1,7 +1,8 @@
 //! The flows of XCO's guide, end to end, and what their completions say.
 
 use super::support::{
-    MERCHANT, Setup, account, check, consent, create, finalize, keys, moment, other_than, start, timing, verify, with,
+    MERCHANT, RedisServer, Setup, account, check, consent, create, finalize, keys, moment, other_than, start, timing,
+    verify, with,
 };
 use serde_json::{Value, json};
 use xco_worker::sandbox::{EffectKind, Fault, Route, SandboxConfig};
@@ -236,5 +237,17 @@ async fn timestamps_are_in_order_and_timings_add_up() {
     assert_eq!(sum, total, "{done:#}");
     assert!((900..2000).contains(&timing(&done, "limited")), "behind the 429: {done:#}");
     assert!(timing(&done, "retrying") <= 500, "two short retries: {done:#}");
+    rig.end().await;
+}
+
+/// The same on a Redis that somebody else packed. Where there is no Docker engine, there is nothing to try it on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_in_a_container_does_as_well() {
+    let redis = match RedisServer::contained() {
+        Ok(redis) => redis,
+        Err(reason) => return eprintln!("not tried: {reason}"),
+    };
+    let mut rig = Setup { redis, ..Setup::default() }.start().await;
+    assert_eq!(rig.complete(check("c1", "192.0.2.1")).await["outcome"], "absent");
     rig.end().await;
 }

@@ -1,6 +1,7 @@
-//! A Redis for one test: `REDIS_URL` where it is set, else a `redis-server` (or `valkey-server`) of the test's own, on a free
-//! port, with a folder that goes with it.
+//! A Redis for one test: `REDIS_URL` where it is set; a container where `REDIS_CONTAINER=1` asks for it; else a `redis-server`
+//! (or `valkey-server`) of the test's own, on a free port, with a folder that goes with it, which starts fastest.
 
+use super::container::RedisContainer;
 use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
@@ -12,6 +13,7 @@ use std::{
 pub(crate) struct RedisServer {
     url: String,
     own: Option<Own>,
+    _container: Option<RedisContainer>,
 }
 
 #[derive(Debug)]
@@ -26,9 +28,16 @@ impl RedisServer {
     /// `REDIS_URL`, else a server of its own, without persistence.
     pub(crate) fn start() -> Self {
         match std::env::var("REDIS_URL") {
-            Ok(url) if !url.is_empty() => Self { url, own: None },
+            Ok(url) if !url.is_empty() => Self { url, own: None, _container: None },
+            _ if std::env::var_os("REDIS_CONTAINER").is_some() => Self::contained().expect("a Redis in a container"),
             _ => Self::own(&["--save", "", "--appendonly", "no"]),
         }
+    }
+
+    /// A server in a container, where there can be one.
+    pub(crate) fn contained() -> Result<Self, String> {
+        let container = RedisContainer::start()?;
+        Ok(Self { url: container.url().to_owned(), own: None, _container: Some(container) })
     }
 
     /// A server of its own in any case: the test does things to it.
@@ -37,7 +46,11 @@ impl RedisServer {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let child = spawn(port, folder.path(), &options);
-        Self { url: format!("redis://127.0.0.1:{port}"), own: Some(Own { child, port, folder, options }) }
+        Self {
+            url: format!("redis://127.0.0.1:{port}"),
+            own: Some(Own { child, port, folder, options }),
+            _container: None,
+        }
     }
 
     pub(crate) fn url(&self) -> &str {
