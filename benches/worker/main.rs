@@ -7,6 +7,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_precision_loss, missing_docs)]
 
+#[allow(dead_code, reason = "a server in a container is for tests")]
+#[path = "../../tests/integration/support/container.rs"]
+mod container;
 mod drain;
 mod http;
 mod jobs;
