@@ -11,12 +11,12 @@
 //! | [`config`] | configuration: file, environment, flags; every fault at once | `contract` |
 //! | [`telemetry`] | logs, traces, metrics, the worker's HTTP endpoint | `contract`, `config` |
 //! | [`xco`] | the XCO API: client, token, wire types, problem documents, status → failure | `contract`, `config`, `telemetry` |
-//! | [`limits`] | which bucket a call spends, and at what rate: pure | `contract`, `config` |
+//! | [`limits`] | which bucket a call spends and at what rate; breaker, adaptive concurrency, retry budget: pure | `contract`, `config` |
 //! | [`jobs`] | one file a job type, its policy beside it: state and answer → verdict, pure | `contract`, `config`, `limits`, `xco` (types) |
 //! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `config`, `limits`, `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
-//! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | `contract` |
+//! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
 //! | [`cli`] | one file a command | everything |
 //!
 //! Nothing imports upwards; `tests/architecture.rs` keeps it so.

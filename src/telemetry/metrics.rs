@@ -301,18 +301,4 @@ mod tests {
         metrics.completion(None, Status::Failed, Duration::ZERO, Duration::ZERO);
         assert_eq!(text(&metrics), "");
     }
-
-    /// Not a test of correctness: `cargo test --release -- --ignored --nocapture completion_cost` prints the figure.
-    #[test]
-    #[ignore = "a measurement"]
-    fn completion_cost() {
-        let metrics = Metrics::new().unwrap();
-        let rounds = 3_000_000_u32;
-        let start = std::time::Instant::now();
-        for n in 0..rounds {
-            let elapsed = Duration::from_micros(u64::from(n));
-            metrics.completion(Some(JobType::ALL[n as usize % 5]), Status::Succeeded, elapsed, elapsed);
-        }
-        println!("{:?} a completion", start.elapsed() / rounds);
-    }
 }
