@@ -2,6 +2,7 @@
 
 use super::{
     Keys, Link, Source,
+    finish::parked,
     script::{Script, integers},
 };
 use crate::{
@@ -59,10 +60,6 @@ pub async fn defer(
     source: Source,
     deferral: &Deferral,
 ) -> RedisResult<Deferred> {
-    let mut parked = Vec::with_capacity(deferral.state.len() + 1 + deferral.job.len());
-    parked.extend_from_slice(deferral.state.as_bytes());
-    parked.push(b'\n');
-    parked.extend_from_slice(&deferral.job);
     let retry_after_us =
         deferral.retry_after.map_or(-1, |delay| i64::try_from(delay.as_micros()).unwrap_or(i64::MAX / 4));
     let mut call = SCRIPT.call(5);
@@ -73,7 +70,7 @@ pub async fn defer(
         .arg(keys.limit(&deferral.bucket.name))
         .arg(deferral.entry.to_string())
         .arg(&deferral.origin)
-        .arg(parked)
+        .arg(parked(&deferral.state, &deferral.job))
         .arg(retry_after_us)
         .arg(deferral.bucket.interval_us)
         .arg(deferral.bucket.burst)

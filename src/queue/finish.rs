@@ -176,11 +176,7 @@ pub async fn finish(
                 call.arg(format!("{job_type}:{}", status.as_str())).arg(mark).arg(event).arg(tail);
             }
             FinishOp::Park { due_us, state, job } => {
-                let mut parked = Vec::with_capacity(state.len() + 1 + job.len());
-                parked.extend_from_slice(state.as_bytes());
-                parked.push(b'\n');
-                parked.extend_from_slice(job);
-                call.arg("p").arg(mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked);
+                call.arg("p").arg(mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked(state, job));
             }
             FinishOp::Requeue { state, job } => {
                 call.arg("q").arg(mark).arg(state).arg(job);
@@ -204,4 +200,9 @@ pub async fn finish(
 /// Microseconds as milliseconds with three decimals: a sorted set's score, exact below 2^53.
 pub(super) fn millis_text(us: u64) -> String {
     format!("{}.{:03}", us / 1000, us % 1000)
+}
+
+/// A waiting job as `delayed:jobs` keeps it and `lua/promote.lua` takes it apart: state, newline, job.
+pub(super) fn parked(state: &str, job: &[u8]) -> Vec<u8> {
+    [state.as_bytes(), b"\n", job].concat()
 }

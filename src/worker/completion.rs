@@ -67,7 +67,8 @@ pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp 
     FinishOp::Complete { id: held.id.clone(), job_type: job.job_type.as_str(), status, event, extras }
 }
 
-fn timings(held: &Held, total: u64) -> Timings {
+/// Where the time of a job went that took `total` milliseconds.
+pub(super) fn timings(held: &Held, total: u64) -> Timings {
     let state = &held.state;
     let (limited, retrying, xco) = (state.limited_ms, state.retrying_ms, state.xco_ms);
     Timings { queued: total.saturating_sub(limited + retrying + xco), limited, retrying, xco, total }

@@ -191,8 +191,7 @@ impl Finisher {
             Final::Expired { .. } => (Status::Expired, false),
         };
         let total_ms = now_ms.saturating_sub(held.state.enqueued_at_ms());
-        let state = &held.state;
-        let queued_ms = total_ms.saturating_sub(state.limited_ms + state.retrying_ms + state.xco_ms);
+        let queued_ms = completion::timings(held, total_ms).queued;
         if let Final::Failed { error, .. } = end {
             tracing::info!(id = held.id, kind = error.kind.as_str(), status = error.http_status, "job failed");
         }

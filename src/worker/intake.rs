@@ -257,10 +257,7 @@ impl Intake {
                     admitted.push(Delivery::new(held));
                 }
                 Admission::Duplicate => held.end(End::Duplicate),
-                Admission::Expired => {
-                    let limited = matches!(held.state.waiting, Some((Waiting::Limit, _)));
-                    held.end(End::Expired { limited });
-                }
+                Admission::Expired => held.end(End::Expired { limited: false }),
                 Admission::TooLate => held.end(End::Expired { limited: true }),
                 Admission::Limited { due_us } => {
                     held.state.reserved = true;
