@@ -229,6 +229,7 @@ impl Finisher {
             return Some(self.prepare(&mut held, End::Expired { limited: true }));
         }
         self.done(std::iter::once((held.lane, held.source, held.entry)), 1);
+        shared.partitions[self.partition].parked.notify_one();
         None
     }
 
