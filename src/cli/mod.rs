@@ -5,6 +5,8 @@ mod demo;
 mod doctor;
 mod enqueue;
 mod local_redis;
+#[allow(dead_code, reason = "for the commands to come")]
+mod operator;
 mod outcome;
 mod output;
 mod redis_access;

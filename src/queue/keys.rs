@@ -17,6 +17,7 @@
 //! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
 //! | `{NS:0}:breaker` | string, expires | XCO fails: no job is to be taken while it lives |
+//! | `{NS:0}:audit` | stream | what operators did |
 //! | `{NS:P}:stats` | hash | completions by type and status, since ever |
 
 use crate::contract::{Lane, Origin};
@@ -47,6 +48,8 @@ pub struct Keys {
     pub stats: String,
     /// `breaker`
     pub breaker: String,
+    /// `audit`
+    pub audit: String,
 }
 
 /// Which of a lane's two streams.
@@ -74,6 +77,7 @@ impl Keys {
             begun: key("begun"),
             stats: key("stats"),
             breaker: key("breaker"),
+            audit: key("audit"),
             tag,
         }
     }

@@ -4,6 +4,7 @@
 //! [`defer`]); the rest is upkeep ([`upkeep`]).
 
 mod admit;
+pub mod audit;
 mod connection;
 mod defer;
 mod entry;
