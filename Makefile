@@ -6,13 +6,14 @@ DEMO_FLAGS ?=
 # DENY=required: `make test` fails where cargo-deny or its advisory database cannot be had, instead of saying so.
 DENY ?= optional
 
-.PHONY: help setup demo test bench
+.PHONY: help setup demo test bench bench-trouble
 
 help:
 	@echo "make setup   see to it that redis-server and cargo are there (may ask for your password)"
 	@echo "make demo    see it work on this machine; DEMO_FLAGS=--once ends with a summary"
 	@echo "make test    everything a change must pass: format, lints, docs, licences, tests"
 	@echo "make bench   measure it"
+	@echo "make bench-trouble   measure it in trouble: a flood, a million waiting, an outage (half an hour)"
 
 setup:
 	@sh .ci/setup.sh
@@ -36,3 +37,6 @@ test: setup
 
 bench: setup
 	sh benches/run.sh
+
+bench-trouble: setup
+	$(CARGO) bench --locked --bench trouble

@@ -64,9 +64,18 @@ impl Adaptive {
         Self { policy, limit, usual: None, phase: Phase::Steady(FIRST_PROBE), window: Window::default() }
     }
 
-    /// Calls at once.
+    /// Calls at once, at the moment.
     pub fn limit(&self) -> usize {
-        let share = if matches!(self.phase, Phase::Steady(_)) { 1.0 } else { 0.25 };
+        self.bounded(if matches!(self.phase, Phase::Steady(_)) { 1.0 } else { 0.25 })
+    }
+
+    /// Calls at once that XCO is known to take: what [`limit`](Self::limit) is, but for the moments in which a light load is to
+    /// tell what is usual.
+    pub fn known(&self) -> usize {
+        self.bounded(1.0)
+    }
+
+    fn bounded(&self, share: f64) -> usize {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between least and most")]
         let limit = (self.limit * share) as usize;
         limit.clamp(self.policy.least.max(1), self.policy.most.max(1))

@@ -22,14 +22,33 @@ struct Ledger {
     bulk_demands: usize,
 }
 
+/// How many slots may be in use at the moment: fewer than all while XCO is slow, none while it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Allowed {
+    /// By both lanes together.
+    pub(super) calls: usize,
+    /// The same, but lower for the moments in which the load is lightened to see what XCO's usual latency is. Only bulk
+    /// makes room for that: interactive jobs may use so many beside whatever bulk has under way.
+    pub(super) light: usize,
+}
+
+impl Allowed {
+    /// As many, by whichever lane.
+    pub(super) const fn evenly(calls: usize) -> Self {
+        Self { calls, light: calls }
+    }
+}
+
 /// The slots of one worker process.
 #[derive(Debug)]
 pub(super) struct Slots {
     total: usize,
     bulk_min: usize,
     most_unwritten: usize,
-    /// At the moment: fewer than all while XCO is slow, none while it fails.
-    allowed: AtomicUsize,
+    /// [`Allowed::calls`]
+    calls: AtomicUsize,
+    /// [`Allowed::light`]
+    light: AtomicUsize,
     ledger: Mutex<Ledger>,
     changed: [Notify; 2],
 }
@@ -42,7 +61,8 @@ impl Slots {
             total,
             bulk_min: bulk_min(total, bulk_min_percent),
             most_unwritten: total.saturating_mul(2).max(1024),
-            allowed: AtomicUsize::new(total),
+            calls: AtomicUsize::new(total),
+            light: AtomicUsize::new(total),
             ledger: Mutex::default(),
             changed: [Notify::new(), Notify::new()],
         }
@@ -58,7 +78,12 @@ impl Slots {
         if ledger.unwritten >= self.most_unwritten {
             return 0;
         }
-        let free = self.total.min(self.allowed.load(Ordering::Relaxed)).saturating_sub(ledger.running);
+        let calls = self.total.min(self.calls.load(Ordering::Relaxed)).saturating_sub(ledger.running);
+        let light = self.total.min(self.light.load(Ordering::Relaxed));
+        let free = match lane {
+            Lane::Interactive => calls.min(light.saturating_sub(ledger.running.saturating_sub(ledger.bulk_running))),
+            Lane::Bulk => calls.min(light.saturating_sub(ledger.running)),
+        };
         let bulk_owed = self.bulk_min.saturating_sub(ledger.bulk_running);
         match lane {
             Lane::Interactive if ledger.bulk_demands > 0 => free.saturating_sub(bulk_owed),
@@ -139,8 +164,9 @@ impl Slots {
     }
 
     /// How many may be in use from now on; what is in use stays.
-    pub(super) fn allow(&self, count: usize) {
-        if self.allowed.swap(count, Ordering::Relaxed) < count {
+    pub(super) fn allow(&self, allowed: Allowed) {
+        let more = self.calls.swap(allowed.calls, Ordering::Relaxed) < allowed.calls;
+        if self.light.swap(allowed.light, Ordering::Relaxed) < allowed.light || more {
             self.notify();
         }
     }
@@ -288,6 +314,24 @@ mod tests {
         assert_eq!(slots.available(Lane::Interactive, 1).await, 1);
         drop(demand);
         assert_eq!(slots.available(Lane::Bulk, 1).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_load_is_lightened_at_the_expense_of_bulk() {
+        let slots = Slots::new(16, 0);
+        assert_eq!(slots.acquire(Lane::Bulk, 16).await, 16);
+        slots.allow(Allowed { calls: 16, light: 4 });
+        slots.release(Lane::Bulk, 6);
+        assert_eq!((slots.free_now(Lane::Bulk), slots.free_now(Lane::Interactive)), (0, 4));
+        assert_eq!(slots.acquire(Lane::Interactive, 9).await, 4);
+        slots.release(Lane::Bulk, 10);
+        assert_eq!(
+            (slots.free_now(Lane::Bulk), slots.free_now(Lane::Interactive)),
+            (0, 0),
+            "alone it is lightened, too"
+        );
+        slots.allow(Allowed::evenly(16));
+        assert_eq!((slots.free_now(Lane::Bulk), slots.free_now(Lane::Interactive)), (12, 12));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Each worker judges what it sees. An open breaker is told to the others by a key in Redis that lives as long as it is
 //! open; they look twice a second.
 
-use super::shared::Shared;
+use super::{shared::Shared, slots::Allowed};
 use crate::{
     config::Config,
     limits::{Adaptive, AdaptivePolicy, Breaker, BreakerPolicy, BreakerState, RetryBudget},
@@ -35,11 +35,14 @@ struct Sky {
 
 impl Sky {
     /// How many calls may be under way.
-    fn allowed(&mut self, now_ms: u64) -> usize {
-        match self.breaker.as_mut().map(|breaker| breaker.state(now_ms)) {
-            Some(BreakerState::Open { .. }) => 0,
-            Some(BreakerState::HalfOpen) => 1,
-            Some(BreakerState::Closed) | None => self.adaptive.as_ref().map_or(self.most, Adaptive::limit),
+    fn allowed(&mut self, now_ms: u64) -> Allowed {
+        match (self.breaker.as_mut().map(|breaker| breaker.state(now_ms)), &self.adaptive) {
+            (Some(BreakerState::Open { .. }), _) => Allowed::evenly(0),
+            (Some(BreakerState::HalfOpen), _) => Allowed::evenly(1),
+            (Some(BreakerState::Closed) | None, Some(adaptive)) => {
+                Allowed { calls: adaptive.known(), light: adaptive.limit() }
+            }
+            (Some(BreakerState::Closed) | None, None) => Allowed::evenly(self.most),
         }
     }
 }
@@ -61,7 +64,7 @@ pub(super) struct Observation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outlook {
     /// How many calls may be under way from now on.
-    pub(super) allowed: usize,
+    pub(super) allowed: Allowed,
     /// XCO is down: its failures are not the jobs'.
     pub(super) outage: bool,
 }
@@ -127,7 +130,7 @@ impl Weather {
         self.sky().budget.spend(delay_ms)
     }
 
-    fn allowed(&self, now_ms: u64) -> usize {
+    fn allowed(&self, now_ms: u64) -> Allowed {
         self.sky().allowed(now_ms)
     }
 
