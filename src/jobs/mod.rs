@@ -106,8 +106,7 @@ pub fn judge(
     let doubt = plan(job, state, around).doubt;
     state.attempts = state.attempts.saturating_add(report.calls);
     state.xco_ms += u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
-    state.reserved = false;
-    state.reserved_total = false;
+    state.spend_slots();
     match report.result {
         Ok(answer) => match &job.args {
             Args::CheckUser { .. } => check_user::answered(&answer),
@@ -132,7 +131,6 @@ pub fn judge(
 pub fn lost(job: &Job, state: &mut JobState, around: Surroundings<'_>) -> Option<JobError> {
     let doubt = plan(job, state, around).doubt;
     state.attempts = state.attempts.saturating_add(1);
-    state.reserved = false;
-    state.reserved_total = false;
+    state.spend_slots();
     outcome::in_doubt(state, doubt, "the worker was lost during the call")
 }

@@ -63,6 +63,12 @@ pub struct JobState {
     /// The slot in the bucket of all calls is reserved.
     #[serde(rename = "t", default, skip_serializing_if = "is_default")]
     pub reserved_total: bool,
+    /// The slot that it waits for in a bucket, microseconds on Redis's clock.
+    #[serde(rename = "u", default, skip_serializing_if = "is_default")]
+    pub slot_us: u64,
+    /// That slot was given because it came late for the one before.
+    #[serde(rename = "y", default, skip_serializing_if = "is_default")]
+    pub late: bool,
     /// An earlier call of the present step may have taken effect.
     #[serde(rename = "d", default, skip_serializing_if = "is_default")]
     pub doubt: bool,
@@ -107,6 +113,8 @@ impl JobState {
             waiting: None,
             reserved: false,
             reserved_total: false,
+            slot_us: 0,
+            late: false,
             doubt: false,
             checked: false,
             checkpoint: None,
@@ -121,6 +129,21 @@ impl JobState {
     /// When it was enqueued, milliseconds on Redis's clock.
     pub const fn enqueued_at_ms(&self) -> u64 {
         self.origin.entry.ms
+    }
+
+    /// Waits for a slot that is reserved in its bucket.
+    pub const fn reserve(&mut self, slot_us: u64, late: bool) {
+        self.reserved = true;
+        self.slot_us = slot_us;
+        self.late = late;
+    }
+
+    /// Holds no slot (any more).
+    pub const fn spend_slots(&mut self) {
+        self.reserved = false;
+        self.reserved_total = false;
+        self.slot_us = 0;
+        self.late = false;
     }
 
     /// Books the wait that ends at `now_ms`.

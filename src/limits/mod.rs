@@ -13,19 +13,49 @@ pub use breaker::{Breaker, BreakerPolicy, BreakerState};
 pub use budget::RetryBudget;
 
 use crate::{
-    config::{Limit, LimitsConfig},
+    config::{Limit, LimitsConfig, Rate},
     contract::{CallerId, JobType},
 };
 
 /// A bucket as Redis sees it: its name within a partition, and its rate there.
+///
+/// The rate is the configured one less a margin. Were it XCO's own to the microsecond, calls whose ways there differ by a
+/// millisecond would be refused: [`Limits`] keeps `limits.margin` of a burst back for that and, where there is no burst to
+/// keep it from, sets calls a little further apart; both clocks' drift costs one percent more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bucket {
     /// `caller:<caller>`, `caller:<type>:<caller>`, `client` or `total`.
     pub name: String,
     /// Microseconds between calls; 0: no rate of its own, only closed by a 429.
     pub interval_us: u64,
-    /// Calls at once after a pause.
-    pub burst: u32,
+    /// How far calls may run ahead of that rate after a pause, in microseconds.
+    pub tolerance_us: u64,
+    /// How much later than its time a slot may be taken and do no harm, in microseconds.
+    pub slack_us: u64,
+    /// Where all jobs meet: bulk reserves no slot in it, but waits in a queue for what interactive leaves.
+    pub shared: Option<SharedBucket>,
+}
+
+/// The buckets that are not a caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SharedBucket {
+    /// Of the calls that carry no caller.
+    Client,
+    /// Of all calls.
+    Total,
+}
+
+impl SharedBucket {
+    /// Each.
+    pub const ALL: [Self; 2] = [Self::Client, Self::Total];
+
+    /// Its bucket's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Total => "total",
+        }
+    }
 }
 
 /// Whose bucket a call spends.
@@ -54,10 +84,12 @@ impl Limits {
     pub fn bucket(&self, job_type: JobType, spender: Spender<'_>) -> Bucket {
         match spender {
             Spender::Caller(caller) => match self.config.types.get(&job_type) {
-                Some(limit) => whole(format!("caller:{}:{}", job_type.config_key(), caller.as_str()), Some(*limit)),
-                None => whole(format!("caller:{}", caller.as_str()), self.config.caller),
+                Some(limit) => {
+                    self.bucket_of(format!("caller:{}:{}", job_type.config_key(), caller.as_str()), Some(*limit))
+                }
+                None => self.bucket_of(format!("caller:{}", caller.as_str()), self.config.caller),
             },
-            Spender::Client => self.share("client", self.config.client),
+            Spender::Client => self.shared(SharedBucket::Client),
         }
     }
 
@@ -68,45 +100,86 @@ impl Limits {
 
     /// The bucket of all calls, where one is configured.
     pub fn total(&self) -> Option<Bucket> {
-        self.config.total.map(|limit| self.share("total", Some(limit)))
+        self.config.total.map(|_| self.shared(SharedBucket::Total))
     }
 
-    /// A limit on the whole client is split evenly over the partitions (contract §1).
-    fn share(&self, name: &str, limit: Option<Limit>) -> Bucket {
-        let mut bucket = whole(name.to_owned(), limit);
-        bucket.interval_us = bucket.interval_us.saturating_mul(u64::from(self.partitions));
-        bucket.burst = (bucket.burst / self.partitions).max(1);
-        bucket
+    /// A shared bucket, whether or not a rate is configured for it. A limit on the whole client is split evenly over the
+    /// partitions (contract §1).
+    pub fn shared(&self, which: SharedBucket) -> Bucket {
+        let whole = match which {
+            SharedBucket::Client => self.config.client,
+            SharedBucket::Total => self.config.total,
+        };
+        let part = whole.map(|limit| Limit {
+            rate: Rate { interval_us: limit.rate.interval_us.saturating_mul(u64::from(self.partitions)) },
+            burst: limit.burst / self.partitions,
+        });
+        Bucket { shared: Some(which), ..self.bucket_of(which.name().to_owned(), part) }
+    }
+
+    fn bucket_of(&self, name: String, limit: Option<Limit>) -> Bucket {
+        let Some(limit) = limit else {
+            return Bucket { name, interval_us: 0, tolerance_us: 0, slack_us: 0, shared: None };
+        };
+        let interval_us = limit.rate.interval_us.max(1);
+        let burst_us = interval_us.saturating_mul(u64::from(limit.burst.max(1) - 1));
+        let margin_us = u64::try_from(self.config.margin.as_micros()).unwrap_or(u64::MAX);
+        let tolerance_us = burst_us.saturating_sub(margin_us);
+        let stretch_us = if margin_us == 0 {
+            0
+        } else {
+            interval_us.div_ceil(DRIFT_DIVISOR)
+                + (margin_us.saturating_sub(burst_us)).min(interval_us / MOST_STRETCH_DIVISOR)
+        };
+        // Half of what is kept back is for the calls' ways to XCO.
+        let slack_us = ((burst_us - tolerance_us + stretch_us) / 2).max(LEAST_SLACK_US);
+        Bucket { name, interval_us: interval_us.saturating_add(stretch_us), tolerance_us, slack_us, shared: None }
     }
 }
 
-fn whole(name: String, limit: Option<Limit>) -> Bucket {
-    Bucket {
-        name,
-        interval_us: limit.map_or(0, |limit| limit.rate.interval_us.max(1)),
-        burst: limit.map_or(1, |limit| limit.burst.max(1)),
-    }
-}
+/// Calls are one percent further apart than configured …
+const DRIFT_DIVISOR: u64 = 100;
+/// … and up to two more where there is no burst to keep the margin from.
+const MOST_STRETCH_DIVISOR: u64 = 50;
+/// A promotion may be this late without anything being amiss.
+const LEAST_SLACK_US: u64 = 5_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Rate;
+    use std::time::Duration;
 
     fn limit(interval_us: u64, burst: u32) -> Limit {
         Limit { rate: Rate { interval_us }, burst }
     }
 
+    fn without_margin(caller: Option<Limit>, client: Option<Limit>) -> LimitsConfig {
+        LimitsConfig { caller, client, margin: Duration::ZERO, ..LimitsConfig::default() }
+    }
+
     #[test]
     fn a_client_limit_is_split_over_the_partitions_and_a_callers_is_not() {
-        let config =
-            LimitsConfig { caller: Some(limit(100, 8)), client: Some(limit(100, 8)), ..LimitsConfig::default() };
-        let limits = Limits::new(config, 4);
+        let limits = Limits::new(without_margin(Some(limit(100, 8)), Some(limit(100, 8))), 4);
         let client = limits.bucket(JobType::CreateUser, Spender::Client);
-        assert_eq!((client.interval_us, client.burst), (400, 2));
+        assert_eq!((client.interval_us, client.tolerance_us, client.shared), (400, 400, Some(SharedBucket::Client)));
         let caller = CallerId::from_checked("192.0.2.7");
         let own = limits.bucket(JobType::CheckUser, Spender::Caller(&caller));
-        assert_eq!((own.name.as_str(), own.interval_us, own.burst), ("caller:192.0.2.7", 100, 8));
+        assert_eq!((own.name.as_str(), own.interval_us, own.tolerance_us), ("caller:192.0.2.7", 100, 700));
+        assert_eq!(own.shared, None);
+    }
+
+    #[test]
+    fn a_margin_is_kept_from_the_burst_or_else_from_the_rate() {
+        let of = |rate: Limit| {
+            let config =
+                LimitsConfig { client: Some(rate), margin: Duration::from_millis(10), ..LimitsConfig::default() };
+            let bucket = Limits::new(config, 1).shared(SharedBucket::Client);
+            (bucket.interval_us, bucket.tolerance_us, bucket.slack_us)
+        };
+        assert_eq!(of(limit(100_000, 3)), (101_000, 190_000, 5_500), "10/s, burst 3");
+        assert_eq!(of(limit(20_000, 1)), (20_600, 0, 5_000), "50/s, no burst: three percent");
+        assert_eq!(of(limit(10_000, 2)), (10_100, 0, 5_050), "100/s, burst 2: all of it");
+        assert_eq!(of(limit(1_000_000, 1)), (1_020_000, 0, 10_000), "1/s, no burst");
     }
 
     #[test]

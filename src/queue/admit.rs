@@ -4,7 +4,10 @@ use super::{
     Keys, Link,
     script::{Script, integers},
 };
-use crate::{contract::EntryId, limits::Bucket};
+use crate::{
+    contract::EntryId,
+    limits::{Bucket, SharedBucket},
+};
 use redis::{RedisError, RedisResult};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -14,7 +17,10 @@ pub const MAX_ADMIT: usize = 256;
 static SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/admit.lua"))));
 
-const FIXED_KEYS: usize = 2;
+const FIXED_KEYS: usize = 4;
+
+/// The first of the queues' positions in the script's `KEYS`.
+const QUEUE_KEYS: usize = 3;
 
 /// How long a batch's counters are kept after they were last touched.
 pub(super) const BATCH_LIFE_S: u64 = 30 * 86_400;
@@ -26,6 +32,15 @@ pub enum Held {
     No,
     /// It waited for it: only a closure since can make it wait again.
     Yes,
+}
+
+/// The slot that a job waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldSlot {
+    /// Microseconds on Redis's clock.
+    pub at_us: u64,
+    /// It was given because the job came late for the one before.
+    pub late: bool,
 }
 
 /// One delivery that wants to call XCO.
@@ -43,6 +58,10 @@ pub struct AdmissionRequest {
     pub bucket: (Bucket, Held),
     /// The bucket of all calls.
     pub total: Option<(Bucket, Held)>,
+    /// The slot that it holds, where known: in whichever bucket it waited for last.
+    pub slot: Option<HeldSlot>,
+    /// A bulk job's place in the queues of shared buckets, where it spends one: the lower, the older.
+    pub bulk_age: Option<u64>,
     /// Milliseconds on Redis's clock.
     pub deadline_ms: Option<u64>,
     /// Milliseconds on Redis's clock.
@@ -70,6 +89,17 @@ pub enum Admission {
         /// Microseconds on Redis's clock.
         due_us: u64,
     },
+    /// It came later for its slot than does no harm, and jobs that came late before it are still on their way; its slot is at
+    /// `due_us` now, and reserved.
+    Late {
+        /// Microseconds on Redis's clock.
+        due_us: u64,
+    },
+    /// A bulk job that must wait in its own bucket's queue; nothing is reserved.
+    Queued,
+    /// A bulk job that must wait in the queue of the bucket of all calls; its slot in its own, if that is a caller's, is
+    /// reserved.
+    QueuedByTotal,
     /// Its `run_at` is at `due_us`.
     Scheduled {
         /// Microseconds on Redis's clock.
@@ -108,6 +138,9 @@ pub async fn admit(
 
     let mut call = SCRIPT.call(FIXED_KEYS + bucket_count + extra_keys.sum::<usize>());
     call.arg(&keys.begun).arg(stream);
+    for bucket in SharedBucket::ALL {
+        call.arg(keys.waiting(bucket));
+    }
     for bucket in groups.0.iter().flat_map(|group| &group.buckets) {
         call.arg(keys.limit(bucket));
     }
@@ -125,7 +158,9 @@ pub async fn admit(
     let mut before = 0;
     let mut firsts = Vec::with_capacity(groups.0.len());
     for group in &groups.0 {
-        call.arg(group.buckets.len()).arg(group.interval_us).arg(group.burst);
+        let Bucket { interval_us, tolerance_us, slack_us, shared, .. } = group.rate;
+        call.arg(group.buckets.len()).arg(interval_us).arg(tolerance_us).arg(slack_us);
+        call.arg(shared.map_or(0, |bucket| QUEUE_KEYS + bucket as usize));
         firsts.push(before);
         before += group.buckets.len();
     }
@@ -135,7 +170,7 @@ pub async fn admit(
         if bucket.1 == Held::Yes { -number } else { number }
     };
     for request in requests {
-        let mut has = [0_u8; 6];
+        let mut has = [0_u8; 8];
         let mut letters = 0;
         for (letter, present) in [
             (b'i', request.reserve_id.is_some()),
@@ -144,6 +179,8 @@ pub async fn admit(
             (b'd', request.deadline_ms.is_some()),
             (b'r', request.run_at_ms.is_some()),
             (b'm', request.mark.is_some()),
+            (b's', request.slot.is_some()),
+            (b'q', request.bulk_age.is_some()),
         ] {
             has[letters] = letter;
             letters += usize::from(present);
@@ -161,6 +198,13 @@ pub async fn admit(
         if let Some(mark) = &request.mark {
             call.arg(mark).arg(request.entry.to_string());
         }
+        if let Some(HeldSlot { at_us, late }) = request.slot {
+            let at_us = i64::try_from(at_us).unwrap_or(0);
+            call.arg(if late { -at_us } else { at_us });
+        }
+        if let Some(age) = request.bulk_age {
+            call.arg(age);
+        }
     }
 
     let reply = integers(SCRIPT.run(link, &call).await?)?;
@@ -171,8 +215,8 @@ pub async fn admit(
 struct Groups<'a>(Vec<Group<'a>>);
 
 struct Group<'a> {
-    interval_us: u64,
-    burst: u32,
+    /// Any of them.
+    rate: &'a Bucket,
     buckets: Vec<&'a str>,
     places: HashMap<&'a str, usize>,
 }
@@ -184,8 +228,7 @@ impl<'a> Groups<'a> {
             let known = groups.iter().position(|group| group.has_rate_of(bucket));
             let number = known.unwrap_or_else(|| {
                 groups.push(Group {
-                    interval_us: bucket.interval_us,
-                    burst: bucket.burst,
+                    rate: bucket,
                     buckets: Vec::with_capacity(requests.len()),
                     places: HashMap::with_capacity(requests.len()),
                 });
@@ -208,8 +251,10 @@ impl<'a> Groups<'a> {
 }
 
 impl Group<'_> {
-    const fn has_rate_of(&self, bucket: &Bucket) -> bool {
-        self.interval_us == bucket.interval_us && self.burst == bucket.burst
+    /// The margin is the same for all, so that slack follows from these.
+    fn has_rate_of(&self, bucket: &Bucket) -> bool {
+        let Bucket { interval_us, tolerance_us, shared, .. } = self.rate;
+        *interval_us == bucket.interval_us && *tolerance_us == bucket.tolerance_us && *shared == bucket.shared
     }
 }
 
@@ -234,6 +279,9 @@ fn decode(reply: &[i64], requests: usize) -> RedisResult<Admissions> {
             6 => Admission::TooLate,
             7 => Admission::Begun,
             8 => Admission::NotOurs,
+            9 => Admission::Queued,
+            10 => Admission::QueuedByTotal,
+            11 => Admission::Late { due_us },
             _ => return Err(malformed()),
         };
     }
@@ -251,14 +299,20 @@ mod tests {
         assert_eq!(admissions.now_ms, 77);
         let expected = [Admission::Admitted, Admission::Limited { due_us: 5000 }, Admission::Duplicate];
         assert_eq!(admissions.verdicts, expected);
-        for malformed in [&[][..], &[77, 1], &[77, 0, 1, 0], &[77, 4, 1, 0], &[77, 1, 9, 0], &[77, -1, 1, 0]] {
+        for malformed in [&[][..], &[77, 1], &[77, 0, 1, 0], &[77, 4, 1, 0], &[77, 1, 99, 0], &[77, -1, 1, 0]] {
             assert!(decode(malformed, 3).is_err(), "{malformed:?}");
         }
     }
 
     #[test]
     fn buckets_of_one_rate_stand_together_each_once() {
-        let bucket = |name: &str, interval_us| Bucket { name: name.to_owned(), interval_us, burst: 1 };
+        let bucket = |name: &str, interval_us| Bucket {
+            name: name.to_owned(),
+            interval_us,
+            tolerance_us: 0,
+            slack_us: 0,
+            shared: None,
+        };
         let request = |name: &str, interval_us| AdmissionRequest {
             entry: EntryId { ms: 1, seq: 0 },
             token: String::new(),
@@ -266,6 +320,8 @@ mod tests {
             count_in_batch: None,
             bucket: (bucket(name, interval_us), Held::No),
             total: Some((bucket("total", 9), Held::No)),
+            slot: None,
+            bulk_age: None,
             deadline_ms: None,
             run_at_ms: None,
             mark: None,

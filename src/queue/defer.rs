@@ -2,7 +2,7 @@
 
 use super::{
     Keys, Link, Source,
-    finish::parked,
+    finish::{Place, parked},
     script::{Script, integers},
 };
 use crate::{
@@ -30,8 +30,10 @@ pub struct Deferral {
     pub learn: bool,
     /// Milliseconds on Redis's clock.
     pub deadline_ms: Option<u64>,
-    /// The state's JSON, for when it comes back (its slot in the bucket reserved).
+    /// The state's JSON, for when it comes back (its slot in the bucket reserved, unless it waits in its queue).
     pub state: String,
+    /// A bulk job in a shared bucket waits in its queue, and until then at most (milliseconds on Redis's clock).
+    pub place: Option<(Place, u64)>,
     /// The job's JSON.
     pub job: Vec<u8>,
 }
@@ -62,20 +64,28 @@ pub async fn defer(
 ) -> RedisResult<Deferred> {
     let retry_after_us =
         deferral.retry_after.map_or(-1, |delay| i64::try_from(delay.as_micros()).unwrap_or(i64::MAX / 4));
-    let mut call = SCRIPT.call(5);
+    let mut call = SCRIPT.call(6 + usize::from(deferral.place.is_some()));
     call.arg(keys.stream(lane, source))
         .arg(&keys.begun)
         .arg(&keys.delayed)
         .arg(&keys.delayed_jobs)
         .arg(keys.limit(&deferral.bucket.name))
-        .arg(deferral.entry.to_string())
+        .arg(&keys.learned);
+    if let Some((place, _)) = &deferral.place {
+        call.arg(keys.waiting(place.bucket));
+    }
+    call.arg(deferral.entry.to_string())
         .arg(&deferral.origin)
         .arg(parked(&deferral.state, &deferral.job))
         .arg(retry_after_us)
         .arg(deferral.bucket.interval_us)
-        .arg(deferral.bucket.burst)
+        .arg(deferral.bucket.tolerance_us)
         .arg(deferral.deadline_ms.unwrap_or(0))
-        .arg(u8::from(deferral.learn));
+        .arg(u8::from(deferral.learn))
+        .arg(&deferral.bucket.name);
+    if let Some((place, most_ms)) = &deferral.place {
+        call.arg(place.age).arg(*most_ms);
+    }
     let reply = integers(SCRIPT.run(link, &call).await?)?;
     Ok(match reply.as_slice() {
         [1, due_ms] => Deferred::Parked { due_ms: u64::try_from(*due_ms).unwrap_or(0) },

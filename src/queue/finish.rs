@@ -5,7 +5,10 @@ use super::{
     admit::BATCH_LIFE_S,
     script::{Script, integers},
 };
-use crate::contract::{EntryId, Lane, Status};
+use crate::{
+    contract::{EntryId, Lane, Status},
+    limits::SharedBucket,
+};
 use redis::RedisResult;
 use serde::Serialize;
 use std::{sync::LazyLock, time::Duration};
@@ -72,6 +75,8 @@ pub enum FinishOp {
     Park {
         /// Microseconds on Redis's clock.
         due_us: u64,
+        /// Or until there is room in a shared bucket.
+        place: Option<Place>,
         /// The state's JSON.
         state: String,
         /// The job's JSON.
@@ -86,6 +91,15 @@ pub enum FinishOp {
     },
     /// It is a duplicate, and leaves no trace.
     Drop,
+}
+
+/// A bulk job's place in the queue of a shared bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Whose queue.
+    pub bucket: SharedBucket,
+    /// The lower, the older: the oldest goes first.
+    pub age: u64,
 }
 
 /// The end of one delivery.
@@ -150,6 +164,17 @@ pub async fn finish(
         }
     }
 
+    // Each queue once, and only where a job goes there.
+    let mut queues = [0; SharedBucket::ALL.len()];
+    for one in batch {
+        if let FinishOp::Park { place: Some(place), .. } = &one.op
+            && queues[place.bucket as usize] == 0
+        {
+            more_keys.push(keys.waiting(place.bucket).to_owned());
+            queues[place.bucket as usize] = FIXED_KEYS + more_keys.len();
+        }
+    }
+
     let mut call = SCRIPT.call(FIXED_KEYS + more_keys.len());
     call.arg(keys.stream(lane, source))
         .arg(&keys.begun)
@@ -175,8 +200,12 @@ pub async fn finish(
                 let tail = if extras.is_some() { tails.next().map_or("", String::as_str) } else { id };
                 call.arg(format!("{job_type}:{}", status.as_str())).arg(mark).arg(event).arg(tail);
             }
-            FinishOp::Park { due_us, state, job } => {
-                call.arg("p").arg(mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked(state, job));
+            FinishOp::Park { due_us, place, state, job } => {
+                let op = if place.is_some() { "w" } else { "p" };
+                call.arg(op).arg(mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked(state, job));
+                if let Some(place) = place {
+                    call.arg(queues[place.bucket as usize]).arg(place.age);
+                }
             }
             FinishOp::Requeue { state, job } => {
                 call.arg("q").arg(mark).arg(state).arg(job);

@@ -15,12 +15,17 @@
 //! | `{NS:P}:begun` | hash | origin → who began an unsafe call that has not ended |
 //! | `{NS:P}:id:<id>` | string, expires | origin of the job that reserved this id |
 //! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
+//! | `{NS:P}:waiting:<bucket>` | sorted set | bulk jobs that wait for room in a shared bucket, by age: member is the origin; an index of some of `delayed`, which knows when each is due at the latest |
+//! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 lately, by when (ms), the latest 1,000 |
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
 //! | `{NS:0}:breaker` | string, expires | XCO fails: no job is to be taken while it lives |
 //! | `{NS:0}:audit` | stream | what operators did |
 //! | `{NS:P}:stats` | hash | completions by type and status, since ever |
 
-use crate::contract::{Lane, Origin};
+use crate::{
+    contract::{Lane, Origin},
+    limits::SharedBucket,
+};
 
 /// The consumer group of all workers (contract §1).
 pub const GROUP: &str = "workers";
@@ -46,6 +51,10 @@ pub struct Keys {
     pub begun: String,
     /// `stats`
     pub stats: String,
+    /// `waiting:<bucket>`, by [`SharedBucket`]
+    waiting: [String; 2],
+    /// `learned`
+    pub learned: String,
     /// `breaker`
     pub breaker: String,
     /// `audit`
@@ -76,6 +85,8 @@ impl Keys {
             delayed_jobs: key("delayed:jobs"),
             begun: key("begun"),
             stats: key("stats"),
+            waiting: SharedBucket::ALL.map(|bucket| key(&format!("waiting:{}", bucket.name()))),
+            learned: key("learned"),
             breaker: key("breaker"),
             audit: key("audit"),
             tag,
@@ -113,6 +124,11 @@ impl Keys {
     /// A limiter bucket.
     pub fn limit(&self, bucket: &str) -> String {
         format!("{}:limit:{bucket}", self.tag)
+    }
+
+    /// Where bulk jobs wait for a shared bucket.
+    pub fn waiting(&self, bucket: SharedBucket) -> &str {
+        &self.waiting[bucket as usize]
     }
 
     /// A batch's counters.

@@ -10,14 +10,15 @@ mod defer;
 mod entry;
 mod finish;
 mod keys;
+pub mod learned;
 mod read;
 mod script;
 pub mod upkeep;
 
-pub use admit::{Admission, AdmissionRequest, Admissions, Held, MAX_ADMIT, admit};
+pub use admit::{Admission, AdmissionRequest, Admissions, Held, HeldSlot, MAX_ADMIT, admit};
 pub use connection::{Connection, Connector, Link, QueueError, is_transient};
 pub use defer::{Deferral, Deferred, defer};
 pub use entry::RawEntry;
-pub use finish::{Child, Dead, Extras, Finish, FinishOp, MAX_FINISH, finish};
+pub use finish::{Child, Dead, Extras, Finish, FinishOp, MAX_FINISH, Place, finish};
 pub use keys::{GROUP, Keys, Source};
 pub use read::{ensure_group, read_lane};

@@ -6,11 +6,15 @@ use super::{
     entry::{entries, text},
     script::{Script, integers},
 };
-use crate::contract::{EntryId, Lane};
+use crate::{
+    contract::{EntryId, Lane},
+    limits::{Bucket, SharedBucket},
+};
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{sync::LazyLock, time::Duration};
 
-static PROMOTE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/promote.lua")));
+static PROMOTE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/promote.lua"))));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
 static RETIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/retire.lua")));
 
@@ -30,14 +34,18 @@ pub struct Promotion {
     pub parked: u64,
 }
 
-/// Moves parked jobs whose time has come back to their lanes, [`MAX_PROMOTE`] at most.
-pub async fn promote(link: &mut Link, keys: &Keys) -> RedisResult<Promotion> {
-    let mut call = PROMOTE.call(4);
-    call.arg(&keys.delayed)
-        .arg(&keys.delayed_jobs)
-        .arg(keys.due(Lane::Interactive))
-        .arg(keys.due(Lane::Bulk))
-        .arg(MAX_PROMOTE);
+/// Moves parked jobs whose time has come back to their lanes, and bulk jobs that there is room for in the `shared` buckets:
+/// [`MAX_PROMOTE`] at most of each kind.
+pub async fn promote(link: &mut Link, keys: &Keys, shared: &[(SharedBucket, Bucket)]) -> RedisResult<Promotion> {
+    let mut call = PROMOTE.call(4 + 2 * shared.len());
+    call.arg(&keys.delayed).arg(&keys.delayed_jobs).arg(keys.due(Lane::Interactive)).arg(keys.due(Lane::Bulk));
+    for (which, bucket) in shared {
+        call.arg(keys.limit(&bucket.name)).arg(keys.waiting(*which));
+    }
+    call.arg(MAX_PROMOTE);
+    for (_, bucket) in shared {
+        call.arg(bucket.interval_us).arg(bucket.tolerance_us);
+    }
     let reply = integers(PROMOTE.run(link, &call).await?)?;
     let field = |at: usize| reply.get(at).copied().unwrap_or(0);
     Ok(Promotion {

@@ -7,7 +7,7 @@ use super::{lease::Lease, shared::Shared};
 use crate::{
     contract::{EntryId, ErrorKind, Job, JobError, Lane, MerchantId, Origin, Rejection},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost},
-    limits::Bucket,
+    limits::{Bucket, SharedBucket},
     queue::Source,
 };
 use std::sync::Arc;
@@ -50,6 +50,13 @@ impl Held {
         Surroundings { merchant: &self.merchant }
     }
 
+    /// Its age in the queues of shared buckets, for a bulk job: when it was enqueued, and in which order within that
+    /// millisecond.
+    pub(super) fn bulk_age(&self) -> Option<u64> {
+        let EntryId { ms, seq } = self.state.origin.entry;
+        (self.lane == Lane::Bulk).then(|| ms.saturating_mul(1000).saturating_add(seq.min(999)))
+    }
+
     /// Books the loss of an unsafe call; see [`lost`].
     pub(super) fn lost(&mut self) -> Option<JobError> {
         let Self { job, state, merchant, .. } = self;
@@ -89,6 +96,8 @@ pub(super) enum End {
     Called(Verdict),
     /// Without one: it goes aside until `due_us`.
     Aside(Waiting, u64),
+    /// Without one: it waits in the queue of a shared bucket.
+    Queued(SharedBucket),
     /// Its time is up; `limited`: it ran out while its caller was over the limit.
     Expired { limited: bool },
     /// It ends for good, with a letter.

@@ -10,7 +10,8 @@ use crate::{
     config::Durability,
     contract::{ErrorKind, JobError, Lane, Status},
     jobs::{Verdict, Waiting},
-    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Source, is_transient, upkeep},
+    limits::SharedBucket,
+    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Place, Source, is_transient, upkeep},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
@@ -20,6 +21,9 @@ const FEW: usize = 32;
 
 /// for so long (a timer's tick more at most).
 const GATHER: Duration = Duration::from_millis(1);
+
+/// A job without a deadline that waits in a queue is looked at this often at least, should the queue have lost it.
+const LONGEST_QUEUE_MS: u64 = 86_400_000;
 
 /// One of a partition's finishers. Several share the same queue: while one waits for Redis, another prepares a batch.
 #[derive(Debug)]
@@ -161,6 +165,11 @@ impl Finisher {
                 let note = if why == Waiting::Limit { Note::Limited(job_type) } else { Note::Nothing };
                 (park(held, due_us), note)
             }
+            End::Queued(bucket) => {
+                held.state.resume(now_ms);
+                held.state.wait(Waiting::Limit, now_ms);
+                (queue_up(held, bucket, now_ms), Note::Limited(job_type))
+            }
             End::Expired { limited } => {
                 let error = completion::expired(held, limited);
                 Self::expire(held, &error, now_ms)
@@ -204,7 +213,11 @@ impl Finisher {
         let keys = &shared.partitions[self.partition].keys;
         shared.metrics.rate_limited(held.job.job_type);
         held.state.wait(Waiting::Limit, shared.clock.now_ms());
-        held.state.reserved = true;
+        let place = held
+            .bulk_age()
+            .zip(held.bucket.shared)
+            .map(|(age, bucket)| (Place { bucket, age }, latest_ms(&held, shared.clock.now_ms())));
+        held.state.reserved = place.is_none();
         let deferral = Deferral {
             entry: held.entry,
             origin: held.state.origin.to_string(),
@@ -213,6 +226,7 @@ impl Finisher {
             learn: shared.limits.learns(),
             deadline_ms: held.deadline_ms,
             state: held.state.to_json(),
+            place,
             job: std::mem::take(&mut held.raw),
         };
         let deferred = loop {
@@ -331,7 +345,18 @@ fn place(lane: Lane, source: Source) -> usize {
 }
 
 fn park(held: &mut Held, due_us: u64) -> FinishOp {
-    FinishOp::Park { due_us, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+    FinishOp::Park { due_us, place: None, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+}
+
+fn queue_up(held: &mut Held, bucket: SharedBucket, now_ms: u64) -> FinishOp {
+    let due_us = latest_ms(held, now_ms).saturating_mul(1000);
+    let place = held.bulk_age().map(|age| Place { bucket, age });
+    FinishOp::Park { due_us, place, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+}
+
+/// When a job that waits in a queue is looked at in any case: at its deadline, so that it ends in time.
+fn latest_ms(held: &Held, now_ms: u64) -> u64 {
+    held.deadline_ms.unwrap_or_else(|| now_ms.saturating_add(LONGEST_QUEUE_MS))
 }
 
 fn requeue(held: &mut Held) -> FinishOp {

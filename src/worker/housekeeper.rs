@@ -5,6 +5,7 @@ use super::{intake::Intake, shared::Shared};
 use crate::{
     config::CompletionsConfig,
     contract::Lane,
+    limits::{Bucket, SharedBucket},
     queue::{Link, Source, upkeep},
 };
 use redis::RedisError;
@@ -20,12 +21,15 @@ pub(super) struct Timekeeper {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
+    /// Those with queues.
+    buckets: [(SharedBucket, Bucket); 2],
 }
 
 impl Timekeeper {
     pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
         let link = shared.connector.link(false);
-        Self { shared, partition, link }
+        let buckets = SharedBucket::ALL.map(|which| (which, shared.limits.shared(which)));
+        Self { shared, partition, link, buckets }
     }
 
     /// Runs until it is aborted, after the last delivery has ended: leases are renewed until then.
@@ -49,13 +53,13 @@ impl Timekeeper {
 
     /// Promotes what is due; tells when to look again. Other workers park jobs too, so within a second in any case.
     async fn promote(&mut self) -> Instant {
-        match upkeep::promote(&mut self.link, &self.shared.partitions[self.partition].keys).await {
+        let keys = &self.shared.partitions[self.partition].keys;
+        match upkeep::promote(&mut self.link, keys, &self.buckets).await {
             Ok(promotion) => {
                 self.shared.health.well();
-                let keys = &self.shared.partitions[self.partition].keys;
                 self.shared.metrics.delayed(keys.partition, promotion.parked);
                 let wait = match promotion.next_due {
-                    _ if promotion.promoted == upkeep::MAX_PROMOTE => Duration::ZERO,
+                    _ if promotion.promoted >= upkeep::MAX_PROMOTE => Duration::ZERO,
                     // Rounded up by Redis; one millisecond more saves a look that comes a moment early.
                     Some(due) => due.min(LONGEST_SLEEP).max(Duration::from_millis(1)),
                     None => LONGEST_SLEEP,

@@ -7,7 +7,8 @@ use super::{
 use crate::{
     contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
-    queue::{self, Admission, AdmissionRequest, Held as Slot, Link, MAX_ADMIT, RawEntry, Source},
+    limits::SharedBucket,
+    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry, Source},
 };
 use std::{
     sync::{
@@ -260,13 +261,29 @@ impl Intake {
                 Admission::Expired => held.end(End::Expired { limited: false }),
                 Admission::TooLate => held.end(End::Expired { limited: true }),
                 Admission::Limited { due_us } => {
-                    held.state.reserved = true;
+                    held.state.reserve(due_us, false);
                     held.end(End::Aside(Waiting::Limit, due_us));
                 }
                 Admission::LimitedByTotal { due_us } => {
-                    held.state.reserved = true;
+                    held.state.reserve(due_us, false);
                     held.state.reserved_total = true;
                     held.end(End::Aside(Waiting::Limit, due_us));
+                }
+                Admission::Late { due_us } => {
+                    held.state.reserve(due_us, true);
+                    held.end(End::Aside(Waiting::Limit, due_us));
+                }
+                Admission::Queued => {
+                    held.state.spend_slots();
+                    held.end(End::Queued(SharedBucket::Client));
+                }
+                Admission::QueuedByTotal => {
+                    if held.bucket.shared.is_some() {
+                        held.state.spend_slots();
+                    } else if !held.state.reserved {
+                        held.state.reserve(answers.now_ms.saturating_mul(1000), false);
+                    }
+                    held.end(End::Queued(SharedBucket::Total));
                 }
                 Admission::Scheduled { due_us } => held.end(End::Aside(Waiting::Schedule, due_us)),
                 Admission::Begun => begun(held),
@@ -282,6 +299,7 @@ impl Intake {
     fn request(&self, held: &mut Held) -> AdmissionRequest {
         let fresh = !held.state.accepted;
         let slot = |reserved: bool| if reserved { Slot::Yes } else { Slot::No };
+        let total = self.shared.limits.total();
         AdmissionRequest {
             entry: held.entry,
             token: held.state.origin.to_string(),
@@ -293,7 +311,9 @@ impl Intake {
             .filter(|_| fresh),
             count_in_batch: held.job.batch.clone().filter(|_| fresh),
             bucket: (held.bucket.clone(), slot(held.state.reserved)),
-            total: self.shared.limits.total().map(|total| (total, slot(held.state.reserved_total))),
+            slot: (held.state.slot_us > 0).then_some(HeldSlot { at_us: held.state.slot_us, late: held.state.late }),
+            bulk_age: held.bulk_age().filter(|_| held.bucket.shared.is_some() || total.is_some()),
+            total: total.map(|total| (total, slot(held.state.reserved_total))),
             deadline_ms: held.deadline_ms,
             run_at_ms: held.job.run_at_ms,
             mark: (held.doubt != Doubt::Harmless)

@@ -1,20 +1,23 @@
 -- admit.lua: decides, for a batch of deliveries, which may call XCO now. (limiter.lua stands before this text.)
 --
--- KEYS  1 begun · 2 the stream · then limiter buckets, those of one rate together · then, job by job, the id key and the
---       batch key of each that has one
--- ARGV  1 jobs · 2 groups of buckets · 3 dedupe window in ms · 4 batch counters' life in s · 5 consumer · then 3 a group:
---       how many buckets, interval in us, burst · then for each job: what it has, in letters · token · bucket (its number,
---       negative where a slot in it is already reserved) · and for some letters, in this order, more:
+-- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · then limiter buckets, those of one
+--       rate together · then, job by job, the id key and the batch key of each that has one
+-- ARGV  1 jobs · 2 groups of buckets · 3 dedupe window in ms · 4 batch counters' life in s · 5 consumer · then 5 a group:
+--       how many buckets, interval, tolerance and slack in us, position of its queue in KEYS (0: not shared) · then for each
+--       job: what it has, in letters · token · bucket (its number, negative where a slot in it is already reserved) · and for
+--       some letters, in this order, more:
 --         i  an id key: nothing · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
---         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id
+--         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id · s  a
+--         reserved slot: us, negative where it was given for lateness · q  a bulk job: its age in queues
 -- Returns  a flat array: now in ms, then for each job that is not admitted three numbers, the job's (from 1), a code and a
 --         time in us (0 where it has none):
 --         1 duplicate · 2 expired · 3 wait for the bucket, due then, its slot reserved · 4 the same for the second bucket,
 --         both reserved · 5 wait for run_at · 6 its limit lets it run only after its deadline · 7 an unsafe call was begun
 --         by another delivery · 8 the delivery is not this consumer's any more (asked only where a mark would be set: a
---         worker that slept over its lease must not begin)
+--         worker that slept over its lease must not begin) · 9 wait in the bucket's queue · 10 the same for the second
+--         bucket; its slot in the first, if that is not shared, is reserved · 11 it came late for its slot: wait for this one
 -- Guarantees  Nothing is admitted twice under one mark. Run again after a lost reply it gives the same answers, but for
---         slots, which it may reserve again. O(jobs); jobs <= 512.
+--         slots, which it may reserve again. O(jobs · log queue); jobs <= 512.
 
 local jobs, groups = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_us = limiter_now()
@@ -22,11 +25,11 @@ local now_ms = math.floor(now_us / 1000)
 local reserved_until = string.format('%.0f', now_ms + ARGV[3])
 local find = string.find
 
-local FIXED_KEYS, FIXED_ARGS = 2, 5
+local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 4, 5, 5
 local buckets, at = 0, FIXED_ARGS + 1
 for _ = 1, groups do
   buckets = buckets + ARGV[at]
-  at = at + 3
+  at = at + GROUP_ARGS
 end
 local open = {}
 if buckets > 0 then
@@ -34,10 +37,10 @@ if buckets > 0 then
   at = FIXED_ARGS + 1
   local i = 1
   for _ = 1, groups do
-    local last, interval, burst = i + ARGV[at] - 1, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    at = at + 3
+    local last, rate = i + ARGV[at] - 1, limiter_rate(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+    at = at + GROUP_ARGS
     while i <= last do
-      open[i] = limiter_open(raw[i], interval, burst, now_us)
+      open[i] = limiter_open(raw[i], rate, now_us)
       i = i + 1
     end
   end
@@ -54,27 +57,74 @@ local function count(batch_key)
 end
 
 -- Takes a slot in a bucket: nothing where it is open now, else a code and the slot. A job that holds one already asks again
--- only where a 429 has closed the bucket since.
-local function enter(number, deadline, code)
-  local bucket = open[number]
-  if number < 0 then
-    bucket = open[-number]
-    if bucket.closed <= now_us then
+-- only where a 429 has closed the bucket since, or jobs came late for theirs.
+local function enter(number, deadline, code, held_us)
+  local bucket = open[math.abs(number)]
+  local slot
+  if number < 0 and bucket.closed <= now_us then
+    slot = limiter_claim(bucket, math.abs(held_us), held_us < 0, now_us)
+    if slot <= now_us then
       return nil
     end
+    code = 11
+  else
+    slot = limiter_slot(bucket, now_us)
   end
-  local slot = limiter_slot(bucket, now_us)
   if deadline and slot >= deadline * 1000 then
     return 6, 0
   end
-  limiter_take(bucket, slot)
+  if code ~= 11 then
+    limiter_take(bucket, slot)
+  end
   if slot > now_us then
     return code, slot
   end
 end
 
+-- Whether a bulk job may go through a shared bucket: nothing where there is room and none older waits, else a code.
+local heads = {}
+local function stand(bucket, deadline, code, age)
+  local queue = KEYS[bucket.own.queue]
+  local head = heads[queue]
+  if not head then
+    head = tonumber(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]) or math.huge
+    heads[queue] = head
+  end
+  local slot = limiter_slot(bucket, now_us)
+  if slot <= now_us and age <= head then
+    return nil
+  end
+  if deadline and slot + bucket.interval * redis.call('ZCOUNT', queue, '-inf', string.format('(%.0f', age)) >= deadline * 1000 then
+    return 6
+  end
+  return code
+end
+
+-- The same for a bulk job in its bucket and the second one: what is shared it takes only when it goes.
+local function enter_bulk(first, second, deadline, held_us, age)
+  local own, total = open[math.abs(first)], second and open[math.abs(second)]
+  local code, slot
+  if own.own.queue > 0 then
+    code = stand(own, deadline, 9, age)
+  else
+    code, slot = enter(first, deadline, 3, held_us)
+  end
+  if not code and total then
+    code = stand(total, deadline, 10, age)
+  end
+  if code then
+    return code, slot or 0
+  end
+  if own.own.queue > 0 then
+    limiter_take(own, now_us)
+  end
+  if total then
+    limiter_take(total, now_us)
+  end
+end
+
 -- Nothing for a job that is admitted, else a code and a time.
-local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry)
+local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, held_us, age)
   if not id_key then
     count(batch_key)
   elseif redis.call('SET', KEYS[id_key], token, 'NX', 'PXAT', reserved_until) then
@@ -99,9 +149,14 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
   if run_at and run_at > now_ms then
     return 5, run_at * 1000
   end
-  local code, due_us = enter(first, deadline, 3)
-  if not code and second then
-    code, due_us = enter(second, deadline, 4)
+  local code, due_us
+  if age then
+    code, due_us = enter_bulk(first, second, deadline, held_us, age)
+  else
+    code, due_us = enter(first, deadline, 3, held_us)
+    if not code and second then
+      code, due_us = enter(second, deadline, 4, held_us)
+    end
   end
   if code then
     return code, due_us
@@ -115,7 +170,8 @@ end
 for i = 1, jobs do
   local has, token, first = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
-  local id_key, batch_key, second, deadline, run_at, mark, entry
+  local id_key, batch_key, second, deadline, run_at, mark, entry, age
+  local held_us = 0
   if has == 'i' then
     -- Most jobs: a check, with an id.
     key = key + 1
@@ -141,8 +197,15 @@ for i = 1, jobs do
     if find(has, 'm', 1, true) then
       mark, entry, at = ARGV[at], ARGV[at + 1], at + 2
     end
+    if find(has, 's', 1, true) then
+      held_us, at = tonumber(ARGV[at]), at + 1
+    end
+    if find(has, 'q', 1, true) then
+      age, at = tonumber(ARGV[at]), at + 1
+    end
   end
-  local code, due_us = judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry)
+  local code, due_us = judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry,
+    held_us, age)
   if code then
     reply[#reply + 1] = i
     reply[#reply + 1] = code

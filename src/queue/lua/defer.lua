@@ -1,13 +1,15 @@
 -- defer.lua: a call was answered 429: closes its bucket and parks the job behind the closure. (limiter.lua stands before.)
 --
--- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket
--- ARGV  1 entry id · 2 origin · 3 state, newline, job · 4 Retry-After in us, -1 for none · 5 interval in us · 6 burst ·
---       7 deadline in ms, 0 for none · 8 '1' where 429s teach a rate
+-- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket · 6 learned · 7 the bucket's queue, where the job
+--       is to wait there
+-- ARGV  1 entry id · 2 origin · 3 state, newline, job · 4 Retry-After in us, -1 for none · 5 interval in us · 6 tolerance in
+--       us · 7 deadline in ms, 0 for none · 8 '1' where 429s teach a rate · 9 the bucket's name · 10 the job's age in the
+--       queue · 11 when it is to be looked at there in any case, in ms
 -- Returns  {1 parked, due in ms} · {0 not ours any more, 0} · {2 the deadline comes first: still ours, still pending, 0}
 -- Guarantees  The bucket is closed in every case: the 429 was received. The job moves at most once. O(log parked).
 
 local now_us = limiter_now()
-local bucket = limiter_open(redis.call('GET', KEYS[5]), tonumber(ARGV[5]), tonumber(ARGV[6]), now_us)
+local bucket = limiter_open(redis.call('GET', KEYS[5]), limiter_rate(ARGV[5], ARGV[6], 0, 0), now_us)
 limiter_close(bucket, now_us, tonumber(ARGV[4]), ARGV[8] == '1')
 
 local verdict, due_ms = 0, 0
@@ -16,8 +18,13 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
   if deadline > 0 and slot >= deadline * 1000 then
     verdict = 2
   else
-    limiter_take(bucket, slot)
-    verdict, due_ms = 1, slot / 1000
+    if KEYS[7] then
+      redis.call('ZADD', KEYS[7], ARGV[10], ARGV[2])
+      verdict, due_ms = 1, tonumber(ARGV[11])
+    else
+      limiter_take(bucket, slot)
+      verdict, due_ms = 1, slot / 1000
+    end
     redis.call('XACK', KEYS[1], 'workers', ARGV[1])
     redis.call('XDEL', KEYS[1], ARGV[1])
     redis.call('HDEL', KEYS[2], ARGV[2])
@@ -26,4 +33,11 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
   end
 end
 limiter_save(KEYS[5], bucket, now_us)
+
+-- Which buckets have met a 429 lately: the latest, as long as a rate is remembered.
+local now_ms = math.floor(now_us / 1000)
+redis.call('ZADD', KEYS[6], now_ms, ARGV[9])
+redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now_ms - FORGET_US / 1000)
+redis.call('ZREMRANGEBYRANK', KEYS[6], 0, -1001)
+redis.call('PEXPIRE', KEYS[6], FORGET_US / 1000)
 return {verdict, math.ceil(due_ms)}

@@ -1,10 +1,13 @@
 -- finish.lua: ends the deliveries of one stream, each with all its consequences, in one atomic step.
 --
 -- KEYS  1 the stream · 2 begun · 3 completions · 4 delayed · 5 delayed:jobs · 6 due of this lane · 7 jobs of this lane ·
---       8 dead · 9 stats · then keys that extras refer to by position (reply lists, batch counters)
+--       8 dead · 9 stats · then keys that are referred to by position (reply lists, batch
+--       counters, queues)
 -- ARGV  1 deliveries · then their entry ids · then for each: operation · mark ('' or the origin, to be taken off begun) · and,
 --       by operation, more:
 --         p  park: origin · due in ms · state, newline, job
+--         w  park in a shared bucket's queue: the same · the queue's position in KEYS · the job's age there; it is due then
+--            at the latest
 --         q  back into the lane: state · job
 --         x  drop (a duplicate): nothing
 --         anything else is `type:status`, and completes the job: event · the job's id, or, where there is more to do, a JSON
@@ -96,6 +99,13 @@ for i = 1, n do
       redis.call('HSET', KEYS[5], a, c)
     end
     at = at + 5
+  elseif op == 'w' then
+    if mine then
+      redis.call('ZADD', KEYS[4], b, a)
+      redis.call('HSET', KEYS[5], a, c)
+      redis.call('ZADD', KEYS[tonumber(ARGV[at + 5])], ARGV[at + 6], a)
+    end
+    at = at + 7
   elseif op == 'q' then
     if mine then
       redis.call('XADD', KEYS[6], '*', 'job', b, 'state', a)

@@ -1,19 +1,30 @@
 -- limiter.lua: the arithmetic of one bucket, written once and put before every script that limits.
 --
 -- GCRA with reservation. A bucket remembers its theoretical arrival time (TAT): the moment at which it would be full
--- again. A call may go at max(now, TAT - tolerance), where tolerance = interval * (burst - 1); going moves TAT on by one
--- interval. A call that may not go yet is given its own slot in the future, so it waits once and in order.
+-- again. A call may go at max(now, TAT - tolerance); going moves TAT on by one interval. A call that may not go yet is given
+-- its own slot in the future, so it waits once and in order.
+--
+-- A job that comes for its slot later than does no harm (`slack`: the worker was down, or had no room) may not go together
+-- with the next ones: from then on, jobs that come for their slots are lined up one interval apart, from `late` on, until
+-- that line has caught up.
+--
+-- In a shared bucket bulk jobs reserve nothing, or a million of them would stand before the next interactive call. They
+-- wait in a queue of the bucket's own, by age, and are handed back when there is room for a call: what interactive calls
+-- leave. A call's worth of the burst is left to those, so that they find it at once.
 --
 -- A 429 closes the bucket until T: slots begin at T, one interval apart, without a burst. It also teaches (limits.learn),
 -- since XCO publishes no limits: from the second 429 on the bucket has a rate, four fifths of what went through since the
 -- one before; it then grows by 5 % of that a second, up to the configured one. What was learned is forgotten after ten
 -- minutes without a 429.
 --
--- Stored as the TAT alone or, after a 429, as seven packed doubles: TAT, closed until, strikes, learned rate, learned at,
--- calls since, since when. Times in microseconds on Redis's clock (exact below 2^53), rates in calls a microsecond.
--- Expires when it says nothing any more, so memory is bounded by the callers of that time.
+-- Stored as the TAT alone or, where there is more to say, as nine packed doubles: TAT, closed until, strikes, learned rate,
+-- learned at, calls since, since when, late until, handed back until. Times in microseconds on Redis's clock (exact below
+-- 2^53), rates in calls a microsecond. Expires when it says nothing any more, so memory is bounded by the callers of that
+-- time.
 
-local FORGET_US, QUIET_US, HISTORY_BYTES = 600000000, 60000000, 56
+local FORGET_US, QUIET_US, MOST_LATE_US = 600000000, 60000000, 1000000
+-- Seven doubles: as it was before `late` and `handed`.
+local HISTORY_BYTES, FORMER_BYTES = 72, 56
 local LEAST_RATE, GROWTH, DECREASE = 0.2 / 1000000, 0.05 / 1000000, 0.8
 
 local function limiter_now()
@@ -21,22 +32,37 @@ local function limiter_now()
   return t[1] * 1000000 + t[2]
 end
 
--- A bucket from its stored form (false where absent), with its configured rate: interval 0 is none.
-local function limiter_open(raw, interval_us, burst, now_us)
-  local bucket = {tat = 0, closed = 0, since = 0, interval = interval_us, tolerance = interval_us * (burst - 1)}
+-- What all buckets of one rate share: microseconds between calls (0: none is configured), how far ahead of the rate calls
+-- may run, how late a slot may be taken; and, for a shared bucket, the position of its queue in KEYS (else 0).
+local function limiter_rate(interval_us, tolerance_us, slack_us, queue)
+  return {
+    interval = tonumber(interval_us), tolerance = tonumber(tolerance_us), slack = tonumber(slack_us),
+    queue = tonumber(queue),
+  }
+end
+
+-- A bucket from its stored form (false where absent).
+local function limiter_open(raw, rate, now_us)
+  local bucket = {
+    tat = 0, closed = 0, since = 0, late = 0, handed = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate,
+  }
   if not raw then
     return bucket
   end
-  if #raw ~= HISTORY_BYTES then
+  if #raw == HISTORY_BYTES then
+    bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since, bucket.late,
+      bucket.handed = struct.unpack('<ddddddddd', raw)
+  elseif #raw == FORMER_BYTES then
+    bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since =
+      struct.unpack('<ddddddd', raw)
+  else
     bucket.tat = tonumber(raw) or 0
     return bucket
   end
-  bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since =
-    struct.unpack('<ddddddd', raw)
   if bucket.rate > 0 and now_us < bucket.learned_at + FORGET_US then
     local grown = bucket.rate * (1 + GROWTH * (now_us - bucket.learned_at))
-    if 1 / grown > interval_us then
-      bucket.interval, bucket.tolerance = math.ceil(1 / grown), 0
+    if 1 / grown > bucket.interval then
+      bucket.interval, bucket.tolerance, bucket.learned = math.ceil(1 / grown), 0, grown
     end
   end
   return bucket
@@ -51,6 +77,9 @@ local function limiter_slot(bucket, now_us)
   if bucket.closed > slot then
     slot = bucket.closed
   end
+  if bucket.late > slot then
+    slot = bucket.late
+  end
   return slot
 end
 
@@ -63,10 +92,47 @@ local function limiter_take(bucket, slot_us)
     bucket.tat = bucket.tat + bucket.interval
     bucket.dirty = true
   end
+  if bucket.late >= slot_us then
+    bucket.late = slot_us + bucket.interval
+    bucket.dirty = true
+  end
   if bucket.since > 0 then
     bucket.count = bucket.count + 1
     bucket.dirty = true
   end
+end
+
+-- When a job may go that comes for the slot it was given: now, or in its turn in the line of those that came late; `again`
+-- where it has stood there already.
+local function limiter_claim(bucket, slot_us, again, now_us)
+  local late_us = slot_us > 0 and now_us - slot_us or 0
+  local punctual = late_us <= bucket.own.slack
+  if bucket.interval == 0 or punctual and bucket.late <= now_us or again and late_us <= MOST_LATE_US then
+    return now_us
+  end
+  local slot = math.max(now_us, bucket.late)
+  -- A little closer than slots are, where they have a margin: so the line catches up.
+  bucket.late = slot + math.ceil(0.99 * bucket.interval)
+  bucket.dirty = true
+  return slot
+end
+
+-- How many of at most `most` bulk jobs waiting for a shared bucket there is room for now, and when there is for the next.
+local function limiter_hand_back(bucket, most, now_us)
+  local open = math.max(bucket.closed, bucket.late)
+  if bucket.interval == 0 then
+    return open <= now_us and most or 0, open
+  end
+  local ahead = math.max(bucket.tolerance - bucket.interval, bucket.tolerance / 2)
+  local from = math.max(bucket.tat, bucket.handed, now_us)
+  open = math.max(open, from - ahead)
+  if open > now_us then
+    return 0, open
+  end
+  local room = math.min(most, math.floor((now_us + ahead - from) / bucket.interval) + 1)
+  bucket.handed = from + room * bucket.interval
+  bucket.dirty = true
+  return room, bucket.handed - ahead
 end
 
 -- From a 429: a lower rate, once there is something to tell it from.
@@ -132,13 +198,16 @@ local function limiter_save(key, bucket, now_us)
     return
   end
   local until_us, value = bucket.tat, bucket.tat
-  if bucket.closed > 0 then
-    until_us = math.max(until_us, bucket.closed + QUIET_US)
-    if bucket.rate > 0 then
-      until_us = math.max(until_us, bucket.learned_at + FORGET_US)
+  if bucket.closed > 0 or bucket.late > now_us or bucket.handed > now_us then
+    until_us = math.max(until_us, bucket.late, bucket.handed)
+    if bucket.closed > 0 then
+      until_us = math.max(until_us, bucket.closed + QUIET_US)
+      if bucket.rate > 0 then
+        until_us = math.max(until_us, bucket.learned_at + FORGET_US)
+      end
     end
-    value = struct.pack('<ddddddd', bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at,
-      bucket.count, bucket.since)
+    value = struct.pack('<ddddddddd', bucket.tat, bucket.closed, bucket.strikes or 0, bucket.rate or 0,
+      bucket.learned_at or 0, bucket.count or 0, bucket.since, bucket.late, bucket.handed)
   end
   redis.call('SET', key, value, 'PXAT', limiter_expiry(math.max(until_us, now_us)))
 end
