@@ -125,24 +125,25 @@ impl Limits {
         let burst_us = interval_us.saturating_mul(u64::from(limit.burst.max(1) - 1));
         let margin_us = u64::try_from(self.config.margin.as_micros()).unwrap_or(u64::MAX);
         let tolerance_us = burst_us.saturating_sub(margin_us);
-        let stretch_us = if margin_us == 0 {
-            0
-        } else {
-            interval_us.div_ceil(DRIFT_DIVISOR)
-                + (margin_us.saturating_sub(burst_us)).min(interval_us / MOST_STRETCH_DIVISOR)
-        };
-        // Half of what is kept back is for the calls' ways to XCO.
-        let slack_us = ((burst_us - tolerance_us + stretch_us) / 2).max(LEAST_SLACK_US);
+        let uncovered_us = margin_us.saturating_sub(burst_us);
+        let most_us = (interval_us / MOST_STRETCH_DIVISOR).max(LEAST_STRETCH_US);
+        let drift_us = if margin_us == 0 { 0 } else { interval_us.div_ceil(DRIFT_DIVISOR) };
+        let stretch_us = drift_us + uncovered_us.min(most_us);
+        // Within the burst, who comes late finds XCO's bucket as it would have been. Of what is kept back, half is for that, too,
+        // and half for the calls' ways to XCO.
+        let slack_us = tolerance_us.saturating_add((burst_us - tolerance_us + stretch_us) / 2).max(LEAST_SLACK_US);
         Bucket { name, interval_us: interval_us.saturating_add(stretch_us), tolerance_us, slack_us, shared: None }
     }
 }
 
 /// Calls are one percent further apart than configured …
 const DRIFT_DIVISOR: u64 = 100;
-/// … and up to two more where there is no burst to keep the margin from.
-const MOST_STRETCH_DIVISOR: u64 = 50;
-/// A promotion may be this late without anything being amiss.
-const LEAST_SLACK_US: u64 = 5_000;
+/// … and up to three more where there is no burst to keep the margin from.
+const MOST_STRETCH_DIVISOR: u64 = 33;
+/// … or by this, where that is less than any network's jitter.
+const LEAST_STRETCH_US: u64 = 3_000;
+/// Earlier than this nobody comes.
+const LEAST_SLACK_US: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -176,8 +177,8 @@ mod tests {
             let bucket = Limits::new(config, 1).shared(SharedBucket::Client);
             (bucket.interval_us, bucket.tolerance_us, bucket.slack_us)
         };
-        assert_eq!(of(limit(100_000, 3)), (101_000, 190_000, 5_500), "10/s, burst 3");
-        assert_eq!(of(limit(20_000, 1)), (20_600, 0, 5_000), "50/s, no burst: three percent");
+        assert_eq!(of(limit(100_000, 3)), (101_000, 190_000, 195_500), "10/s, burst 3");
+        assert_eq!(of(limit(20_000, 1)), (23_200, 0, 1_600), "50/s, no burst: 3 ms further apart");
         assert_eq!(of(limit(10_000, 2)), (10_100, 0, 5_050), "100/s, burst 2: all of it");
         assert_eq!(of(limit(1_000_000, 1)), (1_020_000, 0, 10_000), "1/s, no burst");
     }

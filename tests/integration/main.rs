@@ -1,6 +1,7 @@
 //! Tests through the public interface: a real Redis, the sandbox over real HTTP, jobs as a merchant enqueues them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod arithmetic;
 mod chains;
 mod commands;
 mod deadlines;
@@ -11,6 +12,7 @@ mod limits;
 mod malformed;
 mod privacy;
 mod promises;
+mod quota;
 mod retries;
 mod subscriber;
 mod support;

@@ -1,0 +1,132 @@
+//! The limiter's arithmetic itself, run in Redis against a clock of the test's: what no wall clock would show in time.
+
+use super::support::RedisServer;
+use proptest::prelude::*;
+use redis::Connection;
+use std::cell::RefCell;
+use xco_worker::{
+    config::{Limit, LimitsConfig, Rate},
+    limits::{Limits, SharedBucket},
+};
+
+const SCRIPT: &str = concat!(include_str!("../../src/queue/lua/limiter.lua"), include_str!("arithmetic.lua"));
+
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    seed: u32,
+    interval_ms: u64,
+    burst: u32,
+    bulk: u64,
+    /// Interactive calls, of a thousand that the rate allows.
+    load: u64,
+    late_ms: u64,
+    stop_at_ms: u64,
+}
+
+#[derive(Debug)]
+struct Played {
+    calls: u64,
+    beyond: u64,
+    bulk_called: u64,
+    last_bulk_ms: u64,
+    interactive_wait_us: u64,
+    looks: u64,
+    out_of_order: u64,
+}
+
+fn play(connection: &mut Connection, case: Case) -> Played {
+    let interval_us = case.interval_ms * 1000;
+    let limit = Limit { rate: Rate { interval_us }, burst: case.burst };
+    let bucket =
+        Limits::new(LimitsConfig { client: Some(limit), ..LimitsConfig::default() }, 1).shared(SharedBucket::Client);
+    let numbers: Vec<u64> = redis::cmd("EVAL")
+        .arg(SCRIPT)
+        .arg(0)
+        .arg(case.seed)
+        .arg(bucket.interval_us)
+        .arg(bucket.tolerance_us)
+        .arg(bucket.slack_us)
+        .arg(interval_us)
+        .arg(interval_us * u64::from(case.burst - 1))
+        .arg(case.bulk)
+        .arg(case.load / case.interval_ms)
+        .arg(case.late_ms)
+        .arg(case.stop_at_ms)
+        .query(connection)
+        .unwrap();
+    let [calls, beyond, bulk_called, last_bulk_ms, interactive_wait_us, looks, out_of_order] = numbers[..] else {
+        panic!("{numbers:?}")
+    };
+    Played { calls, beyond, bulk_called, last_bulk_ms, interactive_wait_us, looks, out_of_order }
+}
+
+fn connection() -> (RedisServer, RefCell<Connection>) {
+    let redis = RedisServer::start();
+    let connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    (redis, RefCell::new(connection))
+}
+
+fn cases(stop_at_ms: impl Strategy<Value = u64>, late_ms: impl Strategy<Value = u64>) -> impl Strategy<Value = Case> {
+    (any::<u32>(), 4_u64..=100, 1_u32..=20, 0_u64..=300, 0_u64..=900, late_ms, stop_at_ms).prop_map(
+        |(seed, interval_ms, burst, bulk, load, late_ms, stop_at_ms)| Case {
+            seed,
+            interval_ms,
+            burst,
+            bulk,
+            load,
+            late_ms,
+            stop_at_ms,
+        },
+    )
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+#[test]
+fn bulk_and_interactive_share_a_limit_and_neither_overruns_it() {
+    let (_redis, connection) = connection();
+    proptest!(config(), |(case in cases(Just(0), 0_u64..=3))| {
+        let played = play(&mut connection.borrow_mut(), case);
+        prop_assert_eq!(played.bulk_called, case.bulk, "{:?}", played);
+        // Where no burst is there to take it from, the margin covers what it covers.
+        if case.burst > 4 || case.late_ms == 0 {
+            prop_assert_eq!(played.beyond, 0, "{:?}", played);
+        }
+        if case.late_ms == 0 {
+            // What bulk may have called already: a burst. Nothing of what it has not.
+            let most_us = case.interval_ms * 1_050 * u64::from(case.burst) + 5_000;
+            prop_assert!(played.interactive_wait_us <= most_us, "{:?}", played);
+        }
+        prop_assert!(played.looks <= 4, "{:?}", played);
+    });
+}
+
+#[test]
+fn bulk_alone_uses_what_there_is() {
+    let (_redis, connection) = connection();
+    proptest!(config(), |(mut case in cases(Just(0), 0_u64..=3))| {
+        case.load = 0;
+        case.burst = case.burst.max(6);
+        case.bulk = case.bulk.max(u64::from(case.burst) + 100);
+        let played = play(&mut connection.borrow_mut(), case);
+        let at_full_rate_ms = (case.bulk - u64::from(case.burst)) * case.interval_ms;
+        prop_assert!(played.last_bulk_ms * 95 <= at_full_rate_ms * 100 + 20_000, "{:?}", played);
+        prop_assert_eq!(played.beyond, 0, "{:?}", played);
+    });
+}
+
+#[test]
+fn what_workers_were_too_late_for_does_not_go_all_at_once() {
+    let (_redis, connection) = connection();
+    proptest!(config(), |(mut case in cases(500_u64..3_000, 0_u64..=3))| {
+        case.bulk = 0;
+        case.burst = case.burst.max(5);
+        let played = play(&mut connection.borrow_mut(), case);
+        prop_assert_eq!(played.beyond, 0, "{:?}", played);
+        prop_assert!(played.looks <= 6, "{:?}", played);
+        prop_assert!(played.calls > 0 || case.load < 100, "{:?}", played);
+        prop_assert!(case.late_ms > 0 || played.out_of_order == 0, "{:?}", played);
+    });
+}
