@@ -216,7 +216,7 @@ static SPECS: &[Spec] = &[
     unset("limits.types.*.burst", |d, job_type, i| set_burst(d, Bucket::Type(job_type), i)),
     plain("limits.allow_missing_caller_id", "false", to!(limits.allow_missing_caller_id, |i| i.boolean())),
     plain("limits.learn", "true", to!(limits.learn, |i| i.boolean())),
-    plain("limits.margin", "\"10ms\"", to!(limits.margin, |i| i.duration(Duration::ZERO..=10 * SECOND))),
+    plain("limits.margin", "\"20ms\"", to!(limits.margin, |i| i.duration(Duration::ZERO..=10 * SECOND))),
     plain("retry.base", "\"500ms\"", to_some!(retry.base, |i| i.duration(MS..=HOUR))),
     plain("retry.cap", "\"60s\"", to_some!(retry.cap, |i| i.duration(MS..=DAY))),
     unset("retry.max_attempts", to_some!(retry.max_attempts, |i| i.integer(1..=100))),

@@ -205,7 +205,7 @@ pub struct LimitsConfig {
     pub allow_missing_caller_id: bool,
     /// `limits.learn`: whether 429s teach a bucket its rate; default true
     pub learn: bool,
-    /// `limits.margin`: by how much the ways of two calls to XCO may differ without a limit being overrun; default 10 ms
+    /// `limits.margin`: by how much the ways of two calls to XCO may differ without a limit being overrun; default 20 ms
     pub margin: Duration,
 }
 
@@ -218,7 +218,7 @@ impl Default for LimitsConfig {
             types: BTreeMap::new(),
             allow_missing_caller_id: false,
             learn: true,
-            margin: Duration::from_millis(10),
+            margin: Duration::from_millis(20),
         }
     }
 }

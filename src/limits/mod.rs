@@ -124,14 +124,14 @@ impl Limits {
         let interval_us = limit.rate.interval_us.max(1);
         let burst_us = interval_us.saturating_mul(u64::from(limit.burst.max(1) - 1));
         let margin_us = u64::try_from(self.config.margin.as_micros()).unwrap_or(u64::MAX);
-        let tolerance_us = burst_us.saturating_sub(margin_us);
-        let uncovered_us = margin_us.saturating_sub(burst_us);
-        let most_us = (interval_us / MOST_STRETCH_DIVISOR).max(LEAST_STRETCH_US);
+        let kept_us = margin_us.min(burst_us / 2);
+        let tolerance_us = burst_us - kept_us;
         let drift_us = if margin_us == 0 { 0 } else { interval_us.div_ceil(DRIFT_DIVISOR) };
-        let stretch_us = drift_us + uncovered_us.min(most_us);
+        let most_us = (interval_us / MOST_STRETCH_DIVISOR).max(LEAST_STRETCH_US);
+        let stretch_us = drift_us + margin_us.min(most_us).saturating_sub(kept_us);
         // Within the burst, who comes late finds XCO's bucket as it would have been. Of what is kept back, half is for that, too,
         // and half for the calls' ways to XCO.
-        let slack_us = tolerance_us.saturating_add((burst_us - tolerance_us + stretch_us) / 2).max(LEAST_SLACK_US);
+        let slack_us = tolerance_us.saturating_add((kept_us + stretch_us) / 2).max(LEAST_SLACK_US);
         Bucket { name, interval_us: interval_us.saturating_add(stretch_us), tolerance_us, slack_us, shared: None }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         };
         assert_eq!(of(limit(100_000, 3)), (101_000, 190_000, 195_500), "10/s, burst 3");
         assert_eq!(of(limit(20_000, 1)), (23_200, 0, 1_600), "50/s, no burst: 3 ms further apart");
-        assert_eq!(of(limit(10_000, 2)), (10_100, 0, 5_050), "100/s, burst 2: all of it");
+        assert_eq!(of(limit(10_000, 2)), (10_100, 5_000, 7_550), "100/s, burst 2: half of it");
         assert_eq!(of(limit(1_000_000, 1)), (1_020_000, 0, 10_000), "1/s, no burst");
     }
 

@@ -163,6 +163,11 @@ pub async fn backlog(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Ba
     Ok(figures)
 }
 
+/// Bulk jobs that wait in the queue of a shared bucket. O(1).
+pub async fn queued(link: &mut Link, keys: &Keys, bucket: SharedBucket) -> RedisResult<u64> {
+    link.query(cmd("ZCARD").arg(keys.waiting(bucket))).await
+}
+
 /// Consumers of a stream that have nothing pending and have been silent for `idle`: removed. Bounded by the group's size.
 pub async fn retire_idle(link: &mut Link, stream: &str, idle: Duration) -> RedisResult<usize> {
     let listed: RedisResult<Vec<std::collections::HashMap<String, Value>>> =

@@ -48,6 +48,21 @@ struct Instruments {
     oldest: Gauge<f64>,
     delayed: Gauge<u64>,
     trimmed_unread: Counter<u64>,
+    learned_rate: Gauge<f64>,
+    learned: Gauge<u64>,
+    closed: Gauge<u64>,
+    queued: Gauge<u64>,
+    breaker: Gauge<u64>,
+    calls_allowed: Gauge<u64>,
+}
+
+/// What 429s have taught a partition's limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LimitFigures {
+    /// Buckets that have learned a rate.
+    pub learned: u64,
+    /// Buckets that a 429 keeps closed.
+    pub closed: u64,
 }
 
 impl Metrics {
@@ -156,6 +171,29 @@ impl Metrics {
         on.delayed.record(depth, &[KeyValue::new("partition", i64::from(partition))]);
     }
 
+    /// What 429s have taught a partition's limits. Of callers' buckets only how many: no caller is named.
+    pub fn limits(&self, partition: u16, figures: LimitFigures) {
+        let Some(on) = &self.0 else { return };
+        let attributes = [KeyValue::new("partition", i64::from(partition))];
+        on.learned.record(figures.learned, &attributes);
+        on.closed.record(figures.closed, &attributes);
+    }
+
+    /// A shared bucket (`client`, `total`) in a partition: the rate it has learned (0: none), and bulk jobs that wait for it.
+    pub fn shared_limit(&self, bucket: &'static str, partition: u16, learned_per_s: f64, queued: u64) {
+        let Some(on) = &self.0 else { return };
+        let attributes = [KeyValue::new("bucket", bucket), KeyValue::new("partition", i64::from(partition))];
+        on.learned_rate.record(learned_per_s, &attributes);
+        on.queued.record(queued, &attributes);
+    }
+
+    /// What the breaker lets through (0 everything, 1 a trickle, 2 nothing), and how many calls may be under way at once.
+    pub fn weather(&self, breaker: u64, calls_allowed: usize) {
+        let Some(on) = &self.0 else { return };
+        on.breaker.record(breaker, &[]);
+        on.calls_allowed.record(u64::try_from(calls_allowed).unwrap_or(u64::MAX), &[]);
+    }
+
     /// Completions trimmed although a reader group had not read them.
     pub fn completions_trimmed_unread(&self, n: u64) {
         let Some(on) = &self.0 else { return };
@@ -206,6 +244,17 @@ impl Instruments {
                 .build(),
             delayed: gauge("xco_worker.delayed", "Jobs parked for a retry, a limit or their time, by partition"),
             trimmed_unread: counter("xco_worker.completions_trimmed_unread", trimmed),
+            learned_rate: meter
+                .f64_gauge("xco_worker.learned_rate")
+                .with_description(
+                    "Calls a second that 429s have taught a shared limit (0: none), by bucket and partition",
+                )
+                .build(),
+            learned: gauge("xco_worker.limits_learned", "Limits that have learned a rate from 429s, by partition"),
+            closed: gauge("xco_worker.limits_closed", "Limits that a 429 keeps closed, by partition"),
+            queued: gauge("xco_worker.quota_queue", "Bulk jobs that wait for a shared limit, by bucket and partition"),
+            breaker: gauge("xco_worker.breaker", "What the breaker lets through: 0 everything, 1 a trickle, 2 nothing"),
+            calls_allowed: gauge("xco_worker.calls_allowed", "Calls to XCO that may be under way at once"),
             provider,
             registry,
         }
@@ -268,6 +317,9 @@ mod tests {
         metrics.backlog(Lane::Bulk, 2, 11, ms(1500));
         metrics.delayed(2, 5);
         metrics.completions_trimmed_unread(9);
+        metrics.limits(1, LimitFigures { learned: 3, closed: 2 });
+        metrics.shared_limit("client", 1, 12.5, 40);
+        metrics.weather(2, 0);
         let text = text(&metrics);
         for line in [
             r#"xco_worker_completions_total{status="succeeded",type="CheckUser"} 1"#,
@@ -290,6 +342,12 @@ mod tests {
             r#"xco_worker_backlog_oldest_age_seconds{lane="bulk",partition="2"} 1.5"#,
             r#"xco_worker_delayed{partition="2"} 5"#,
             "xco_worker_completions_trimmed_unread_total 9",
+            r#"xco_worker_limits_learned{partition="1"} 3"#,
+            r#"xco_worker_limits_closed{partition="1"} 2"#,
+            r#"xco_worker_learned_rate{bucket="client",partition="1"} 12.5"#,
+            r#"xco_worker_quota_queue{bucket="client",partition="1"} 40"#,
+            "xco_worker_breaker 2",
+            "xco_worker_calls_allowed 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }

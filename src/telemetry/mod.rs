@@ -13,6 +13,6 @@ mod trace;
 
 pub use http::HttpEndpoint;
 pub use init::{TelemetryError, TelemetryGuard, init};
-pub use metrics::Metrics;
+pub use metrics::{LimitFigures, Metrics};
 pub use readiness::Readiness;
 pub use trace::{current_traceparent, parent_context};

@@ -6,7 +6,12 @@ use crate::{
     config::CompletionsConfig,
     contract::Lane,
     limits::{Bucket, SharedBucket},
-    queue::{Link, Source, upkeep},
+    queue::{
+        Link, Source,
+        learned::{self, LearnedLimit},
+        upkeep,
+    },
+    telemetry::LimitFigures,
 };
 use redis::RedisError;
 use std::{sync::Arc, time::Duration};
@@ -175,9 +180,32 @@ impl Housekeeper {
             let waiting = backlog.entries.saturating_sub(backlog.in_flight);
             self.shared.metrics.backlog(lane, keys.partition, waiting, backlog.oldest);
         }
+        self.limit_figures().await?;
         if self.partition == 0 {
+            let (breaker, allowed) = self.shared.weather.figures(&self.shared.clock);
+            self.shared.metrics.weather(breaker, allowed);
             let held: usize = self.shared.partitions.iter().map(|partition| partition.leases.len()).sum();
             self.shared.metrics.in_flight(i64::try_from(held).unwrap_or(i64::MAX));
+        }
+        Ok(())
+    }
+
+    async fn limit_figures(&mut self) -> Result<(), RedisError> {
+        let keys = &self.shared.partitions[self.partition].keys;
+        let learned = learned::learned(&mut self.link, keys).await?;
+        let now_ms = self.shared.clock.now_ms();
+        let count = |is: &dyn Fn(&LearnedLimit) -> bool| {
+            u64::try_from(learned.iter().filter(|limit| is(limit)).count()).unwrap_or(u64::MAX)
+        };
+        let figures = LimitFigures {
+            learned: count(&|limit| limit.rate_per_s.is_some()),
+            closed: count(&|limit| limit.closed_until_ms > now_ms),
+        };
+        self.shared.metrics.limits(keys.partition, figures);
+        for which in SharedBucket::ALL {
+            let rate = learned.iter().find(|limit| limit.bucket == which.name()).and_then(|limit| limit.rate_per_s);
+            let queued = upkeep::queued(&mut self.link, keys, which).await?;
+            self.shared.metrics.shared_limit(which.name(), keys.partition, rate.unwrap_or(0.0), queued);
         }
         Ok(())
     }

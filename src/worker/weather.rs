@@ -3,7 +3,7 @@
 //! Each worker judges what it sees. An open breaker is told to the others by a key in Redis that lives as long as it is
 //! open; they look twice a second.
 
-use super::{shared::Shared, slots::Allowed};
+use super::{clock::RedisClock, shared::Shared, slots::Allowed};
 use crate::{
     config::Config,
     limits::{Adaptive, AdaptivePolicy, Breaker, BreakerPolicy, BreakerState, RetryBudget},
@@ -132,6 +132,18 @@ impl Weather {
 
     fn allowed(&self, now_ms: u64) -> Allowed {
         self.sky().allowed(now_ms)
+    }
+
+    /// For the metrics: what the breaker lets through (0 everything, 1 a trickle, 2 nothing), and how many calls at once.
+    pub(super) fn figures(&self, clock: &RedisClock) -> (u64, usize) {
+        let now_ms = u64::try_from(clock.elapsed_ms()).unwrap_or(0);
+        let mut sky = self.sky();
+        let breaker = match sky.breaker.as_mut().map(|breaker| breaker.state(now_ms)) {
+            Some(BreakerState::Closed) | None => 0,
+            Some(BreakerState::HalfOpen) => 1,
+            Some(BreakerState::Open { .. }) => 2,
+        };
+        (breaker, sky.allowed(now_ms).calls)
     }
 
     fn open_for_ms(&self, now_ms: u64) -> Option<u64> {
