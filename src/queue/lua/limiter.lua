@@ -41,10 +41,10 @@ local function limiter_rate(interval_us, tolerance_us, slack_us, queue)
   }
 end
 
--- A bucket from its stored form (false where absent).
+-- A bucket from its stored form (false where absent). Seven fields and `dirty`: a table of eight, which does not grow.
 local function limiter_open(raw, rate, now_us)
   local bucket = {
-    tat = 0, closed = 0, since = 0, late = 0, handed = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate,
+    tat = 0, closed = 0, since = 0, late = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate,
   }
   if not raw then
     return bucket
@@ -62,7 +62,7 @@ local function limiter_open(raw, rate, now_us)
   if bucket.rate > 0 and now_us < bucket.learned_at + FORGET_US then
     local grown = bucket.rate * (1 + GROWTH * (now_us - bucket.learned_at))
     if 1 / grown > bucket.interval then
-      bucket.interval, bucket.tolerance, bucket.learned = math.ceil(1 / grown), 0, grown
+      bucket.interval, bucket.tolerance = math.ceil(1 / grown), 0
     end
   end
   return bucket
@@ -124,7 +124,7 @@ local function limiter_hand_back(bucket, most, now_us)
     return open <= now_us and most or 0, open
   end
   local ahead = math.max(bucket.tolerance - bucket.interval, bucket.tolerance / 2)
-  local from = math.max(bucket.tat, bucket.handed, now_us)
+  local from = math.max(bucket.tat, bucket.handed or 0, now_us)
   open = math.max(open, from - ahead)
   if open > now_us then
     return 0, open
@@ -197,9 +197,9 @@ local function limiter_save(key, bucket, now_us)
   if not bucket.dirty then
     return
   end
-  local until_us, value = bucket.tat, bucket.tat
-  if bucket.closed > 0 or bucket.late > now_us or bucket.handed > now_us then
-    until_us = math.max(until_us, bucket.late, bucket.handed)
+  local until_us, value, handed = bucket.tat, bucket.tat, bucket.handed or 0
+  if bucket.closed > 0 or bucket.late > now_us or handed > now_us then
+    until_us = math.max(until_us, bucket.late, handed)
     if bucket.closed > 0 then
       until_us = math.max(until_us, bucket.closed + QUIET_US)
       if bucket.rate > 0 then
@@ -207,7 +207,7 @@ local function limiter_save(key, bucket, now_us)
       end
     end
     value = struct.pack('<ddddddddd', bucket.tat, bucket.closed, bucket.strikes or 0, bucket.rate or 0,
-      bucket.learned_at or 0, bucket.count or 0, bucket.since, bucket.late, bucket.handed)
+      bucket.learned_at or 0, bucket.count or 0, bucket.since, bucket.late, handed)
   end
   redis.call('SET', key, value, 'PXAT', limiter_expiry(math.max(until_us, now_us)))
 end

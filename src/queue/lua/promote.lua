@@ -11,6 +11,12 @@ local now_us = limiter_now()
 local now_ms = now_us / 1000
 local promoted = 0
 
+-- How many wait in each queue, by its position in KEYS.
+local waiting = {}
+for queue = 6, #KEYS, 2 do
+  waiting[queue] = redis.call('ZCARD', KEYS[queue])
+end
+
 local function promote(origins)
   local jobs = redis.call('HMGET', KEYS[2], unpack(origins))
   for i, origin in ipairs(origins) do
@@ -24,7 +30,9 @@ local function promote(origins)
   redis.call('ZREM', KEYS[1], unpack(origins))
   redis.call('HDEL', KEYS[2], unpack(origins))
   for queue = 6, #KEYS, 2 do
-    redis.call('ZREM', KEYS[queue], unpack(origins))
+    if waiting[queue] > 0 then
+      waiting[queue] = waiting[queue] - redis.call('ZREM', KEYS[queue], unpack(origins))
+    end
   end
   promoted = promoted + #origins
 end
@@ -42,16 +50,15 @@ local function sooner(at_ms)
 end
 
 for queue = 6, #KEYS, 2 do
-  local waiting = redis.call('ZCARD', KEYS[queue])
-  if waiting > 0 then
+  if waiting[queue] > 0 then
     local rate = limiter_rate(ARGV[queue - 4], ARGV[queue - 3], 0, 0)
     local bucket = limiter_open(redis.call('GET', KEYS[queue - 1]), rate, now_us)
-    local room, next_us = limiter_hand_back(bucket, math.min(tonumber(ARGV[1]), waiting), now_us)
+    local room, next_us = limiter_hand_back(bucket, math.min(tonumber(ARGV[1]), waiting[queue]), now_us)
     if room > 0 then
       promote(redis.call('ZRANGE', KEYS[queue], 0, room - 1))
       limiter_save(KEYS[queue - 1], bucket, now_us)
     end
-    if waiting > room then
+    if waiting[queue] > 0 then
       sooner(next_us / 1000)
     end
   end
