@@ -20,4 +20,4 @@ pub use defer::{Deferral, Deferred, defer};
 pub use entry::RawEntry;
 pub use finish::{Child, Dead, Extras, Finish, FinishOp, MAX_FINISH, finish};
 pub use keys::{GROUP, Keys, Source};
-pub use read::{ensure_group, read_lane};
+pub use read::{ensure_group, probe, read_lane};

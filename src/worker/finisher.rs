@@ -3,6 +3,7 @@
 use super::{
     completion::{self, Final},
     delivery::{End, Ending, Held},
+    health::Pulse,
     lease::LeaseKey,
     shared::Shared,
 };
@@ -21,12 +22,16 @@ const FEW: usize = 32;
 /// for so long (a timer's tick more at most).
 const GATHER: Duration = Duration::from_millis(1);
 
+/// How long `WAIT` waits for a replica before it is asked again.
+const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
+
 /// One of a partition's finishers. Several share the same queue: while one waits for Redis, another prepares a batch.
 #[derive(Debug)]
 pub(super) struct Finisher {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
+    pulse: Pulse,
 }
 
 /// A delivery's end, ready for Redis.
@@ -48,7 +53,8 @@ enum Note {
 impl Finisher {
     pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
         let link = shared.connector.link(false);
-        Self { shared, partition, link }
+        let pulse = shared.health.pulse();
+        Self { shared, partition, link, pulse }
     }
 
     /// Runs until every sender is gone and everything is written.
@@ -221,7 +227,7 @@ impl Finisher {
                 Err(error) => self.failed("defer", &error).await,
             }
         };
-        shared.health.well();
+        self.pulse.well();
         held.free_slot();
         if deferred == Deferred::TooLate {
             held.raw = deferral.job;
@@ -251,9 +257,16 @@ impl Finisher {
         }
         let shared = Arc::clone(&self.shared);
         let keys = &shared.partitions[self.partition].keys;
-        let written = loop {
+        let mut written = vec![false; finishes.len()];
+        loop {
             match queue::finish(&mut self.link, keys, lane, source, shared.queue.reply_ttl, &finishes).await {
-                Ok(written) => break written,
+                Ok(now) => {
+                    written.iter_mut().zip(now).for_each(|(written, now)| *written |= now);
+                    if shared.durability == Durability::Single || self.await_replica().await {
+                        break;
+                    }
+                    // Cut off in between: what now is the master may never have heard of it. If it has, nothing happens.
+                }
                 Err(error) => {
                     if !is_transient(&error) && finishes.len() > 1 {
                         // One of them may be to blame: alone, the others go through.
@@ -265,11 +278,8 @@ impl Finisher {
                     self.failed("finish", &error).await;
                 }
             }
-        };
-        if shared.durability == Durability::Replicated {
-            self.await_replica().await;
         }
-        shared.health.well();
+        self.pulse.well();
         for ((_, note), written) in notes.iter().zip(&written) {
             if *written {
                 self.count(note);
@@ -282,24 +292,29 @@ impl Finisher {
         }
     }
 
-    /// Until a replica has what was just written on this connection. Where it is cut, the next one asks for more than it
-    /// must, which is safe.
-    async fn await_replica(&mut self) {
+    /// Until a replica has what was just written on this connection; `false` where that was cut, or Redis is no master any
+    /// more: nobody knows then who has it.
+    async fn await_replica(&mut self) -> bool {
         loop {
-            match upkeep::wait_for_replica(&mut self.link, Duration::from_millis(500)).await {
+            match upkeep::wait_for_replica(&mut self.link, REPLICA_PATIENCE).await {
                 Ok(0) => {
                     self.shared.metrics.redis_error("replicate");
-                    tracing::warn!("no replica has acknowledged for half a second; waiting (redis.durability)");
+                    let reason = "no replica acknowledges (redis.durability)";
+                    let wait = self.pulse.hindered("replicate", reason.to_owned());
+                    tokio::time::sleep(wait).await;
                 }
-                Ok(_) => return,
-                Err(error) => self.failed("replicate", &error).await,
+                Ok(_) => return true,
+                Err(error) => {
+                    self.failed("replicate", &error).await;
+                    return false;
+                }
             }
         }
     }
 
-    async fn failed(&self, what: &'static str, error: &redis::RedisError) {
+    async fn failed(&mut self, what: &'static str, error: &redis::RedisError) {
         self.shared.metrics.redis_error(what);
-        let wait = self.shared.health.ill(what, error);
+        let wait = self.pulse.ill(what, error);
         tokio::time::sleep(wait).await;
     }
 

@@ -1,7 +1,7 @@
 //! A partition's upkeep, for as long as the worker runs: promoting what is due, renewing leases, taking over from lost
 //! workers, trimming, figures.
 
-use super::{intake::Intake, shared::Shared};
+use super::{health::Pulse, intake::Intake, shared::Shared};
 use crate::{
     config::CompletionsConfig,
     contract::Lane,
@@ -20,12 +20,16 @@ pub(super) struct Timekeeper {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
+    promoting: Pulse,
+    /// Not asked for readiness: with nothing to renew it would be heard of late.
+    renewing: Pulse,
 }
 
 impl Timekeeper {
     pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
         let link = shared.connector.link(false);
-        Self { shared, partition, link }
+        let (promoting, renewing) = (shared.health.pulse(), shared.health.pulse_aside());
+        Self { shared, partition, link, promoting, renewing }
     }
 
     /// Runs until it is aborted, after the last delivery has ended: leases are renewed until then.
@@ -37,8 +41,9 @@ impl Timekeeper {
             let shared = Arc::clone(&self.shared);
             tokio::select! {
                 _ = renewals.tick() => {
-                    if let Err(error) = self.renew().await {
-                        self.failed("renew", &error).await;
+                    match self.renew().await {
+                        Ok(()) => self.renewing.well(),
+                        Err(error) => Self::failed(&shared, &mut self.renewing, "renew", &error).await,
                     }
                 }
                 () = sleep_until(next) => next = self.promote().await,
@@ -51,7 +56,7 @@ impl Timekeeper {
     async fn promote(&mut self) -> Instant {
         match upkeep::promote(&mut self.link, &self.shared.partitions[self.partition].keys).await {
             Ok(promotion) => {
-                self.shared.health.well();
+                self.promoting.well();
                 let keys = &self.shared.partitions[self.partition].keys;
                 self.shared.metrics.delayed(keys.partition, promotion.parked);
                 let wait = match promotion.next_due {
@@ -63,7 +68,7 @@ impl Timekeeper {
                 Instant::now() + wait
             }
             Err(error) => {
-                self.failed("promote", &error).await;
+                Self::failed(&self.shared, &mut self.promoting, "promote", &error).await;
                 Instant::now()
             }
         }
@@ -85,14 +90,13 @@ impl Timekeeper {
         Ok(())
     }
 
-    async fn failed(&self, what: &'static str, error: &RedisError) {
+    async fn failed(shared: &Shared, pulse: &mut Pulse, what: &'static str, error: &RedisError) {
         if error.code() == Some("NOGROUP") {
             // The fetchers make it anew.
             return;
         }
-        self.shared.metrics.redis_error("housekeeping");
-        let wait = self.shared.health.ill(what, error);
-        tokio::time::sleep(wait).await;
+        shared.metrics.redis_error("housekeeping");
+        tokio::time::sleep(pulse.ill(what, error)).await;
     }
 }
 
@@ -101,6 +105,7 @@ pub(super) struct Housekeeper {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
+    pulse: Pulse,
     intake: Intake,
     completions: CompletionsConfig,
 }
@@ -115,7 +120,8 @@ impl Housekeeper {
         let link = shared.connector.link(false);
         let partitions = u64::try_from(shared.partitions.len()).unwrap_or(1).max(1);
         completions.max_bytes /= partitions;
-        Self { shared, partition, link, intake, completions }
+        let pulse = shared.health.pulse_aside();
+        Self { shared, partition, link, pulse, intake, completions }
     }
 
     /// Runs until `stop`.
@@ -135,12 +141,13 @@ impl Housekeeper {
                 _ = trims.tick() => self.trim().await,
                 _ = retirements.tick() => self.retire().await,
             };
-            if let Err(error) = done
-                && error.code() != Some("NOGROUP")
-            {
-                self.shared.metrics.redis_error("housekeeping");
-                let wait = self.shared.health.ill("housekeeping", &error);
-                tokio::time::sleep(wait).await;
+            match done {
+                Ok(()) => self.pulse.well(),
+                Err(error) if error.code() == Some("NOGROUP") => {}
+                Err(error) => {
+                    self.shared.metrics.redis_error("housekeeping");
+                    tokio::time::sleep(self.pulse.ill("housekeeping", &error)).await;
+                }
             }
         }
     }

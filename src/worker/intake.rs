@@ -2,6 +2,7 @@
 
 use super::{
     delivery::{Delivery, End, Ending, Held, Rejected},
+    health::Pulse,
     shared::Shared,
 };
 use crate::{
@@ -26,6 +27,7 @@ pub(super) struct Intake {
     partition: usize,
     sorter: Sorter,
     link: Link,
+    pulse: Pulse,
     out: mpsc::Sender<Vec<Delivery>>,
     stop: CancellationToken,
 }
@@ -164,8 +166,9 @@ impl Intake {
         stop: CancellationToken,
     ) -> Self {
         let link = shared.connector.link(false);
+        let pulse = shared.health.pulse();
         let sorter = Sorter { shared: Arc::clone(&shared), partition };
-        Self { shared, partition, sorter, link, out, stop }
+        Self { shared, partition, sorter, link, pulse, out, stop }
     }
 
     /// What sorts entries for this way in.
@@ -229,7 +232,7 @@ impl Intake {
                 Ok(answers) => break answers,
                 Err(error) => {
                     self.shared.metrics.redis_error("admit");
-                    let wait = self.shared.health.ill("admit", &error);
+                    let wait = self.pulse.ill("admit", &error);
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = self.stop.cancelled() => {
@@ -244,7 +247,7 @@ impl Intake {
                 }
             }
         };
-        self.shared.health.well();
+        self.pulse.well();
         self.shared.clock.set(answers.now_ms);
         let mut admitted = Vec::with_capacity(batch.len());
         for (mut held, verdict) in batch.into_iter().zip(answers.verdicts) {
