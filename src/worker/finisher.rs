@@ -5,13 +5,14 @@ use super::{
     delivery::{End, Ending, Held},
     health::Pulse,
     lease::LeaseKey,
+    replication::await_replica,
     shared::Shared,
 };
 use crate::{
     config::Durability,
     contract::{ErrorKind, JobError, Lane, Status},
     jobs::{Verdict, Waiting},
-    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Source, is_transient, upkeep},
+    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Source, is_transient},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
@@ -21,9 +22,6 @@ const FEW: usize = 32;
 
 /// for so long (a timer's tick more at most).
 const GATHER: Duration = Duration::from_millis(1);
-
-/// How long `WAIT` waits for a replica before it is asked again.
-const REPLICA_PATIENCE: Duration = Duration::from_millis(500);
 
 /// One of a partition's finishers. Several share the same queue: while one waits for Redis, another prepares a batch.
 #[derive(Debug)]
@@ -262,7 +260,8 @@ impl Finisher {
             match queue::finish(&mut self.link, keys, lane, source, shared.queue.reply_ttl, &finishes).await {
                 Ok(now) => {
                     written.iter_mut().zip(now).for_each(|(written, now)| *written |= now);
-                    if shared.durability == Durability::Single || self.await_replica().await {
+                    let single = shared.durability == Durability::Single;
+                    if single || await_replica(&shared, &mut self.link, &mut self.pulse).await {
                         break;
                     }
                     // Cut off in between: what now is the master may never have heard of it. If it has, nothing happens.
@@ -289,26 +288,6 @@ impl Finisher {
         self.done(notes.into_iter().map(|(key, _)| key), count);
         if finishes.iter().any(|finish| matches!(finish.op, FinishOp::Park { .. })) {
             shared.partitions[self.partition].parked.notify_one();
-        }
-    }
-
-    /// Until a replica has what was just written on this connection; `false` where that was cut, or Redis is no master any
-    /// more: nobody knows then who has it.
-    async fn await_replica(&mut self) -> bool {
-        loop {
-            match upkeep::wait_for_replica(&mut self.link, REPLICA_PATIENCE).await {
-                Ok(0) => {
-                    self.shared.metrics.redis_error("replicate");
-                    let reason = "no replica acknowledges (redis.durability)";
-                    let wait = self.pulse.hindered("replicate", reason.to_owned());
-                    tokio::time::sleep(wait).await;
-                }
-                Ok(_) => return true,
-                Err(error) => {
-                    self.failed("replicate", &error).await;
-                    return false;
-                }
-            }
         }
     }
 

@@ -3,9 +3,11 @@
 use super::{
     delivery::{Delivery, End, Ending, Held, Rejected},
     health::Pulse,
+    replication::await_replica,
     shared::Shared,
 };
 use crate::{
+    config::Durability,
     contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
     queue::{self, Admission, AdmissionRequest, Held as Slot, Link, MAX_ADMIT, RawEntry, Source},
@@ -227,22 +229,21 @@ impl Intake {
         let window = self.shared.queue.dedupe_window;
         let stream = keys.stream(batch[0].lane, batch[0].source);
         let consumer = &self.shared.consumer;
+        let must_outlive_master =
+            self.shared.durability == Durability::Replicated && requests.iter().any(|request| request.mark.is_some());
         let answers = loop {
             match queue::admit(&mut self.link, keys, stream, consumer, window, &requests).await {
-                Ok(answers) => break answers,
+                Ok(answers) if !must_outlive_master => break answers,
+                Ok(answers) => tokio::select! {
+                    // A mark that a failover loses would let a call be made again that must not be.
+                    kept = await_replica(&self.shared, &mut self.link, &mut self.pulse) => if kept { break answers },
+                    () = self.stop.cancelled() => return hand_back(batch),
+                },
                 Err(error) => {
                     self.shared.metrics.redis_error("admit");
-                    let wait = self.pulse.ill("admit", &error);
                     tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.stop.cancelled() => {
-                            // Whether the marks were set is unknown, and no call was made: the release takes them off.
-                            for mut held in batch {
-                                held.marked = held.doubt != Doubt::Harmless;
-                                held.end(End::Called(Verdict::Release));
-                            }
-                            return;
-                        }
+                        () = tokio::time::sleep(self.pulse.ill("admit", &error)) => {}
+                        () = self.stop.cancelled() => return hand_back(batch),
                     }
                 }
             }
@@ -302,6 +303,15 @@ impl Intake {
             mark: (held.doubt != Doubt::Harmless)
                 .then(|| format!("{}:{}", self.shared.consumer, MARKS.fetch_add(1, Ordering::Relaxed))),
         }
+    }
+}
+
+/// Whether the marks were set is unknown, and no call was made: the release takes them off.
+#[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+fn hand_back(batch: Vec<Box<Held>>) {
+    for mut held in batch {
+        held.marked = held.doubt != Doubt::Harmless;
+        held.end(End::Called(Verdict::Release));
     }
 }
 

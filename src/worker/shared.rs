@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) allow_missing_caller_id: bool,
     /// `redis.durability`
     pub(super) durability: Durability,
+    /// `redis.response_timeout`
+    pub(super) response_timeout: Duration,
     /// `worker.lease`
     pub(super) lease: Duration,
     /// `worker.max_deliveries`
@@ -82,6 +84,7 @@ impl Shared {
             queue: config.queue.clone(),
             allow_missing_caller_id: config.limits.allow_missing_caller_id,
             durability: config.redis.durability,
+            response_timeout: config.redis.response_timeout,
             lease: config.worker.lease,
             max_deliveries: config.worker.max_deliveries.max(1),
             default_merchant: config.xco.merchant_id.clone(),

@@ -4,7 +4,8 @@
 -- ARGV  1 entry id · 2 origin · 3 state, newline, job · 4 Retry-After in us, -1 for none · 5 interval in us · 6 burst ·
 --       7 deadline in ms, 0 for none · 8 '1' where 429s teach a rate
 -- Returns  {1 parked, due in ms} · {0 not ours any more, 0} · {2 the deadline comes first: still ours, still pending, 0}
--- Guarantees  The bucket is closed in every case: the 429 was received. The job moves at most once. O(log parked).
+-- Guarantees  The bucket is closed in every case: the 429 was received. The job moves at most once. Done by a full Redis too:
+--         its first write cannot grow. O(log parked).
 
 local now_us = limiter_now()
 local bucket = limiter_open(redis.call('GET', KEYS[5]), tonumber(ARGV[5]), tonumber(ARGV[6]), now_us)
@@ -24,6 +25,10 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
     redis.call('ZADD', KEYS[3], string.format('%.3f', due_ms), ARGV[2])
     redis.call('HSET', KEYS[4], ARGV[2], ARGV[3])
   end
+end
+if verdict ~= 1 then
+  -- A full Redis refuses a script whose first write may grow, and takes what follows one that cannot.
+  redis.call('XACK', KEYS[1], 'workers', '0-0')
 end
 limiter_save(KEYS[5], bucket, now_us)
 return {verdict, math.ceil(due_ms)}
