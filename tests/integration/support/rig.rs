@@ -121,6 +121,15 @@ impl Rig {
         ended
     }
 
+    /// From now on Redis is `redis`, as after a failover: what was read before is forgotten, and read there anew. Gives back
+    /// the server before.
+    pub(crate) async fn move_to(&mut self, redis: RedisServer) -> RedisServer {
+        self.connection = connect(redis.url()).await;
+        self.completions.clear();
+        self.last_seen.clear();
+        std::mem::replace(&mut self.redis, redis)
+    }
+
     /// A key of partition `P`.
     pub(crate) fn key_in(&self, partition: u16, rest: &str) -> String {
         format!("{{{}:{partition}}}:{rest}", self.config.redis.namespace)
