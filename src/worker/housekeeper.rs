@@ -5,7 +5,7 @@ use super::{health::Pulse, intake::Intake, shared::Shared};
 use crate::{
     config::CompletionsConfig,
     contract::Lane,
-    queue::{Link, Source, upkeep},
+    queue::{Link, Load, LoadAlarm, Source, upkeep},
 };
 use redis::RedisError;
 use std::{sync::Arc, time::Duration};
@@ -108,6 +108,8 @@ pub(super) struct Housekeeper {
     pulse: Pulse,
     intake: Intake,
     completions: CompletionsConfig,
+    /// By [`Lane`].
+    alarms: [LoadAlarm; 2],
 }
 
 impl Housekeeper {
@@ -121,7 +123,7 @@ impl Housekeeper {
         let partitions = u64::try_from(shared.partitions.len()).unwrap_or(1).max(1);
         completions.max_bytes /= partitions;
         let pulse = shared.health.pulse_aside();
-        Self { shared, partition, link, pulse, intake, completions }
+        Self { shared, partition, link, pulse, intake, completions, alarms: Default::default() }
     }
 
     /// Runs until `stop`.
@@ -177,6 +179,8 @@ impl Housekeeper {
             let backlog = upkeep::backlog(&mut self.link, keys, lane).await?;
             let waiting = backlog.entries.saturating_sub(backlog.in_flight);
             self.shared.metrics.backlog(lane, keys.partition, waiting, backlog.oldest);
+            let load = Load { pending: backlog.entries, max_pending: self.shared.max_pending };
+            watch_load(&self.shared, &mut self.alarms[lane as usize], keys.partition, lane, load);
         }
         if self.partition == 0 {
             let held: usize = self.shared.partitions.iter().map(|partition| partition.leases.len()).sum();
@@ -210,5 +214,19 @@ impl Housekeeper {
             }
         }
         Ok(())
+    }
+}
+
+/// Reports a lane's load, and says so once when it is too much and once when it is not any more.
+fn watch_load(shared: &Shared, alarm: &mut LoadAlarm, partition: u16, lane: Lane, load: Load) {
+    let changed = alarm.look(load);
+    shared.metrics.over_max_pending(lane, partition, alarm.is_raised());
+    let (lane, Load { pending, max_pending }) = (lane.as_str(), load);
+    match changed {
+        Some(true) => tracing::warn!(lane, partition, pending, max_pending, "a lane holds more than queue.max_pending"),
+        Some(false) => {
+            tracing::info!(lane, partition, pending, max_pending, "the lane is below queue.max_pending again")
+        }
+        None => {}
     }
 }

@@ -44,7 +44,7 @@ fn produce_safely(urls: Vec<String>, key: String, jobs: Vec<Value>) -> JoinHandl
                 if let Some((open, is_first)) = &mut connection {
                     let mut asked = redis::pipe();
                     asked.cmd("XADD").arg(&key).arg("*").arg("job").arg(job.to_string()).ignore();
-                    asked.cmd("WAIT").arg(1).arg(300);
+                    asked.cmd("WAIT").arg(u8::from(*is_first)).arg(300);
                     let kept: redis::RedisResult<(u64,)> = asked.query_async(open).await;
                     if kept.is_ok_and(|(replicas,)| replicas > 0 || !*is_first) {
                         break;
