@@ -225,7 +225,7 @@ fn watch_load(shared: &Shared, alarm: &mut LoadAlarm, partition: u16, lane: Lane
     match changed {
         Some(true) => tracing::warn!(lane, partition, pending, max_pending, "a lane holds more than queue.max_pending"),
         Some(false) => {
-            tracing::info!(lane, partition, pending, max_pending, "the lane is below queue.max_pending again")
+            tracing::info!(lane, partition, pending, max_pending, "the lane is below queue.max_pending again");
         }
         None => {}
     }

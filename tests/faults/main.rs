@@ -12,6 +12,7 @@ mod jobs;
 mod kills;
 mod ledger;
 mod model;
+mod overload;
 mod patience;
 mod process;
 mod producer;

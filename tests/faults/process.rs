@@ -114,6 +114,16 @@ impl Process {
         Some(Duration::from_millis(ticks * 10))
     }
 
+    /// Its memory in KiB, where the system tells: resident now, and at most so far.
+    pub(crate) fn memory_kib(&self) -> Option<(u64, u64)> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let figure = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().ok()
+        };
+        Some((figure("VmRSS")?, figure("VmHWM")?))
+    }
+
     /// Waits for its end.
     pub(crate) async fn exit(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;

@@ -9,6 +9,7 @@ mod duplicates;
 mod flows;
 mod limits;
 mod malformed;
+mod overload;
 mod privacy;
 mod promises;
 mod retries;
