@@ -60,7 +60,8 @@ pub enum Durability {
     /// When the master has it.
     #[default]
     Single,
-    /// When a replica has it, too (`WAIT 1`): a failover then loses nothing that was taken as done.
+    /// When a replica has it, too (`WAIT 1`), and an unsafe call is made only when one has its mark: a failover then loses
+    /// nothing that was taken as done.
     Replicated,
 }
 

@@ -131,7 +131,7 @@ impl Metrics {
         on.duplicates.add(1);
     }
 
-    /// A Redis command failed; `what` is a short static name (`read`, `admit`, `finish`, `housekeeping`).
+    /// A Redis command failed; `what` is a short static name (`read`, `admit`, `finish`, `replicate`, `housekeeping`).
     pub fn redis_error(&self, what: &'static str) {
         let Some(on) = &self.0 else { return };
         on.redis_errors.add(what);
@@ -192,6 +192,12 @@ impl Instruments {
         let rate_limited = counter("xco_worker.rate_limited", "Calls that XCO answered with 429, by type");
         let limited = counter("xco_worker.limited", "Jobs parked for a limit before any call, by type");
         let redis_errors = counter("xco_worker.redis_errors", "Redis commands that failed, by what they were for");
+        let trimmed_unread = |what| {
+            let counter = counter("xco_worker.completions_trimmed_unread", what);
+            // An alert must see the first, too.
+            counter.add(0, &[]);
+            counter
+        };
         let overloaded = "1 where a lane holds more than queue.max_pending, by lane and partition";
         let trimmed = "Completions dropped for space before every reader group had read them";
         Self {
@@ -215,7 +221,7 @@ impl Instruments {
                 .build(),
             over_max_pending: gauge("xco_worker.over_max_pending", overloaded),
             delayed: gauge("xco_worker.delayed", "Jobs parked for a retry, a limit or their time, by partition"),
-            trimmed_unread: counter("xco_worker.completions_trimmed_unread", trimmed),
+            trimmed_unread: trimmed_unread(trimmed),
             provider,
             registry,
         }

@@ -93,7 +93,7 @@ async fn weigh(rig: &Rig, worker: &Process, calls: u64) -> Option<(u64, u64)> {
 /// `OVERLOAD_JOBS=1000000` measures what the promise says; the default is quick.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_does_not_weigh_on_the_worker() {
-    let waiting: usize = std::env::var("OVERLOAD_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(50_000);
+    let waiting: usize = std::env::var("OVERLOAD_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
     let mut rig = rig(Duration::from_millis(50)).await;
     let worker = Process::ready(&rig, &[("WORKER__ADAPTIVE", "false"), ("WORKER__CONCURRENCY", "64")]).await;
     // At work with nothing waiting: as many as its slots, again and again.
@@ -107,7 +107,7 @@ async fn what_waits_does_not_weigh_on_the_worker() {
     let mut heaviest = none;
     for lane in ["bulk", "interactive"] {
         heap(&mut rig, lane, waiting).await;
-        let (now, most) = weigh(&rig, &worker, 1500).await.unwrap();
+        let (now, most) = weigh(&rig, &worker, 1000).await.unwrap();
         println!("{waiting} more waiting in {lane}: {now} KiB, at most {most}");
         heaviest = heaviest.max(most);
     }
@@ -115,7 +115,7 @@ async fn what_waits_does_not_weigh_on_the_worker() {
     let (now, most) = weigh(&rig, &worker, 500).await.unwrap();
     println!("and {} parked: {now} KiB, at most {most}", waiting / 5);
     heaviest = heaviest.max(most);
-    assert!(heaviest * 10 <= none_most * 12 + 40 * 1024, "{none_most} KiB without, {heaviest} KiB with what waits");
+    assert!(heaviest * 10 <= none_most * 12, "{none_most} KiB without, {heaviest} KiB with what waits");
 }
 
 /// One job a slot.
