@@ -36,7 +36,7 @@ async fn until_metric(worker: &Process, line: &str) {
 async fn a_lane_that_holds_too_much_is_alarmed_on_and_the_worker_stays_ready() {
     let mut rig = rig(Duration::from_millis(500)).await;
     let settings = [("QUEUE__MAX_PENDING", "50"), ("WORKER__CONCURRENCY", "20"), ("WORKER__ADAPTIVE", "false")];
-    let jobs: Vec<_> = (0..200).map(|n| check(&format!("j{n}"), &format!("j{n}"))).collect();
+    let jobs: Vec<_> = (0..300).map(|n| check(&format!("j{n}"), &format!("j{n}"))).collect();
     let all = ids_of(&jobs);
     produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::ZERO).await.unwrap();
     let worker = Process::ready(&rig, &settings).await;
@@ -47,7 +47,7 @@ async fn a_lane_that_holds_too_much_is_alarmed_on_and_the_worker_stays_ready() {
     let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
     let keys = Keys::new(&rig.config.redis.namespace, 0);
     let load = lane_load(&mut link, &keys, Lane::Interactive, Load::share(50, 1)).await.unwrap();
-    assert!(load.is_over() && load.pending <= 200, "{load:?}");
+    assert!(load.is_over() && load.pending <= 300, "{load:?}");
     assert!(!lane_load(&mut link, &keys, Lane::Bulk, Load::share(50, 1)).await.unwrap().is_over());
     all_complete(&mut rig, &all, 30).await;
     until_metric(&worker, r#"xco_worker_over_max_pending{lane="interactive",partition="0"} 0"#).await;

@@ -28,7 +28,7 @@ fn refusal(status: u16, retry_after: Option<&str>) -> Fault {
 async fn a_full_redis_is_told_every_end_and_begins_nothing() {
     let mut setup = Setup { redis: own_redis(), ..Setup::default() };
     // Long enough for Redis to be full before the first call ends.
-    setup.sandbox.latency = Latency::fixed(Duration::from_secs(1));
+    setup.sandbox.latency = Latency::fixed(Duration::from_secs(2));
     let mut rig = setup.without_worker().await;
     let settings = [("WORKER__CONCURRENCY", "5"), ("WORKER__ADAPTIVE", "false"), ("QUEUE__TTL__START_OTP", "off")];
     let mut worker = Process::ready(&rig, &settings).await;

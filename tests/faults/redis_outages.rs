@@ -17,7 +17,7 @@ use nix::{
 use redis::cmd;
 use serde_json::Value;
 use std::{collections::BTreeSet, time::Duration};
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::task::JoinHandle;
 use xco_worker::sandbox::Latency;
 
 const WITHIN: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
     let mut rig = rig(RedisServer::own(&[&options[..], &slow[..]].concat())).await;
     let mut worker = Process::ready(&rig, &SETTINGS).await;
     // What is in the base file is loaded slowly.
-    let fill = "for i = 1, 400 do redis.call('SET', 'ballast:' .. i, string.rep('x', 2000)) end";
+    let fill = "for i = 1, 600 do redis.call('SET', 'ballast:' .. i, string.rep('x', 2000)) end";
     let _: redis::Value = cmd("EVAL").arg(fill).arg(0).query_async(&mut rig.connection).await.unwrap();
     let _: redis::Value = cmd("BGREWRITEAOF").query_async(&mut rig.connection).await.unwrap();
     rig.eventually("the base file is written", async |rig| {
@@ -83,7 +83,7 @@ async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
     .await;
     Rest::begins(&mut worker).await.lasts(&mut worker, Duration::from_secs(1)).await;
     rig.eventually("Redis has loaded", async |rig| {
-        super::sentinel::ask(rig.redis.url(), cmd("STRLEN").arg("ballast:400")).await == Some(redis::Value::Int(2000))
+        super::sentinel::ask(rig.redis.url(), cmd("STRLEN").arg("ballast:600")).await == Some(redis::Value::Int(2000))
     })
     .await;
     rig.connection = redis::Client::open(rig.redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
@@ -103,10 +103,10 @@ async fn answers_that_come_after_the_lease_lose_and_double_nothing() {
         let seen = rig.completions.len();
         rig.wait_for(seen + 60).await;
         let _: redis::Value =
-            cmd("CLIENT").arg("PAUSE").arg(3000).arg(mode).query_async(&mut rig.connection).await.unwrap();
+            cmd("CLIENT").arg("PAUSE").arg(4500).arg(mode).query_async(&mut rig.connection).await.unwrap();
         Rest::begins(&mut worker).await.lasts(&mut worker, Duration::from_millis(1200)).await;
-        sleep(Duration::from_millis(1500)).await;
-        worker.until_status("/readyz", 200, WITHIN).await;
+        // The pause itself is not over yet.
+        worker.until_status("/readyz", 200, WITHIN + Duration::from_secs(4)).await;
     }
     producer.await.unwrap();
     settled(rig, worker, &all).await;

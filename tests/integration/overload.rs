@@ -8,15 +8,20 @@ use redis::cmd;
 use std::time::Duration;
 use xco_worker::queue::{Connector, Keys, Link, upkeep};
 
-const AGES: Duration = Duration::from_secs(86_400);
+const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Completions as a worker writes them, about 1 KiB each.
+/// Completions as a worker writes them, about 1 KiB each, of long ago.
 async fn completions(rig: &mut Rig, n: usize) {
     let event = "x".repeat(1000);
     let mut batch = redis::pipe();
     for n in 0..n {
         let mut add = cmd("XADD");
-        add.arg(rig.key("completions")).arg("*").arg("id").arg(n).arg("type").arg("CheckUser");
+        add.arg(rig.key("completions"))
+            .arg(format!("1600000000000-{}", n + 1))
+            .arg("id")
+            .arg(n)
+            .arg("type")
+            .arg("CheckUser");
         batch.add_command(add.arg("status").arg("succeeded").arg("event").arg(&event).clone()).ignore();
     }
     let () = batch.query_async(&mut rig.connection).await.unwrap();
