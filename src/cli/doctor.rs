@@ -1,6 +1,7 @@
 //! `xco-worker doctor`
 
 mod check;
+mod completions;
 mod redis;
 mod server;
 mod xco;
@@ -24,7 +25,7 @@ pub(super) async fn run(_args: DoctorArgs, context: Context) -> anyhow::Result<E
     // Faults of the configuration itself end every command before it begins.
     let mut checks = vec![Check::ok("configuration", "read, and every value is valid")];
     let longest = config.redis.connect_timeout + config.redis.response_timeout + Duration::from_secs(1);
-    let (redis, xco) = tokio::join!(redis::checks(&config.redis, longest), xco::checks(&config.xco));
+    let (redis, xco) = tokio::join!(redis::checks(&config, longest), xco::checks(&config.xco));
     checks.extend(redis);
     checks.extend(xco);
     for check in &checks {

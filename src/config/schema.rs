@@ -244,6 +244,7 @@ static SPECS: &[Spec] = &[
     }),
     plain("queue.reply_ttl", "\"5m\"", to!(queue.reply_ttl, |i| i.duration(SECOND..=DAY))),
     plain("queue.dead_retention", "\"30d\"", to!(queue.dead_retention, |i| i.duration(MINUTE..=3650 * DAY))),
+    plain("queue.max_pending", "1000000", to!(queue.max_pending, |i| i.integer(0..=1_000_000_000))),
     plain("completions.retention", "\"24h\"", to!(completions.retention, |i| i.duration(SECOND..=365 * DAY))),
     plain("completions.max_bytes", "1073741824", to!(completions.max_bytes, |i| i.integer(1 << 20..=1 << 40))),
     plain("http.listen", "\"127.0.0.1:9464\"", to!(http.listen, |i| i.listen())),

@@ -60,7 +60,8 @@ pub enum Durability {
     /// When the master has it.
     #[default]
     Single,
-    /// When a replica has it, too (`WAIT 1`): a failover then loses nothing that was taken as done.
+    /// When a replica has it, too (`WAIT 1`), and an unsafe call is made only when one has its mark: a failover then loses
+    /// nothing that was taken as done.
     Replicated,
 }
 
@@ -272,6 +273,9 @@ pub struct QueueConfig {
     pub reply_ttl: Duration,
     /// `queue.dead_retention`: how long dead letters are kept; default 30 d
     pub dead_retention: Duration,
+    /// `queue.max_pending`: how many jobs a lane may hold, over all partitions, before it counts as overloaded; default
+    /// 1,000,000; 0: any number
+    pub max_pending: u64,
 }
 
 impl Default for QueueConfig {
@@ -284,6 +288,7 @@ impl Default for QueueConfig {
             ]),
             reply_ttl: Duration::from_secs(300),
             dead_retention: Duration::from_secs(30 * 86_400),
+            max_pending: 1_000_000,
         }
     }
 }

@@ -84,8 +84,10 @@ impl Connector {
             Kind::Single(client) => {
                 client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Single)
             }
-            Kind::Sentinel(client) => {
-                client.lock().await.get_async_connection_with_config(&config).await.map(Connection::Single)
+            Kind::Sentinel(sentinels) => {
+                // Only asking for the master is done one by one: a master that hangs must not hold up every link in turn.
+                let master = sentinels.lock().await.async_get_client().await?;
+                master.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Single)
             }
             Kind::Cluster(client) => {
                 let mut builder = redis::cluster::ClusterConfig::new().set_connection_timeout(self.connect_timeout);
@@ -251,5 +253,9 @@ pub fn is_transient(error: &RedisError) -> bool {
                     | "WRONGPASS"
             )
         )
-        || matches!(error.kind(), ErrorKind::Io | ErrorKind::ClusterConnectionNotFound)
+        || matches!(
+            error.kind(),
+            // While a failover is under way a Sentinel knows of no master.
+            ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::MasterNameNotFoundBySentinel
+        )
 }

@@ -213,7 +213,7 @@ pub async fn trim_completions(
     let (seconds, _): (u64, u64) = link.query(&cmd("TIME")).await?;
     let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
     let oldest_kept = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 };
-    let slowest = slowest_reader(link, &keys.completions).await?;
+    let slowest = reader_groups(link, &keys.completions).await?.into_iter().map(|group| group.read).min();
     let bound = slowest.map_or(oldest_kept, |read| read.min(oldest_kept));
     let mut trimmed = Trimmed::default();
     let removed: u64 =
@@ -240,31 +240,51 @@ pub async fn trim_completions(
     Ok(trimmed)
 }
 
-/// Up to where every reader group has read *and* acknowledged; `None` without groups. Bounded by the number of groups.
-async fn slowest_reader(link: &mut Link, stream: &str) -> RedisResult<Option<EntryId>> {
+/// A group that reads completions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderGroup {
+    /// Its name.
+    pub name: String,
+    /// Up to where it has read *and* acknowledged: the first that it has not acknowledged, else the last it was given.
+    pub read: EntryId,
+    /// Whether `read` itself is acknowledged.
+    acknowledged: bool,
+}
+
+/// The groups of a completion stream. Bounded by their number.
+pub async fn reader_groups(link: &mut Link, stream: &str) -> RedisResult<Vec<ReaderGroup>> {
     let groups: RedisResult<Vec<std::collections::HashMap<String, Value>>> =
         link.query(cmd("XINFO").arg("GROUPS").arg(stream)).await;
     let groups = match groups {
         Ok(groups) => groups,
         // No completions yet.
-        Err(error) if error.code() == Some("ERR") => return Ok(None),
+        Err(error) if error.code() == Some("ERR") => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut slowest: Option<EntryId> = None;
+    let mut readers = Vec::with_capacity(groups.len());
     for group in groups {
         let Some(name) = group.get("name").and_then(text) else { continue };
-        let mut read = group.get("last-delivered-id").and_then(text).and_then(|id| id.parse::<EntryId>().ok());
+        let id = |value: Option<&Value>| value.and_then(text).and_then(|id| id.parse::<EntryId>().ok());
+        let given = id(group.get("last-delivered-id"));
         let pending: Value = link.query(cmd("XPENDING").arg(stream).arg(name)).await?;
-        if let Value::Array(summary) = &pending
-            && let Some(lowest) = summary.get(1).and_then(text).and_then(|id| id.parse::<EntryId>().ok())
-        {
-            read = Some(read.map_or(lowest, |read| read.min(lowest)));
-        }
-        if let Some(read) = read {
-            slowest = Some(slowest.map_or(read, |slowest| slowest.min(read)));
+        let open = if let Value::Array(summary) = &pending { id(summary.get(1)) } else { None };
+        if let Some(read) = given.into_iter().chain(open).min() {
+            readers.push(ReaderGroup {
+                name: name.to_owned(),
+                read,
+                acknowledged: open.is_none_or(|open| open > read),
+            });
         }
     }
-    Ok(slowest)
+    Ok(readers)
+}
+
+/// The oldest completion that a group has not read or not acknowledged; `None` where it has them all.
+pub async fn oldest_unread(link: &mut Link, stream: &str, group: &ReaderGroup) -> RedisResult<Option<EntryId>> {
+    let from = if group.acknowledged { format!("({}", group.read) } else { group.read.to_string() };
+    let first: Vec<(String, Vec<String>)> =
+        link.query(cmd("XRANGE").arg(stream).arg(from).arg("+").arg("COUNT").arg(1)).await?;
+    Ok(first.first().and_then(|(id, _)| id.parse().ok()))
 }
 
 /// Removes dead letters older than `retention`.

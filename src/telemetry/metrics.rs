@@ -46,6 +46,7 @@ struct Instruments {
     in_flight: Gauge<i64>,
     backlog: Gauge<u64>,
     oldest: Gauge<f64>,
+    over_max_pending: Gauge<u64>,
     delayed: Gauge<u64>,
     trimmed_unread: Counter<u64>,
     learned_rate: Gauge<f64>,
@@ -145,7 +146,7 @@ impl Metrics {
         on.duplicates.add(1);
     }
 
-    /// A Redis command failed; `what` is a short static name (`read`, `admit`, `finish`, `housekeeping`).
+    /// A Redis command failed; `what` is a short static name (`read`, `admit`, `finish`, `replicate`, `housekeeping`).
     pub fn redis_error(&self, what: &'static str) {
         let Some(on) = &self.0 else { return };
         on.redis_errors.add(what);
@@ -163,6 +164,13 @@ impl Metrics {
         let attributes = [KeyValue::new("lane", lane.as_str()), KeyValue::new("partition", i64::from(partition))];
         on.backlog.record(depth, &attributes);
         on.oldest.record(oldest.as_secs_f64(), &attributes);
+    }
+
+    /// Whether a lane's load in a partition has raised its alarm (`queue.max_pending`).
+    pub fn over_max_pending(&self, lane: Lane, partition: u16, is_over: bool) {
+        let Some(on) = &self.0 else { return };
+        let attributes = [KeyValue::new("lane", lane.as_str()), KeyValue::new("partition", i64::from(partition))];
+        on.over_max_pending.record(u64::from(is_over), &attributes);
     }
 
     /// Jobs parked in a partition (retry, limit, `run_at`).
@@ -222,6 +230,13 @@ impl Instruments {
         let rate_limited = counter("xco_worker.rate_limited", "Calls that XCO answered with 429, by type");
         let limited = counter("xco_worker.limited", "Jobs parked for a limit before any call, by type");
         let redis_errors = counter("xco_worker.redis_errors", "Redis commands that failed, by what they were for");
+        let trimmed_unread = |what| {
+            let counter = counter("xco_worker.completions_trimmed_unread", what);
+            // An alert must see the first, too.
+            counter.add(0, &[]);
+            counter
+        };
+        let overloaded = "1 where a lane holds more than queue.max_pending, by lane and partition";
         let trimmed = "Completions dropped for space before every reader group had read them";
         Self {
             completions: StatusSeries::new(move |attributes| completions.bind(attributes)),
@@ -242,8 +257,9 @@ impl Instruments {
                 .with_description("Age of the oldest waiting job, by lane and partition")
                 .with_unit("s")
                 .build(),
+            over_max_pending: gauge("xco_worker.over_max_pending", overloaded),
             delayed: gauge("xco_worker.delayed", "Jobs parked for a retry, a limit or their time, by partition"),
-            trimmed_unread: counter("xco_worker.completions_trimmed_unread", trimmed),
+            trimmed_unread: trimmed_unread(trimmed),
             learned_rate: meter
                 .f64_gauge("xco_worker.learned_rate")
                 .with_description(
@@ -315,6 +331,7 @@ mod tests {
         metrics.redis_error("a new one");
         metrics.in_flight(7);
         metrics.backlog(Lane::Bulk, 2, 11, ms(1500));
+        metrics.over_max_pending(Lane::Bulk, 2, true);
         metrics.delayed(2, 5);
         metrics.completions_trimmed_unread(9);
         metrics.limits(1, LimitFigures { learned: 3, closed: 2 });
@@ -340,6 +357,7 @@ mod tests {
             "xco_worker_in_flight 7",
             r#"xco_worker_backlog{lane="bulk",partition="2"} 11"#,
             r#"xco_worker_backlog_oldest_age_seconds{lane="bulk",partition="2"} 1.5"#,
+            r#"xco_worker_over_max_pending{lane="bulk",partition="2"} 1"#,
             r#"xco_worker_delayed{partition="2"} 5"#,
             "xco_worker_completions_trimmed_unread_total 9",
             r#"xco_worker_limits_learned{partition="1"} 3"#,

@@ -57,7 +57,7 @@ pub(super) struct WhatSeries {
 
 impl WhatSeries {
     pub(super) fn new(counter: Counter<u64>) -> Self {
-        let usual = ["read", "admit", "finish", "housekeeping"].map(|what| {
+        let usual = ["read", "admit", "finish", "replicate", "housekeeping"].map(|what| {
             let bound = counter.bind(&[KeyValue::new("what", what)]);
             bound.add(0);
             bound

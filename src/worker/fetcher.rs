@@ -1,6 +1,7 @@
 //! Reading a lane for as long as the worker runs.
 
 use super::{
+    health::Pulse,
     intake::{Intake, Sorted, Sorter},
     shared::Shared,
 };
@@ -49,6 +50,7 @@ struct Reader<'a> {
     sorter: Sorter,
     stop: CancellationToken,
     batch: usize,
+    pulse: Pulse,
     /// What was read last had its slots at once, or nearly.
     quick: &'a AtomicBool,
 }
@@ -74,7 +76,8 @@ impl Fetcher {
         let (read, mut batches) = mpsc::channel(1);
         let quick = AtomicBool::new(false);
         let sorter = intake.sorter();
-        let reader = Reader { shared, partition, lane, link, sorter, stop, batch, quick: &quick };
+        let pulse = shared.health.pulse();
+        let reader = Reader { shared, partition, lane, link, sorter, stop, batch, pulse, quick: &quick };
         let take_in = async {
             while let Some(sorted) = batches.recv().await {
                 let waited = intake.let_in(sorted).await;
@@ -122,7 +125,7 @@ impl Reader<'_> {
             }
             match read {
                 Ok(entries) => {
-                    shared.health.well();
+                    self.pulse.well();
                     if !entries.is_empty() {
                         // The lease counts from the question: the answer may have been long on its way, or have found
                         // this process asleep, and Redis counts from the moment it gave it.
@@ -130,24 +133,34 @@ impl Reader<'_> {
                         room.send(self.sorter.sort(entries, asked_at_ms));
                     }
                 }
-                Err(error) => self.recover(&error).await,
+                Err(error) => self.recover(error).await,
             }
         }
     }
 
-    async fn recover(&mut self, error: &redis::RedisError) {
-        if error.code() == Some("NOGROUP") {
-            // A new stream, or somebody removed the group or emptied the database.
-            let keys = &self.shared.partitions[self.partition].keys;
-            if queue::ensure_group(&mut self.link, keys).await.is_ok() {
-                return;
+    /// Returns when Redis takes writes again: the next read may have to wait for slots, and what waits must not be taken
+    /// for what fails.
+    async fn recover(&mut self, mut error: redis::RedisError) {
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        loop {
+            if error.code() == Some("NOGROUP") {
+                // A new stream, or somebody removed the group or emptied the database.
+                match queue::ensure_group(&mut self.link, keys).await {
+                    Ok(()) => return,
+                    Err(refused) => error = refused,
+                }
             }
-        }
-        self.shared.metrics.redis_error("read");
-        let wait = self.shared.health.ill("read", error);
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
+            shared.metrics.redis_error("read");
+            let wait = self.pulse.ill("read", &error);
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            match queue::probe(&mut self.link, keys).await {
+                Ok(()) => return self.pulse.well(),
+                Err(refused) => error = refused,
+            }
         }
     }
 }

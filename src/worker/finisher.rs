@@ -3,7 +3,9 @@
 use super::{
     completion::{self, Final},
     delivery::{End, Ending, Held},
+    health::Pulse,
     lease::LeaseKey,
+    replication::await_replica,
     shared::Shared,
 };
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
     contract::{ErrorKind, JobError, Lane, Status},
     jobs::{Verdict, Waiting},
     limits::SharedBucket,
-    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Place, Source, is_transient, upkeep},
+    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Place, Source, is_transient},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
@@ -31,6 +33,7 @@ pub(super) struct Finisher {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
+    pulse: Pulse,
 }
 
 /// A delivery's end, ready for Redis.
@@ -52,7 +55,8 @@ enum Note {
 impl Finisher {
     pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
         let link = shared.connector.link(false);
-        Self { shared, partition, link }
+        let pulse = shared.health.pulse();
+        Self { shared, partition, link, pulse }
     }
 
     /// Runs until every sender is gone and everything is written.
@@ -235,7 +239,7 @@ impl Finisher {
                 Err(error) => self.failed("defer", &error).await,
             }
         };
-        shared.health.well();
+        self.pulse.well();
         held.free_slot();
         if deferred == Deferred::TooLate {
             held.raw = deferral.job;
@@ -265,9 +269,17 @@ impl Finisher {
         }
         let shared = Arc::clone(&self.shared);
         let keys = &shared.partitions[self.partition].keys;
-        let written = loop {
+        let mut written = vec![false; finishes.len()];
+        loop {
             match queue::finish(&mut self.link, keys, lane, source, shared.queue.reply_ttl, &finishes).await {
-                Ok(written) => break written,
+                Ok(now) => {
+                    written.iter_mut().zip(now).for_each(|(written, now)| *written |= now);
+                    let single = shared.durability == Durability::Single;
+                    if single || await_replica(&shared, &mut self.link, &mut self.pulse).await {
+                        break;
+                    }
+                    // Cut off in between: what now is the master may never have heard of it. If it has, nothing happens.
+                }
                 Err(error) => {
                     if !is_transient(&error) && finishes.len() > 1 {
                         // One of them may be to blame: alone, the others go through.
@@ -279,11 +291,8 @@ impl Finisher {
                     self.failed("finish", &error).await;
                 }
             }
-        };
-        if shared.durability == Durability::Replicated {
-            self.await_replica().await;
         }
-        shared.health.well();
+        self.pulse.well();
         for ((_, note), written) in notes.iter().zip(&written) {
             if *written {
                 self.count(note);
@@ -296,24 +305,9 @@ impl Finisher {
         }
     }
 
-    /// Until a replica has what was just written on this connection. Where it is cut, the next one asks for more than it
-    /// must, which is safe.
-    async fn await_replica(&mut self) {
-        loop {
-            match upkeep::wait_for_replica(&mut self.link, Duration::from_millis(500)).await {
-                Ok(0) => {
-                    self.shared.metrics.redis_error("replicate");
-                    tracing::warn!("no replica has acknowledged for half a second; waiting (redis.durability)");
-                }
-                Ok(_) => return,
-                Err(error) => self.failed("replicate", &error).await,
-            }
-        }
-    }
-
-    async fn failed(&self, what: &'static str, error: &redis::RedisError) {
+    async fn failed(&mut self, what: &'static str, error: &redis::RedisError) {
         self.shared.metrics.redis_error(what);
-        let wait = self.shared.health.ill(what, error);
+        let wait = self.pulse.ill(what, error);
         tokio::time::sleep(wait).await;
     }
 

@@ -1,11 +1,15 @@
-//! Whether Redis can be reached, as the readiness endpoint and the log tell it.
+//! Whether Redis can be worked with, as the readiness endpoint and the log tell it.
+//!
+//! Each loop that talks to Redis has a [`Pulse`] of its own. One that still works does not hide one that does not: a replica
+//! answers what reads and refuses what writes, a full Redis takes ends and refuses admissions.
 
 use crate::queue::is_transient;
 use redis::RedisError;
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,47 +17,112 @@ use tokio::sync::watch;
 
 /// Told by every loop that talks to Redis; read by `/readyz` and the tests.
 #[derive(Debug, Clone)]
-pub struct Health {
-    state: Arc<watch::Sender<Result<(), String>>>,
-    failures: Arc<AtomicU32>,
+pub struct Health(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: watch::Sender<Result<(), String>>,
+    /// Why each loop that cannot work does not, by its number.
+    ill: Mutex<BTreeMap<usize, String>>,
+    loops: AtomicUsize,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { state: Arc::new(watch::Sender::new(Err("connecting to Redis".to_owned()))), failures: Arc::default() }
+        let state = watch::Sender::new(Err("connecting to Redis".to_owned()));
+        Self(Arc::new(Inner { state, ill: Mutex::default(), loops: AtomicUsize::new(0) }))
     }
 }
 
 impl Health {
     /// Ready, or why not; changes can be awaited.
     pub fn watch(&self) -> watch::Receiver<Result<(), String>> {
-        self.state.subscribe()
+        self.0.state.subscribe()
     }
 
-    /// A command worked.
-    pub(super) fn well(&self) {
-        if self.failures.swap(0, Ordering::Relaxed) > 0 || self.state.borrow().is_err() {
-            let recovered = self.state.send_if_modified(|state| std::mem::replace(state, Ok(())).is_err());
-            if recovered {
+    /// The pulse of a loop without which no job is done.
+    pub(super) fn pulse(&self) -> Pulse {
+        let number = self.0.loops.fetch_add(1, Ordering::Relaxed);
+        Pulse { health: self.clone(), number: Some(number), failures: 0, heard: false }
+    }
+
+    /// The pulse of a loop that may fail for a while: it is told in the log alone.
+    pub(super) fn pulse_aside(&self) -> Pulse {
+        Pulse { health: self.clone(), number: None, failures: 0, heard: false }
+    }
+
+    fn tell(&self, number: usize, reason: Option<String>) {
+        let mut ill = self.0.ill.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) => ill.insert(number, reason),
+            None => ill.remove(&number),
+        };
+        let state = ill.values().next().map_or(Ok(()), |reason| Err(reason.clone()));
+        // Under the lock: of two changes at once the later must be told last.
+        self.0.state.send_if_modified(|told| {
+            if told.is_err() && state.is_ok() {
                 tracing::info!("Redis answers: ready");
             }
+            let changed = *told != state;
+            *told = state;
+            changed
+        });
+    }
+}
+
+/// How one loop fares with Redis.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    health: Health,
+    /// `None`: readiness does not depend on it.
+    number: Option<usize>,
+    failures: u32,
+    heard: bool,
+}
+
+impl Pulse {
+    /// A command worked.
+    pub(super) fn well(&mut self) {
+        if self.failures == 0 && self.heard {
+            return;
+        }
+        (self.failures, self.heard) = (0, true);
+        if let Some(number) = self.number {
+            self.health.tell(number, None);
         }
     }
 
-    /// A command failed: how long to wait before the next. Grows from 50 ms to 2 s; the first failure of a row is logged,
+    /// A command failed: how long to wait before the next. Grows from 50 ms to 1.6 s; the first failure of a row is logged,
     /// then every tenth.
-    pub(super) fn ill(&self, what: &'static str, error: &RedisError) -> Duration {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+    pub(super) fn ill(&mut self, what: &'static str, error: &RedisError) -> Duration {
         let reason = describe(error);
-        if failures % 10 == 1 {
-            if is_transient(error) {
-                tracing::warn!(what, reason, failures, "Redis cannot be used; trying again");
-            } else {
-                tracing::error!(what, reason, failures, "Redis refuses a command");
-            }
+        if is_transient(error) {
+            return self.hindered(what, reason);
         }
-        self.state.send_if_modified(|state| std::mem::replace(state, Err(reason.clone())).is_ok());
-        Duration::from_millis(50 << failures.min(6).saturating_sub(1)).min(Duration::from_secs(2))
+        if self.is_worth_a_line() {
+            tracing::error!(what, reason, failures = self.failures + 1, "Redis refuses a command");
+        }
+        self.failed(reason)
+    }
+
+    /// The same, where Redis answered and cannot do what is wanted.
+    pub(super) fn hindered(&mut self, what: &'static str, reason: String) -> Duration {
+        if self.is_worth_a_line() {
+            tracing::warn!(what, reason, failures = self.failures + 1, "Redis cannot be used; trying again");
+        }
+        self.failed(reason)
+    }
+
+    const fn is_worth_a_line(&self) -> bool {
+        self.failures.is_multiple_of(10)
+    }
+
+    fn failed(&mut self, reason: String) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        if let Some(number) = self.number {
+            self.health.tell(number, Some(reason));
+        }
+        Duration::from_millis(50 << self.failures.min(6).saturating_sub(1))
     }
 }
 
@@ -62,5 +131,36 @@ fn describe(error: &RedisError) -> String {
     match error.code() {
         Some(code) => code.to_owned(),
         None => error.category().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_when_every_loop_works() {
+        let health = Health::default();
+        let (mut reading, mut admitting, mut trimming) = (health.pulse(), health.pulse(), health.pulse_aside());
+        let state = health.watch();
+        assert!(state.borrow().is_err(), "nothing was heard yet");
+        reading.well();
+        assert!(state.borrow().is_ok());
+        admitting.hindered("admit", "OOM".to_owned());
+        trimming.hindered("trim", "NOPERM".to_owned());
+        reading.well();
+        assert_eq!(*state.borrow(), Err("OOM".to_owned()), "a loop that works hides none that does not");
+        admitting.well();
+        assert!(state.borrow().is_ok(), "what may fail for a while is not asked");
+    }
+
+    #[test]
+    fn a_row_of_failures_is_tried_ever_more_slowly() {
+        let health = Health::default();
+        let mut pulse = health.pulse();
+        let waits: Vec<_> = (0..8).map(|_| pulse.hindered("read", "LOADING".to_owned()).as_millis()).collect();
+        assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 1600, 1600]);
+        pulse.well();
+        assert_eq!(pulse.hindered("read", "LOADING".to_owned()).as_millis(), 50);
     }
 }

@@ -1,13 +1,13 @@
 //! A partition's upkeep, for as long as the worker runs: promoting what is due, renewing leases, taking over from lost
 //! workers, trimming, figures.
 
-use super::{intake::Intake, shared::Shared};
+use super::{health::Pulse, intake::Intake, shared::Shared};
 use crate::{
     config::CompletionsConfig,
     contract::Lane,
     limits::{Bucket, SharedBucket},
     queue::{
-        Link, Source,
+        Link, Load, LoadAlarm, Source,
         learned::{self, LearnedLimit},
         upkeep,
     },
@@ -28,13 +28,17 @@ pub(super) struct Timekeeper {
     link: Link,
     /// Those with queues.
     buckets: [(SharedBucket, Bucket); 2],
+    promoting: Pulse,
+    /// Not asked for readiness: with nothing to renew it would be heard of late.
+    renewing: Pulse,
 }
 
 impl Timekeeper {
     pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
         let link = shared.connector.link(false);
         let buckets = SharedBucket::ALL.map(|which| (which, shared.limits.shared(which)));
-        Self { shared, partition, link, buckets }
+        let (promoting, renewing) = (shared.health.pulse(), shared.health.pulse_aside());
+        Self { shared, partition, link, buckets, promoting, renewing }
     }
 
     /// Runs until it is aborted, after the last delivery has ended: leases are renewed until then.
@@ -46,8 +50,9 @@ impl Timekeeper {
             let shared = Arc::clone(&self.shared);
             tokio::select! {
                 _ = renewals.tick() => {
-                    if let Err(error) = self.renew().await {
-                        self.failed("renew", &error).await;
+                    match self.renew().await {
+                        Ok(()) => self.renewing.well(),
+                        Err(error) => Self::failed(&shared, &mut self.renewing, "renew", &error).await,
                     }
                 }
                 () = sleep_until(next) => next = self.promote().await,
@@ -61,7 +66,7 @@ impl Timekeeper {
         let keys = &self.shared.partitions[self.partition].keys;
         match upkeep::promote(&mut self.link, keys, &self.buckets).await {
             Ok(promotion) => {
-                self.shared.health.well();
+                self.promoting.well();
                 self.shared.metrics.delayed(keys.partition, promotion.parked);
                 let wait = match promotion.next_due {
                     _ if promotion.promoted >= upkeep::MAX_PROMOTE => Duration::ZERO,
@@ -72,7 +77,7 @@ impl Timekeeper {
                 Instant::now() + wait
             }
             Err(error) => {
-                self.failed("promote", &error).await;
+                Self::failed(&self.shared, &mut self.promoting, "promote", &error).await;
                 Instant::now()
             }
         }
@@ -94,14 +99,13 @@ impl Timekeeper {
         Ok(())
     }
 
-    async fn failed(&self, what: &'static str, error: &RedisError) {
+    async fn failed(shared: &Shared, pulse: &mut Pulse, what: &'static str, error: &RedisError) {
         if error.code() == Some("NOGROUP") {
             // The fetchers make it anew.
             return;
         }
-        self.shared.metrics.redis_error("housekeeping");
-        let wait = self.shared.health.ill(what, error);
-        tokio::time::sleep(wait).await;
+        shared.metrics.redis_error("housekeeping");
+        tokio::time::sleep(pulse.ill(what, error)).await;
     }
 }
 
@@ -110,8 +114,11 @@ pub(super) struct Housekeeper {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
+    pulse: Pulse,
     intake: Intake,
     completions: CompletionsConfig,
+    /// By [`Lane`].
+    alarms: [LoadAlarm; 2],
 }
 
 impl Housekeeper {
@@ -124,7 +131,8 @@ impl Housekeeper {
         let link = shared.connector.link(false);
         let partitions = u64::try_from(shared.partitions.len()).unwrap_or(1).max(1);
         completions.max_bytes /= partitions;
-        Self { shared, partition, link, intake, completions }
+        let pulse = shared.health.pulse_aside();
+        Self { shared, partition, link, pulse, intake, completions, alarms: Default::default() }
     }
 
     /// Runs until `stop`.
@@ -144,12 +152,13 @@ impl Housekeeper {
                 _ = trims.tick() => self.trim().await,
                 _ = retirements.tick() => self.retire().await,
             };
-            if let Err(error) = done
-                && error.code() != Some("NOGROUP")
-            {
-                self.shared.metrics.redis_error("housekeeping");
-                let wait = self.shared.health.ill("housekeeping", &error);
-                tokio::time::sleep(wait).await;
+            match done {
+                Ok(()) => self.pulse.well(),
+                Err(error) if error.code() == Some("NOGROUP") => {}
+                Err(error) => {
+                    self.shared.metrics.redis_error("housekeeping");
+                    tokio::time::sleep(self.pulse.ill("housekeeping", &error)).await;
+                }
             }
         }
     }
@@ -179,6 +188,8 @@ impl Housekeeper {
             let backlog = upkeep::backlog(&mut self.link, keys, lane).await?;
             let waiting = backlog.entries.saturating_sub(backlog.in_flight);
             self.shared.metrics.backlog(lane, keys.partition, waiting, backlog.oldest);
+            let load = Load { pending: backlog.entries, max_pending: self.shared.max_pending };
+            watch_load(&self.shared, &mut self.alarms[lane as usize], keys.partition, lane, load);
         }
         self.limit_figures().await?;
         if self.partition == 0 {
@@ -235,5 +246,19 @@ impl Housekeeper {
             }
         }
         Ok(())
+    }
+}
+
+/// Reports a lane's load, and says so once when it is too much and once when it is not any more.
+fn watch_load(shared: &Shared, alarm: &mut LoadAlarm, partition: u16, lane: Lane, load: Load) {
+    let changed = alarm.look(load);
+    shared.metrics.over_max_pending(lane, partition, alarm.is_raised());
+    let (lane, Load { pending, max_pending }) = (lane.as_str(), load);
+    match changed {
+        Some(true) => tracing::warn!(lane, partition, pending, max_pending, "a lane holds more than queue.max_pending"),
+        Some(false) => {
+            tracing::info!(lane, partition, pending, max_pending, "the lane is below queue.max_pending again");
+        }
+        None => {}
     }
 }

@@ -2,9 +2,12 @@
 
 use super::{
     delivery::{Delivery, End, Ending, Held, Rejected},
+    health::Pulse,
+    replication::await_replica,
     shared::Shared,
 };
 use crate::{
+    config::Durability,
     contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
     limits::SharedBucket,
@@ -27,6 +30,7 @@ pub(super) struct Intake {
     partition: usize,
     sorter: Sorter,
     link: Link,
+    pulse: Pulse,
     out: mpsc::Sender<Vec<Delivery>>,
     stop: CancellationToken,
 }
@@ -165,8 +169,9 @@ impl Intake {
         stop: CancellationToken,
     ) -> Self {
         let link = shared.connector.link(false);
+        let pulse = shared.health.pulse();
         let sorter = Sorter { shared: Arc::clone(&shared), partition };
-        Self { shared, partition, sorter, link, out, stop }
+        Self { shared, partition, sorter, link, pulse, out, stop }
     }
 
     /// What sorts entries for this way in.
@@ -225,27 +230,26 @@ impl Intake {
         let window = self.shared.queue.dedupe_window;
         let stream = keys.stream(batch[0].lane, batch[0].source);
         let consumer = &self.shared.consumer;
+        let must_outlive_master =
+            self.shared.durability == Durability::Replicated && requests.iter().any(|request| request.mark.is_some());
         let answers = loop {
             match queue::admit(&mut self.link, keys, stream, consumer, window, &requests).await {
-                Ok(answers) => break answers,
+                Ok(answers) if !must_outlive_master => break answers,
+                Ok(answers) => tokio::select! {
+                    // A mark that a failover loses would let a call be made again that must not be.
+                    kept = await_replica(&self.shared, &mut self.link, &mut self.pulse) => if kept { break answers },
+                    () = self.stop.cancelled() => return hand_back(batch),
+                },
                 Err(error) => {
                     self.shared.metrics.redis_error("admit");
-                    let wait = self.shared.health.ill("admit", &error);
                     tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.stop.cancelled() => {
-                            // Whether the marks were set is unknown, and no call was made: the release takes them off.
-                            for mut held in batch {
-                                held.marked = held.doubt != Doubt::Harmless;
-                                held.end(End::Called(Verdict::Release));
-                            }
-                            return;
-                        }
+                        () = tokio::time::sleep(self.pulse.ill("admit", &error)) => {}
+                        () = self.stop.cancelled() => return hand_back(batch),
                     }
                 }
             }
         };
-        self.shared.health.well();
+        self.pulse.well();
         self.shared.clock.set(answers.now_ms);
         let mut admitted = Vec::with_capacity(batch.len());
         for (mut held, verdict) in batch.into_iter().zip(answers.verdicts) {
@@ -319,6 +323,15 @@ impl Intake {
             mark: (held.doubt != Doubt::Harmless)
                 .then(|| format!("{}:{}", self.shared.consumer, MARKS.fetch_add(1, Ordering::Relaxed))),
         }
+    }
+}
+
+/// Whether the marks were set is unknown, and no call was made: the release takes them off.
+#[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+fn hand_back(batch: Vec<Box<Held>>) {
+    for mut held in batch {
+        held.marked = held.doubt != Doubt::Harmless;
+        held.end(End::Called(Verdict::Release));
     }
 }
 

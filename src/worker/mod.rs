@@ -20,6 +20,7 @@ mod health;
 mod housekeeper;
 mod intake;
 mod lease;
+mod replication;
 mod shared;
 mod slots;
 mod trace;

@@ -5,7 +5,7 @@ use crate::{
     config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
     limits::Limits,
-    queue::{Connector, Keys},
+    queue::{Connector, Keys, Load},
     telemetry::Metrics,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -51,6 +51,10 @@ pub(super) struct Shared {
     pub(super) allow_missing_caller_id: bool,
     /// `redis.durability`
     pub(super) durability: Durability,
+    /// A partition's share of `queue.max_pending`
+    pub(super) max_pending: u64,
+    /// `redis.response_timeout`
+    pub(super) response_timeout: Duration,
     /// `worker.lease`
     pub(super) lease: Duration,
     /// `worker.max_deliveries`
@@ -82,6 +86,8 @@ impl Shared {
             queue: config.queue.clone(),
             allow_missing_caller_id: config.limits.allow_missing_caller_id,
             durability: config.redis.durability,
+            max_pending: Load::share(config.queue.max_pending, config.redis.partitions),
+            response_timeout: config.redis.response_timeout,
             lease: config.worker.lease,
             max_deliveries: config.worker.max_deliveries.max(1),
             default_merchant: config.xco.merchant_id.clone(),

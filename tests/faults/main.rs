@@ -7,14 +7,21 @@
 mod crash_loop;
 mod crowd;
 mod cuts;
+mod hole;
 mod jobs;
 mod kills;
 mod ledger;
 mod model;
+mod overload;
+mod patience;
 mod process;
 mod producer;
 mod proxy;
+mod redis_failover;
 mod redis_faults;
+mod redis_full;
+mod redis_outages;
+mod sentinel;
 mod shutdown;
 mod stalls;
 #[path = "../integration/support/mod.rs"]

@@ -104,6 +104,26 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// The processor time it has used, where the system tells.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        // After the name, which may have spaces: state is the first field, user and system time the 12th and 13th.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        // Linux counts in hundredths of a second on every machine there is.
+        Some(Duration::from_millis(ticks * 10))
+    }
+
+    /// Its memory in KiB, where the system tells: resident now, and at most so far.
+    pub(crate) fn memory_kib(&self) -> Option<(u64, u64)> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let figure = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().ok()
+        };
+        Some((figure("VmRSS")?, figure("VmHWM")?))
+    }
+
     /// Waits for its end.
     pub(crate) async fn exit(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;

@@ -38,7 +38,7 @@ fn environment(rig: &Rig) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn pointed(folder: &tempfile::TempDir, rig: &Rig) -> Command {
+pub(super) fn pointed(folder: &tempfile::TempDir, rig: &Rig) -> Command {
     let mut command = command(folder);
     command.envs(environment(rig));
     command
@@ -48,7 +48,7 @@ fn lines(output: &[u8]) -> Vec<String> {
     String::from_utf8(output.to_vec()).unwrap().lines().map(str::to_owned).collect()
 }
 
-fn json_lines(output: &[u8]) -> Vec<Value> {
+pub(super) fn json_lines(output: &[u8]) -> Vec<Value> {
     lines(output).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -314,6 +314,7 @@ async fn doctor_finds_a_good_setup_good() {
         "redis writes",
         "clock",
         "queue",
+        "completions",
         "xco configuration",
         "xco.merchant_id",
         "xco token",

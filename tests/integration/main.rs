@@ -10,6 +10,7 @@ mod duplicates;
 mod flows;
 mod limits;
 mod malformed;
+mod overload;
 mod privacy;
 mod promises;
 mod quota;

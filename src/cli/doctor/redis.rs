@@ -2,13 +2,14 @@
 
 use super::{
     check::Check,
+    completions,
     server::{self, Info},
 };
 use crate::{
     cli::redis_access::{describe, shown},
-    config::{RedisConfig, format_duration},
+    config::{Config, RedisConfig, format_duration},
     contract::Lane,
-    queue::{Connector, GROUP, Keys, Link, Source, upkeep},
+    queue::{Connector, GROUP, Keys, Link, Load, Source, lane_load, upkeep},
 };
 use redis::{RedisResult, Value, cmd};
 use std::{
@@ -21,8 +22,9 @@ use tokio::time::{Instant, timeout};
 const OLD: Duration = Duration::from_secs(300);
 
 /// All of it, in at most `longest` a step.
-pub(super) async fn checks(redis: &RedisConfig, longest: Duration) -> Vec<Check> {
+pub(super) async fn checks(config: &Config, longest: Duration) -> Vec<Check> {
     const NAME: &str = "redis";
+    let redis = &config.redis;
     let connector = match Connector::new(redis) {
         Ok(connector) => connector,
         Err(error) => return vec![Check::fail(NAME, error.to_string(), "correct redis.url")],
@@ -50,10 +52,15 @@ pub(super) async fn checks(redis: &RedisConfig, longest: Duration) -> Vec<Check>
         checks.push(Check::fail(NAME, "no answer in time", "look at Redis's load and at the network"));
         return checks;
     }
-    checks.push(match timeout(longest, queue(&mut link, redis)).await {
+    checks.push(match timeout(longest, queue(&mut link, redis, config.queue.max_pending)).await {
         Ok(Ok(check)) => check,
         Ok(Err(error)) => Check::fail("queue", describe(&error), "is something else stored under these keys?"),
         Err(_) => Check::warn("queue", "no answer in time", "look at Redis's load"),
+    });
+    checks.push(match timeout(longest, completions::check(&mut link, redis, &config.completions)).await {
+        Ok(Ok(check)) => check,
+        Ok(Err(error)) => Check::warn("completions", describe(&error), "allow the user XINFO and MEMORY USAGE"),
+        Err(_) => Check::warn("completions", "no answer in time", "look at Redis's load"),
     });
     checks
 }
@@ -123,17 +130,23 @@ async fn clock(link: &mut Link) -> Option<Check> {
 }
 
 /// What waits, and whether anybody takes it.
-async fn queue(link: &mut Link, redis: &RedisConfig) -> RedisResult<Check> {
+async fn queue(link: &mut Link, redis: &RedisConfig, max_pending: u64) -> RedisResult<Check> {
     const NAME: &str = "queue";
     let (mut waiting, mut in_flight, mut parked, mut dead) = (0_u64, 0_u64, 0_u64, 0_u64);
     let mut oldest = Duration::ZERO;
     let mut workers = std::collections::BTreeSet::new();
     let mut ungrouped = 0_u64;
+    let mut overloaded: Option<(Lane, Load)> = None;
+    let share = Load::share(max_pending, redis.partitions);
     for number in 0..redis.partitions {
         let keys = Keys::new(&redis.namespace, number);
         parked += link.query::<u64>(cmd("ZCARD").arg(&keys.delayed)).await?;
         dead += link.query::<u64>(cmd("XLEN").arg(&keys.dead)).await?;
         for lane in Lane::ALL {
+            let load = lane_load(link, &keys, lane, share).await?;
+            if load.is_over() {
+                overloaded = Some((lane, load));
+            }
             let mut grouped = true;
             for source in [Source::Due, Source::Jobs] {
                 match consumers(link, keys.stream(lane, source)).await? {
@@ -158,6 +171,9 @@ async fn queue(link: &mut Link, redis: &RedisConfig) -> RedisResult<Check> {
     );
     Ok(if waiting + ungrouped > 0 && workers.is_empty() {
         Check::warn(NAME, figures, "nobody takes these jobs: start a worker with `xco-worker run`")
+    } else if let Some((lane, Load { pending, max_pending })) = overloaded {
+        let detail = format!("{figures}; {} holds {pending}, more than the {max_pending} it may", lane.as_str());
+        Check::warn(NAME, detail, "start more workers, or find out who enqueues so many (queue.max_pending)")
     } else if oldest > OLD {
         let detail = format!("{figures}; the oldest is {} old", format_duration(Duration::from_secs(oldest.as_secs())));
         Check::warn(NAME, detail, "workers are behind, or gone: look at their logs and /readyz")

@@ -6,7 +6,8 @@
 --       us · 7 deadline in ms, 0 for none · 8 '1' where 429s teach a rate · 9 the bucket's name · 10 the job's age in the
 --       queue · 11 when it is to be looked at there in any case, in ms
 -- Returns  {1 parked, due in ms} · {0 not ours any more, 0} · {2 the deadline comes first: still ours, still pending, 0}
--- Guarantees  The bucket is closed in every case: the 429 was received. The job moves at most once. O(log parked).
+-- Guarantees  The bucket is closed in every case: the 429 was received. The job moves at most once. Done by a full Redis too:
+--         its first write cannot grow. O(log parked).
 
 local now_us = limiter_now()
 local bucket = limiter_open(redis.call('GET', KEYS[5]), limiter_rate(ARGV[5], ARGV[6], 0, 0), now_us)
@@ -31,6 +32,10 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
     redis.call('ZADD', KEYS[3], string.format('%.3f', due_ms), ARGV[2])
     redis.call('HSET', KEYS[4], ARGV[2], ARGV[3])
   end
+end
+if verdict ~= 1 then
+  -- A full Redis refuses a script whose first write may grow, and takes what follows one that cannot.
+  redis.call('XACK', KEYS[1], 'workers', '0-0')
 end
 limiter_save(KEYS[5], bucket, now_us)
 

@@ -17,6 +17,7 @@
 --         others were ended by this run.
 -- Guarantees  A delivery's consequences happen exactly once, whoever asks and however often: only who takes the entry off
 --         the pending list or, where the group was lost, off the stream, acts. Safe to repeat after a lost reply.
+--         Done by a full Redis too (OOM): it refuses a script whose first write may grow, and this one's cannot.
 --         O(deliveries); deliveries <= 256.
 
 local n = tonumber(ARGV[1])

@@ -40,6 +40,14 @@ impl RedisServer {
         Ok(Self { url: container.url().to_owned(), own: None, _container: Some(container) })
     }
 
+    /// What a server, or a Sentinel, is started with.
+    pub(crate) fn program() -> &'static str {
+        ["redis-server", "valkey-server"]
+            .into_iter()
+            .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
+            .expect("redis-server is needed: `make setup` installs it")
+    }
+
     /// A server of its own in any case: the test does things to it.
     pub(crate) fn own(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -55,6 +63,11 @@ impl RedisServer {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.own.as_ref().expect("a server of our own").port
     }
 
     /// Kills it as a crash would.
@@ -86,11 +99,7 @@ impl Drop for RedisServer {
 }
 
 fn spawn(port: u16, folder: &std::path::Path, options: &[String]) -> Child {
-    let program = ["redis-server", "valkey-server"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
-        .expect("redis-server is needed: `make setup` installs it");
-    let mut child = Command::new(program)
+    let mut child = Command::new(RedisServer::program())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)
         .args(options)

@@ -1,0 +1,36 @@
+//! What a worker does while Redis cannot be used: next to nothing.
+
+use super::process::Process;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// A stretch of time during which a worker must be alive, not ready, and at rest.
+pub(crate) struct Rest {
+    since: Instant,
+    cpu: Option<Duration>,
+    errors: u64,
+}
+
+impl Rest {
+    /// Begins once the worker is known to be not ready.
+    pub(crate) async fn begins(worker: &mut Process) -> Self {
+        worker.until_status("/readyz", 503, Duration::from_secs(10)).await;
+        let errors = worker.counter("xco_worker_redis_errors_total").await;
+        Self { since: Instant::now(), cpu: worker.cpu(), errors }
+    }
+
+    /// It lasts `length` in all; then the worker must still be alive, and neither have burnt a quarter of a core nor have
+    /// asked Redis more than a few times a second with each of its loops.
+    pub(crate) async fn lasts(self, worker: &mut Process, length: Duration) {
+        sleep((self.since + length).saturating_duration_since(Instant::now())).await;
+        let elapsed = self.since.elapsed();
+        let used = worker.cpu().zip(self.cpu).map(|(now, before)| now.saturating_sub(before));
+        let tried = worker.counter("xco_worker_redis_errors_total").await.saturating_sub(self.errors);
+        println!("in {elapsed:?}: {tried} failed attempts, {used:?} of processor time");
+        assert!(worker.lives(), "the worker ended");
+        assert_eq!(worker.get("/healthz").await.map(|(status, _)| status), Some(200));
+        assert_eq!(worker.get("/readyz").await.map(|(status, _)| status), Some(503));
+        assert!(used.is_none_or(|used| used < elapsed / 4), "{used:?} of processor time in {elapsed:?}");
+        assert!(f64::from(u32::try_from(tried).unwrap()) < 15.0 * (elapsed.as_secs_f64() + 1.0), "{tried} attempts");
+    }
+}

@@ -1,0 +1,183 @@
+//! The primary is lost, hangs, or turns into a replica, with jobs under way: what had reached a replica ends exactly once.
+
+use super::{
+    jobs::{email, ids_of, mixed, seed, start},
+    kills::own_redis,
+    ledger::{all_complete, assert_no_blind_repetition, calls_by_key, of, settle, tally},
+    patience::Rest,
+    process::Process,
+    producer::produce,
+    sentinel::{Sentinel, primary, replica_of},
+    support::{RedisServer, Rig, Setup, check},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use redis::cmd;
+use serde_json::Value;
+use std::{collections::BTreeSet, time::Duration};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use xco_worker::sandbox::{Fault, FaultKind, Latency, Route};
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+async fn rig(redis: RedisServer) -> Rig {
+    let mut setup = Setup { redis, ..Setup::default() };
+    setup.sandbox.latency = Latency { min: Duration::from_millis(1), max: Duration::from_millis(30) };
+    setup.without_worker().await
+}
+
+/// Enqueues each job until a replica has it, too; from the promotion on, until the new primary has it. The first URL is the
+/// primary's, the others the replicas'.
+fn produce_safely(urls: Vec<String>, key: String, jobs: Vec<Value>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut connection = None;
+        for job in jobs {
+            loop {
+                if connection.is_none() {
+                    connection = find_primary(&urls).await;
+                }
+                if let Some((open, is_first)) = &mut connection {
+                    let mut asked = redis::pipe();
+                    asked.cmd("XADD").arg(&key).arg("*").arg("job").arg(job.to_string()).ignore();
+                    asked.cmd("WAIT").arg(u8::from(*is_first)).arg(300);
+                    let kept: redis::RedisResult<(u64,)> = asked.query_async(open).await;
+                    if kept.is_ok_and(|(replicas,)| replicas > 0 || !*is_first) {
+                        break;
+                    }
+                    connection = None;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    })
+}
+
+async fn find_primary(urls: &[String]) -> Option<(redis::aio::MultiplexedConnection, bool)> {
+    for (place, url) in urls.iter().enumerate() {
+        let Ok(mut connection) = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await
+        else {
+            continue;
+        };
+        let role: redis::RedisResult<redis::Value> = cmd("ROLE").query_async(&mut connection).await;
+        if role.is_ok_and(|role| format!("{role:?}").contains("master")) {
+            return Some((connection, place == 0));
+        }
+    }
+    None
+}
+
+/// 600 jobs through two workers, a failover in the middle of them. `strike` ends the primary's service.
+async fn survived(replicas: usize, durability: &str, strike: impl FnOnce(&mut RedisServer)) -> Rig {
+    let primary = primary();
+    let mut copies = Vec::new();
+    for _ in 0..replicas {
+        copies.push(replica_of(&primary).await);
+    }
+    let sentinel = Sentinel::over(&primary, replicas).await;
+    let mut rig = rig(primary).await;
+    let url = sentinel.url();
+    let settings = [
+        ("REDIS__URL", url.as_str()),
+        ("REDIS__DURABILITY", durability),
+        ("REDIS__RESPONSE_TIMEOUT", "1s"),
+        ("WORKER__MAX_DELIVERIES", "1000"),
+        ("WORKER__CONCURRENCY", "16"),
+        ("QUEUE__TTL__START_OTP", "off"),
+    ];
+    let mut workers = [Process::ready(&rig, &settings).await, Process::ready(&rig, &settings).await];
+    let jobs = mixed(&rig.sandbox, "j", 600);
+    let all = ids_of(&jobs);
+    let urls = std::iter::once(&rig.redis).chain(&copies).map(|server| server.url().to_owned()).collect();
+    let producer = produce_safely(urls, rig.key("jobs:interactive"), jobs);
+    rig.wait_for(60).await;
+    strike(&mut rig.redis);
+    let struck = Instant::now();
+    let (promoted, _others) = sentinel.promotion(copies).await;
+    let (promotion, back) = (struck.elapsed(), Instant::now());
+    let before = rig.move_to(promoted).await;
+    for worker in &mut workers {
+        worker.until_status("/readyz", 200, WITHIN).await;
+    }
+    let ready = back.elapsed();
+    let seen = all.clone();
+    rig.follow(10, |completions| completions.iter().any(|event| seen.contains(event["id"].as_str().unwrap()))).await;
+    assert!(back.elapsed() < WITHIN, "work goes on {:?} after the promotion", back.elapsed());
+    producer.await.unwrap();
+    all_complete(&mut rig, &all, 40).await;
+    settle(&mut rig, &mut workers, &all).await;
+    println!("promoted in {promotion:?}, ready {ready:?} later; {:?}", tally(&rig));
+    drop(before);
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_primary_is_followed_by_its_replica() {
+    survived(1, "single", RedisServer::kill).await;
+}
+
+/// Two replicas, so that one is left to acknowledge after the other is promoted. What hangs never wakes here.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_replicated_durability_a_hanging_primary_repeats_no_unsafe_call() {
+    let hang = |redis: &mut RedisServer| {
+        kill(Pid::from_raw(i32::try_from(redis.pid()).unwrap()), Signal::SIGSTOP).unwrap();
+    };
+    let rig = survived(2, "replicated", hang).await;
+    assert_no_blind_repetition(&rig);
+}
+
+/// Without a replica nothing is taken as done, the reading stops, and nothing is called whose mark could be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicated_durability_waits_for_a_replica() {
+    let mut rig = rig(primary()).await;
+    let settings = [("REDIS__DURABILITY", "replicated"), ("WORKER__CONCURRENCY", "4")];
+    let mut worker = Process::ready(&rig, &settings).await;
+    seed(&rig.sandbox, "s");
+    rig.enqueue(&start("s")).await;
+    let rest = Rest::begins(&mut worker).await;
+    rest.lasts(&mut worker, Duration::from_secs(2)).await;
+    assert_eq!(rig.sandbox.calls_of(Route::Start).len(), 0, "its mark has reached no replica");
+    let _replica = replica_of(&rig.redis).await;
+    worker.until_status("/readyz", 200, WITHIN).await;
+    let done = rig.completion("s").await;
+    assert_eq!(done["outcome"], "otp_sent");
+    settle(&mut rig, &mut [worker], &BTreeSet::from(["s".to_owned()])).await;
+    assert_eq!(calls_by_key(&rig, Route::Start)[&email("s")].len(), 1);
+}
+
+/// `REPLICAOF` on a live primary, which its clients stay connected to: reads are answered, writes refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_turns_replica_and_back_has_its_jobs_ended_once() {
+    let mut rig = rig(own_redis()).await;
+    let settings = [("WORKER__CONCURRENCY", "16"), ("QUEUE__TTL__START_OTP", "off")];
+    let mut worker = Process::ready(&rig, &settings).await;
+    let jobs = mixed(&rig.sandbox, "j", 300);
+    let mut all = ids_of(&jobs);
+    // Ends while Redis refuses writes: what it found out must be kept until it can be told.
+    rig.sandbox.order(Fault::new(FaultKind::Delay(700)).on(Route::Exists).times(1));
+    rig.enqueue(&check("slow", "192.0.2.1")).await;
+    all.insert("slow".to_owned());
+    rig.sandbox.wait_for_calls(1).await;
+    produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::ZERO).await.unwrap();
+    role(&mut rig, &["127.0.0.1", "1"]).await;
+    let rest = Rest::begins(&mut worker).await;
+    let (_, reason) = worker.get("/readyz").await.unwrap();
+    assert!(reason.contains("READONLY"), "{reason}");
+    rest.lasts(&mut worker, Duration::from_secs(3)).await;
+    role(&mut rig, &["NO", "ONE"]).await;
+    let took = worker.until_status("/readyz", 200, WITHIN).await;
+    all_complete(&mut rig, &all, 30).await;
+    settle(&mut rig, &mut [worker], &all).await;
+    assert_no_blind_repetition(&rig);
+    assert_eq!(of(&rig, "slow")["attempts"], 1, "its answer was not lost");
+    println!("ready {took:?} after; {:?}", tally(&rig));
+}
+
+async fn role(rig: &mut Rig, of: &[&str]) {
+    let _: redis::Value = cmd("REPLICAOF").arg(of).query_async(&mut rig.connection).await.unwrap();
+}
