@@ -175,6 +175,12 @@ impl Log {
         self.calls.iter()
     }
 
+    /// From number `seq` on.
+    pub(super) fn calls_from(&self, seq: u64) -> impl Iterator<Item = &CallRecord> {
+        let first = self.calls.front().map_or(0, |call| call.seq);
+        self.calls.iter().skip(usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX))
+    }
+
     pub(super) fn effects(&self) -> impl DoubleEndedIterator<Item = &Effect> {
         self.effects.iter()
     }

@@ -140,6 +140,12 @@ impl Sandbox {
         self.shared.lock().log.calls().cloned().collect()
     }
 
+    /// The calls recorded from number `seq` on, in order of arrival: for those who read the record as it grows, before its
+    /// bound takes the oldest.
+    pub fn calls_from(&self, seq: u64) -> Vec<CallRecord> {
+        self.shared.lock().log.calls_from(seq).cloned().collect()
+    }
+
     /// The calls of one route.
     pub fn calls_of(&self, route: Route) -> Vec<CallRecord> {
         self.shared.lock().log.calls().filter(|call| call.route == route).cloned().collect()

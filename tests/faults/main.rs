@@ -23,6 +23,7 @@ mod redis_full;
 mod redis_outages;
 mod sentinel;
 mod shutdown;
+mod soak;
 mod stalls;
 #[path = "../integration/support/mod.rs"]
 mod support;

@@ -1,11 +1,13 @@
-//! A TCP proxy that breaks connections where it hurts: in the middle of a reply, or after a command whose reply is lost.
+//! A TCP proxy that breaks connections where it hurts: in the middle of a reply, after a command whose reply is lost, or
+//! altogether for a while. What its peers see is what a broken network shows them, as far as a process can play it.
 
+use futures::FutureExt;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,30 +15,56 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
+    sync::watch,
     task::JoinHandle,
     time::sleep,
 };
 
 /// How a reply goes wrong, each with a chance in 10,000.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Chances {
     /// The reply is lost and the connection cut.
     pub(crate) lost: u32,
     /// Half of it arrives, then the connection is cut.
     pub(crate) torn: u32,
+    /// Half of it arrives, then the connection is reset.
+    pub(crate) reset: u32,
     /// It arrives late, by up to `longest_stall`.
     pub(crate) stalled: u32,
     pub(crate) longest_stall: Duration,
 }
 
+/// What the way to the server is like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Network {
+    Clear,
+    /// Nobody listens, and what was open is cut.
+    Refused,
+    /// Nothing moves, either way.
+    Stalled,
+    /// Connections are accepted and lead nowhere; those that were open are dead for good, and nobody is told.
+    HalfOpen,
+    /// All is late by so much.
+    Late(Duration),
+    /// Replies go wrong by chance.
+    Replies(Chances),
+}
+
+/// What every connection looks at.
+#[derive(Debug, Clone, Copy)]
+struct Sky {
+    network: Network,
+    cuts: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
-    chances: Chances,
+    upstream: String,
+    sky: watch::Sender<Sky>,
     rng: Mutex<StdRng>,
-    breaking: AtomicBool,
-    broken: [AtomicU64; 3],
+    broken: [AtomicU64; 4],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +72,24 @@ enum Fate {
     Through,
     Lost,
     Torn,
+    Reset,
     Stalled(Duration),
+}
+
+/// Which direction of a connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Asking,
+    Answering,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Closed,
+    Reset,
+    /// For the client it stays open, and nothing ever comes.
+    Dead,
 }
 
 /// A running proxy in front of one server.
@@ -56,47 +101,46 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
+    /// In front of `upstream`, `host:port` or the URL of a Redis; replies go wrong by chance until it is told otherwise.
     pub(crate) async fn start(upstream: &str, chances: Chances, seed: u64) -> Self {
-        let upstream = upstream.trim_start_matches("redis://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = bind().await;
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            chances,
+            upstream: upstream.trim_start_matches("redis://").to_owned(),
+            sky: watch::Sender::new(Sky { network: Network::Replies(chances), cuts: 0 }),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
-            breaking: AtomicBool::new(true),
             broken: Default::default(),
         });
-        let for_all = Arc::clone(&shared);
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = TcpStream::connect(&upstream).await else { continue };
-                let _ = (client.set_nodelay(true), server.set_nodelay(true));
-                let (from_client, to_client) = client.into_split();
-                let (from_server, to_server) = server.into_split();
-                let asking = tokio::spawn(pass(from_client, to_server));
-                let shared = Arc::clone(&for_all);
-                tokio::spawn(async move {
-                    answer(from_server, to_client, &shared).await;
-                    // Both directions of a connection end together.
-                    asking.abort();
-                });
-            }
-        });
+        let accepting = tokio::spawn(accept(listener, address, Arc::clone(&shared)));
         Self { address, shared, accepting }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// From now on everything goes through.
-    pub(crate) fn calm(&self) {
-        self.shared.breaking.store(false, Ordering::Relaxed);
+    /// From now on the way is like this.
+    pub(crate) fn set(&self, network: Network) {
+        self.shared.sky.send_modify(|sky| sky.network = network);
     }
 
-    /// Replies lost, torn and stalled.
-    pub(crate) fn broken(&self) -> [u64; 3] {
-        [0, 1, 2].map(|kind: usize| self.shared.broken[kind].load(Ordering::Relaxed))
+    /// From now on everything goes through.
+    pub(crate) fn calm(&self) {
+        self.set(Network::Clear);
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn cut(&self) {
+        self.shared.sky.send_modify(|sky| sky.cuts += 1);
+    }
+
+    /// Replies lost, torn, stalled and reset.
+    pub(crate) fn broken(&self) -> [u64; 4] {
+        [0, 1, 2, 3].map(|kind: usize| self.shared.broken[kind].load(Ordering::Relaxed))
     }
 }
 
@@ -106,33 +150,152 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-    let _ = tokio::io::copy(&mut from, &mut to).await;
-    let _ = to.shutdown().await;
+/// Below the ports that systems hand out: when nobody listens for a while, nobody else is given the port.
+async fn bind() -> TcpListener {
+    loop {
+        let port = rand::rng().random_range(20_000..30_000);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
+            return listener;
+        }
+    }
 }
 
-async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let mut reply = &buffer[..length];
-        match shared.fate() {
-            Fate::Through => {}
-            Fate::Lost => return,
-            Fate::Torn => reply = &reply[..length / 2],
-            Fate::Stalled(delay) => sleep(delay).await,
+async fn accept(listener: TcpListener, address: SocketAddr, shared: Arc<Shared>) {
+    let mut sky = shared.sky.subscribe();
+    let mut listener = Some(listener);
+    loop {
+        if sky.borrow_and_update().network == Network::Refused {
+            listener = None;
+        } else if listener.is_none() {
+            listener = TcpListener::bind(address).await.ok();
         }
-        if to.write_all(reply).await.is_err() || reply.len() < length {
-            return;
+        let accepted = async {
+            match &listener {
+                Some(listener) => listener.accept().await.ok(),
+                // Looked at again: the port was not free yet.
+                None => sleep(Duration::from_millis(20)).map(|()| None).await,
+            }
+        };
+        tokio::select! {
+            changed = sky.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            accepted = accepted => {
+                if let Some((client, _)) = accepted {
+                    tokio::spawn(connect(client, Arc::clone(&shared)));
+                }
+            }
+        }
+    }
+}
+
+async fn connect(mut client: TcpStream, shared: Arc<Shared>) {
+    let mut sky = shared.sky.subscribe();
+    let cuts = sky.borrow().cuts;
+    let end = match unless_stalled(&mut sky, cuts).await {
+        Ok(_) => {
+            let Ok(mut server) = TcpStream::connect(&shared.upstream).await else { return };
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            tokio::select! {
+                end = pass(&mut from_client, &mut to_server, &shared, Way::Asking, cuts) => end,
+                end = pass(&mut from_server, &mut to_client, &shared, Way::Answering, cuts) => end,
+            }
+        }
+        Err(end) => end,
+    };
+    match end {
+        End::Closed => {}
+        End::Reset => drop(client.set_zero_linger()),
+        End::Dead => while !matches!(client.read(&mut [0; 4096]).await, Ok(0) | Err(_)) {},
+    }
+}
+
+/// Comes back with the network once it lets anything through, and whether it had to wait; or with the connection's end.
+async fn unless_stalled(sky: &mut watch::Receiver<Sky>, cuts: u64) -> Result<(Network, bool), End> {
+    let mut waited = false;
+    loop {
+        let now = *sky.borrow_and_update();
+        match now.network {
+            _ if now.cuts != cuts => return Err(End::Closed),
+            Network::Refused => return Err(End::Closed),
+            Network::HalfOpen => return Err(End::Dead),
+            Network::Stalled => waited = true,
+            other => return Ok((other, waited)),
+        }
+        if sky.changed().await.is_err() {
+            return Err(End::Closed);
+        }
+    }
+}
+
+/// Ends when the connection must.
+async fn ended(sky: &mut watch::Receiver<Sky>, cuts: u64) -> End {
+    loop {
+        let now = *sky.borrow_and_update();
+        match now.network {
+            _ if now.cuts != cuts => return End::Closed,
+            Network::Refused => return End::Closed,
+            Network::HalfOpen => return End::Dead,
+            _ => {}
+        }
+        if sky.changed().await.is_err() {
+            return End::Closed;
+        }
+    }
+}
+
+/// One direction.
+async fn pass(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, shared: &Shared, way: Way, cuts: u64) -> End {
+    let mut sky = shared.sky.subscribe();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = tokio::select! {
+            biased;
+            end = ended(&mut sky, cuts) => return end,
+            read = from.read(&mut buffer) => match read {
+                Ok(length @ 1..) => length,
+                _ => return End::Closed,
+            },
+        };
+        let network = match unless_stalled(&mut sky, cuts).await {
+            Ok((network, waited)) => {
+                if waited && !matches!(from.peek(&mut [0]).now_or_never(), None | Some(Ok(1..))) {
+                    // The sender has given up meanwhile; what it sent before is lost with the connection.
+                    return End::Closed;
+                }
+                network
+            }
+            Err(end) => return end,
+        };
+        let mut chunk = &buffer[..length];
+        let mut then = None;
+        match (network, way) {
+            (Network::Late(delay), _) => sleep(delay).await,
+            (Network::Replies(chances), Way::Answering) => match shared.fate(chances) {
+                Fate::Through => {}
+                Fate::Lost => return End::Closed,
+                Fate::Torn => (chunk, then) = (&buffer[..length / 2], Some(End::Closed)),
+                Fate::Reset => (chunk, then) = (&buffer[..length / 2], Some(End::Reset)),
+                Fate::Stalled(delay) => sleep(delay).await,
+            },
+            _ => {}
+        }
+        if to.write_all(chunk).await.is_err() {
+            return End::Closed;
+        }
+        if let Some(end) = then {
+            return end;
         }
     }
 }
 
 impl Shared {
-    fn fate(&self) -> Fate {
-        if !self.breaking.load(Ordering::Relaxed) {
-            return Fate::Through;
-        }
-        let Chances { lost, torn, stalled, longest_stall } = self.chances;
+    fn fate(&self, chances: Chances) -> Fate {
+        let Chances { lost, torn, reset, stalled, longest_stall } = chances;
         let mut rng = self.rng.lock().unwrap();
         let drawn = rng.random_range(0..10_000);
         let (kind, fate) = match drawn {
@@ -141,6 +304,7 @@ impl Shared {
             _ if drawn < lost + torn + stalled => {
                 (2, Fate::Stalled(rng.random_range(Duration::from_millis(10)..longest_stall)))
             }
+            _ if drawn < lost + torn + stalled + reset => (3, Fate::Reset),
             _ => return Fate::Through,
         };
         self.broken[kind].fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,120 @@
+//! The calls that arrived at XCO, read as they come: whose they were, whether they kept to the limits, and whether one was
+//! made that must not be repeated.
+
+use super::{
+    ledger::{Nature, id, of_trace},
+    limits::{CLEAR_US, Explained},
+    world::{World, now_ms},
+};
+use std::{cell::RefCell, collections::HashMap, time::Duration};
+use xco_worker::sandbox::{CallRecord, Route, Sandbox, SandboxLimit};
+
+/// A call has ended, one way or the other, after this long: only then is it judged.
+const SETTLED_MS: u64 = 25_000;
+
+/// What a caller may do, in XCO's eyes and in the workers' configuration.
+pub(crate) const CALLER: SandboxLimit = SandboxLimit { per_second: 2.0, burst: 4 };
+/// What all calls without a caller may do.
+pub(crate) const CLIENT: SandboxLimit = SandboxLimit { per_second: 80.0, burst: 20 };
+
+/// Reads the simulator's record.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    next: u64,
+    last_us: u64,
+    buckets: HashMap<Option<String>, Explained>,
+    pub(crate) seen: u64,
+    pub(crate) by_status: std::collections::BTreeMap<u16, u64>,
+    /// Calls that no moment explains at which they can have been admitted.
+    pub(crate) over_limit: u64,
+    /// How much sooner than their bucket had room calls came at most: with nothing wrong, and with faults that hold calls back.
+    pub(crate) ahead_us: [u64; 2],
+    /// Calls that XCO's own buckets refused.
+    pub(crate) refused_by_limit: u64,
+    /// Calls that an outage refused.
+    pub(crate) in_outage: u64,
+    /// Unsafe calls made again after one that may have taken effect.
+    pub(crate) repeated: u64,
+}
+
+/// Reads until it is over.
+pub(crate) async fn audit(calls: &RefCell<Calls>, world: &World, sandbox: &Sandbox) {
+    while !world.over.is_cancelled() {
+        calls.borrow_mut().read(world, sandbox, now_ms() - SETTLED_MS);
+        tokio::select! {
+            () = world.over.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+    calls.borrow_mut().read(world, sandbox, u64::MAX);
+}
+
+impl Calls {
+    fn read(&mut self, world: &World, sandbox: &Sandbox, until_ms: u64) {
+        for call in sandbox.calls_from(self.next).into_iter().take_while(|call| call.at_ms < until_ms) {
+            if call.seq != self.next {
+                world.accuse(None, "the record of calls was not read in time: the harness is too slow");
+            }
+            self.next = call.seq + 1;
+            if call.route != Route::Token {
+                self.seen += 1;
+                *self.by_status.entry(call.status.unwrap_or(0)).or_default() += 1;
+                self.limit(world, &call);
+                self.book(world, &call);
+            }
+        }
+        world.held.borrow_mut().forget(self.last_us.saturating_sub(60_000_000));
+    }
+
+    fn limit(&mut self, world: &World, call: &CallRecord) {
+        self.in_outage += u64::from(call.fault == Some("outage"));
+        self.refused_by_limit += u64::from(call.status == Some(429) && call.fault.is_none());
+        if call.status == Some(401) {
+            // It spent nothing: the call is made again, with another token.
+            return;
+        }
+        let at_us = (call.at_ms * 1_000).max(self.last_us);
+        self.last_us = at_us;
+        let earliest_us = world.held.borrow().earliest(at_us);
+        let limit = if call.caller_id.is_some() { CALLER } else { CLIENT };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let interval_us = (1_000_000.0 / limit.per_second) as u64;
+        let bucket = self.buckets.entry(call.caller_id.clone()).or_default();
+        match bucket.call(at_us, earliest_us, interval_us, limit.burst) {
+            Some(ahead_us) => {
+                let held_back = usize::from(at_us - earliest_us > CLEAR_US);
+                self.ahead_us[held_back] = self.ahead_us[held_back].max(ahead_us);
+            }
+            None => {
+                self.over_limit += 1;
+                let number = call.traceparent.as_deref().and_then(of_trace);
+                world.accuse(number, format!("over the limit of {:?}: {call:?}", call.caller_id));
+            }
+        }
+    }
+
+    fn book(&mut self, world: &World, call: &CallRecord) {
+        let Some(number) = call.traceparent.as_deref().and_then(of_trace) else {
+            return world.accuse(None, format!("a call that is no job's: {call:?}"));
+        };
+        let mut ledger = world.ledger.borrow_mut();
+        let Some(entry) = ledger.entry(number) else {
+            return world.accuse(None, format!("a call for a job that never was: {call:?}"));
+        };
+        entry.calls = entry.calls.saturating_add(1);
+        entry.limited += u16::from(call.status == Some(429));
+        entry.refused += u16::from(call.status == Some(401));
+        let unsafe_call = matches!(call.route, Route::Start | Route::Verify | Route::Create);
+        if unsafe_call && entry.doubt {
+            self.repeated += 1;
+            world.accuse(Some(number), format!("{}: repeated in doubt: {call:?}", id(number)));
+        }
+        if unsafe_call {
+            // Answered like this, nothing was done.
+            entry.doubt = !matches!(call.status, Some(401 | 429 | 500 | 503));
+        } else if call.route == Route::Exists && entry.nature == Nature::Create {
+            // Somebody looked.
+            entry.doubt = false;
+        }
+    }
+}

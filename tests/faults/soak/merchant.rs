@@ -1,0 +1,210 @@
+//! The merchant's side: enqueues at a steady rate, and follows the completions.
+
+use super::{
+    ledger::id,
+    traffic::{Order, Traffic},
+    world::World,
+};
+use redis::{AsyncCommands, aio::MultiplexedConnection};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use xco_worker::sandbox::Sandbox;
+
+/// So many jobs may be under way; beyond, the merchant waits. It bounds what faults can pile up.
+const MOST_OUTSTANDING: u64 = 3_000;
+
+/// A connection to Redis itself, around what is broken on the workers' way, that is made anew when Redis is.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    client: redis::Client,
+    open: Option<MultiplexedConnection>,
+}
+
+impl Wire {
+    pub(crate) fn new(url: &str) -> Self {
+        Self { client: redis::Client::open(url).unwrap(), open: None }
+    }
+
+    pub(crate) async fn query<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Option<T> {
+        if self.open.is_none() {
+            let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
+            self.open = self.client.get_multiplexed_async_connection_with_config(&config).await.ok();
+        }
+        let answer = command.query_async(self.open.as_mut()?).await;
+        if answer.is_err() {
+            self.open = None;
+            sleep(Duration::from_millis(20)).await;
+        }
+        answer.ok()
+    }
+}
+
+/// Enqueues `rate` jobs a second until it is enough.
+pub(crate) async fn produce(world: &World, sandbox: &Sandbox, url: &str, rate: u32, seed: u64) {
+    let mut wire = Wire::new(url);
+    let mut traffic = Traffic::new(seed, sandbox);
+    let mut ticks = interval(Duration::from_millis(50));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut due = 0.0;
+    while !world.enough.is_cancelled() && !world.accused.is_cancelled() {
+        ticks.tick().await;
+        if world.ledger.borrow().outstanding() > MOST_OUTSTANDING {
+            continue;
+        }
+        due += f64::from(rate) / 20.0;
+        while due >= 1.0 {
+            let ended = world.ended.borrow_mut().pop_front();
+            let orders = match ended {
+                Some(ended) => Vec::from_iter(traffic.after(&ended, &mut world.ledger.borrow_mut(), sandbox)),
+                None => traffic.next(&mut world.ledger.borrow_mut(), sandbox),
+            };
+            for order in orders {
+                due -= 1.0;
+                enqueue(world, &mut wire, order).await;
+            }
+        }
+    }
+}
+
+/// Enqueues until Redis says that it has it; what has no id, once.
+async fn enqueue(world: &World, wire: &mut Wire, order: Order) {
+    let mut command = redis::cmd("XADD");
+    command.arg(world.key(&format!("jobs:{}", order.lane))).arg("*").arg("job").arg(&order.text);
+    if let Some(number) = order.number
+        && order.text.contains("\"reply\":true")
+    {
+        world.replies_wanted.borrow_mut().insert(number);
+    }
+    loop {
+        if let (Some(number), false) = (order.number, order.duplicate)
+            && let Some(entry) = world.ledger.borrow_mut().entry(number)
+        {
+            entry.sent = entry.sent.saturating_add(1);
+        }
+        let added: Option<String> = wire.query(&command).await;
+        let mut ledger = world.ledger.borrow_mut();
+        match (added, order.number) {
+            (Some(_), Some(number)) => return ledger.accept(number),
+            (Some(entry), None) => return ledger.accept_nameless(format!("{}:0:{entry}", order.lane)),
+            (None, _) if order.has_id && !world.accused.is_cancelled() => ledger.resent += 1,
+            (None, number) => {
+                ledger.nameless_uncertain += usize::from(number.is_none());
+                return;
+            }
+        }
+    }
+}
+
+/// Reads completions as they come, and judges each.
+pub(crate) async fn follow(world: &World, url: &str) {
+    let mut wire = Wire::new(url);
+    let mut last = "0-0".to_owned();
+    let mut replies = Vec::new();
+    let key = world.key("completions");
+    while !world.over.is_cancelled() {
+        let mut read = redis::cmd("XREAD");
+        read.arg("BLOCK").arg(100).arg("COUNT").arg(500).arg("STREAMS").arg(&key).arg(&last);
+        let Some(reply) = wire.query::<Option<redis::streams::StreamReadReply>>(&read).await else { continue };
+        for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
+            let text: String = entry.get("event").unwrap_or_default();
+            let event: Value = serde_json::from_str(&text).unwrap_or_default();
+            let judged = world.ledger.borrow_mut().complete(&event, |from, until| world.all_arrived(from, until));
+            match judged {
+                Ok(Some(ended)) => {
+                    if world.replies_wanted.borrow_mut().remove(&ended.number) {
+                        replies.push((ended.number, text));
+                    }
+                    if matches!(ended.outcome.as_str(), "otp_sent" | "in_doubt" | "verified") {
+                        world.ended.borrow_mut().push_back(ended);
+                    }
+                }
+                Ok(None) => {}
+                Err(why) => {
+                    let number = event["id"].as_str().and_then(|id| id.strip_prefix('j')?.parse().ok());
+                    world.accuse(number, format!("{}: {why}: {event:#}", event["id"]));
+                }
+            }
+            last = entry.id;
+        }
+        replies = check_replies(world, &mut wire, replies).await;
+    }
+}
+
+/// Each reply list holds its completion, once. Yields those that could not be looked at.
+async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<(usize, String)>) -> Vec<(usize, String)> {
+    let mut later = Vec::new();
+    for (number, event) in replies {
+        let mut look = redis::cmd("LRANGE");
+        look.arg(world.key(&format!("reply:{}", id(number)))).arg(0).arg(-1);
+        match wire.query::<Vec<String>>(&look).await {
+            Some(found) if found == [event.as_str()] => world.replies_checked.set(world.replies_checked.get() + 1),
+            Some(found) => world.accuse(Some(number), format!("replied {} times: {found:?}", found.len())),
+            None => later.push((number, event)),
+        }
+    }
+    later
+}
+
+/// Whether nothing waits anywhere: duplicates, too, have been dropped.
+pub(crate) async fn is_empty(world: &World, wire: &mut Wire) -> bool {
+    for stream in ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"] {
+        if wire.query::<u64>(redis::cmd("XLEN").arg(world.key(stream))).await != Some(0) {
+            return false;
+        }
+    }
+    wire.query::<u64>(redis::cmd("ZCARD").arg(world.key("delayed"))).await == Some(0)
+}
+
+/// What batches count is what they were given.
+pub(crate) async fn check_batches(world: &World, wire: &mut Wire) {
+    let batches = world.ledger.borrow().batches.clone();
+    for (number, expected) in batches.into_iter().enumerate().skip(1) {
+        let key = world.key(&format!("batch:b{number}"));
+        let Some(counts) = wire.query::<std::collections::BTreeMap<String, u32>>(redis::cmd("HGETALL").arg(key)).await
+        else {
+            return world.accuse(None, "a batch could not be read");
+        };
+        let accepted = counts.get("accepted").copied().unwrap_or(0);
+        let ended: u32 = counts.iter().filter(|(name, _)| *name != "accepted").map(|(_, count)| count).sum();
+        if (accepted, ended) != (expected, expected) {
+            world.accuse(None, format!("batch {number} holds {expected} jobs and counts {counts:?}"));
+        }
+    }
+}
+
+/// What is known of a job, wherever it is.
+pub(crate) async fn history(world: &World, sandbox: &Sandbox, url: &str, number: usize) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let entry = world.ledger.borrow_mut().entry(number).copied();
+    let _ = writeln!(text, "  {}: {entry:?}", id(number));
+    for call in sandbox.calls() {
+        if call.traceparent.as_deref().and_then(super::ledger::of_trace) == Some(number) {
+            let _ = writeln!(text, "  {call:?}");
+        }
+    }
+    let Ok(client) = redis::Client::open(url) else { return text };
+    let Ok(Ok(mut connection)) = timeout(Duration::from_secs(5), client.get_multiplexed_async_connection()).await
+    else {
+        return text;
+    };
+    let name = format!("\"{}\"", id(number));
+    for key in ["completions", "dead", "jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"] {
+        let found: redis::RedisResult<redis::streams::StreamRangeReply> =
+            connection.xrevrange_count(world.key(key), "+", "-", 100_000).await;
+        for entry in found.into_iter().flat_map(|reply| reply.ids) {
+            let fields = ["event", "job", "state"].map(|field| entry.get::<String>(field).unwrap_or_default());
+            if fields.iter().any(|field| field.contains(&name)) {
+                let _ = writeln!(text, "  {key} {}: {fields:?}", entry.id);
+            }
+        }
+    }
+    for key in ["delayed:jobs", "begun"] {
+        let found: Vec<(String, String)> = connection.hgetall(world.key(key)).await.unwrap_or_default();
+        for (origin, value) in found.iter().filter(|(_, value)| key == "begun" || value.contains(&name)) {
+            let _ = writeln!(text, "  {key} {origin}: {value}");
+        }
+    }
+    text
+}

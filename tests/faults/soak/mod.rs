@@ -1,0 +1,174 @@
+//! The soak: real workers under steady traffic of every kind, and faults without end, drawn from a seed: workers killed,
+//! paused and stopped; Redis killed, hung and cut off; XCO failing, refusing, slow and cut off. What must hold is checked
+//! while it runs and at its end:
+//!
+//! - every accepted job ends in exactly one completion, of a kind that the job can have, with one reply and one count in its
+//!   batch; once the faults stop, everything drains, and nothing is left over;
+//! - no unsafe call is made again after one that may have taken effect, and every call that arrived is owned up to;
+//! - callers' and the client's limits are kept (see [`limits`]), and neither 429s nor an outage use up attempts;
+//! - no worker ends by itself.
+//!
+//! `SOAK_SECONDS` (default 20) is how long faults strike, `SOAK_SEED` the seed (else drawn, and printed), `SOAK_RATE` the jobs
+//! a second (default 120). `make soak SECONDS=1800 SEED=7` runs it long.
+
+mod calls;
+mod crew;
+mod ledger;
+mod limits;
+mod merchant;
+mod report;
+mod schedule;
+mod traffic;
+mod world;
+
+use crate::support::{RedisServer, Rig, Setup};
+use calls::{CALLER, CLIENT, Calls};
+use crew::Crew;
+use merchant::Wire;
+use schedule::{Event, Schedule};
+use std::{cell::RefCell, time::Duration};
+use tokio::time::Instant;
+use world::World;
+use xco_worker::sandbox::{Latency, Sandbox};
+
+/// Once the faults stop, all that is under way must have ended within this.
+const LONGEST_DRAIN: Duration = Duration::from_secs(120);
+/// A worker that takes more holds on to something: it has some hundred jobs in hand at most.
+const MOST_RSS_KIB: u64 = 400 * 1_024;
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name)
+        .ok()
+        .filter(|text| !text.is_empty())
+        .map(|text| text.parse().ok().unwrap_or_else(|| panic!("{name}: {text}")))
+}
+
+async fn rig(seed: u64) -> Rig {
+    // It must keep what it acknowledged, whenever it is killed.
+    let redis = RedisServer::own(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+    let mut setup = Setup { redis, ..Setup::default() };
+    setup.sandbox.latency = Latency { min: Duration::from_millis(1), max: Duration::from_millis(30) };
+    setup.sandbox.seed = seed;
+    setup.sandbox.caller_limit = Some(CALLER);
+    setup.sandbox.client_limit = Some(CLIENT);
+    setup.sandbox.token_life = Duration::from_secs(60);
+    setup.without_worker().await
+}
+
+/// Faults as the seed has them until `lasting` is over; then none, and the drain.
+async fn run(
+    world: &World,
+    calls: &RefCell<Calls>,
+    crew: &mut Crew,
+    redis: &mut RedisServer,
+    sandbox: &Sandbox,
+    schedule: Schedule,
+    lasting: Duration,
+) {
+    let begun = Instant::now();
+    let mut schedule = schedule.map(|event| (begun + Duration::from_millis(event.at_ms), event)).peekable();
+    let mut under_way: Vec<(Instant, Event)> = Vec::new();
+    let mut told = begun;
+    while begun.elapsed() < lasting && !world.accused.is_cancelled() {
+        let now = Instant::now();
+        if let Some(over) = under_way.iter().position(|(until, _)| *until <= now) {
+            crew.relent(&under_way.swap_remove(over).1, redis, sandbox);
+        } else if let Some((_, event)) = schedule.next_if(|(at, _)| *at <= now) {
+            if crew.strike(&event, redis, sandbox).await {
+                world.strikes(event);
+                under_way.push((Instant::now() + Duration::from_millis(event.lasting_ms), event));
+            }
+        } else {
+            crew.look(world);
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                println!("{}", report::progress(world, &calls.borrow(), crew, begun.elapsed()));
+            }
+            let next = under_way.iter().map(|(until, _)| *until).chain(schedule.peek().map(|(at, _)| *at)).min();
+            let next = next.unwrap_or(now + LOOK_EVERY).min(now + LOOK_EVERY);
+            world.pause(next.duration_since(now)).await;
+        }
+    }
+    for (_, event) in under_way {
+        crew.relent(&event, redis, sandbox);
+    }
+    world.enough.cancel();
+    drain(world, crew, redis.url()).await;
+    crew.stop(world).await;
+    world.over.cancel();
+}
+
+async fn drain(world: &World, crew: &mut Crew, url: &str) {
+    let calm_since = Instant::now();
+    let mut wire = Wire::new(url);
+    while !world.accused.is_cancelled() {
+        crew.look(world);
+        if world.ledger.borrow().outstanding() == 0 && merchant::is_empty(world, &mut wire).await {
+            println!("drained {:.1} s after the last fault", calm_since.elapsed().as_secs_f64());
+            return;
+        }
+        if calm_since.elapsed() > LONGEST_DRAIN {
+            let left = world.ledger.borrow().outstanding();
+            world.accuse(None, format!("not drained: {left} jobs have not ended"));
+        }
+        world.pause(LOOK_EVERY).await;
+    }
+}
+
+/// What can only be said at the end.
+async fn judge(world: &World, crew: &Crew, url: &str) {
+    for (number, why) in report::accounts(world) {
+        world.accuse(Some(number), why);
+    }
+    merchant::check_batches(world, &mut Wire::new(url)).await;
+    let (missing, strange) = world.ledger.borrow().nameless_faults();
+    if missing > 0 || strange > world.ledger.borrow().nameless_uncertain {
+        world.accuse(None, format!("of what is no job {missing} never ended, {strange} were never enqueued"));
+    }
+    if !world.replies_wanted.borrow().is_empty() {
+        world.accuse(None, format!("{} jobs were never replied to", world.replies_wanted.borrow().len()));
+    }
+    if crew.most_rss_kib > MOST_RSS_KIB {
+        world.accuse(None, format!("a worker took {} KiB of memory", crew.most_rss_kib));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn soak() {
+    let seconds = from_env("SOAK_SECONDS").unwrap_or(20);
+    let seed: u64 = from_env("SOAK_SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
+    let rate = from_env("SOAK_RATE").unwrap_or(120);
+    println!("soak: seed {seed}, {seconds} s, {rate} jobs a second");
+    let mut rig = rig(seed).await;
+    let world = World::new(&rig);
+    let calls = RefCell::new(Calls::default());
+    let mut crew = Crew::start(&rig, seed).await;
+    let url = rig.redis.url().to_owned();
+    let begun = Instant::now();
+    let lasting = Duration::from_secs(seconds);
+    tokio::join!(
+        run(&world, &calls, &mut crew, &mut rig.redis, &rig.sandbox, Schedule::new(seed), lasting),
+        merchant::produce(&world, &rig.sandbox, &url, rate, seed),
+        merchant::follow(&world, &url),
+        calls::audit(&calls, &world, &rig.sandbox),
+    );
+    if !world.accused.is_cancelled() {
+        judge(&world, &crew, &url).await;
+    }
+    println!("{}", report::totals(&world, &calls.borrow(), &crew, begun.elapsed()));
+    if world.accused.is_cancelled() {
+        println!("the faults up to then:");
+        world.struck.borrow().iter().for_each(|event| println!("{event}"));
+        for accusation in world.accusations.borrow().iter() {
+            println!("accused: {}", accusation.text);
+            if let Some(number) = accusation.number {
+                println!("{}", merchant::history(&world, &rig.sandbox, &url, number).await);
+            }
+        }
+        panic!("seed {seed}: {}", world.accusations.borrow()[0].text);
+    }
+    rig.connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    rig.assert_clean().await;
+}

@@ -1,0 +1,269 @@
+//! Which fault strikes when, whom, and for how long: drawn from a seed and from nothing else.
+
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use std::fmt;
+
+/// How many workers run.
+pub(crate) const WORKERS: usize = 3;
+
+/// The workers' lease, in milliseconds.
+pub(crate) const LEASE_MS: u64 = 3_000;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// SIGKILL, and another worker a while later.
+    WorkerKilled,
+    /// SIGSTOP for longer than the lease, then SIGCONT.
+    WorkerPaused,
+    /// SIGTERM, and another worker once it has ended.
+    WorkerStopped,
+    RedisCut,
+    RedisStalled,
+    RedisHalfOpen,
+    RedisLate,
+    RedisReplyLost,
+    RedisReplyTorn,
+    /// SIGKILL, and started again a while later.
+    RedisKilled,
+    /// SIGSTOP, then SIGCONT.
+    RedisHung,
+    /// `CLIENT KILL`
+    RedisClientsKilled,
+    /// `SCRIPT FLUSH`
+    RedisScriptsFlushed,
+    XcoRefused,
+    XcoCut,
+    XcoStalled,
+    XcoHalfOpen,
+    XcoLate,
+    /// RST in the middle of an answer.
+    XcoReset,
+    Xco500,
+    Xco502,
+    Xco503,
+    /// 429 with `Retry-After`.
+    Xco429After,
+    /// 429 without.
+    Xco429,
+    /// Every call is answered 503.
+    XcoOutage,
+    XcoSlow,
+    XcoTruncated,
+    /// Every token issued so far is refused.
+    XcoTokensRevoked,
+}
+
+/// What a fault takes hold of: one at a time each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Workers,
+    RedisWay,
+    Redis,
+    XcoWay,
+    Xco,
+}
+
+use Kind::{
+    RedisClientsKilled, RedisCut, RedisHalfOpen, RedisHung, RedisKilled, RedisLate, RedisReplyLost, RedisReplyTorn,
+    RedisScriptsFlushed, RedisStalled, WorkerKilled, WorkerPaused, WorkerStopped, Xco429, Xco429After, Xco500, Xco502,
+    Xco503, XcoCut, XcoHalfOpen, XcoLate, XcoOutage, XcoRefused, XcoReset, XcoSlow, XcoStalled, XcoTokensRevoked,
+    XcoTruncated,
+};
+
+impl Kind {
+    pub(crate) const ALL: [Self; 28] = [
+        WorkerKilled,
+        WorkerPaused,
+        WorkerStopped,
+        RedisCut,
+        RedisStalled,
+        RedisHalfOpen,
+        RedisLate,
+        RedisReplyLost,
+        RedisReplyTorn,
+        RedisKilled,
+        RedisHung,
+        RedisClientsKilled,
+        RedisScriptsFlushed,
+        XcoRefused,
+        XcoCut,
+        XcoStalled,
+        XcoHalfOpen,
+        XcoLate,
+        XcoReset,
+        Xco500,
+        Xco502,
+        Xco503,
+        Xco429After,
+        Xco429,
+        XcoOutage,
+        XcoSlow,
+        XcoTruncated,
+        XcoTokensRevoked,
+    ];
+
+    const fn place(self) -> Place {
+        match self {
+            WorkerKilled | WorkerPaused | WorkerStopped => Place::Workers,
+            RedisCut | RedisStalled | RedisHalfOpen | RedisLate | RedisReplyLost | RedisReplyTorn => Place::RedisWay,
+            RedisKilled | RedisHung | RedisClientsKilled | RedisScriptsFlushed => Place::Redis,
+            XcoRefused | XcoCut | XcoStalled | XcoHalfOpen | XcoLate | XcoReset => Place::XcoWay,
+            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoOutage | XcoSlow | XcoTruncated | XcoTokensRevoked => {
+                Place::Xco
+            }
+        }
+    }
+
+    /// For how long, in milliseconds: from, to.
+    const fn lasts(self) -> (u64, u64) {
+        match self {
+            RedisCut | RedisClientsKilled | RedisScriptsFlushed | XcoCut | XcoTokensRevoked => (0, 1),
+            WorkerKilled | WorkerStopped => (100, 1_500),
+            WorkerPaused => (LEASE_MS + 500, LEASE_MS + 4_000),
+            RedisKilled => (200, 2_000),
+            // Shorter than a response timeout, or longer than a lease.
+            RedisStalled | RedisHalfOpen | RedisHung => (300, LEASE_MS + 1_500),
+            XcoRefused | XcoHalfOpen | XcoStalled => (500, 4_000),
+            XcoOutage => (2_000, 6_000),
+            RedisLate | RedisReplyLost | RedisReplyTorn | XcoLate | XcoReset | XcoSlow => (1_500, 4_000),
+            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoTruncated => (1_000, 3_000),
+        }
+    }
+
+    /// Whether it may hold a call back between the moment it was admitted and the moment it arrives at XCO; and for how much
+    /// longer, in milliseconds, than it lasts itself.
+    pub(crate) const fn holds_calls_back(self) -> Option<u64> {
+        match self.place() {
+            Place::XcoWay => Some(3_000),
+            _ => match self {
+                // Whoever comes anew or was refused has to fetch a token before the call that was admitted.
+                WorkerKilled | WorkerStopped | XcoTokensRevoked => Some(1_000),
+                WorkerPaused | RedisStalled | RedisLate | RedisHung | XcoSlow => Some(1_500),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether calls may be lost on their way to XCO, or not be made for want of a token.
+    pub(crate) fn loses_calls(self) -> bool {
+        self.place() == Place::XcoWay
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            WorkerKilled => "worker killed",
+            WorkerPaused => "worker paused",
+            WorkerStopped => "worker stopped",
+            RedisCut => "Redis: connections cut",
+            RedisStalled => "Redis: way stalled",
+            RedisHalfOpen => "Redis: half open",
+            RedisLate => "Redis: way slow",
+            RedisReplyLost => "Redis: replies lost",
+            RedisReplyTorn => "Redis: replies torn",
+            RedisKilled => "Redis killed",
+            RedisHung => "Redis hung",
+            RedisClientsKilled => "Redis: CLIENT KILL",
+            RedisScriptsFlushed => "Redis: SCRIPT FLUSH",
+            XcoRefused => "XCO: refused",
+            XcoCut => "XCO: connections cut",
+            XcoStalled => "XCO: way stalled",
+            XcoHalfOpen => "XCO: half open",
+            XcoLate => "XCO: way slow",
+            XcoReset => "XCO: reset in mid-body",
+            Xco500 => "XCO: 500",
+            Xco502 => "XCO: 502",
+            Xco503 => "XCO: 503",
+            Xco429After => "XCO: 429, Retry-After",
+            Xco429 => "XCO: 429",
+            XcoOutage => "XCO: outage",
+            XcoSlow => "XCO: slow answers",
+            XcoTruncated => "XCO: answers cut short",
+            XcoTokensRevoked => "XCO: tokens revoked",
+        })
+    }
+}
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// After the start.
+    pub(crate) at_ms: u64,
+    pub(crate) kind: Kind,
+    /// Which worker, or which worker's way; none: all.
+    pub(crate) worker: Option<usize>,
+    pub(crate) lasting_ms: u64,
+    /// For what else is drawn: chances, delays.
+    pub(crate) seed: u64,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[allow(clippy::cast_precision_loss)]
+        let seconds = self.at_ms as f64 / 1_000.0;
+        write!(f, "{seconds:9.3} s  {} for {} ms", self.kind, self.lasting_ms)?;
+        match self.worker {
+            Some(worker) => write!(f, " (worker {worker})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All faults from the first on, without an end.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    rng: StdRng,
+    /// What is left of the present round: in each round every kind strikes once.
+    round: Vec<Kind>,
+    at_ms: u64,
+    busy_until_ms: [u64; 5],
+}
+
+impl Schedule {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { rng: StdRng::seed_from_u64(seed), round: Vec::new(), at_ms: 500, busy_until_ms: [0; 5] }
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        if self.round.is_empty() {
+            self.round = Kind::ALL.to_vec();
+            self.round.shuffle(&mut self.rng);
+        }
+        let kind = self.round.pop()?;
+        self.at_ms += self.rng.random_range(300..3_500);
+        let busy_until_ms = &mut self.busy_until_ms[kind.place() as usize];
+        self.at_ms = self.at_ms.max(*busy_until_ms);
+        let (from, to) = kind.lasts();
+        let lasting_ms = self.rng.random_range(from..to);
+        *busy_until_ms = self.at_ms + lasting_ms + 200;
+        let worker = match kind.place() {
+            Place::Workers => Some(self.rng.random_range(0..WORKERS)),
+            Place::RedisWay | Place::XcoWay if self.rng.random_bool(0.5) => Some(self.rng.random_range(0..WORKERS)),
+            _ => None,
+        };
+        Some(Event { at_ms: self.at_ms, kind, worker, lasting_ms, seed: self.rng.random() })
+    }
+}
+
+#[test]
+fn a_seed_gives_one_schedule_and_every_kind_its_turn() {
+    let drawn: Vec<Event> = Schedule::new(5).take(560).collect();
+    assert_eq!(drawn, Schedule::new(5).take(560).collect::<Vec<_>>());
+    assert_ne!(drawn, Schedule::new(6).take(560).collect::<Vec<_>>());
+    assert!(drawn.is_sorted_by_key(|event| event.at_ms));
+    for kind in Kind::ALL {
+        assert_eq!(drawn.iter().filter(|event| event.kind == kind).count(), 20, "{kind}");
+    }
+    for (n, event) in drawn.iter().enumerate() {
+        let overlap = drawn[n + 1..]
+            .iter()
+            .find(|later| later.kind.place() == event.kind.place() && later.at_ms < event.at_ms + event.lasting_ms);
+        assert_eq!(overlap, None, "{event}");
+    }
+}
