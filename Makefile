@@ -6,12 +6,18 @@ DEMO_FLAGS ?=
 # DENY=required: `make test` fails where cargo-deny or its advisory database cannot be had, instead of saying so.
 DENY ?= optional
 
-.PHONY: help setup demo test bench bench-trouble
+# make soak: for how long faults strike, from which seed (none: drawn), and how many jobs a second
+SECONDS ?= 300
+SEED ?=
+RATE ?= 120
+
+.PHONY: help setup demo test soak bench bench-trouble
 
 help:
 	@echo "make setup   see to it that redis-server and cargo are there (may ask for your password)"
 	@echo "make demo    see it work on this machine; DEMO_FLAGS=--once ends with a summary"
 	@echo "make test    everything a change must pass: format, lints, docs, licences, tests"
+	@echo "make soak    jobs and faults without end: SECONDS=1800 SEED=7 RATE=120; make test holds a short one"
 	@echo "make bench   measure it"
 	@echo "make bench-trouble   measure it in trouble: a flood, a million waiting, an outage (half an hour)"
 
@@ -34,6 +40,9 @@ test: setup
 		echo "$(CARGO) test --locked"; \
 		$(CARGO) test --locked; \
 	fi
+
+soak: setup
+	SOAK_SECONDS=$(SECONDS) SOAK_SEED=$(SEED) SOAK_RATE=$(RATE) $(CARGO) test --locked --test faults soak::soak -- --exact --nocapture
 
 bench: setup
 	sh benches/run.sh

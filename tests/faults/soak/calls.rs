@@ -29,6 +29,8 @@ pub(crate) struct Calls {
     pub(crate) over_limit: u64,
     /// How much sooner than their bucket had room calls came at most: with nothing wrong, and with faults that hold calls back.
     pub(crate) ahead_us: [u64; 2],
+    /// The call that did so in clear weather.
+    pub(crate) worst: Option<String>,
     /// Calls that XCO's own buckets refused.
     pub(crate) refused_by_limit: u64,
     /// Calls that an outage refused.
@@ -83,7 +85,12 @@ impl Calls {
         match bucket.call(at_us, earliest_us, interval_us, limit.burst) {
             Some(ahead_us) => {
                 let held_back = usize::from(at_us - earliest_us > CLEAR_US);
-                self.ahead_us[held_back] = self.ahead_us[held_back].max(ahead_us);
+                if ahead_us > self.ahead_us[held_back] {
+                    self.ahead_us[held_back] = ahead_us;
+                    if held_back == 0 {
+                        self.worst = Some(format!("{call:?}"));
+                    }
+                }
             }
             None => {
                 self.over_limit += 1;

@@ -53,6 +53,13 @@ pub(crate) struct Entry {
 }
 
 impl Nature {
+    /// Whether one of its calls may be made by two workers at once: the one that has lost its lease without knowing, and the
+    /// one that has taken over. Whoever ends the job first knows of its own calls only. No unsafe call is begun twice.
+    pub(crate) const fn is_safe(self) -> bool {
+        // Creating is safe as far as it is checking after a doubt.
+        matches!(self, Self::CheckAbsent | Self::CheckPresent | Self::Create | Self::Malformed)
+    }
+
     /// How many attempts may fail before a job is given up.
     pub(crate) const fn max_attempts(self) -> u16 {
         match self {

@@ -31,12 +31,14 @@ impl Wire {
             let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
             self.open = self.client.get_multiplexed_async_connection_with_config(&config).await.ok();
         }
-        let answer = command.query_async(self.open.as_mut()?).await;
-        if answer.is_err() {
-            self.open = None;
-            sleep(Duration::from_millis(20)).await;
+        if let Some(open) = &mut self.open
+            && let Ok(answer) = command.query_async(open).await
+        {
+            return Some(answer);
         }
-        answer.ok()
+        self.open = None;
+        sleep(Duration::from_millis(20)).await;
+        None
     }
 }
 
@@ -71,7 +73,7 @@ pub(crate) async fn produce(world: &World, sandbox: &Sandbox, url: &str, rate: u
 async fn enqueue(world: &World, wire: &mut Wire, order: Order) {
     let mut command = redis::cmd("XADD");
     command.arg(world.key(&format!("jobs:{}", order.lane))).arg("*").arg("job").arg(&order.text);
-    if let Some(number) = order.number
+    if let (Some(number), false) = (order.number, order.duplicate)
         && order.text.contains("\"reply\":true")
     {
         world.replies_wanted.borrow_mut().insert(number);

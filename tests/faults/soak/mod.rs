@@ -157,10 +157,10 @@ async fn soak() {
     if !world.accused.is_cancelled() {
         judge(&world, &crew, &url).await;
     }
+    println!("the faults:");
+    world.struck.borrow().iter().for_each(|event| println!("{event}"));
     println!("{}", report::totals(&world, &calls.borrow(), &crew, begun.elapsed()));
     if world.accused.is_cancelled() {
-        println!("the faults up to then:");
-        world.struck.borrow().iter().for_each(|event| println!("{event}"));
         for accusation in world.accusations.borrow().iter() {
             println!("accused: {}", accusation.text);
             if let Some(number) = accusation.number {

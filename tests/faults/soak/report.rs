@@ -23,6 +23,7 @@ pub(crate) fn totals(world: &World, calls: &Calls, crew: &Crew, took: Duration) 
     line("refused in an outage", calls.in_outage.to_string());
     line("unsafe calls repeated in doubt", calls.repeated.to_string());
     let [clear, held] = calls.ahead_us.map(|us| us / 1_000);
+    line("jobs called for by two workers at once", count(&|entry| entry.calls > entry.attempts).to_string());
     line("ahead of its bucket at most, ms", clear.to_string());
     line("the same, while faults held calls back, ms", held.to_string());
     line("replies compared", world.replies_checked.get().to_string());
@@ -48,6 +49,9 @@ pub(crate) fn totals(world: &World, calls: &Calls, crew: &Crew, took: Duration) 
         let _ = writeln!(text, "  {status:<44} {times:>12}");
     }
     let _ = writeln!(text, "{} jobs a second over {} s", ledger.completed / took.as_secs().max(1), took.as_secs());
+    if let Some(worst) = &calls.worst {
+        let _ = writeln!(text, "the call that came soonest in clear weather: {worst}");
+    }
     text
 }
 
@@ -74,7 +78,7 @@ pub(crate) fn accounts(world: &World) -> Vec<(usize, String)> {
     for (number, entry) in ledger.entries() {
         if entry.certain && entry.completions == 0 {
             wrong.insert(number, "missing: it never ended".to_owned());
-        } else if entry.calls > entry.attempts {
+        } else if entry.calls > entry.attempts && !entry.nature.is_safe() {
             wrong.insert(number, format!("{} calls arrived, {} attempts are owned up to", entry.calls, entry.attempts));
         } else if entry.given_up && entry.attempts.saturating_sub(entry.limited + entry.refused) < most(entry.nature) {
             wrong.insert(

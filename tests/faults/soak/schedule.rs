@@ -236,7 +236,7 @@ impl Iterator for Schedule {
             self.round.shuffle(&mut self.rng);
         }
         let kind = self.round.pop()?;
-        self.at_ms += self.rng.random_range(300..3_500);
+        self.at_ms += self.rng.random_range(200..2_400);
         let busy_until_ms = &mut self.busy_until_ms[kind.place() as usize];
         self.at_ms = self.at_ms.max(*busy_until_ms);
         let (from, to) = kind.lasts();
