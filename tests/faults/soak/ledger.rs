@@ -256,7 +256,8 @@ fn fault(entry: Entry, status: &str, why: &str, event: &Value) -> Option<String>
         (_, "failed") => match why {
             // Without a token no call is made.
             "upstream" | "timeout" | "network" => true,
-            "in_doubt" => unsafe_call && entry.attempts > 0,
+            // A creation in doubt is looked at again, unless its time is up by then.
+            "in_doubt" => entry.attempts > 0 && (unsafe_call || entry.nature == Nature::Create && entry.deadline),
             "invalid_code" => entry.nature == Nature::VerifyWrong,
             _ => false,
         },

@@ -3,7 +3,7 @@
 use super::{
     ledger::id,
     traffic::{Order, Traffic},
-    world::World,
+    world::{World, now_ms},
 };
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use serde_json::Value;
@@ -13,6 +13,9 @@ use xco_worker::sandbox::Sandbox;
 
 /// So many jobs may be under way; beyond, the merchant waits. It bounds what faults can pile up.
 const MOST_OUTSTANDING: u64 = 3_000;
+
+/// Where jobs wait for workers.
+const STREAMS: [&str; 4] = ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"];
 
 /// A connection to Redis itself, around what is broken on the workers' way, that is made anew when Redis is.
 #[derive(Debug)]
@@ -150,12 +153,29 @@ async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<(usize, Stri
 
 /// Whether nothing waits anywhere: duplicates, too, have been dropped.
 pub(crate) async fn is_empty(world: &World, wire: &mut Wire) -> bool {
-    for stream in ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"] {
+    for stream in STREAMS {
         if wire.query::<u64>(redis::cmd("XLEN").arg(world.key(stream))).await != Some(0) {
             return false;
         }
     }
     wire.query::<u64>(redis::cmd("ZCARD").arg(world.key("delayed"))).await == Some(0)
+}
+
+/// Where jobs wait, for those who ask why it takes so long.
+pub(crate) async fn whereabouts(world: &World, wire: &mut Wire) -> String {
+    let mut text = String::new();
+    for stream in STREAMS {
+        let length: Option<u64> = wire.query(redis::cmd("XLEN").arg(world.key(stream))).await;
+        text.push_str(&format!("{stream} {}, ", length.unwrap_or(0)));
+    }
+    let parked: Option<Vec<(String, f64)>> =
+        wire.query(redis::cmd("ZRANGE").arg(world.key("delayed")).arg(0).arg(-1).arg("WITHSCORES")).await;
+    let parked = parked.unwrap_or_default();
+    let now = now_ms();
+    #[allow(clippy::cast_precision_loss)]
+    let wait_ms = parked.last().map_or(0.0, |(_, due_ms)| due_ms - now as f64);
+    text.push_str(&format!("parked {}, the last for {wait_ms:.0} ms", parked.len()));
+    text
 }
 
 /// What batches count is what they were given.

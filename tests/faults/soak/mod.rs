@@ -103,8 +103,14 @@ async fn run(
 async fn drain(world: &World, crew: &mut Crew, url: &str) {
     let calm_since = Instant::now();
     let mut wire = Wire::new(url);
+    let mut told = calm_since;
     while !world.accused.is_cancelled() {
         crew.look(world);
+        if told.elapsed() >= TELL_EVERY / 5 {
+            told = Instant::now();
+            let waits = merchant::whereabouts(world, &mut wire).await;
+            println!("draining: {} under way; {waits}", world.ledger.borrow().outstanding());
+        }
         if world.ledger.borrow().outstanding() == 0 && merchant::is_empty(world, &mut wire).await {
             println!("drained {:.1} s after the last fault", calm_since.elapsed().as_secs_f64());
             return;
