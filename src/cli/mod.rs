@@ -162,9 +162,9 @@ impl Command {
             Self::Run(args) => run::run(args, context).await,
             Self::Demo(args) => demo::run(args, context).await,
             Self::Sandbox(args) => sandbox::run(args, context).await,
-            Self::Enqueue(args) => enqueue::run(*args, context).await,
+            Self::Enqueue(args) => Box::pin(enqueue::run(*args, context)).await,
             Self::Completions(args) => completions::run(args, context).await,
-            Self::Doctor(args) => doctor::run(args, context).await,
+            Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
             Self::ShellCompletions(args) => shell_completions::run(&args),
         }
     }

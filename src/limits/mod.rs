@@ -131,7 +131,7 @@ impl Limits {
         let stretch_us = drift_us + margin_us.min(most_us).saturating_sub(kept_us);
         // Within the burst, who comes late finds XCO's bucket as it would have been. Of what is kept back, half is for that, too,
         // and half for the calls' ways to XCO.
-        let slack_us = tolerance_us.saturating_add((kept_us + stretch_us) / 2).max(LEAST_SLACK_US);
+        let slack_us = tolerance_us.saturating_add(u64::midpoint(kept_us, stretch_us)).max(LEAST_SLACK_US);
         Bucket { name, interval_us: interval_us.saturating_add(stretch_us), tolerance_us, slack_us, shared: None }
     }
 }

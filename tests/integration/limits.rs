@@ -233,3 +233,40 @@ async fn a_callers_order_is_kept_through_its_limit() {
     assert_eq!(keys_of(&rig, Route::Exists), wanted);
     rig.end().await;
 }
+
+/// Their slots have all passed: used at once, they would be many times what the limit allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_waited_while_no_worker_ran_do_not_all_come_at_once() {
+    let mut setup = Setup::default();
+    setup.config.limits.caller = Some(limit("10/s", 10));
+    // A little more than the workers are told, so that no jitter of the machine is taken for too many.
+    setup.sandbox.caller_limit = Some(SandboxLimit { per_second: 10.0, burst: 15 });
+    let mut rig = setup.start().await;
+    for number in 0..30 {
+        rig.enqueue(&check(&format!("a{number}"), "greedy")).await;
+    }
+    rig.wait_for(10).await;
+    rig.eventually("the rest is parked", async |rig| {
+        let waiting: usize = rig.connection.zcard(rig.key("delayed")).await.unwrap();
+        waiting + rig.completions.len() >= 30
+    })
+    .await;
+    rig.stop_workers().await;
+    rig.drain().await;
+    let parked: Vec<(String, f64)> = rig.connection.zrange_withscores(rig.key("delayed"), 0, -1).await.unwrap();
+    assert!(parked.len() >= 16, "too few to be too many: {}", parked.len());
+    let last_due_ms = parked.last().map_or(0.0, |(_, due_ms)| *due_ms);
+    rig.eventually("a second after the last one's time", async |_| {
+        #[allow(clippy::cast_precision_loss)]
+        let now_ms = jiff::Timestamp::now().as_millisecond() as f64;
+        now_ms > last_due_ms + 1_000.0
+    })
+    .await;
+    rig.start_worker();
+    rig.wait_for(30).await;
+    assert_eq!(rig.sandbox.stats().answered(Route::Exists, 429), 0);
+    for event in &rig.completions {
+        assert_eq!((&event["status"], &event["attempts"]), (&json!("succeeded"), &json!(1)), "{event:#}");
+    }
+    rig.end().await;
+}

@@ -82,20 +82,16 @@ impl Calls {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let interval_us = (1_000_000.0 / limit.per_second) as u64;
         let bucket = self.buckets.entry(call.caller_id.clone()).or_default();
-        match bucket.call(at_us, earliest_us, interval_us, limit.burst) {
-            Some(ahead_us) => {
-                let held_back = usize::from(at_us - earliest_us > CLEAR_US);
-                if ahead_us > self.ahead_us[held_back] {
-                    self.ahead_us[held_back] = ahead_us;
-                    if held_back == 0 {
-                        self.worst = Some(format!("{call:?}"));
-                    }
-                }
-            }
-            None => {
-                self.over_limit += 1;
-                let number = call.traceparent.as_deref().and_then(of_trace);
-                world.accuse(number, format!("over the limit of {:?}: {call:?}", call.caller_id));
+        let Some(ahead_us) = bucket.call(at_us, earliest_us, interval_us, limit.burst) else {
+            self.over_limit += 1;
+            let number = call.traceparent.as_deref().and_then(of_trace);
+            return world.accuse(number, format!("over the limit of {:?}: {call:?}", call.caller_id));
+        };
+        let held_back = usize::from(at_us - earliest_us > CLEAR_US);
+        if ahead_us > self.ahead_us[held_back] {
+            self.ahead_us[held_back] = ahead_us;
+            if held_back == 0 {
+                self.worst = Some(format!("{call:?}"));
             }
         }
     }

@@ -26,6 +26,7 @@ pub(crate) enum Nature {
 
 /// One job.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one job, kept small")]
 pub(crate) struct Entry {
     pub(crate) nature: Nature,
     /// Times Redis may have it: 0 for a child whose parent has not ended.

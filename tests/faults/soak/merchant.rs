@@ -163,10 +163,10 @@ pub(crate) async fn is_empty(world: &World, wire: &mut Wire) -> bool {
 
 /// Where jobs wait, for those who ask why it takes so long.
 pub(crate) async fn whereabouts(world: &World, wire: &mut Wire) -> String {
-    let mut text = String::new();
+    let mut lengths = Vec::new();
     for stream in STREAMS {
         let length: Option<u64> = wire.query(redis::cmd("XLEN").arg(world.key(stream))).await;
-        text.push_str(&format!("{stream} {}, ", length.unwrap_or(0)));
+        lengths.push(format!("{stream} {}", length.unwrap_or(0)));
     }
     let parked: Option<Vec<(String, f64)>> =
         wire.query(redis::cmd("ZRANGE").arg(world.key("delayed")).arg(0).arg(-1).arg("WITHSCORES")).await;
@@ -174,8 +174,7 @@ pub(crate) async fn whereabouts(world: &World, wire: &mut Wire) -> String {
     let now = now_ms();
     #[allow(clippy::cast_precision_loss)]
     let wait_ms = parked.last().map_or(0.0, |(_, due_ms)| due_ms - now as f64);
-    text.push_str(&format!("parked {}, the last for {wait_ms:.0} ms", parked.len()));
-    text
+    format!("{}, parked {}, the last for {wait_ms:.0} ms", lengths.join(", "), parked.len())
 }
 
 /// What batches count is what they were given.

@@ -167,13 +167,14 @@ async fn soak() {
     world.struck.borrow().iter().for_each(|event| println!("{event}"));
     println!("{}", report::totals(&world, &calls.borrow(), &crew, begun.elapsed()));
     if world.accused.is_cancelled() {
-        for accusation in world.accusations.borrow().iter() {
+        let accusations = world.accusations.take();
+        for accusation in &accusations {
             println!("accused: {}", accusation.text);
             if let Some(number) = accusation.number {
                 println!("{}", merchant::history(&world, &rig.sandbox, &url, number).await);
             }
         }
-        panic!("seed {seed}: {}", world.accusations.borrow()[0].text);
+        panic!("seed {seed}: {}", accusations[0].text);
     }
     rig.connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
     rig.assert_clean().await;

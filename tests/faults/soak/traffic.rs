@@ -158,7 +158,7 @@ impl Traffic {
             }
         }
         if nature == Some(Nature::CheckAbsent) && has_id && self.rng.random_bool(0.4) {
-            self.child(ledger, number, &mut job);
+            Self::child(ledger, number, &mut job);
         }
         let text = job.to_string();
         if has_id {
@@ -171,7 +171,7 @@ impl Traffic {
     }
 
     /// What becomes of a customer who turns out to have no account.
-    fn child(&mut self, ledger: &mut Ledger, number: usize, job: &mut Value) {
+    fn child(ledger: &mut Ledger, number: usize, job: &mut Value) {
         let batch = ledger.entry(number).map_or(0, |entry| {
             entry.parent = true;
             entry.batch
