@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     pub(crate) deadline: bool,
     /// It has a child: the job after it.
     pub(crate) parent: bool,
+    /// It is the greedy caller's.
+    pub(crate) greedy: bool,
     pub(crate) completions: u8,
     /// It ended as one whose attempts were used up, at a time when every call that it made arrived.
     pub(crate) given_up: bool,
@@ -80,6 +82,7 @@ impl Entry {
             certain: false,
             deadline: false,
             parent: false,
+            greedy: false,
             completions: 0,
             given_up: false,
             attempts: 0,
@@ -103,6 +106,8 @@ pub(crate) struct Ledger {
     pub(crate) nameless_uncertain: usize,
     /// Jobs by batch, from 1.
     pub(crate) batches: Vec<u32>,
+    /// Jobs of the greedy caller that have not ended.
+    pub(crate) greedy: u32,
     pub(crate) duplicates_sent: u64,
     pub(crate) resent: u64,
     pub(crate) completed: u64,
@@ -208,6 +213,7 @@ impl Ledger {
             return Err(format!("duplicate: it ended {} times", entry.completions));
         }
         self.completed += u64::from(entry.completions == 1);
+        self.greedy -= u32::from(entry.greedy && entry.completions == 1);
         entry.attempts = u16::try_from(event["attempts"].as_u64().unwrap_or(0)).unwrap_or(u16::MAX);
         let moment = |name: &str| event[name].as_str().and_then(|text| text.parse().ok());
         entry.given_up = status == "failed"

@@ -58,6 +58,12 @@ pub(crate) async fn produce(world: &World, sandbox: &Sandbox, url: &str, rate: u
             continue;
         }
         due += f64::from(rate) / 20.0;
+        loop {
+            let order = traffic.greedy(&mut world.ledger.borrow_mut());
+            let Some(order) = order else { break };
+            due -= 1.0;
+            enqueue(world, &mut wire, order).await;
+        }
         while due >= 1.0 {
             let ended = world.ended.borrow_mut().pop_front();
             let orders = match ended {

@@ -51,8 +51,11 @@ async fn rig(seed: u64) -> Rig {
     let mut setup = Setup { redis, ..Setup::default() };
     setup.sandbox.latency = Latency { min: Duration::from_millis(1), max: Duration::from_millis(30) };
     setup.sandbox.seed = seed;
-    setup.sandbox.caller_limit = Some(CALLER);
-    setup.sandbox.client_limit = Some(CLIENT);
+    // With every other seed XCO refuses nobody: its 429s would slow down a worker that does not keep the limits by itself.
+    if seed % 2 == 0 {
+        setup.sandbox.caller_limit = Some(CALLER);
+        setup.sandbox.client_limit = Some(CLIENT);
+    }
     setup.sandbox.token_life = Duration::from_secs(60);
     setup.without_worker().await
 }

@@ -9,10 +9,14 @@ use std::{
 };
 use xco_worker::sandbox::{NewSandboxUser, Sandbox};
 
-/// How many callers there are. None has more to do than its limit allows in the long run.
+/// How many callers there are. But for the greedy one none has more to do than its limit allows in the long run.
 const CALLERS: u32 = 300;
 /// Customers who have accounts from the beginning.
 const KNOWN: u32 = 50;
+/// Always has more to do than its limit allows: a limit that is kept only now and then shows.
+const GREEDY: &str = "192.0.2.200";
+/// So many of its jobs are under way.
+const GREEDY_JOBS: u32 = 12;
 /// Jobs that one batch holds.
 const BATCH: u32 = 200;
 
@@ -76,6 +80,16 @@ impl Traffic {
                 vec![self.job(ledger, number, "StartOtp", Some(&caller), &json!({"email": email(number)}))]
             }
         }
+    }
+
+    /// What the greedy caller asks for next, if anything.
+    pub(crate) fn greedy(&mut self, ledger: &mut Ledger) -> Option<Order> {
+        if ledger.greedy >= GREEDY_JOBS {
+            return None;
+        }
+        ledger.greedy += 1;
+        let number = ledger.open(Entry { greedy: true, ..Entry::new(Nature::CheckAbsent) });
+        Some(self.job(ledger, number, "CheckUser", Some(GREEDY), &json!({"email": email(number)})))
     }
 
     /// What follows from a job's end.
