@@ -31,7 +31,7 @@ pub struct XcoClient {
 }
 
 struct Shared {
-    http: reqwest::Client,
+    http: transport::Http,
     base_url: Url,
     api_key: Option<HeaderValue>,
     tokens: TokenCache,
@@ -61,7 +61,7 @@ impl XcoClient {
     /// Names every key of `xco.*` that is missing or unusable, and what to do about it.
     pub fn new(config: &XcoConfig) -> Result<Self, XcoSetupError> {
         let setup = setup::check(config)?;
-        let http = transport::client(config)?;
+        let http = transport::Http::new(config)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 tokens: TokenCache::new(http.clone(), setup.credentials),
@@ -95,7 +95,11 @@ impl XcoClient {
     /// Name resolution, TCP, TLS or HTTP failed, or `xco.timeout` passed.
     pub async fn ping(&self) -> Result<Duration, CallFailure> {
         let began = Instant::now();
-        match tokio::time::timeout(self.shared.timeout, self.shared.http.get(self.shared.base_url.clone()).send()).await
+        match tokio::time::timeout(
+            self.shared.timeout,
+            self.shared.http.client().get(self.shared.base_url.clone()).send(),
+        )
+        .await
         {
             Ok(Ok(_)) => Ok(began.elapsed()),
             Ok(Err(error)) => Err(transport::failure(&error, true)),
@@ -178,10 +182,14 @@ impl Shared {
         };
         // A GET has no body whose taking could be watched: it counts as sent.
         let was_sent = || sent.as_ref().is_none_or(transport::SentMark::is_set);
-        let mut response = match tokio::time::timeout_at(deadline, self.http.execute(http_request)).await {
+        let began = Instant::now();
+        let mut response = match tokio::time::timeout_at(deadline, self.http.client().execute(http_request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Sent::Done(Err(transport::failure(&error, was_sent()))),
-            Err(_) => return Sent::Done(Err(transport::timed_out(was_sent()))),
+            Err(_) => {
+                self.http.unanswered(began);
+                return Sent::Done(Err(transport::timed_out(was_sent())));
+            }
         };
         let status = response.status().as_u16();
         Span::current().record("http.status", status);

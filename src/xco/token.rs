@@ -11,6 +11,7 @@ use super::{
     CallFailure, FailureKind,
     setup::Credentials,
     token_endpoint::{self, TokenFault},
+    transport::Http,
 };
 use secrecy::SecretString;
 use std::{
@@ -75,7 +76,7 @@ struct Flight {
 
 /// The tokens of one client.
 pub(super) struct TokenCache {
-    http: reqwest::Client,
+    http: Http,
     credentials: Credentials,
     current: RwLock<Option<Arc<Token>>>,
     flight: tokio::sync::Mutex<Flight>,
@@ -85,7 +86,7 @@ pub(super) struct TokenCache {
 }
 
 impl TokenCache {
-    pub(super) fn new(http: reqwest::Client, credentials: Credentials) -> Self {
+    pub(super) fn new(http: Http, credentials: Credentials) -> Self {
         Self {
             http,
             credentials,
@@ -157,7 +158,8 @@ impl TokenCache {
     }
 
     async fn fetch(&self, flight: &mut Flight, deadline: Instant) -> Result<Arc<Token>, TokenFault> {
-        match token_endpoint::fetch(&self.http, &self.credentials, deadline).await {
+        let began = Instant::now();
+        match token_endpoint::fetch(&self.http.client(), &self.credentials, deadline).await {
             Ok(grant) => {
                 flight.generation += 1;
                 flight.failed = None;
@@ -167,6 +169,9 @@ impl TokenCache {
                 Ok(token)
             }
             Err(fault) => {
+                if fault.http_status.is_none() {
+                    self.http.unanswered(began);
+                }
                 flight.failed = Some((Instant::now(), fault.clone()));
                 self.log(&fault);
                 Err(fault)

@@ -8,12 +8,13 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// Shorter than the idle time of common load balancers (60 s and more), so that we, not they, close idle connections: one
 /// that they close while a request is on its way leaves that request in doubt.
@@ -26,12 +27,53 @@ pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// The HTTP client and its pool of connections, which can be forgotten.
+///
+/// A connection can die without a word: a firewall forgets it, a load balancer fails over. A call on it is never answered,
+/// and a pool full of such connections fails one call after the other long after XCO is back. So whoever was not answered
+/// in time has the pool forgotten: calls under way keep their connections, those to come make new ones. XCO being slow, that
+/// happens once in `xco.timeout` at most.
+#[derive(Debug, Clone)]
+pub(super) struct Http {
+    config: XcoConfig,
+    pool: Arc<RwLock<Pool>>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    client: reqwest::Client,
+    since: Instant,
+}
+
+impl Http {
+    pub(super) fn new(config: &XcoConfig) -> Result<Self, XcoSetupError> {
+        let pool = Pool { client: client(config)?, since: Instant::now() };
+        Ok(Self { config: config.clone(), pool: Arc::new(RwLock::new(pool)) })
+    }
+
+    /// For one call.
+    pub(super) fn client(&self) -> reqwest::Client {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).client.clone()
+    }
+
+    /// A call that began at `began` was not answered in time.
+    pub(super) fn unanswered(&self, began: Instant) {
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        // One that began on connections forgotten since says nothing of those of now.
+        if began >= pool.since
+            && let Ok(client) = client(&self.config)
+        {
+            *pool = Pool { client, since: Instant::now() };
+        }
+    }
+}
+
 /// The one HTTP client, for the API and the token endpoint.
 ///
 /// It follows no redirects (one would carry the token and personal data elsewhere) and ignores the proxy variables of the
 /// environment: where customers' data goes is `xco.base_url` and nothing else. It never repeats a request by itself, but
 /// for one that a pooled connection gave back unsent.
-pub(super) fn client(config: &XcoConfig) -> Result<reqwest::Client, XcoSetupError> {
+fn client(config: &XcoConfig) -> Result<reqwest::Client, XcoSetupError> {
     install_tls_provider();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())

@@ -7,6 +7,7 @@
 mod crash_loop;
 mod crowd;
 mod cuts;
+mod half_open;
 mod hole;
 mod jobs;
 mod kills;

@@ -52,7 +52,7 @@ async fn rig(seed: u64) -> Rig {
     setup.sandbox.latency = Latency { min: Duration::from_millis(1), max: Duration::from_millis(30) };
     setup.sandbox.seed = seed;
     // With every other seed XCO refuses nobody: its 429s would slow down a worker that does not keep the limits by itself.
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         setup.sandbox.caller_limit = Some(CALLER);
         setup.sandbox.client_limit = Some(CLIENT);
     }
