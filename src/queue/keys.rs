@@ -15,7 +15,7 @@
 //! | `{NS:P}:begun` | hash | origin → who began an unsafe call that has not ended |
 //! | `{NS:P}:id:<id>` | string, expires | origin of the job that reserved this id |
 //! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
-//! | `{NS:P}:waiting:<bucket>` | sorted set | bulk jobs that wait for room in a shared bucket, by age: member is the origin; an index of some of `delayed`, which knows when each is due at the latest |
+//! | `{NS:P}:waiting:<bucket>` | sorted set | bulk jobs in `delayed` that wait for a shared bucket: origins by age |
 //! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 lately, by when (ms), the latest 1,000 |
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
 //! | `{NS:0}:breaker` | string, expires | XCO fails: no job is to be taken while it lives |
