@@ -86,7 +86,8 @@ impl Connector {
             }
             Kind::Sentinel(sentinels) => {
                 // Only asking for the master is done one by one: a master that hangs must not hold up every link in turn.
-                let master = sentinels.lock().await.async_get_client().await?;
+                // (Boxed: it is large, and every future that may connect would be as large.)
+                let master = Box::pin(sentinels.lock().await.async_get_client()).await?;
                 master.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Single)
             }
             Kind::Cluster(client) => {

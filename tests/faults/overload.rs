@@ -97,7 +97,7 @@ async fn what_waits_does_not_weigh_on_the_worker() {
     let mut rig = rig(Duration::from_millis(50)).await;
     let worker = Process::ready(&rig, &[("WORKER__ADAPTIVE", "false"), ("WORKER__CONCURRENCY", "64")]).await;
     // At work with nothing waiting: as many as its slots, again and again.
-    for round in 0..16 {
+    for round in 0..8 {
         let before = rig.sandbox.stats().calls;
         one_a_slot(&mut rig, round).await;
         rig.sandbox.wait_for_calls(before + 64).await;
@@ -107,7 +107,7 @@ async fn what_waits_does_not_weigh_on_the_worker() {
     let mut heaviest = none;
     for lane in ["bulk", "interactive"] {
         heap(&mut rig, lane, waiting).await;
-        let (now, most) = weigh(&rig, &worker, 1000).await.unwrap();
+        let (now, most) = weigh(&rig, &worker, 500).await.unwrap();
         println!("{waiting} more waiting in {lane}: {now} KiB, at most {most}");
         heaviest = heaviest.max(most);
     }

@@ -12,9 +12,16 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// Begins once the worker is known to be not ready.
-    pub(crate) async fn begins(worker: &mut Process) -> Self {
-        worker.until_status("/readyz", 503, Duration::from_secs(10)).await;
+    /// Begins once the worker is known to be not ready, and gives this reason.
+    pub(crate) async fn begins(worker: &mut Process, reason: &str) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match worker.get("/readyz").await {
+                Some((503, told)) if told.contains(reason) => break,
+                told => assert!(Instant::now() < deadline, "never not ready for {reason:?}, but {told:?}"),
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
         let errors = worker.counter("xco_worker_redis_errors_total").await;
         Self { since: Instant::now(), cpu: worker.cpu(), errors }
     }

@@ -139,7 +139,7 @@ async fn replicated_durability_waits_for_a_replica() {
     let mut worker = Process::ready(&rig, &settings).await;
     seed(&rig.sandbox, "s");
     rig.enqueue(&start("s")).await;
-    let rest = Rest::begins(&mut worker).await;
+    let rest = Rest::begins(&mut worker, "no replica").await;
     rest.lasts(&mut worker, Duration::from_secs(2)).await;
     assert_eq!(rig.sandbox.calls_of(Route::Start).len(), 0, "its mark has reached no replica");
     let _replica = replica_of(&rig.redis).await;
@@ -165,9 +165,7 @@ async fn a_primary_that_turns_replica_and_back_has_its_jobs_ended_once() {
     rig.sandbox.wait_for_calls(1).await;
     produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::ZERO).await.unwrap();
     role(&mut rig, &["127.0.0.1", "1"]).await;
-    let rest = Rest::begins(&mut worker).await;
-    let (_, reason) = worker.get("/readyz").await.unwrap();
-    assert!(reason.contains("READONLY"), "{reason}");
+    let rest = Rest::begins(&mut worker, "READONLY").await;
     rest.lasts(&mut worker, Duration::from_secs(3)).await;
     role(&mut rig, &["NO", "ONE"]).await;
     let took = worker.until_status("/readyz", 200, WITHIN).await;

@@ -65,9 +65,7 @@ async fn a_full_redis_is_told_every_end_and_begins_nothing() {
         parked == 2
     })
     .await;
-    let rest = Rest::begins(&mut worker).await;
-    let (_, reason) = worker.get("/readyz").await.unwrap();
-    assert!(reason.contains("OOM"), "{reason}");
+    let rest = Rest::begins(&mut worker, "OOM").await;
     rest.lasts(&mut worker, Duration::from_secs(4)).await;
     assert_eq!(rig.sandbox.stats().calls, 5, "nothing was begun");
     let (taken, ..): (u64, redis::Value, redis::Value, redis::Value) =

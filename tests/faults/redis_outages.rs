@@ -75,13 +75,7 @@ async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
     rig.redis.kill();
     worker.until_status("/readyz", 503, WITHIN).await;
     rig.redis.restart();
-    let mut reason = String::new();
-    rig.eventually("the worker is told LOADING", async |_| {
-        reason = worker.get("/readyz").await.map(|(_, reason)| reason).unwrap_or_default();
-        reason.contains("LOADING")
-    })
-    .await;
-    Rest::begins(&mut worker).await.lasts(&mut worker, Duration::from_secs(1)).await;
+    Rest::begins(&mut worker, "LOADING").await.lasts(&mut worker, Duration::from_secs(1)).await;
     rig.eventually("Redis has loaded", async |rig| {
         super::sentinel::ask(rig.redis.url(), cmd("STRLEN").arg("ballast:600")).await == Some(redis::Value::Int(2000))
     })
@@ -104,7 +98,7 @@ async fn answers_that_come_after_the_lease_lose_and_double_nothing() {
         rig.wait_for(seen + 60).await;
         let _: redis::Value =
             cmd("CLIENT").arg("PAUSE").arg(4500).arg(mode).query_async(&mut rig.connection).await.unwrap();
-        Rest::begins(&mut worker).await.lasts(&mut worker, Duration::from_millis(1200)).await;
+        Rest::begins(&mut worker, "").await.lasts(&mut worker, Duration::from_millis(1200)).await;
         // The pause itself is not over yet.
         worker.until_status("/readyz", 200, WITHIN + Duration::from_secs(4)).await;
     }
@@ -122,7 +116,7 @@ async fn a_redis_that_hangs_longer_than_every_timeout_is_come_back_to() {
     let redis = Pid::from_raw(i32::try_from(rig.redis.pid()).unwrap());
     kill(redis, Signal::SIGSTOP).unwrap();
     // Reads that block are given up after five seconds.
-    Rest::begins(&mut worker).await.lasts(&mut worker, Duration::from_secs(7)).await;
+    Rest::begins(&mut worker, "").await.lasts(&mut worker, Duration::from_secs(7)).await;
     kill(redis, Signal::SIGCONT).unwrap();
     worker.until_status("/readyz", 200, WITHIN).await;
     producer.await.unwrap();
@@ -140,7 +134,7 @@ async fn connections_that_fall_silent_are_replaced() {
     let producer = producer(&rig, jobs);
     rig.wait_for(60).await;
     hole.open();
-    Rest::begins(&mut worker).await.lasts(&mut worker, Duration::from_secs(2)).await;
+    Rest::begins(&mut worker, "").await.lasts(&mut worker, Duration::from_secs(2)).await;
     hole.close();
     worker.until_status("/readyz", 200, WITHIN).await;
     // And such that fall silent while the server is well and takes new ones.
