@@ -178,6 +178,19 @@ async fn a_plan_names_what_is_unsafe_and_a_dry_run_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_knows_that_a_429_has_closed_a_bucket() {
+    let mut rig = Setup::default().start().await;
+    rig.sandbox.order(Fault::status(429).retry_after("60").times(1));
+    rig.enqueue(&create("closed", "ada@example.com")).await;
+    let delayed = rig.key("delayed");
+    rig.eventually("it is parked", async |rig| rig.connection.zcard::<_, u64>(&delayed).await.unwrap() == 1).await;
+    write(&mut rig, &create("dead", "bob@example.com"), "timeout", "").await;
+    let plan = replay(&rig, "--all --dry-run").0;
+    assert!(plan["at_least_ms"].as_u64().unwrap() > 30_000, "{plan:#}");
+    assert_eq!(plan["limited_by"], "the limit on calls without a caller");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edit_makes_a_rejected_job_valid_and_the_original_is_kept() {
     let mut rig = Setup::default().start().await;
     let job = with(create("user", "ada at example.com"), "batch", "spring");

@@ -169,8 +169,8 @@ impl Class {
     const fn name(self) -> &'static str {
         match self {
             Self::Caller => "one caller's limit",
-            Self::Client => "limits.client",
-            Self::Total => "limits.total",
+            Self::Client => "the limit on calls without a caller",
+            Self::Total => "the limit on all calls",
         }
     }
 }
