@@ -290,7 +290,7 @@ pub struct BucketState {
 /// How a bucket stands now. O(1).
 pub async fn peek(link: &mut Link, keys: &Keys, bucket: &Bucket) -> RedisResult<BucketState> {
     let mut call = PEEK.call(1);
-    call.arg(keys.limit(&bucket.name)).arg(bucket.interval_us).arg(bucket.burst);
+    call.arg(keys.limit(&bucket.name)).arg(bucket.interval_us).arg(bucket.tolerance_us);
     let reply = integers(PEEK.run(link, &call).await?)?;
     let field = |at: usize| reply.get(at).and_then(|us| u64::try_from(*us).ok()).unwrap_or(0);
     Ok(BucketState { interval_us: field(0), wait_us: field(1) })

@@ -174,7 +174,9 @@ async fn a_plan_names_what_is_unsafe_and_a_dry_run_changes_nothing() {
     assert_eq!((plan["at_least_ms"].as_u64(), plan["limited_by"].as_str()), (Some(1900), Some("--rate")));
     let limited = [("XCO_WORKER__LIMITS__CALLER__RATE", "1/s"), ("XCO_WORKER__LIMITS__CALLER__BURST", "5")];
     let plan = replay_with(&rig, "--error timeout --dry-run", &limited).0;
-    assert_eq!((plan["at_least_ms"].as_u64(), plan["limited_by"].as_str()), (Some(15_000), Some("one caller's limit")));
+    let least = plan["at_least_ms"].as_u64().unwrap();
+    assert!((15_000..18_000).contains(&least), "{plan:#}");
+    assert_eq!(plan["limited_by"], "one caller's limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]

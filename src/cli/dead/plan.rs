@@ -223,10 +223,10 @@ impl Spending {
     }
 }
 
-/// At least how long `calls` take in a bucket that stands so.
-pub(super) fn in_bucket(calls: u64, burst: u32, state: BucketState) -> Duration {
-    let waiting = calls.saturating_sub(u64::from(burst.max(1)));
-    Duration::from_micros(state.wait_us.saturating_add(waiting.saturating_mul(state.interval_us)))
+/// At least how long `calls` take in a bucket that stands so, and lets so much ahead of its rate.
+pub(super) fn in_bucket(calls: u64, tolerance_us: u64, state: BucketState) -> Duration {
+    let spread_us = calls.saturating_sub(1).saturating_mul(state.interval_us);
+    Duration::from_micros(state.wait_us.saturating_add(spread_us.saturating_sub(tolerance_us)))
 }
 
 /// The longest of what holds the replay up, and its name.
@@ -283,7 +283,8 @@ mod tests {
             spending.busiest().map(|(_, class, bucket, n)| (class, bucket.name.as_str(), n)).collect();
         assert_eq!(busiest, [(Class::Caller, "caller:x", 3)]);
         let state = BucketState { interval_us: 2_000_000, wait_us: 500_000 };
-        let time = in_bucket(3, 1, state);
+        let time = in_bucket(3, 0, state);
+        assert_eq!(in_bucket(3, 5_000_000, state), Duration::from_millis(500));
         assert_eq!(time, Duration::from_millis(4_500));
         let (time, by) = longest(plan.ready, rate(20_000), [(Class::Caller, time)].into_iter());
         assert_eq!((time.as_millis(), by), (4_500, "one caller's limit"));

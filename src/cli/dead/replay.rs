@@ -173,7 +173,7 @@ async fn estimate(
     for (partition, class, bucket, calls) in spending.busiest() {
         let Some(keys) = letters.keys.get(usize::from(partition)).cloned() else { continue };
         let state = dead::peek(&mut letters.link, &keys, bucket).await.map_err(|error| letters.error(&error))?;
-        times.push((class, plan::in_bucket(calls, bucket.burst, state)));
+        times.push((class, plan::in_bucket(calls, bucket.tolerance_us, state)));
     }
     Ok(plan::longest(plan.ready, task.rate, times.into_iter()))
 }
