@@ -1,11 +1,11 @@
 //! The command line: one file a command. stdout is data, stderr is talk; errors carry a hint where there is one.
 
 mod completions;
+mod dead;
 mod demo;
 mod doctor;
 mod enqueue;
 mod local_redis;
-#[allow(dead_code, reason = "for the commands to come")]
 mod operator;
 mod outcome;
 mod output;
@@ -18,6 +18,7 @@ mod style;
 mod values;
 
 pub use completions::CompletionsArgs;
+pub use dead::DeadArgs;
 pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
 pub use enqueue::EnqueueArgs;
@@ -107,6 +108,10 @@ pub enum Command {
     /// Follows the completion stream of every partition and prints how jobs ended. With --group, completions are
     /// acknowledged once printed, and the next reader of the group goes on from there.
     Completions(CompletionsArgs),
+    /// Look at dead letters, replay them, discard them
+    ///
+    /// Jobs that failed for good or were rejected are kept for `queue.dead_retention`.
+    Dead(DeadArgs),
     /// Check the configuration, Redis, the access token and XCO
     ///
     /// Looks at Redis's version, persistence, eviction and role, too, and says for each fault what to do. Exit 1 if one of
@@ -164,6 +169,7 @@ impl Command {
             Self::Sandbox(args) => sandbox::run(args, context).await,
             Self::Enqueue(args) => Box::pin(enqueue::run(*args, context)).await,
             Self::Completions(args) => completions::run(args, context).await,
+            Self::Dead(args) => Box::pin(dead::run(args, context)).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
             Self::ShellCompletions(args) => shell_completions::run(&args),
         }

@@ -29,6 +29,11 @@ impl Operator {
         }
     }
 
+    /// The name.
+    pub(super) fn who(&self) -> &str {
+        &self.who
+    }
+
     /// Records what is done in this person's name.
     pub(super) async fn record(
         &self,

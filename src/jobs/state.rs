@@ -126,6 +126,26 @@ impl JobState {
         }
     }
 
+    /// What of it a dead letter keeps: where the job came from, and what a replay must not forget. Attempts, waits and
+    /// losses begin anew with a replay.
+    #[must_use]
+    pub fn of_a_letter(&self) -> Self {
+        Self {
+            parent_id: self.parent_id.clone(),
+            generation: self.generation,
+            replay: self.replay,
+            doubt: self.doubt,
+            ..Self::new(self.origin)
+        }
+    }
+
+    /// The state that the job of a letter with this state is replayed with. The origin becomes another: the replay is
+    /// enqueued anew, and its deadline counts from there.
+    #[must_use]
+    pub fn replayed(&self) -> Self {
+        Self { replay: self.replay.saturating_add(1), accepted: true, ..self.of_a_letter() }
+    }
+
     /// When it was enqueued, milliseconds on Redis's clock.
     pub const fn enqueued_at_ms(&self) -> u64 {
         self.origin.entry.ms
@@ -221,6 +241,17 @@ mod tests {
         state.wait(Waiting::Slot, 170);
         state.resume(990);
         assert_eq!((state.limited_ms, state.retrying_ms), (50, 20));
+    }
+
+    #[test]
+    fn a_replay_remembers_what_must_not_be_forgotten_and_nothing_else() {
+        let mut state = fresh(Lane::Interactive, 7);
+        (state.attempts, state.failures, state.losses, state.reserved) = (8, 8, 5, true);
+        (state.generation, state.replay, state.doubt) = (2, 1, true);
+        state.parent_id = Some("p".to_owned());
+        let letter = state.of_a_letter();
+        assert_eq!(letter.to_json(), r#"{"o":"interactive:0:7-0","d":true,"p":"p","g":2,"n":1}"#);
+        assert_eq!(letter.replayed().to_json(), r#"{"o":"interactive:0:7-0","d":true,"p":"p","g":2,"n":2,"i":true}"#);
     }
 
     #[test]

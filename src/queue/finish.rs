@@ -29,6 +29,8 @@ pub struct Dead {
     pub at: String,
     /// `true` or `false`.
     pub replayable: &'static str,
+    /// What a replay must know of the job beside its JSON.
+    pub state: String,
 }
 
 /// A child to enqueue.

@@ -9,6 +9,8 @@
 //! | `{NS:P}:completions` | stream | one terminal completion per job |
 //! | `{NS:P}:reply:<id>` | list, expires | the completion again, for one waiting request |
 //! | `{NS:P}:dead` | stream | jobs that failed for good |
+//! | `{NS:P}:edits` | stream | what replayed jobs were before an operator edited them |
+//! | `{NS:P}:replay:<run>` | hash, expires | the last step of a replay, and its answer |
 //! | `{NS:P}:due:<lane>` | stream | jobs that come back: promoted, handed back, or between two steps; read before the lane |
 //! | `{NS:P}:delayed` | sorted set | parked jobs by due time (ms): member is the origin |
 //! | `{NS:P}:delayed:jobs` | hash | origin → state, newline, job |
@@ -43,6 +45,8 @@ pub struct Keys {
     pub completions: String,
     /// `dead`
     pub dead: String,
+    /// `edits`
+    pub edits: String,
     /// `delayed`
     pub delayed: String,
     /// `delayed:jobs`
@@ -81,6 +85,7 @@ impl Keys {
             due: [key("due:interactive"), key("due:bulk")],
             completions: key("completions"),
             dead: key("dead"),
+            edits: key("edits"),
             delayed: key("delayed"),
             delayed_jobs: key("delayed:jobs"),
             begun: key("begun"),
@@ -134,6 +139,11 @@ impl Keys {
     /// A batch's counters.
     pub fn batch(&self, name: &str) -> String {
         format!("{}:batch:{name}", self.tag)
+    }
+
+    /// The receipt of a replay's last step.
+    pub fn replay(&self, run: &str) -> String {
+        format!("{}:replay:{run}", self.tag)
     }
 
     /// What a job is called in `delayed` and `begun`.

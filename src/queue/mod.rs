@@ -6,6 +6,7 @@
 mod admit;
 pub mod audit;
 mod connection;
+pub mod dead;
 mod defer;
 mod entry;
 mod finish;

@@ -287,12 +287,17 @@ pub async fn oldest_unread(link: &mut Link, stream: &str, group: &ReaderGroup) -
     Ok(first.first().and_then(|(id, _)| id.parse().ok()))
 }
 
-/// Removes dead letters older than `retention`.
+/// Removes dead letters, and what was kept of edited ones, older than `retention`; how many letters.
 pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> RedisResult<u64> {
     let (seconds, _): (u64, u64) = link.query(&cmd("TIME")).await?;
     let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
-    let oldest = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 };
-    link.query(cmd("XTRIM").arg(&keys.dead).arg("MINID").arg("~").arg(oldest.to_string())).await
+    let oldest = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 }.to_string();
+    let mut trims = pipe();
+    for stream in [&keys.dead, &keys.edits] {
+        trims.cmd("XTRIM").arg(stream).arg("MINID").arg("~").arg(&oldest);
+    }
+    let (letters, _): (u64, u64) = link.pipeline(&trims).await?;
+    Ok(letters)
 }
 
 /// Tells the other workers that XCO fails, for `open_ms`. Of two, the longer holds.

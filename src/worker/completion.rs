@@ -3,7 +3,7 @@
 use super::delivery::{Held, Rejected};
 use crate::{
     contract::{Completion, ErrorKind, JobError, Outcome, Status, Timings, dead_letter_job, format_ms},
-    jobs::Waiting,
+    jobs::{JobState, Waiting},
     queue::{Child, Dead, Extras, FinishOp},
 };
 use serde_json::Value;
@@ -61,7 +61,7 @@ pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp 
     });
     let dead = error
         .filter(|_| dead_letter)
-        .map(|error| letter(&held.raw, error, completed_at_ms, if job.carries_code { "false" } else { "true" }));
+        .map(|error| letter(&held.raw, state, error, completed_at_ms, if job.carries_code { "false" } else { "true" }));
     let extras = (job.reply || job.batch.is_some() || child.is_some() || dead.is_some())
         .then(|| Box::new(Extras { reply: job.reply, batch: job.batch.clone(), dead, child }));
     FinishOp::Complete { id: held.id.clone(), job_type: job.job_type.as_str(), status, event, extras }
@@ -76,9 +76,9 @@ pub(super) fn timings(held: &Held, total: u64) -> Timings {
 
 /// The completion of what is no valid job: rejected, with a letter that cannot be replayed as it is.
 pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> FinishOp {
-    let Rejected { rejection, origin, raw, parent_id, .. } = rejected;
-    let id = rejection.id.as_ref().map_or_else(|| origin.to_string(), |id| id.as_str().to_owned());
-    let enqueued_at_ms = origin.entry.ms;
+    let Rejected { rejection, raw, state, .. } = rejected;
+    let id = rejection.id.as_ref().map_or_else(|| state.origin.to_string(), |id| id.as_str().to_owned());
+    let enqueued_at_ms = state.enqueued_at_ms();
     let completed_at_ms = now_ms.max(enqueued_at_ms);
     let total = completed_at_ms - enqueued_at_ms;
     let error = JobError::rejected(rejection.kind, rejection.faults.clone());
@@ -97,8 +97,8 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> FinishOp {
         result: None,
         error: Some(&error),
         attempts: 0,
-        parent_id: parent_id.as_deref(),
-        replay: 0,
+        parent_id: state.parent_id.as_deref(),
+        replay: state.replay,
         dead_lettered: true,
         enqueued_at: format_ms(enqueued_at_ms),
         started_at: None,
@@ -109,7 +109,7 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> FinishOp {
     let extras = Extras {
         reply: rejection.reply && rejection.id.is_some(),
         batch: rejection.batch.clone(),
-        dead: Some(letter(raw, &error, completed_at_ms, "false")),
+        dead: Some(letter(raw, state, &error, completed_at_ms, "false")),
         child: None,
     };
     FinishOp::Complete {
@@ -121,13 +121,14 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> FinishOp {
     }
 }
 
-fn letter(raw: &[u8], error: &JobError, at_ms: u64, replayable: &'static str) -> Dead {
+fn letter(raw: &[u8], state: &JobState, error: &JobError, at_ms: u64, replayable: &'static str) -> Dead {
     Dead {
         job: dead_letter_job(raw),
         // Strings, numbers and XCO's own JSON: nothing that serialisation could refuse.
         error: serde_json::to_string(error).unwrap_or_default(),
         at: format_ms(at_ms),
         replayable,
+        state: state.of_a_letter().to_json(),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{lease::Lease, shared::Shared};
 use crate::{
-    contract::{EntryId, ErrorKind, Job, JobError, Lane, MerchantId, Origin, Rejection},
+    contract::{EntryId, ErrorKind, Job, JobError, Lane, MerchantId, Rejection},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost},
     limits::{Bucket, SharedBucket},
     queue::Source,
@@ -121,9 +121,8 @@ pub(super) struct Rejected {
     pub(super) lane: Lane,
     pub(super) source: Source,
     pub(super) entry: EntryId,
-    pub(super) origin: Origin,
     pub(super) raw: Vec<u8>,
-    pub(super) parent_id: Option<String>,
+    pub(super) state: JobState,
     pub(super) rejection: Rejection,
 }
 

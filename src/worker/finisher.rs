@@ -110,12 +110,12 @@ impl Finisher {
 
     fn rejected(&self, rejected: &super::delivery::Rejected) -> Ready {
         let now_ms = self.shared.clock.now_ms();
-        let waited_ms = now_ms.saturating_sub(rejected.origin.entry.ms);
+        let waited_ms = now_ms.saturating_sub(rejected.state.origin.entry.ms);
         Ready {
             key: (rejected.lane, rejected.source, rejected.entry),
             finish: Finish {
                 entry: rejected.entry,
-                origin: rejected.origin.to_string(),
+                origin: rejected.state.origin.to_string(),
                 marked: false,
                 op: completion::of_rejected(rejected, now_ms),
             },

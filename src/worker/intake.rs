@@ -150,9 +150,8 @@ impl Sorter {
             lane: entry.lane,
             source: entry.source,
             entry: entry.id,
-            origin: state.origin,
             raw: entry.job,
-            parent_id: state.parent_id,
+            state,
             rejection,
         })));
         Prepared::Ended

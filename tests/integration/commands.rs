@@ -25,7 +25,7 @@ fn command(folder: &tempfile::TempDir) -> Command {
     command
 }
 
-fn environment(rig: &Rig) -> Vec<(&'static str, String)> {
+pub(super) fn environment(rig: &Rig) -> Vec<(&'static str, String)> {
     let credentials = SandboxConfig::default();
     vec![
         ("XCO_WORKER__REDIS__URL", rig.redis.url().to_owned()),
@@ -44,7 +44,7 @@ pub(super) fn pointed(folder: &tempfile::TempDir, rig: &Rig) -> Command {
     command
 }
 
-fn lines(output: &[u8]) -> Vec<String> {
+pub(super) fn lines(output: &[u8]) -> Vec<String> {
     String::from_utf8(output.to_vec()).unwrap().lines().map(str::to_owned).collect()
 }
 

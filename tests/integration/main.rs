@@ -4,6 +4,8 @@
 mod arithmetic;
 mod chains;
 mod commands;
+mod dead;
+mod dead_replay;
 mod deadlines;
 mod doubt;
 mod duplicates;

@@ -185,7 +185,7 @@ async fn each_is_rejected_by_name_kept_and_harmless() {
     assert_eq!(letters.len(), cases.len());
     for (letter, event) in letters.iter().zip(&rig.completions) {
         let fields: Vec<&str> = letter.keys().map(String::as_str).collect();
-        assert_eq!(fields, ["at", "error", "id", "job", "replayable", "type"]);
+        assert_eq!(fields, ["at", "error", "id", "job", "replayable", "state", "type"]);
         assert_eq!(letter["replayable"], "false");
         assert_eq!(event["id"], letter["id"]);
         assert_eq!(event["type"].as_str().unwrap_or(""), letter["type"]);

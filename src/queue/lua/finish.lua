@@ -12,7 +12,7 @@
 --         x  drop (a duplicate): nothing
 --         anything else is `type:status`, and completes the job: event · the job's id, or, where there is more to do, a JSON
 --            object (an id never begins with a brace): {id, reply, reply_s, batch, batch_s, dead: {job, error, at,
---            replayable}, next: {job, parent, generation}}; reply and batch are positions in KEYS, the _s their lives in s
+--            replayable, state}, next: {job, parent, generation}}; reply and batch are positions in KEYS, the _s their lives in s
 -- Returns  the numbers (from 1) of the deliveries that were not ours any more: ended before, by us or by a successor. All
 --         others were ended by this run.
 -- Guarantees  A delivery's consequences happen exactly once, whoever asks and however often: only who takes the entry off
@@ -60,7 +60,7 @@ local function consequences(id, kind, status, event, extras)
   if extras.dead then
     local dead = extras.dead
     redis.call('XADD', KEYS[8], '*', 'id', id, 'type', kind, 'job', dead.job, 'error', dead.error, 'at', dead.at,
-      'replayable', dead.replayable)
+      'replayable', dead.replayable, 'state', dead.state)
   end
   if extras.next then
     local child = extras.next

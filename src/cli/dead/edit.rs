@@ -1,0 +1,158 @@
+//! Changing a job before it is replayed: `--set`, `--unset`, or an editor.
+
+use crate::contract::Fault;
+use anyhow::Context as _;
+use serde_json::Value;
+use std::{borrow::Cow, io::Write, process::Command, str::FromStr};
+
+/// `POINTER=VALUE`. No `Debug`: the value may be about a person.
+#[derive(Clone)]
+pub(super) struct Assignment {
+    pointer: String,
+    text: String,
+}
+
+impl FromStr for Assignment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (pointer, value) =
+            text.split_once('=').ok_or("wanted is POINTER=VALUE, such as /args/email=ada@example.com")?;
+        Ok(Self { pointer: parse_pointer(pointer)?, text: value.to_owned() })
+    }
+}
+
+/// A JSON Pointer (RFC 6901) to a member of the job.
+pub(super) fn parse_pointer(text: &str) -> Result<String, String> {
+    let is_one = text.len() > 1 && text.starts_with('/');
+    if is_one { Ok(text.to_owned()) } else { Err("a JSON Pointer begins with a slash: /args/email".to_owned()) }
+}
+
+/// What is done to every job.
+#[derive(Clone, Default)]
+pub(super) struct Changes {
+    pub(super) set: Vec<Assignment>,
+    pub(super) unset: Vec<String>,
+    /// The job as an editor left it.
+    pub(super) whole: Option<String>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.unset.is_empty() && self.whole.is_none()
+    }
+
+    /// The pointers that are changed, for the audit stream.
+    pub(super) fn pointers(&self) -> Vec<&str> {
+        let set = self.set.iter().map(|assignment| assignment.pointer.as_str());
+        set.chain(self.unset.iter().map(String::as_str)).collect()
+    }
+
+    /// The job, changed.
+    pub(super) fn apply<'j>(&self, job: &'j str) -> Result<Cow<'j, str>, Fault> {
+        if self.is_empty() {
+            return Ok(Cow::Borrowed(job));
+        }
+        if let Some(whole) = &self.whole {
+            return Ok(Cow::Owned(whole.clone()));
+        }
+        let fault = |pointer: &str, detail: &str| Fault { pointer: pointer.to_owned(), detail: detail.to_owned() };
+        let mut job: Value =
+            serde_json::from_str(job).map_err(|_| fault("", "is not JSON: only an editor can change it"))?;
+        for Assignment { pointer, text } in &self.set {
+            let (parent, name) = parent_of(&mut job, pointer)
+                .ok_or_else(|| fault(pointer, "cannot be set: there is nothing it could be in"))?;
+            match parent {
+                Value::Object(members) => {
+                    let value = value_of(text, members.get(&name));
+                    members.insert(name, value);
+                }
+                Value::Array(values) => {
+                    let place = name.parse().ok().and_then(|index: usize| values.get_mut(index));
+                    let place = place.ok_or_else(|| fault(pointer, "cannot be set: the array is shorter"))?;
+                    *place = value_of(text, Some(place));
+                }
+                _ => return Err(fault(pointer, "cannot be set: what it would be in is no object")),
+            }
+        }
+        for pointer in &self.unset {
+            if let Some((Value::Object(members), name)) = parent_of(&mut job, pointer) {
+                members.remove(&name);
+            }
+        }
+        Ok(Cow::Owned(job.to_string()))
+    }
+}
+
+/// What a pointer's last segment would be in, and that segment.
+fn parent_of<'v>(job: &'v mut Value, pointer: &str) -> Option<(&'v mut Value, String)> {
+    let (parent, name) = pointer.rsplit_once('/')?;
+    Some((job.pointer_mut(parent)?, name.replace("~1", "/").replace("~0", "~")))
+}
+
+/// JSON where it is JSON, else the text itself; and a number stays text where text stood before: a postal code.
+fn value_of(text: &str, before: Option<&Value>) -> Value {
+    match serde_json::from_str(text) {
+        Ok(Value::Number(_)) if before.is_some_and(Value::is_string) => text.into(),
+        Ok(value) => value,
+        Err(_) => text.into(),
+    }
+}
+
+/// Has a job edited in `$VISUAL` or `$EDITOR`, in a file that only this user can read; `None` if nothing was changed.
+pub(super) fn in_editor(job: &str) -> anyhow::Result<Option<String>> {
+    let named = |name: &str| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
+    let editor = named("VISUAL").or_else(|| named("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let parsed: Option<Value> = serde_json::from_str(job).ok();
+    let pretty = parsed.as_ref().and_then(|job| serde_json::to_string_pretty(job).ok());
+    let before = pretty.unwrap_or_else(|| job.to_owned());
+    // Private to the user, and removed when it is dropped.
+    let mut file = tempfile::Builder::new().prefix("xco-job-").suffix(".json").tempfile()?;
+    writeln!(file, "{before}")?;
+    file.flush()?;
+    // As git does: an editor may be a command with flags.
+    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg(&editor).arg(file.path()).status();
+    let status = status.with_context(|| format!("the editor {editor:?} cannot be started"))?;
+    anyhow::ensure!(status.success(), "the editor {editor:?} failed: nothing was replayed");
+    let after = std::fs::read_to_string(file.path()).context("the edited job cannot be read")?;
+    if after.trim() == before.trim() {
+        return Ok(None);
+    }
+    // Compact, as long as it is JSON; validation says the rest.
+    let after: String = match serde_json::from_str::<Box<serde_json::value::RawValue>>(&after) {
+        Ok(_) => serde_json::from_str::<Value>(&after).map_or(after, |job| job.to_string()),
+        Err(_) => after,
+    };
+    Ok(Some(after))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn apply(job: &str, set: &[&str], unset: &[&str]) -> Result<String, String> {
+        let changes = Changes {
+            set: set.iter().map(|text| text.parse().ok().unwrap()).collect(),
+            unset: unset.iter().map(|text| parse_pointer(text).unwrap()).collect(),
+            whole: None,
+        };
+        changes.apply(job).map(Cow::into_owned).map_err(|fault| fault.pointer)
+    }
+
+    #[test]
+    fn values_are_json_or_text_and_land_where_the_pointer_says() {
+        let job = r#"{"args":{"email":"a","zip":"75001","list":[{"x":1}]},"ttl_ms":5}"#;
+        let done = apply(job, &["/args/email=b@c.example", "/args/zip=01234", "/ttl_ms=7", "/args/list/0/x=null"], &[]);
+        assert_eq!(done.unwrap(), r#"{"args":{"email":"b@c.example","list":[{"x":null}],"zip":"01234"},"ttl_ms":7}"#);
+        assert_eq!(apply(r#"{"a":"5"}"#, &["/a=6"], &[]).unwrap(), r#"{"a":"6"}"#);
+        assert_eq!(
+            apply(r#"{"a":"5","b":1}"#, &["/c=a=b", "/d~1e={}"], &["/a", "/x/y"]).unwrap(),
+            r#"{"b":1,"c":"a=b","d/e":{}}"#
+        );
+        assert_eq!(apply(job, &["/nowhere/email=x"], &[]).unwrap_err(), "/nowhere/email");
+        assert_eq!(apply(job, &["/ttl_ms/x=x"], &[]).unwrap_err(), "/ttl_ms/x");
+        assert_eq!(apply("no job", &["/a=x"], &[]).unwrap_err(), "");
+        assert!("args/email=x".parse::<Assignment>().is_err() && "/args/email".parse::<Assignment>().is_err());
+    }
+}

@@ -1,0 +1,170 @@
+//! What is to be known of a letter, read from it only when somebody asks.
+
+use crate::{
+    contract::{ErrorKind, format_ms},
+    jobs::JobState,
+    queue::dead::Letter,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::{borrow::Cow, cell::OnceCell};
+
+/// A letter and what has been read of it so far.
+pub(super) struct Facts<'a> {
+    /// The letter itself.
+    pub(super) letter: &'a Letter,
+    error: OnceCell<RawError<'a>>,
+    job: OnceCell<RawJob<'a>>,
+}
+
+/// Members as they stand: of a rejected job each may be anything.
+#[derive(Default, Deserialize)]
+struct RawError<'a> {
+    #[serde(borrow, default)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    http_status: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    problem: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawJob<'a> {
+    #[serde(borrow, default)]
+    caller_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    customer_reference: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    batch: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawProblem<'a> {
+    #[serde(borrow, default, rename = "type")]
+    problem_type: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Text<'_>>(raw?.get()).ok().map(|text| text.0)
+}
+
+impl<'a> Facts<'a> {
+    pub(super) const fn new(letter: &'a Letter) -> Self {
+        Self { letter, error: OnceCell::new(), job: OnceCell::new() }
+    }
+
+    fn error(&self) -> &RawError<'a> {
+        self.error.get_or_init(|| serde_json::from_str(&self.letter.error).unwrap_or_default())
+    }
+
+    fn job(&self) -> &RawJob<'a> {
+        self.job.get_or_init(|| serde_json::from_str(&self.letter.job).unwrap_or_default())
+    }
+
+    /// `error.kind`
+    pub(super) fn kind(&self) -> Option<Cow<'a, str>> {
+        text(self.error().kind)
+    }
+
+    /// `error.kind`, where it is one of ours.
+    pub(super) fn error_kind(&self) -> Option<ErrorKind> {
+        self.error().kind.and_then(|kind| serde_json::from_str(kind.get()).ok())
+    }
+
+    /// `error.message`
+    pub(super) fn message(&self) -> Option<Cow<'a, str>> {
+        text(self.error().message)
+    }
+
+    /// `error.http_status`
+    pub(super) fn http_status(&self) -> Option<u16> {
+        self.error().http_status.and_then(|status| status.get().parse().ok())
+    }
+
+    /// The `type` of XCO's problem document.
+    pub(super) fn problem(&self) -> Option<Cow<'a, str>> {
+        let problem: RawProblem<'a> = serde_json::from_str(self.error().problem?.get()).ok()?;
+        text(problem.problem_type)
+    }
+
+    /// `batch`
+    pub(super) fn batch(&self) -> Option<Cow<'a, str>> {
+        text(self.job().batch)
+    }
+
+    /// The customer reference of the job, else of its arguments.
+    pub(super) fn customer_reference(&self) -> Option<Cow<'a, str>> {
+        text(self.job().customer_reference).or_else(|| {
+            let args: RawJob<'a> = serde_json::from_str(self.job().args?.get()).ok()?;
+            text(args.customer_reference)
+        })
+    }
+
+    /// The effective caller.
+    pub(super) fn caller(&self) -> Option<Cow<'a, str>> {
+        text(self.job().caller_id).or_else(|| self.customer_reference())
+    }
+
+    /// What a replay must know of the job.
+    pub(super) fn state(&self) -> Option<JobState> {
+        JobState::from_json(self.letter.state.as_bytes())
+    }
+
+    /// How often it was replayed.
+    pub(super) fn replays(&self) -> u32 {
+        self.state().map_or(0, |state| state.replay)
+    }
+
+    /// When the letter was written, on Redis's clock: to the hour or the day, say.
+    pub(super) fn at(&self, length: usize) -> String {
+        let mut at = format_ms(self.letter.entry.ms);
+        at.truncate(length);
+        at
+    }
+}
+
+#[cfg(test)]
+pub(super) fn letter(job: &str, error: &str) -> Letter {
+    let entry = crate::contract::EntryId { ms: 1_732_265_000_000, seq: 0 };
+    Letter {
+        id: "a".to_owned(),
+        job_type: "CheckUser".to_owned(),
+        job: job.to_owned(),
+        error: error.to_owned(),
+        replayable: true,
+        ..Letter::empty(0, entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_read_from_what_is_there_and_from_nothing_else() {
+        let good = letter(
+            r#"{"batch":"b","args":{"customer_reference":"r\n"}}"#,
+            r#"{"kind":"upstream","http_status":503,"problem":{"type":"urn:x","status":"y"},"message":"m"}"#,
+        );
+        let facts = Facts::new(&good);
+        assert_eq!((facts.kind().as_deref(), facts.http_status()), (Some("upstream"), Some(503)));
+        assert_eq!((facts.problem().as_deref(), facts.error_kind()), (Some("urn:x"), Some(ErrorKind::Upstream)));
+        assert_eq!((facts.batch().as_deref(), facts.caller().as_deref()), (Some("b"), Some("r\n")));
+        assert_eq!(facts.at(13), "2024-11-22T08");
+        for (job, error) in [("", ""), ("[1]", "17"), (r#"{"batch":1,"batch":"b","args":[]}"#, r#"{"kind":4}"#)] {
+            let odd = letter(job, error);
+            let facts = Facts::new(&odd);
+            assert_eq!((facts.kind(), facts.batch(), facts.caller(), facts.problem()), (None, None, None, None));
+        }
+        let numbers = letter(r#"{"caller_id":17,"customer_reference":"r"}"#, r#"{"problem":"text"}"#);
+        let facts = Facts::new(&numbers);
+        assert_eq!((facts.caller().as_deref(), facts.problem()), (Some("r"), None));
+    }
+}

@@ -1,0 +1,261 @@
+//! Whether a letter may be replayed, and what it then becomes. Pure.
+
+use super::{edit::Changes, facts::Facts};
+use crate::{
+    contract::{ErrorKind, Fault, Job, JobId, JobType, Lane, Origin, ParseContext, parse_job},
+    jobs::JobState,
+    queue::dead::Replay,
+};
+
+/// Why a letter is not replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Refusal {
+    /// Its job needs a code, which is kept nowhere.
+    NeedsCode,
+    /// It was rejected, and is as wrong as before.
+    Rejected,
+    /// It would send a code for which nobody is waiting.
+    NobodyWaits,
+    /// It may have taken effect.
+    InDoubt,
+    /// It is no valid job.
+    Invalid,
+}
+
+impl Refusal {
+    /// For programs.
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            Self::NeedsCode => "needs_code",
+            Self::Rejected => "rejected",
+            Self::NobodyWaits => "sends_code",
+            Self::InDoubt => "in_doubt",
+            Self::Invalid => "invalid",
+        }
+    }
+
+    /// For people, and what they could do.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::NeedsCode => "needs a code, and codes are not kept: it cannot be replayed",
+            Self::Rejected => "rejected: `--set` or `--edit` what is wrong",
+            Self::NobodyWaits => "would send a code that nobody is waiting for: only with --force",
+            Self::InDoubt => "may have taken effect, and would be repeated: only with --accept-doubt",
+            Self::Invalid => "is no valid job",
+        }
+    }
+}
+
+/// What the operator takes upon them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Allowed {
+    /// `--force`
+    pub(super) codes: bool,
+    /// `--accept-doubt`
+    pub(super) doubt: bool,
+    /// `limits.allow_missing_caller_id`
+    pub(super) missing_caller: bool,
+}
+
+/// A letter that may be replayed.
+pub(super) struct Ready {
+    pub(super) replay: Replay,
+    pub(super) job: Job,
+    /// What may thereby happen twice.
+    pub(super) risk: Option<Refusal>,
+}
+
+/// Why not; and, of an invalid job, where.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) faults: Vec<Fault>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, faults: Vec::new() }
+    }
+}
+
+fn invalid(fault: Fault) -> Refused {
+    Refused { refusal: Refusal::Invalid, faults: vec![fault] }
+}
+
+fn kept(pointer: &str) -> Refused {
+    invalid(Fault { pointer: pointer.to_owned(), detail: "must stay as it was: the job is known by it".to_owned() })
+}
+
+/// Whether the letter may be replayed with these changes.
+pub(super) fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<Ready, Refused> {
+    let letter = facts.letter;
+    let kind = facts.error_kind();
+    let rejected =
+        matches!(kind, Some(ErrorKind::InvalidJob | ErrorKind::MissingCallerId | ErrorKind::UnsupportedVersion));
+    if !letter.replayable && (!rejected || letter.job_type == JobType::VerifyOtp.as_str()) {
+        return Err(Refusal::NeedsCode.into());
+    }
+    if rejected && changes.is_empty() {
+        return Err(Refusal::Rejected.into());
+    }
+    let (known, state) = match facts.state() {
+        Some(state) => (true, state),
+        None => (false, JobState::new(Origin { lane: Lane::Bulk, partition: letter.partition, entry: letter.entry })),
+    };
+    let edited = changes.apply(&letter.job).map_err(invalid)?;
+    let context = ParseContext {
+        allow_missing_caller_id: allowed.missing_caller,
+        default_id: &letter.id,
+        generation: state.generation,
+    };
+    let parse = |text: &str| {
+        parse_job(text.as_bytes(), context)
+            .map_err(|rejection| Refused { refusal: Refusal::Invalid, faults: rejection.faults })
+    };
+    let mut text = edited.into_owned();
+    let mut job = parse(&text)?;
+    if job.id.is_none() {
+        // Its id was its place in the queue, which it is about to leave.
+        text = with_id(&text, &letter.id);
+        job = parse(&text)?;
+    }
+    if job.carries_code {
+        return Err(Refusal::NeedsCode.into());
+    }
+    let id = job.id.as_ref().map_or(letter.id.as_str(), JobId::as_str);
+    if id != letter.id && !rejected {
+        return Err(kept("/id"));
+    }
+    let batch_before = facts.batch();
+    if job.batch.as_deref() != batch_before.as_deref() && !rejected {
+        return Err(kept("/batch"));
+    }
+    let mut risk = None;
+    if sends_code(&job) {
+        if !allowed.codes {
+            return Err(Refusal::NobodyWaits.into());
+        }
+        risk = Some(Refusal::NobodyWaits);
+    }
+    if kind == Some(ErrorKind::InDoubt) {
+        if !allowed.doubt {
+            return Err(Refusal::InDoubt.into());
+        }
+        risk = Some(Refusal::InDoubt);
+    }
+    let replay = Replay {
+        entry: letter.entry,
+        id: id.to_owned(),
+        state: state.replayed().to_json(),
+        held_by: if known { state.origin.to_string() } else { String::new() },
+        batch: job.batch.clone().map(|batch| {
+            let counted = if !rejected {
+                "failed"
+            } else if batch_before.as_deref() == Some(batch.as_str()) {
+                "rejected"
+            } else {
+                "new"
+            };
+            (batch, counted)
+        }),
+        original: (!changes.is_empty()).then(|| letter.job.clone()),
+        job: text,
+    };
+    Ok(Ready { replay, job, risk })
+}
+
+/// Whether the job, or what may follow from it, sends a code to a customer.
+fn sends_code(job: &Job) -> bool {
+    // Compact JSON of the parser's own making: inside a string the quotes would be escaped.
+    job.job_type == JobType::StartOtp || job.next.iter().any(|next| next.job.contains(r#""type":"StartOtp""#))
+}
+
+/// The object with an id before all else.
+fn with_id(job: &str, id: &str) -> String {
+    let id = serde_json::Value::from(id);
+    let rest = job.trim_start().strip_prefix('{').unwrap_or_default();
+    format!("{{\"id\":{id},{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{super::facts::letter, *};
+
+    const CHECK: &str = r#"{"type":"CheckUser","id":"a","caller_id":"c","args":{"email":"a@b.example"}}"#;
+    const FAILED: &str = r#"{"kind":"upstream"}"#;
+
+    fn refusal(job: &str, error: &str, replayable: bool, changes: &Changes, allowed: Allowed) -> Option<Refusal> {
+        let mut one = letter(job, error);
+        one.replayable = replayable;
+        judge(&Facts::new(&one), changes, allowed).err().map(|refused| refused.refusal)
+    }
+
+    fn set(text: &str) -> Changes {
+        Changes { set: vec![text.parse().ok().unwrap()], ..Changes::default() }
+    }
+
+    #[test]
+    fn what_is_unsafe_to_repeat_is_refused_unless_the_operator_takes_it_upon_them() {
+        let none = Changes::default();
+        let (no, yes) = (Allowed::default(), Allowed { codes: true, doubt: true, missing_caller: false });
+        assert_eq!(refusal(CHECK, FAILED, true, &none, no), None);
+        assert_eq!(refusal(CHECK, FAILED, false, &none, yes), Some(Refusal::NeedsCode));
+        let start = CHECK.replace("CheckUser", "StartOtp");
+        assert_eq!(refusal(&start, FAILED, true, &none, no), Some(Refusal::NobodyWaits));
+        assert_eq!(refusal(&start, FAILED, true, &none, yes), None);
+        let then = r#""args":{"email":"x@b.example"}}"#;
+        let chain = CHECK.replace(r#""args""#, &format!(r#""next":{{"exists":{{ "type" : "StartOtp",{then}}},"args""#));
+        assert_eq!(refusal(&chain, FAILED, true, &none, no), Some(Refusal::NobodyWaits));
+        let doubtful = r#"{"kind":"in_doubt"}"#;
+        assert_eq!(refusal(CHECK, doubtful, true, &none, no), Some(Refusal::InDoubt));
+        assert_eq!(refusal(CHECK, doubtful, true, &none, yes), None);
+        assert_eq!(refusal("nonsense", FAILED, true, &none, yes), Some(Refusal::Invalid));
+    }
+
+    #[test]
+    fn a_rejected_job_needs_an_edit_that_makes_it_valid() {
+        let (rejected, no) = (r#"{"kind":"invalid_job"}"#, Allowed::default());
+        let wrong = CHECK.replace("a@b.example", "a");
+        assert_eq!(refusal(&wrong, rejected, false, &Changes::default(), no), Some(Refusal::Rejected));
+        assert_eq!(refusal(&wrong, rejected, false, &set("/args/email=a@b.example"), no), None);
+        assert_eq!(refusal(&wrong, rejected, false, &set("/args/email=b"), no), Some(Refusal::Invalid));
+        assert_eq!(
+            refusal(&wrong, rejected, false, &set("/args/verification_code=123456"), no),
+            Some(Refusal::Invalid)
+        );
+        let mut verify = letter(&CHECK.replace("CheckUser", "VerifyOtp"), rejected);
+        (verify.job_type, verify.replayable) = ("VerifyOtp".to_owned(), false);
+        let with_code = set("/args/verification_code=\"123456\"");
+        assert_eq!(judge(&Facts::new(&verify), &with_code, no).err(), Some(Refusal::NeedsCode.into()));
+        // What was accepted once keeps its id and its batch.
+        for edit in ["/id=b", "/batch=b"] {
+            assert_eq!(refusal(CHECK, FAILED, true, &set(edit), no), Some(Refusal::Invalid), "{edit}");
+        }
+    }
+
+    #[test]
+    fn a_replay_keeps_the_id_and_remembers_what_came_before() {
+        let mut one = letter(&CHECK.replace(r#""id":"a","#, ""), FAILED);
+        one.id = "interactive:0:7-0".to_owned();
+        one.state = r#"{"o":"interactive:0:7-0","p":"parent","g":1,"n":1}"#.to_owned();
+        let ready = judge(&Facts::new(&one), &Changes::default(), Allowed::default()).ok().unwrap();
+        assert!(
+            ready.replay.job.starts_with(r#"{"id":"interactive:0:7-0","type":"CheckUser""#),
+            "{}",
+            ready.replay.job
+        );
+        assert_eq!(
+            (ready.replay.id.as_str(), ready.replay.held_by.as_str()),
+            ("interactive:0:7-0", "interactive:0:7-0")
+        );
+        let state = JobState::from_json(ready.replay.state.as_bytes()).unwrap();
+        assert_eq!((state.replay, state.generation, state.parent_id.as_deref()), (2, 1, Some("parent")));
+        // A child's derived id may be longer than any that a producer gives.
+        one.job = CHECK.replace(r#""id":"a""#, &format!(r#""id":"{}""#, "x".repeat(150)));
+        one.id = "x".repeat(150);
+        assert!(judge(&Facts::new(&one), &Changes::default(), Allowed::default()).is_ok());
+        one.state = String::new();
+        assert!(judge(&Facts::new(&one), &Changes::default(), Allowed::default()).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! A job as an operator may see it: its shape, and nothing about the person it is about.
+
+use serde_json::Value;
+
+/// What a job says of itself, rather than of a customer.
+const OPEN: [&str; 11] = [
+    "type",
+    "id",
+    "v",
+    "batch",
+    "merchant_id",
+    "run_at",
+    "ttl_ms",
+    "max_attempts",
+    "reply",
+    "traceparent",
+    "tracestate",
+];
+
+/// A job's JSON with letters and digits of everything personal replaced: what is wrong with an email can be seen, and whose
+/// it is cannot. Of what is not JSON, all of them.
+pub(super) fn masked_job(job: &str) -> Value {
+    match serde_json::from_str(job) {
+        Ok(mut job) => {
+            mask_job(&mut job);
+            job
+        }
+        Err(_) => shape(job).into(),
+    }
+}
+
+fn mask_job(job: &mut Value) {
+    let Value::Object(members) = job else { return mask(job) };
+    for (name, value) in members {
+        match value {
+            Value::Object(children) if name == "next" => children.values_mut().for_each(mask_job),
+            value if OPEN.contains(&name.as_str()) && is_plain(value) => {}
+            value => mask(value),
+        }
+    }
+}
+
+/// In a rejected job anything may stand anywhere.
+fn is_plain(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/-=,".contains(&byte)),
+        value => !value.is_object() && !value.is_array(),
+    }
+}
+
+/// An error with its problem document masked: that may quote the customer.
+pub(super) fn masked_error(error: &str) -> Value {
+    let Ok(mut error) = serde_json::from_str::<Value>(error) else { return shape(error).into() };
+    if let Some(problem) = error.get_mut("problem").and_then(Value::as_object_mut) {
+        for (name, value) in problem {
+            if !matches!(name.as_str(), "type" | "title" | "status") {
+                mask(value);
+            }
+        }
+    }
+    error
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = shape(text),
+        Value::Number(number) => *value = shape(&number.to_string()).into(),
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        Value::Object(members) => members.values_mut().for_each(mask),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+fn shape(text: &str) -> String {
+    let masked = |c: char| match c {
+        c if c.is_numeric() => '0',
+        c if c.is_alphabetic() => 'x',
+        c => c,
+    };
+    text.chars().map(masked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_shape_stays_and_the_person_goes() {
+        let job = r#"{"type":"CreateUser","id":"a-1","caller_id":"192.0.2.7","args":{"user":{"email":"Ada.B@ex ample","n":17}},
+            "meta":{"id":"shop"},"batch":"ada@b","next":{"created":{"type":"CheckUser","args":{"email":"é@b.c"}}}}"#;
+        assert_eq!(
+            masked_job(job),
+            json!({"type": "CreateUser", "id": "a-1", "caller_id": "000.0.0.0",
+                "args": {"user": {"email": "xxx.x@xx xxxxx", "n": "00"}}, "meta": {"id": "xxxx"}, "batch": "xxx@x",
+                "next": {"created": {"type": "CheckUser", "args": {"email": "x@x.x"}}}})
+        );
+        assert_eq!(masked_job("Ada, 7"), json!("xxx, 0"));
+        let error = r#"{"kind":"validation","message":"m","problem":{"type":"urn:x","detail":"Ada","title":"t"}}"#;
+        assert_eq!(
+            masked_error(error),
+            json!({"kind": "validation", "message": "m", "problem": {"type": "urn:x", "detail": "xxx", "title": "t"}})
+        );
+    }
+}

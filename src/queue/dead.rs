@@ -1,0 +1,358 @@
+//! Dead letters: reading them, moving them back into the queue, removing them. `lua/replay.lua` and `lua/peek.lua`.
+
+use super::{
+    Keys, Link,
+    admit::BATCH_LIFE_S,
+    entry::text,
+    script::{Script, integers},
+};
+use crate::{
+    contract::{EntryId, Lane},
+    limits::Bucket,
+};
+use redis::{RedisResult, Value, cmd};
+use std::{sync::LazyLock, time::Duration};
+
+static REPLAY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/replay.lua")));
+static PEEK: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/peek.lua"))));
+
+/// The most letters one step of a replay moves.
+pub const MAX_REPLAY: usize = 100;
+
+/// A page of letters should weigh about this much, whatever a letter weighs.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// A dead letter. Anyone can write to a stream: what a letter lacks is empty here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Its partition.
+    pub partition: u16,
+    /// Its entry there.
+    pub entry: EntryId,
+    /// The job's id.
+    pub id: String,
+    /// The job's type.
+    pub job_type: String,
+    /// The job, codes removed.
+    pub job: String,
+    /// The error's JSON.
+    pub error: String,
+    /// When the job ended, RFC 3339.
+    pub at: String,
+    /// Whether it may be replayed as it is.
+    pub replayable: bool,
+    /// What a replay must know beside the job.
+    pub state: String,
+}
+
+impl Letter {
+    /// An entry without any of a letter's fields.
+    pub const fn empty(partition: u16, entry: EntryId) -> Self {
+        Self {
+            partition,
+            entry,
+            id: String::new(),
+            job_type: String::new(),
+            job: String::new(),
+            error: String::new(),
+            at: String::new(),
+            replayable: false,
+            state: String::new(),
+        }
+    }
+}
+
+/// Without what may be about a person.
+impl std::fmt::Debug for Letter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Letter").field("partition", &self.partition).field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+/// A stretch of a stream, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The oldest entry.
+    pub first: EntryId,
+    /// The newest.
+    pub last: EntryId,
+}
+
+/// In which order letters are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As they were written.
+    OldestFirst,
+    /// The other way round.
+    NewestFirst,
+}
+
+/// Reads one partition's letters, a page at a time.
+#[derive(Debug)]
+pub struct LetterReader {
+    keys: Keys,
+    stretch: Stretch,
+    order: Order,
+    after: Option<EntryId>,
+    count: usize,
+    done: bool,
+}
+
+impl LetterReader {
+    /// A reader of a stretch of a partition's letters.
+    pub const fn new(keys: Keys, stretch: Stretch, order: Order) -> Self {
+        Self { keys, stretch, order, after: None, count: 100, done: false }
+    }
+
+    /// The next page; empty when there are no more. After an error it may be asked for again. O(letters read).
+    pub async fn next(&mut self, link: &mut Link) -> RedisResult<Vec<Letter>> {
+        if self.done {
+            return Ok(Vec::new());
+        }
+        let Stretch { first, last } = self.stretch;
+        let beyond = |bound: EntryId| self.after.map_or_else(|| bound.to_string(), |after| format!("({after}"));
+        let mut command;
+        match self.order {
+            Order::OldestFirst => {
+                command = cmd("XRANGE");
+                command.arg(&self.keys.dead).arg(beyond(first)).arg(last.to_string());
+            }
+            Order::NewestFirst => {
+                command = cmd("XREVRANGE");
+                command.arg(&self.keys.dead).arg(beyond(last)).arg(first.to_string());
+            }
+        }
+        command.arg("COUNT").arg(self.count);
+        let letters = letters(link.query(&command).await?, self.keys.partition);
+        self.done = letters.len() < self.count;
+        self.after = letters.last().map(|letter| letter.entry).or(self.after);
+        let bytes: usize = letters.iter().map(|letter| letter.job.len() + letter.error.len() + 200).sum();
+        self.count = (PAGE_BYTES / (bytes / letters.len().max(1)).max(1)).clamp(10, 1000);
+        Ok(letters)
+    }
+}
+
+fn letters(reply: Value, partition: u16) -> Vec<Letter> {
+    let Value::Array(list) = reply else { return Vec::new() };
+    let mut letters = Vec::with_capacity(list.len());
+    for item in list {
+        let Value::Array(mut pair) = item else { continue };
+        let (Some(Value::Array(fields)), Some(id)) = (pair.pop(), pair.pop()) else { continue };
+        let Some(entry) = text(&id).and_then(|id| id.parse().ok()) else { continue };
+        let mut letter = Letter::empty(partition, entry);
+        let mut fields = fields.into_iter();
+        while let (Some(name), Some(Value::BulkString(content))) = (fields.next(), fields.next()) {
+            let place = match text(&name) {
+                Some("id") => &mut letter.id,
+                Some("type") => &mut letter.job_type,
+                Some("job") => &mut letter.job,
+                Some("error") => &mut letter.error,
+                Some("at") => &mut letter.at,
+                Some("state") => &mut letter.state,
+                Some("replayable") => {
+                    letter.replayable = content == b"true";
+                    continue;
+                }
+                _ => continue,
+            };
+            *place = String::from_utf8(content)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        }
+        letters.push(letter);
+    }
+    letters
+}
+
+/// The newest letter of a partition. O(1).
+pub async fn newest_letter(link: &mut Link, keys: &Keys) -> RedisResult<Option<EntryId>> {
+    let newest: Vec<(String, Value)> =
+        link.query(cmd("XREVRANGE").arg(&keys.dead).arg("+").arg("-").arg("COUNT").arg(1)).await?;
+    Ok(newest.first().and_then(|(id, _)| id.parse().ok()))
+}
+
+/// How many letters a partition has. O(1).
+pub async fn count_letters(link: &mut Link, keys: &Keys) -> RedisResult<u64> {
+    link.query(cmd("XLEN").arg(&keys.dead)).await
+}
+
+/// Redis's clock, milliseconds.
+pub async fn redis_now_ms(link: &mut Link) -> RedisResult<u64> {
+    let (seconds, micros): (u64, u64) = link.query(&cmd("TIME")).await?;
+    Ok(seconds * 1000 + micros / 1000)
+}
+
+/// A letter on its way back into the queue.
+#[derive(Clone)]
+pub struct Replay {
+    /// The letter's entry.
+    pub entry: EntryId,
+    /// The job's id.
+    pub id: String,
+    /// The job to enqueue.
+    pub job: String,
+    /// Its state; the origin in it is replaced.
+    pub state: String,
+    /// The origin that may hold the job's id still; empty where it is not known.
+    pub held_by: String,
+    /// The batch that counts it, and the status under which it has: `failed`, `rejected`, or `new` where it has not.
+    pub batch: Option<(String, &'static str)>,
+    /// The job as it was, where it was edited.
+    pub original: Option<String>,
+}
+
+/// What became of a letter that was to be replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    /// It is a job in the bulk lane.
+    Moved,
+    /// It was there no more.
+    Gone,
+    /// It was left: another job has its id by now.
+    Superseded,
+}
+
+/// A replay from its first step to its last.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Who replays.
+    pub who: String,
+    /// Its name: nine digits.
+    name: u32,
+    step: u64,
+    /// `queue.dedupe_window`
+    dedupe_window: Duration,
+}
+
+impl Run {
+    /// A run of `who`'s.
+    pub fn new(who: String, dedupe_window: Duration) -> Self {
+        Self { who, name: rand::random_range(100_000_000..1_000_000_000), step: 0, dedupe_window }
+    }
+
+    /// Goes on to the next step: what is moved from here on is told anew.
+    pub const fn next_step(&mut self) {
+        self.step += 1;
+    }
+
+    /// Moves up to [`MAX_REPLAY`] letters of one partition. Safe to repeat after a lost reply, within the same step.
+    pub async fn replay(&self, link: &mut Link, keys: &Keys, letters: &[Replay]) -> RedisResult<Vec<Replayed>> {
+        let batches = letters.iter().filter(|letter| letter.batch.is_some()).count();
+        let mut call = REPLAY.call(4 + letters.len() + batches);
+        let receipt = keys.replay(&self.name.to_string());
+        call.arg(&keys.dead).arg(keys.due(Lane::Bulk)).arg(receipt).arg(&keys.edits);
+        for letter in letters {
+            call.arg(keys.id(&letter.id));
+            if let Some((batch, _)) = &letter.batch {
+                call.arg(keys.batch(batch));
+            }
+        }
+        let window_ms = u64::try_from(self.dedupe_window.as_millis()).unwrap_or(u64::MAX).max(1);
+        call.arg(letters.len()).arg(self.step).arg(keys.partition);
+        call.arg(format!("{}{:06}", self.name, self.step % 1_000_000));
+        call.arg(window_ms).arg(BATCH_LIFE_S).arg(&self.who);
+        for letter in letters {
+            let Replay { entry, job, state, held_by, batch, original, .. } = letter;
+            call.arg(entry.to_string()).arg(job).arg(state).arg(held_by);
+            call.arg(batch.as_ref().map_or("", |(_, status)| status)).arg(original.as_deref().unwrap_or(""));
+        }
+        let answer: String = redis::from_redis_value(REPLAY.run(link, &call).await?)?;
+        Ok(answer
+            .bytes()
+            .map(|digit| match digit {
+                b'1' => Replayed::Moved,
+                b'2' => Replayed::Superseded,
+                _ => Replayed::Gone,
+            })
+            .collect())
+    }
+}
+
+/// Removes letters; tells how many were there. O(letters).
+pub async fn discard(link: &mut Link, keys: &Keys, letters: &[EntryId]) -> RedisResult<u64> {
+    let mut command = cmd("XDEL");
+    command.arg(&keys.dead);
+    for entry in letters {
+        command.arg(entry.to_string());
+    }
+    link.query(&command).await
+}
+
+/// How a bucket stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketState {
+    /// Microseconds between calls, learned or configured; 0: no rate.
+    pub interval_us: u64,
+    /// Until the next call may go.
+    pub wait_us: u64,
+}
+
+/// How a bucket stands now. O(1).
+pub async fn peek(link: &mut Link, keys: &Keys, bucket: &Bucket) -> RedisResult<BucketState> {
+    let mut call = PEEK.call(1);
+    call.arg(keys.limit(&bucket.name)).arg(bucket.interval_us).arg(bucket.tolerance_us);
+    let reply = integers(PEEK.run(link, &call).await?)?;
+    let field = |at: usize| reply.get(at).and_then(|us| u64::try_from(*us).ok()).unwrap_or(0);
+    Ok(BucketState { interval_us: field(0), wait_us: field(1) })
+}
+
+/// A job that an operator edited before it was replayed.
+#[derive(Clone)]
+pub struct Edit {
+    /// When.
+    pub entry: EntryId,
+    /// The letter that it was.
+    pub letter: String,
+    /// Who.
+    pub who: String,
+    /// The job before.
+    pub original: String,
+    /// And after.
+    pub job: String,
+}
+
+/// The newest edits of a partition, up to `count`. O(edits read).
+pub async fn edits(link: &mut Link, keys: &Keys, count: usize) -> RedisResult<Vec<Edit>> {
+    let list: Vec<(String, std::collections::HashMap<String, String>)> =
+        link.query(cmd("XREVRANGE").arg(&keys.edits).arg("+").arg("-").arg("COUNT").arg(count)).await?;
+    Ok(list
+        .into_iter()
+        .filter_map(|(id, mut fields)| {
+            let mut field = |name: &str| fields.remove(name).unwrap_or_default();
+            Some(Edit {
+                entry: id.parse().ok()?,
+                letter: field("letter"),
+                who: field("who"),
+                original: field("original"),
+                job: field("job"),
+            })
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_letter_is_read_and_what_it_lacks_is_empty() {
+        let entry = |id: &str, fields: &[&str]| {
+            Value::Array(vec![bulk(id), Value::Array(fields.iter().map(|text| bulk(text)).collect())])
+        };
+        let list = Value::Array(vec![
+            entry("5-1", &["id", "a", "type", "CheckUser", "job", "{}", "error", "{}", "replayable", "true", "x", "y"]),
+            entry("6-0", &["anything", "else"]),
+            Value::Array(vec![bulk("7-0"), Value::Nil]),
+        ]);
+        let read = letters(list, 3);
+        assert_eq!(read.len(), 2);
+        assert_eq!((read[0].id.as_str(), read[0].replayable, read[0].partition), ("a", true, 3));
+        assert_eq!(read[0].entry, EntryId { ms: 5, seq: 1 });
+        assert_eq!((read[1].job.as_str(), read[1].replayable), ("", false));
+    }
+}

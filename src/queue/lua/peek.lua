@@ -1,0 +1,10 @@
+-- peek.lua: what a bucket would say now. (limiter.lua stands before this text.)
+--
+-- KEYS  1 the bucket
+-- ARGV  1 interval in us, as configured · 2 tolerance in us
+-- Returns  {us between calls, learned from 429s or configured (0: none); us until the next call may go}
+-- Guarantees  Changes nothing. O(1).
+
+local now_us = limiter_now()
+local bucket = limiter_open(redis.call('GET', KEYS[1]), limiter_rate(ARGV[1], ARGV[2], 0, 0), now_us)
+return {math.ceil(bucket.interval), math.ceil(limiter_slot(bucket, now_us) - now_us)}
