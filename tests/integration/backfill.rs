@@ -83,11 +83,8 @@ fn lines(path: &Path) -> Vec<String> {
 
 /// `customers` valid rows.
 fn plain(customers: usize) -> String {
-    let mut text = "customer_reference,email\n".to_owned();
-    for n in 1..=customers {
-        text += &format!("c{n},c{n}@example.com\n");
-    }
-    text
+    let rows: Vec<String> = (1..=customers).map(|n| format!("c{n},c{n}@example.com\n")).collect();
+    format!("customer_reference,email\n{}", rows.concat())
 }
 
 async fn enqueued(rig: &mut Rig) -> u64 {
@@ -108,7 +105,7 @@ fn checks(rig: &Rig) -> BTreeMap<String, usize> {
 async fn rows_become_users_and_every_row_is_accounted_for() {
     let mut rig = Setup::default().start().await;
     rig.sandbox.seed_user(&account("known@example.com"));
-    rig.sandbox.order(Fault::status(Route::Create, 400).times(1));
+    rig.sandbox.order(Fault::status(400).on(Route::Create).times(1));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kunden.csv");
     let text = "Nr;E-Mail;first_name;billing_country\r\n1;known@example.com;Zo\u{eb};\r\n\r\n2;nobody;x;\r\n\
@@ -166,7 +163,7 @@ async fn rows_become_users_and_every_row_is_accounted_for() {
 async fn killed_anywhere_no_customer_is_missed_or_checked_twice() {
     let mut setup = Setup::default();
     setup.config.redis.partitions = 2;
-    let mut rig = setup.start().await;
+    let rig = setup.start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("export.csv");
     let mut text = Vec::new();
@@ -229,7 +226,7 @@ async fn no_more_than_the_window_is_under_way() {
     assert!(said.contains("the 40 rows that are under way go on"), "{said}");
     assert_eq!(enqueued(&mut rig).await, 40);
     rig.start_worker();
-    backfill(&folder, &rig, &args).assert().code(0).stdout(contains("created                  300"));
+    backfill(&folder, &rig, &args).assert().code(0).stdout(contains("created                300"));
     assert!(checks(&rig).values().all(|count| *count == 1));
     rig.end().await;
 }
@@ -272,7 +269,7 @@ async fn what_cannot_be_taken_up_is_refused() {
     backfill(&folder, &rig, &["report", "w"])
         .assert()
         .code(1)
-        .stdout(contains("pending                    3"))
+        .stdout(contains("pending                  3"))
         .stderr(contains("its files are not what they were"));
     backfill(&folder, &rig, &["report", "nothing"]).assert().code(1).stderr(contains("no batch nothing is known"));
     assert_eq!(enqueued(&mut rig).await, 3);

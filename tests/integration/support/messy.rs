@@ -50,7 +50,7 @@ impl Messy {
             let chance = draw(n) % 1000;
             let text = file.record(n, chance);
             to.write_all(&text).unwrap();
-            to.write_all(if draw(n + 1_000_000_007) % 5 == 0 { b"\n" } else { b"\r\n" }).unwrap();
+            to.write_all(if draw(n + 1_000_000_007).is_multiple_of(5) { b"\n" } else { b"\r\n" }).unwrap();
         }
         file
     }
@@ -69,13 +69,14 @@ impl Messy {
         let before = self.emails.get(usize::try_from(draw(n + 7) % (self.emails.len() as u64 + 1)).unwrap()).cloned();
         let mut is_duplicate = false;
         match chance {
-            0..15 => return if n % 2 == 0 { Vec::new() } else { b" ; ;;;;;;".to_vec() },
+            0..15 => return if n.is_multiple_of(2) { Vec::new() } else { b" ; ;;;;;;".to_vec() },
             15..60 => {
-                email = ["", "nobody", "a b@example.com", "x@localhost"][usize::try_from(n % 4).unwrap()].to_owned()
+                let wrong = ["", "nobody", "a b@example.com", "x@localhost"];
+                email = String::from(wrong[usize::try_from(n % 4).unwrap()]);
             }
-            60..75 => phone = "0612345678".to_owned(),
+            60..75 => phone = String::from("0612345678"),
             75..85 => gender = "Herr",
-            85..95 => reference = " ".to_owned(),
+            85..95 => reference = String::from(" "),
             95..125 if before.is_some() => {
                 let email = before.unwrap_or_default();
                 reference = email.replace("Customer.", "k-").replace("@example.com", "");

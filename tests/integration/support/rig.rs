@@ -251,8 +251,16 @@ impl Rig {
         let pattern = format!("{{{}:*", self.config.redis.namespace);
         let keys: Vec<String> = self.connection.keys(pattern).await.unwrap();
         for key in keys {
-            let known =
-                ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk", "completions", "dead", "stats"];
+            let known = [
+                "jobs:interactive",
+                "jobs:bulk",
+                "due:interactive",
+                "due:bulk",
+                "completions",
+                "dead",
+                "stats",
+                "audit",
+            ];
             let (_, rest) = key.split_once("}:").unwrap();
             if known.contains(&rest) {
                 continue;
