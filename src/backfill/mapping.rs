@@ -104,7 +104,7 @@ impl Mapping {
             }
             // A column that somebody names must be there, as those must that every customer has.
             if places[index].is_none() && (index < REQUIRED || entry.is_some()) {
-                let there = names.iter().map(|name| format!("`{name}`")).collect();
+                let there = names.iter().map(|name| format!("`{}`", shown(name))).collect();
                 return Err(HeaderFault::Missing { column: wanted.to_owned(), there });
             }
         }
@@ -168,6 +168,12 @@ impl Mapping {
         let cell = cells.get(self.places[0]?)?;
         std::str::from_utf8(cell).ok().map(|text| text.trim().chars().take(256).collect())
     }
+}
+
+/// A name as it may be told: where there is no header, the first line is about a customer.
+fn shown(name: &str) -> &str {
+    let is_data = name.contains('@') || name.bytes().filter(u8::is_ascii_digit).count() > 3 || name.len() > 64;
+    if is_data { "…" } else { name }
 }
 
 /// The column of a JSON Pointer into [`Mapping::args`]; `addresses` are those of the args, by which they are numbered.
@@ -247,6 +253,7 @@ mod tests {
         assert_eq!(fault(&["customer_reference", "email", "EMAIL"], None), "more than one column `email`");
         let named = fault(&["customer_reference", "email"], Some("gender=Sex"));
         assert!(named.starts_with("no column `Sex`"), "{named}");
+        assert_eq!(fault(&["c1", "ada@example.com"], None), "no column `customer_reference`; there are: `c1`, `…`");
         for wrong in ["email", "mail=x", "email="] {
             assert!(wrong.parse::<MapEntry>().is_err(), "{wrong}");
         }

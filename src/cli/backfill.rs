@@ -103,8 +103,8 @@ pub(super) async fn run(args: BackfillArgs, context: Context) -> anyhow::Result<
     let plan = Plan::new(&args, &context)?;
     let read = Arc::new(AtomicU64::new(0));
     let rows = open(&plan, &context, Arc::clone(&read))?;
-    let rejects = Rejects::create(&plan.files)?;
     if args.dry_run {
+        let rejects = Rejects::create(&plan.files)?;
         let counts = tokio::task::spawn_blocking(move || reading::judge_all(rows, rejects)).await??;
         report::dry_run(&plan, counts, context.json)?;
         return Ok(Exit::Done);
@@ -113,6 +113,7 @@ pub(super) async fn run(args: BackfillArgs, context: Context) -> anyhow::Result<
     let mut link = redis_access::connect(redis).await?;
     let keys: Vec<Keys> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
     begin(&mut link, &keys, &plan, &context).await?;
+    let rejects = Rejects::create(&plan.files)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let feeder = Feeder::start(&mut link, keys, &plan, &args, redis).await?;

@@ -204,5 +204,9 @@ pub async fn collected(link: &mut Link, keys: &Keys, batch: &str, entry: EntryId
 pub async fn release(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<()> {
     let mut destroy = cmd("XGROUP");
     destroy.arg("DESTROY").arg(&keys.completions).arg(group(batch));
-    link.query::<Value>(&destroy).await.map(drop)
+    match link.query::<Value>(&destroy).await {
+        // The stream is gone, and the group with it.
+        Err(error) if error.code() == Some("ERR") => Ok(()),
+        result => result.map(drop),
+    }
 }

@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often an idle run looks for completions.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After so long without an end, whoever waits is told.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long Redis may be gone: time for a failover.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -130,6 +132,7 @@ impl<'a> Feeder<'a> {
         let mut reader = Some(tokio::task::spawn_blocking(move || reading::read(rows, rejects, &marks, most, &sender)));
         let mut waiting: Option<Chunk> = None;
         let mut state = State::default();
+        let mut last_end = Some((Instant::now(), 0));
         let ending = loop {
             if stop.is_cancelled() {
                 break Ending::Stopped { outstanding: self.outstanding(state.ended) };
@@ -143,6 +146,7 @@ impl<'a> Feeder<'a> {
                 break Ending::Replaced;
             }
             state.ended = ended;
+            last_end = self.wonder(last_end, ended);
             if waiting.is_none() {
                 waiting = chunks.try_recv().ok();
             }
@@ -175,6 +179,20 @@ impl<'a> Feeder<'a> {
 
     fn outstanding(&self, ended: Ended) -> u64 {
         self.marks.iter().map(|mark| mark.fed).sum::<u64>().saturating_sub(ended.rows)
+    }
+
+    /// Tells, once, that nothing ends: `last` is when something did, and how many had by then.
+    fn wonder(&self, last: Option<(Instant, u64)>, ended: Ended) -> Option<(Instant, u64)> {
+        let (at, rows) = last?;
+        let outstanding = self.outstanding(ended);
+        if ended.rows != rows || outstanding == 0 {
+            return Some((Instant::now(), ended.rows));
+        }
+        if at.elapsed() < SILENCE {
+            return last;
+        }
+        say(&format!("{outstanding} rows are under way, and none has ended for a minute: is a worker running?"));
+        None
     }
 
     fn has_room(&self, chunk: &Chunk, ended: Ended) -> bool {

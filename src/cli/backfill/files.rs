@@ -4,9 +4,9 @@ use crate::backfill::{Row, RowFault, Verdict, quoted};
 use anyhow::Context;
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions, Permissions},
-    io::{BufWriter, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{self, File, OpenOptions},
+    io::{BufWriter, ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -26,14 +26,14 @@ pub(super) fn results(path: &Path) -> PathBuf {
     beside(path, ".results.csv")
 }
 
+/// A new file, whatever was there: another run that still writes the old one does no harm to it.
 fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
     const OWNER_ONLY: u32 = 0o600;
-    let written = || format!("{} cannot be written", path.display());
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(path).with_context(written)?;
-    // It may have been there.
-    file.set_permissions(Permissions::from_mode(OWNER_ONLY)).with_context(written)?;
-    Ok(BufWriter::new(file))
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path).map(BufWriter::new),
+    }
+    .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// The files of rows that are not enqueued. Every run writes them anew: what is in them follows from the files alone.
