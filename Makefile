@@ -11,7 +11,7 @@ SECONDS ?= 300
 SEED ?=
 RATE ?= 120
 
-.PHONY: help setup demo test soak bench bench-trouble
+.PHONY: help setup demo test soak bench bench-trouble bench-backfill
 
 help:
 	@echo "make setup   see to it that redis-server and cargo are there (may ask for your password)"
@@ -20,6 +20,7 @@ help:
 	@echo "make soak    jobs and faults without end: SECONDS=1800 SEED=7 RATE=120; make test holds a short one"
 	@echo "make bench   measure it"
 	@echo "make bench-trouble   measure it in trouble: a flood, a million waiting, an outage (half an hour)"
+	@echo "make bench-backfill   measure a backfill of 200,000 messy rows, killed twice"
 
 setup:
 	@sh .ci/setup.sh
@@ -49,3 +50,6 @@ bench: setup
 
 bench-trouble: setup
 	$(CARGO) bench --locked --bench trouble
+
+bench-backfill: setup
+	$(CARGO) bench --locked --bench backfill

@@ -16,11 +16,13 @@
 //! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `config`, `limits`, `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
+//! | [`backfill`] | files of customers → rows → jobs, and what became of them | `contract`, `config`, `queue`, `completions` |
 //! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
 //! | [`cli`] | one file a command | everything |
 //!
 //! Nothing imports upwards; `tests/architecture.rs` keeps it so.
 
+pub mod backfill;
 pub mod cli;
 pub mod completions;
 pub mod config;

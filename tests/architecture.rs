@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Module → the modules of this crate it may name.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("contract", &[]),
     ("config", &["contract"]),
     ("telemetry", &["contract", "config"]),
@@ -18,8 +18,24 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("queue", &["contract", "config", "limits", "telemetry"]),
     ("worker", &["contract", "config", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),
+    ("backfill", &["contract", "config", "queue", "completions"]),
     ("sandbox", &[]),
-    ("cli", &["contract", "config", "telemetry", "xco", "limits", "jobs", "queue", "worker", "completions", "sandbox"]),
+    (
+        "cli",
+        &[
+            "contract",
+            "config",
+            "telemetry",
+            "xco",
+            "limits",
+            "jobs",
+            "queue",
+            "worker",
+            "completions",
+            "backfill",
+            "sandbox",
+        ],
+    ),
 ];
 
 /// Module → crates it must never touch.

@@ -1,5 +1,6 @@
 //! The command line: one file a command. stdout is data, stderr is talk; errors carry a hint where there is one.
 
+mod backfill;
 mod completions;
 mod dead;
 mod demo;
@@ -17,6 +18,7 @@ mod shell_completions;
 mod style;
 mod values;
 
+pub use backfill::BackfillArgs;
 pub use completions::CompletionsArgs;
 pub use dead::DeadArgs;
 pub use demo::DemoArgs;
@@ -103,6 +105,12 @@ pub enum Command {
     /// The job is checked before it is enqueued; prints its id. Flags can be seen by other users of this machine: for real
     /// customers use a file or stdin.
     Enqueue(Box<EnqueueArgs>),
+    /// Bring existing customers into XCO, from CSV or NDJSON
+    ///
+    /// Each row is judged, then its customer is looked up in the bulk lane and, where XCO knows no such one, created.
+    /// Rows that are wrong go to FILE.rejected.csv and stop nothing; how each of the others ended goes to FILE.results.csv.
+    /// Killed or interrupted, the same command goes on where it was: no customer is checked twice and none is missed.
+    Backfill(Box<BackfillArgs>),
     /// Follow the completions: how jobs ended
     ///
     /// Follows the completion stream of every partition and prints how jobs ended. With --group, completions are
@@ -168,6 +176,7 @@ impl Command {
             Self::Demo(args) => demo::run(args, context).await,
             Self::Sandbox(args) => sandbox::run(args, context).await,
             Self::Enqueue(args) => Box::pin(enqueue::run(*args, context)).await,
+            Self::Backfill(args) => Box::pin(backfill::run(*args, context)).await,
             Self::Completions(args) => completions::run(args, context).await,
             Self::Dead(args) => Box::pin(dead::run(args, context)).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,

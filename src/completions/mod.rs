@@ -30,10 +30,12 @@
 
 mod decode;
 mod group;
+mod page;
 mod reader;
 mod subscriber;
 mod wait;
 
 pub use decode::{Completed, Filter};
+pub use page::page;
 pub use subscriber::{Membership, Options, Start, Subscriber};
 pub use wait::Waiter;

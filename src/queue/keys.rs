@@ -20,6 +20,8 @@
 //! | `{NS:P}:waiting:<bucket>` | sorted set | bulk jobs in `delayed` that wait for a shared bucket: origins by age |
 //! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 lately, by when (ms), the latest 1,000 |
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
+//! | `{NS:P}:backfill:<batch>` | hash, expires | how far a backfill was fed here (`queue/backfill.rs`) |
+//! | `{NS:0}:backfill:<batch>:results` | string, expires | what became of its rows, four bytes each |
 //! | `{NS:0}:breaker` | string, expires | XCO fails: no job is to be taken while it lives |
 //! | `{NS:0}:audit` | stream | what operators did |
 //! | `{NS:P}:stats` | hash | completions by type and status, since ever |
@@ -144,6 +146,16 @@ impl Keys {
     /// The receipt of a replay's last step.
     pub fn replay(&self, run: &str) -> String {
         format!("{}:replay:{run}", self.tag)
+    }
+
+    /// A backfill's checkpoint.
+    pub fn backfill(&self, batch: &str) -> String {
+        format!("{}:backfill:{batch}", self.tag)
+    }
+
+    /// A backfill's results.
+    pub fn backfill_results(&self, batch: &str) -> String {
+        format!("{}:backfill:{batch}:results", self.tag)
     }
 
     /// What a job is called in `delayed` and `begun`.

@@ -5,6 +5,7 @@
 
 mod admit;
 pub mod audit;
+pub mod backfill;
 mod connection;
 pub mod dead;
 mod defer;

@@ -3,6 +3,7 @@
 
 mod container;
 mod jobs;
+pub(crate) mod messy;
 mod redis_server;
 mod rig;
 

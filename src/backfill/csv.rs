@@ -1,0 +1,284 @@
+//! CSV, record by record.
+//!
+//! Not a library's reader: those known are lenient with quotes, and a quote that is never closed then takes in the rows
+//! after it, up to the next quote or the end of the file. Here no row can hide another: what is no proper record costs the
+//! line that it begins in, and reading goes on with the next. Nor is a record ever longer in memory than a row may be.
+
+use super::{
+    MAX_ROW_BYTES,
+    window::{Window, line_end},
+};
+use std::{
+    borrow::Cow,
+    io::{self, Read},
+};
+
+/// One record, or a line that is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Where it begins, as an editor counts.
+    pub(super) line: u64,
+    pub(super) cells: Result<Vec<Vec<u8>>, Flaw>,
+}
+
+/// Why a line is no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flaw {
+    Stray,
+    NeverClosed,
+    TooLong,
+    Width,
+}
+
+impl Flaw {
+    /// For people.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Stray => "text stands behind a closing quote (a quote within quotes is written twice)",
+            Self::NeverClosed => "a quote is opened and not closed within 65536 bytes",
+            Self::TooLong => "is longer than 65536 bytes",
+            Self::Width => "has a quote that closes lines below, where the cells are not as many as the header's",
+        }
+    }
+}
+
+/// Reads records.
+pub(super) struct Records<R> {
+    window: Window<R>,
+    delimiter: u8,
+    width: Option<usize>,
+}
+
+impl<R: Read> Records<R> {
+    /// Without a delimiter, the one that the first line has most of.
+    pub(super) fn new(input: R, delimiter: Option<u8>) -> io::Result<Self> {
+        let mut window = Window::new(input);
+        let delimiter = match delimiter {
+            Some(delimiter) => delimiter,
+            None => detect(window.ahead()?),
+        };
+        Ok(Self { window, delimiter, width: None })
+    }
+
+    /// From here on records of several lines must have so many cells, or they are rather a quote that was not closed.
+    pub(super) const fn expect_width(&mut self, width: usize) {
+        self.width = Some(width);
+    }
+
+    /// The next record that is not blank: lines without any text in any cell are passed over.
+    pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
+        loop {
+            let line = self.window.line;
+            let delimiter = self.delimiter;
+            let ahead = self.window.ahead()?;
+            if ahead.is_empty() {
+                return Ok(None);
+            }
+            let blank = line_end(ahead);
+            if blank > 0 {
+                self.window.advance(blank, 1);
+                continue;
+            }
+            let wrong = |split: &Split| split.lines > 1 && self.width.is_some_and(|width| split.cells.len() != width);
+            match split(ahead, delimiter).and_then(|split| if wrong(&split) { Err(Flaw::Width) } else { Ok(split) }) {
+                Ok(Split { cells, bytes, lines }) => {
+                    self.window.advance(bytes, lines);
+                    if cells.iter().any(|cell| !cell.iter().all(u8::is_ascii_whitespace)) {
+                        return Ok(Some(Record { line, cells: Ok(cells) }));
+                    }
+                }
+                Err(flaw) => {
+                    self.window.skip_line()?;
+                    return Ok(Some(Record { line, cells: Err(flaw) }));
+                }
+            }
+        }
+    }
+}
+
+/// The first of `,`, `;`, tab and `|` that the first line has most of, quotes left aside.
+fn detect(bytes: &[u8]) -> u8 {
+    const KNOWN: [u8; 4] = *b",;\t|";
+    let mut counts = [0_usize; 4];
+    let mut quoted = false;
+    let text = bytes.iter().skip_while(|byte| byte.is_ascii_whitespace());
+    for byte in text.take_while(|byte| !matches!(byte, b'\n' | b'\r')) {
+        quoted ^= *byte == b'"';
+        if let Some(known) = KNOWN.iter().position(|known| known == byte).filter(|_| !quoted) {
+            counts[known] += 1;
+        }
+    }
+    let most = counts.iter().copied().max().unwrap_or(0);
+    counts.iter().position(|count| *count == most).map_or(b',', |known| KNOWN[known])
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Split {
+    cells: Vec<Vec<u8>>,
+    /// Up to and with the end of its last line.
+    bytes: usize,
+    /// Line ends among them.
+    lines: u64,
+}
+
+/// Takes the first record off `text`, which holds more than a record may have, or all there is.
+fn split(text: &[u8], delimiter: u8) -> Result<Split, Flaw> {
+    let bound = text.len().min(MAX_ROW_BYTES);
+    let mut cells = Vec::new();
+    let (mut at, mut lines) = (0, 0);
+    loop {
+        let cell = if text[..bound].get(at) == Some(&b'"') {
+            let (cell, used, ends) = quoted_cell(&text[at..bound])?;
+            at += used;
+            lines += ends;
+            cell
+        } else {
+            let ends = |byte: &u8| *byte == delimiter || matches!(byte, b'\n' | b'\r');
+            let length = text[at..bound].iter().position(ends).unwrap_or(bound - at);
+            at += length;
+            text[at - length..at].to_vec()
+        };
+        cells.push(cell);
+        match text.get(at) {
+            None => return Ok(Split { cells, bytes: at, lines }),
+            Some(b'\n' | b'\r') => {
+                return Ok(Split { cells, bytes: at + line_end(&text[at..]), lines: lines + 1 });
+            }
+            Some(_) if at == bound => return Err(Flaw::TooLong),
+            Some(byte) if *byte == delimiter => at += 1,
+            Some(_) => return Err(Flaw::Stray),
+        }
+    }
+}
+
+/// A cell that begins with a quote: its text, the bytes it takes up, the line ends within it.
+fn quoted_cell(text: &[u8]) -> Result<(Vec<u8>, usize, u64), Flaw> {
+    let mut cell = Vec::new();
+    let mut at = 1;
+    loop {
+        let Some(length) = text[at..].iter().position(|byte| *byte == b'"') else {
+            return Err(Flaw::NeverClosed);
+        };
+        cell.extend_from_slice(&text[at..at + length]);
+        at += length + 1;
+        if text.get(at) != Some(&b'"') {
+            break;
+        }
+        cell.push(b'"');
+        at += 1;
+    }
+    // Some programs write a blank behind the quote.
+    at += text[at..].iter().take_while(|byte| **byte == b' ').count();
+    let ends = (0..cell.len()).filter(|index| match cell[*index] {
+        b'\n' => true,
+        b'\r' => cell.get(index + 1) != Some(&b'\n'),
+        _ => false,
+    });
+    let ends = ends.count() as u64;
+    Ok((cell, at, ends))
+}
+
+/// A cell as it is written: quoted where it must be.
+pub fn quoted(cell: &str) -> Cow<'_, str> {
+    if cell.contains(['"', ',', '\n', '\r']) {
+        Cow::Owned(format!("\"{}\"", cell.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(cell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    type Line = (u64, Result<Vec<String>, Flaw>);
+
+    fn read(text: &[u8], delimiter: Option<u8>) -> Vec<Line> {
+        let mut records = Records::new(text, delimiter).unwrap();
+        let mut read = Vec::new();
+        while let Some(Record { line, cells }) = records.next().unwrap() {
+            let text = |cell: Vec<u8>| String::from_utf8(cell).unwrap();
+            read.push((line, cells.map(|cells| cells.into_iter().map(text).collect())));
+        }
+        read
+    }
+
+    fn good(line: u64, cells: &[&str]) -> Line {
+        (line, Ok(cells.iter().map(ToString::to_string).collect()))
+    }
+
+    #[test]
+    fn lines_are_counted_as_an_editor_does() {
+        let text = "a,b\r\n\r\n1,\"x\r\ny\nz\"\n\n  \n;,\n,,\n2,\r3,c";
+        let wanted = [
+            good(1, &["a", "b"]),
+            good(3, &["1", "x\r\ny\nz"]),
+            good(8, &[";", ""]),
+            good(10, &["2", ""]),
+            good(11, &["3", "c"]),
+        ];
+        assert_eq!(read(text.as_bytes(), None), wanted);
+    }
+
+    #[test]
+    fn quotes_are_taken_off_and_doubled_ones_halved() {
+        let text = "\"a \"\"b\"\"\",\"\",\"c\" ,d \"e\"\n\"f\"";
+        assert_eq!(read(text.as_bytes(), None), [good(1, &["a \"b\"", "", "c", "d \"e\""]), good(2, &["f"])]);
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_costs_its_own_line_only() {
+        let text = "1,\"Jean,a\n2,Paul,\"b\"\n3,x\n4,\"y\n5,z\n";
+        let read = read(text.as_bytes(), Some(b','));
+        assert_eq!(read[0], (1, Err(Flaw::Stray)));
+        assert_eq!(read[1..3], [good(2, &["2", "Paul", "b"]), good(3, &["3", "x"])]);
+        assert_eq!(read[3..], [(4, Err(Flaw::NeverClosed)), good(5, &["5", "z"])]);
+    }
+
+    #[test]
+    fn a_quote_that_another_row_closes_hides_no_row() {
+        let text = b"1,\"Jean,a\n2,\",y\",b\n3,\"p\nq\",r\n";
+        let mut records = Records::new(&text[..], Some(b',')).unwrap();
+        records.expect_width(3);
+        let mut lines = Vec::new();
+        while let Some(record) = records.next().unwrap() {
+            lines.push((record.line, record.cells.is_ok()));
+        }
+        assert_eq!(lines, [(1, false), (2, true), (3, true)]);
+    }
+
+    #[test]
+    fn what_is_too_long_is_passed_over() {
+        let long = "x".repeat(MAX_ROW_BYTES);
+        let very = "y".repeat(1_000_000);
+        let text =
+            format!("1,{long}\r\n2,{very}\n\"{very}\n3\n{}\n{}z\n4\n", &long[..MAX_ROW_BYTES], &long[..MAX_ROW_BYTES]);
+        let read = read(text.as_bytes(), Some(b','));
+        let flaws: Vec<_> = read.iter().filter(|(_, cells)| cells.is_err()).map(|(line, _)| *line).collect();
+        assert_eq!(flaws, [1, 2, 3, 6]);
+        assert_eq!(read.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn delimiters_are_found() {
+        for (header, wanted) in [
+            ("a;b,c;d\n,,,,", b';'),
+            ("a\tb", b'\t'),
+            ("a|b", b'|'),
+            ("a", b','),
+            ("\"a;b;c\",d", b','),
+            ("\n\na;b", b';'),
+        ] {
+            assert_eq!(detect(header.as_bytes()), wanted, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        for cell in ["plain", "a,b", "a\"b", "a\r\nb", "é", ""] {
+            let line = format!("{},x", quoted(cell));
+            assert_eq!(read(line.as_bytes(), Some(b',')), [good(1, &[cell, "x"])]);
+        }
+    }
+}

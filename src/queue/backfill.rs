@@ -1,0 +1,212 @@
+//! What a backfill must not forget: how far each partition was fed, and what became of each row.
+//!
+//! A run takes the backfill over ([`take_over`]); from then on an earlier one can feed no more. The batch's consumer group
+//! on the completions is read by nobody: it is a mark for trimming, which keeps what was not collected yet.
+
+use super::{
+    Keys, Link,
+    script::{Script, integers},
+};
+use crate::contract::{EntryId, Lane};
+use redis::{RedisResult, Value, cmd, pipe};
+use std::{collections::HashMap, sync::LazyLock};
+
+static FEED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/feed.lua")));
+static RECORD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/record.lua")));
+
+/// The most rows that are fed, or completions that are recorded, at once.
+pub const MAX_ROWS: usize = 256;
+/// What a row's result takes up: outcome, error, calls of its check, calls of its creation.
+pub const RESULT_BYTES: usize = 4;
+/// How long a backfill that nobody goes on with is remembered.
+const LIFE_S: u64 = 30 * 86_400;
+
+/// What a backfill is about, the same for all its runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Digest of the files and of everything that decides which rows they hold.
+    pub fingerprint: String,
+    /// Files and flags, as JSON.
+    pub what: String,
+}
+
+/// How far a partition was fed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The highest row enqueued here; 0: none.
+    pub row: u64,
+    /// Rows enqueued here.
+    pub fed: u64,
+    /// Up to where completions were collected.
+    pub collected: Option<EntryId>,
+}
+
+/// Rows that have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// In all.
+    pub rows: u64,
+    /// Of these, without success.
+    pub unsuccessful: u64,
+}
+
+/// What became of rows to be fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fed {
+    /// They are enqueued.
+    Done,
+    /// Another run has taken over, or the checkpoint is gone.
+    NotOurs,
+}
+
+/// What one completion says about its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Update {
+    /// Which.
+    pub row: u64,
+    /// Outcome and error, an ASCII character each.
+    pub code: [u8; 2],
+    /// Calls of its check, where the completion is the check's.
+    pub checks: Option<u8>,
+    /// Calls of its creation, where it is the creation's.
+    pub creates: Option<u8>,
+}
+
+fn group(batch: &str) -> String {
+    format!("backfill:{batch}")
+}
+
+/// The plan of a backfill and, once all its files were read to the end, what they held (as JSON). `first`: partition 0.
+pub async fn plan(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<Option<(Plan, Option<String>)>> {
+    let mut get = cmd("HMGET");
+    get.arg(first.backfill(batch)).arg("fingerprint").arg("plan").arg("counts");
+    let (fingerprint, what, counts): (Option<String>, Option<String>, Option<String>) = link.query(&get).await?;
+    Ok(fingerprint.zip(what).map(|(fingerprint, what)| (Plan { fingerprint, what }, counts)))
+}
+
+/// Makes the backfill known, unless it is; the plan that holds.
+pub async fn begin(link: &mut Link, first: &Keys, batch: &str, plan: &Plan) -> RedisResult<Plan> {
+    let key = first.backfill(batch);
+    let mut set = pipe();
+    set.cmd("HSETNX").arg(&key).arg("fingerprint").arg(&plan.fingerprint).ignore();
+    set.cmd("HSETNX").arg(&key).arg("plan").arg(&plan.what).ignore();
+    set.cmd("EXPIRE").arg(&key).arg(LIFE_S).ignore();
+    set.cmd("HMGET").arg(&key).arg("fingerprint").arg("plan");
+    let ((fingerprint, what),): ((String, String),) = link.pipeline(&set).await?;
+    Ok(Plan { fingerprint, what })
+}
+
+/// Notes what the files hold: all of it was read. `counts` is JSON.
+pub async fn read_to_the_end(link: &mut Link, first: &Keys, batch: &str, counts: &str) -> RedisResult<()> {
+    link.query(cmd("HSET").arg(first.backfill(batch)).arg("counts").arg(counts)).await
+}
+
+/// Takes over the feeding of one partition in the name of `run`, and sees to it that completions are kept until they are
+/// collected.
+pub async fn take_over(link: &mut Link, keys: &Keys, batch: &str, run: &str) -> RedisResult<Mark> {
+    let key = keys.backfill(batch);
+    let mut set = pipe();
+    set.cmd("HSET").arg(&key).arg("run").arg(run).ignore();
+    set.cmd("EXPIRE").arg(&key).arg(LIFE_S).ignore();
+    link.pipeline::<()>(&set).await?;
+    let mut mark = mark(link, keys, batch).await?;
+    let from = mark.collected.map_or_else(|| "$".to_owned(), |entry| entry.to_string());
+    let mut create = cmd("XGROUP");
+    create.arg("CREATE").arg(&keys.completions).arg(group(batch)).arg(from).arg("MKSTREAM");
+    match link.query::<Value>(&create).await {
+        Err(error) if error.code() != Some("BUSYGROUP") => return Err(error),
+        _ => {}
+    }
+    if mark.collected.is_none() {
+        let from = group_at(link, keys, batch).await?.unwrap_or(EntryId { ms: 0, seq: 0 });
+        let _: u64 = link.query(cmd("HSETNX").arg(&key).arg("collected").arg(from.to_string())).await?;
+        mark.collected = Some(from);
+    }
+    Ok(mark)
+}
+
+/// How far a partition was fed.
+pub async fn mark(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Mark> {
+    let mut get = cmd("HMGET");
+    get.arg(keys.backfill(batch)).arg("mark").arg("fed").arg("collected");
+    let (row, fed, collected): (Option<u64>, Option<u64>, Option<String>) = link.query(&get).await?;
+    let collected = collected.and_then(|entry| entry.parse().ok());
+    Ok(Mark { row: row.unwrap_or(0), fed: fed.unwrap_or(0), collected })
+}
+
+async fn group_at(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Option<EntryId>> {
+    let groups: Vec<HashMap<String, Value>> = link.query(cmd("XINFO").arg("GROUPS").arg(&keys.completions)).await?;
+    let text = |group: &HashMap<String, Value>, name: &str| -> Option<String> {
+        redis::from_redis_value(group.get(name)?.clone()).ok()
+    };
+    let ours = groups.iter().find(|found| text(found, "name") == Some(group(batch)));
+    Ok(ours.and_then(|group| text(group, "last-delivered-id")).and_then(|id| id.parse().ok()))
+}
+
+/// Enqueues `jobs` (at most [`MAX_ROWS`]) and moves the mark from `before` to `after`, in one step. Safe to repeat after a
+/// lost reply.
+pub async fn feed(
+    link: &mut Link,
+    keys: &Keys,
+    batch: &str,
+    run: &str,
+    (before, after): (u64, u64),
+    jobs: &[&str],
+) -> RedisResult<Fed> {
+    let mut call = FEED.call(2);
+    call.arg(keys.jobs(Lane::Bulk)).arg(keys.backfill(batch)).arg(run).arg(before).arg(after).arg(LIFE_S).arg(jobs);
+    let reply = FEED.run(link, &call).await?;
+    Ok(if matches!(reply, Value::Int(1 | 2)) { Fed::Done } else { Fed::NotOurs })
+}
+
+/// Notes what became of rows, at most [`MAX_ROWS`] at once. Safe to repeat. `first`: partition 0, where all results are.
+pub async fn record(link: &mut Link, first: &Keys, batch: &str, updates: &[Update]) -> RedisResult<Ended> {
+    let mut call = RECORD.call(2);
+    call.arg(first.backfill_results(batch)).arg(first.backfill(batch)).arg(LIFE_S);
+    for Update { row, code, checks, creates } in updates {
+        let calls = |calls: &Option<u8>| calls.map_or(-1, i16::from);
+        call.arg(*row).arg(&code[..]).arg(calls(checks)).arg(calls(creates));
+    }
+    let reply = integers(RECORD.run(link, &call).await?)?;
+    let field = |at: usize| reply.get(at).and_then(|number| u64::try_from(*number).ok()).unwrap_or(0);
+    Ok(Ended { rows: field(0), unsuccessful: field(1) })
+}
+
+/// Rows that have ended, as far as recorded; and which run has the backfill now.
+pub async fn standing(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<(Ended, Option<String>)> {
+    let mut get = cmd("HMGET");
+    get.arg(first.backfill(batch)).arg("ended").arg("unsuccessful").arg("run");
+    let (rows, unsuccessful, run): (Option<u64>, Option<u64>, Option<String>) = link.query(&get).await?;
+    Ok((Ended { rows: rows.unwrap_or(0), unsuccessful: unsuccessful.unwrap_or(0) }, run))
+}
+
+/// The results of `count` rows from row `from` on, [`RESULT_BYTES`] each; fewer where nothing was recorded beyond.
+pub async fn results(link: &mut Link, first: &Keys, batch: &str, from: u64, count: u64) -> RedisResult<Vec<u8>> {
+    let at = from * RESULT_BYTES as u64;
+    let end = at + count * RESULT_BYTES as u64 - 1;
+    link.query(cmd("GETRANGE").arg(first.backfill_results(batch)).arg(at).arg(end)).await
+}
+
+/// All completions up to `entry` are collected: they may be trimmed.
+pub async fn collected(link: &mut Link, keys: &Keys, batch: &str, entry: EntryId) -> RedisResult<()> {
+    let entry = entry.to_string();
+    let () = link.query(cmd("HSET").arg(keys.backfill(batch)).arg("collected").arg(&entry)).await?;
+    let mut set = cmd("XGROUP");
+    set.arg("SETID").arg(&keys.completions).arg(group(batch)).arg(&entry);
+    match link.query::<Value>(&set).await {
+        // The batch was done before: its group is gone, and what comes now is a replay's.
+        Err(error) if error.code() == Some("NOGROUP") => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// Nothing is outstanding: completions are not kept for this batch any more.
+pub async fn release(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<()> {
+    let mut destroy = cmd("XGROUP");
+    destroy.arg("DESTROY").arg(&keys.completions).arg(group(batch));
+    match link.query::<Value>(&destroy).await {
+        // The stream is gone, and the group with it.
+        Err(error) if error.code() == Some("ERR") => Ok(()),
+        result => result.map(drop),
+    }
+}
