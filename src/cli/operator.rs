@@ -1,6 +1,9 @@
 //! Who gives the order, for the audit stream.
 
-use crate::queue::{Link, audit};
+use crate::{
+    control::Order,
+    queue::{Link, audit},
+};
 use redis::RedisResult;
 use serde_json::Value;
 
@@ -27,6 +30,11 @@ impl Operator {
             who: bounded(&who.unwrap_or_else(|| "unknown".to_owned())),
             from: bounded(&from.unwrap_or_else(|| host.to_owned())),
         }
+    }
+
+    /// An order of this person's, given at `at_ms`.
+    pub(super) fn order(&self, at_ms: u64, until_ms: Option<u64>) -> Order {
+        Order { who: self.who.clone(), from: self.from.clone(), at_ms, until_ms }
     }
 
     /// Records what is done in this person's name.

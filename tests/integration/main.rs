@@ -4,6 +4,7 @@
 mod arithmetic;
 mod chains;
 mod commands;
+mod control;
 mod deadlines;
 mod doubt;
 mod duplicates;
