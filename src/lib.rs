@@ -8,12 +8,13 @@
 //! | module | what lives there | may import |
 //! |---|---|---|
 //! | [`contract`] | jobs, arguments, validation, completions, error kinds, identifiers: pure data, no I/O | – |
+//! | [`control`] | operators' rules, pauses and cancellations: pure | `contract` |
 //! | [`config`] | configuration: file, environment, flags; every fault at once | `contract` |
 //! | [`telemetry`] | logs, traces, metrics, the worker's HTTP endpoint | `contract`, `config` |
 //! | [`xco`] | the XCO API: client, token, wire types, problem documents, status → failure | `contract`, `config`, `telemetry` |
 //! | [`limits`] | which bucket a call spends and at what rate; breaker, adaptive concurrency, retry budget: pure | `contract`, `config` |
 //! | [`jobs`] | one file a job type, its policy beside it: state and answer → verdict, pure | `contract`, `config`, `limits`, `xco` (types) |
-//! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `config`, `limits`, `telemetry` |
+//! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `control`, `config`, `limits`, `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
 //! | [`backfill`] | files of customers → rows → jobs, and what became of them | `contract`, `config`, `queue`, `completions` |
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod completions;
 pub mod config;
 pub mod contract;
+pub mod control;
 pub mod jobs;
 pub mod limits;
 pub mod queue;

@@ -8,15 +8,16 @@ use std::{
 };
 
 /// Module → the modules of this crate it may name.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("contract", &[]),
+    ("control", &["contract"]),
     ("config", &["contract"]),
     ("telemetry", &["contract", "config"]),
     ("xco", &["contract", "config", "telemetry"]),
     ("limits", &["contract", "config"]),
     ("jobs", &["contract", "config", "limits", "xco"]),
-    ("queue", &["contract", "config", "limits", "telemetry"]),
-    ("worker", &["contract", "config", "telemetry", "limits", "jobs", "queue", "xco"]),
+    ("queue", &["contract", "control", "config", "limits", "telemetry"]),
+    ("worker", &["contract", "control", "config", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),
     ("backfill", &["contract", "config", "queue", "completions"]),
     ("sandbox", &[]),
@@ -24,6 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
         "cli",
         &[
             "contract",
+            "control",
             "config",
             "telemetry",
             "xco",
@@ -39,8 +41,9 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Module → crates it must never touch.
-const NEVER: [(&str, &[&str]); 5] = [
+const NEVER: [(&str, &[&str]); 6] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
+    ("control", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
     ("jobs", &["tokio", "redis", "reqwest", "axum", "rand"]),
     ("xco", &["redis", "axum", "apalis", "apalis_core"]),

@@ -1,24 +1,33 @@
 //! The command line: one file a command. stdout is data, stderr is talk; errors carry a hint where there is one.
 
+mod ages;
+mod audit;
 mod backfill;
+mod cancel;
 mod completions;
 mod dead;
 mod demo;
 mod doctor;
 mod enqueue;
 mod local_redis;
+mod locate;
 mod operator;
 mod outcome;
 mod output;
+mod pause;
 mod redis_access;
 mod rows;
 mod run;
 mod sandbox;
 mod shell_completions;
+mod status;
 mod style;
 mod values;
+mod why;
 
+pub use audit::AuditArgs;
 pub use backfill::BackfillArgs;
+pub use cancel::CancelArgs;
 pub use completions::CompletionsArgs;
 pub use dead::DeadArgs;
 pub use demo::DemoArgs;
@@ -27,10 +36,13 @@ pub use enqueue::EnqueueArgs;
 pub use outcome::{Exit, Hint, HintExt, UsageError, conclude};
 use output::say;
 pub use output::{StdoutClosed, print_json, print_line};
+pub use pause::{PauseArgs, PauseSelection, ResumeArgs};
 pub use run::RunArgs;
 pub use sandbox::SandboxArgs;
 pub use shell_completions::ShellCompletionsArgs;
+pub use status::StatusArgs;
 pub use values::{DurationRange, JsonText, MetaEntry, StartFrom};
+pub use why::WhyArgs;
 
 use crate::{
     config::{Config, Sources},
@@ -120,6 +132,24 @@ pub enum Command {
     ///
     /// Jobs that failed for good or were rejected are kept for `queue.dead_retention`.
     Dead(DeadArgs),
+    /// Show depths, ages, rates, what is delayed and why, errors, limits, orders in force and workers
+    Status(StatusArgs),
+    /// Hold jobs back: a lane, a type, a caller, or everything
+    ///
+    /// In force on every worker within 2 s, and on those started later, until `resume` or for as long as --for says.
+    /// Calls under way are not interrupted; deadlines go on.
+    Pause(PauseArgs),
+    /// End a pause: what it held back goes on in its order
+    Resume(ResumeArgs),
+    /// Cancel jobs that were enqueued up to now: by id, batch, lane, type, caller or customer
+    ///
+    /// Parked jobs end at once, those in a lane as they come up, each with a completion `cancelled`. A call under way is not
+    /// interrupted, and a job whose call may have taken effect ends as `in_doubt`.
+    Cancel(CancelArgs),
+    /// Tell where a job is, what it waits for, and until when
+    Why(WhyArgs),
+    /// List what operators did
+    Audit(AuditArgs),
     /// Check the configuration, Redis, the access token and XCO
     ///
     /// Looks at Redis's version, persistence, eviction and role, too, and says for each fault what to do. Exit 1 if one of
@@ -179,6 +209,12 @@ impl Command {
             Self::Backfill(args) => Box::pin(backfill::run(*args, context)).await,
             Self::Completions(args) => completions::run(args, context).await,
             Self::Dead(args) => Box::pin(dead::run(args, context)).await,
+            Self::Status(args) => status::run(args, context).await,
+            Self::Pause(args) => pause::pause(args, context).await,
+            Self::Resume(args) => pause::resume(args, context).await,
+            Self::Cancel(args) => cancel::run(args, context).await,
+            Self::Why(args) => why::run(args, context).await,
+            Self::Audit(args) => audit::run(args, context).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
             Self::ShellCompletions(args) => shell_completions::run(&args),
         }
@@ -228,6 +264,36 @@ mod tests {
             "--type CreateUser --user {",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn operators_say_which_jobs() {
+        let parse = |args: &str| Cli::try_parse_from(format!("xco-worker {args}").split(' ')).is_ok();
+        for good in [
+            "pause --all --for 10m",
+            "pause --lane bulk --type StartOtp",
+            "resume --caller c",
+            "cancel a b",
+            "cancel --batch b --lane bulk",
+            "status --watch --every 2s",
+            "why a",
+            "audit --count 5",
+        ] {
+            assert!(parse(good), "{good}");
+        }
+        for wrong in [
+            "pause --all --lane bulk",
+            "pause --lane slow",
+            "pause --for soon",
+            "resume --for 1m",
+            "cancel a --batch b",
+            "cancel --type Nothing",
+            "status --every 1",
+            "why",
+            "audit --count 0",
+        ] {
+            assert!(!parse(wrong), "{wrong}");
         }
     }
 

@@ -1,6 +1,9 @@
 //! Who gives the order, for the audit stream.
 
-use crate::queue::{Link, audit};
+use crate::{
+    control::Order,
+    queue::{Link, audit},
+};
 use redis::RedisResult;
 use serde_json::Value;
 
@@ -32,6 +35,11 @@ impl Operator {
     /// The name.
     pub(super) fn who(&self) -> &str {
         &self.who
+    }
+
+    /// An order of this person's, given at `at_ms`.
+    pub(super) fn order(&self, at_ms: u64, until_ms: Option<u64>) -> Order {
+        Order { who: self.who.clone(), from: self.from.clone(), at_ms, until_ms }
     }
 
     /// Records what is done in this person's name.

@@ -6,7 +6,7 @@
 //! # The life of a job
 //!
 //! ```text
-//!            ┌────────────── parked (limit, retry, run_at) ◀──────────────┐
+//!            ┌────────────── parked (limit, retry, run_at, pause) ◀───────┐
 //!            ▼                                                            │
 //!   waiting ─▶ admitted ─▶ one call ─▶ verdict ─┬─ Succeeded, Failed ─▶ completion (+ dead letter, reply, next)
 //!            │                 │                ├─ Retry, Defer ───────────┘

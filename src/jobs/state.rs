@@ -16,6 +16,8 @@ pub enum Waiting {
     Schedule,
     /// For a free slot: handed back, or between two steps.
     Slot,
+    /// For the end of an operator's pause.
+    Paused,
 }
 
 /// What `VerifyOtp` brought, kept between the two steps of a `FinalizeConsent`, so that a retry never spends the code
@@ -33,6 +35,9 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each a key of the stored document")]
 pub struct JobState {
+    /// An operator cancelled it while it was parked. (First: `lua/call_up.lua` writes it there.)
+    #[serde(rename = "e", default, skip_serializing_if = "is_default")]
+    pub cancelled: bool,
     /// Where it first entered, as text.
     #[serde(rename = "o", with = "origin_text")]
     pub origin: Origin,
@@ -103,6 +108,7 @@ impl JobState {
     /// The state of a job that has just entered.
     pub const fn new(origin: Origin) -> Self {
         Self {
+            cancelled: false,
             origin,
             attempts: 0,
             failures: 0,
@@ -173,7 +179,7 @@ impl JobState {
             match why {
                 Waiting::Limit => self.limited_ms += waited_ms,
                 Waiting::Retry => self.retrying_ms += waited_ms,
-                Waiting::Schedule | Waiting::Slot => {}
+                Waiting::Schedule | Waiting::Slot | Waiting::Paused => {}
             }
         }
     }

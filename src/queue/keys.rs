@@ -24,6 +24,10 @@
 //! | `{NS:0}:backfill:<batch>:results` | string, expires | what became of its rows, four bytes each |
 //! | `{NS:0}:breaker` | string, expires | XCO fails: no job is to be taken while it lives |
 //! | `{NS:0}:audit` | stream | what operators did |
+//! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with them |
+//! | `{NS:0}:workers` | hash, expires | what each worker says of itself, once a second |
+//! | `{NS:P}:held` | set | names of the rules that hold jobs |
+//! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause parked, with the score it gave them |
 //! | `{NS:P}:stats` | hash | completions by type and status, since ever |
 
 use crate::{
@@ -65,6 +69,12 @@ pub struct Keys {
     pub breaker: String,
     /// `audit`
     pub audit: String,
+    /// `control`
+    pub control: String,
+    /// `workers`
+    pub workers: String,
+    /// `held`
+    pub held: String,
 }
 
 /// Which of a lane's two streams.
@@ -96,6 +106,9 @@ impl Keys {
             learned: key("learned"),
             breaker: key("breaker"),
             audit: key("audit"),
+            control: key("control"),
+            workers: key("workers"),
+            held: key("held"),
             tag,
         }
     }
@@ -136,6 +149,11 @@ impl Keys {
     /// Where bulk jobs wait for a shared bucket.
     pub fn waiting(&self, bucket: SharedBucket) -> &str {
         &self.waiting[bucket as usize]
+    }
+
+    /// The jobs that a rule holds.
+    pub fn held_by(&self, rule: &str) -> String {
+        format!("{}:held:{rule}", self.tag)
     }
 
     /// A batch's counters.

@@ -1,15 +1,17 @@
 //! The queue in Redis: keys, scripts with their typed wrappers, connections that come back by themselves.
 //!
 //! Nothing here knows what a job means. A delivery is read ([`read_lane`]), admitted ([`admit`]) and ended ([`finish`],
-//! [`defer`]); the rest is upkeep ([`upkeep`]).
+//! [`defer`]); the rest is upkeep ([`upkeep`]), operators' rules ([`control`], [`audit`]) and who works here ([`workers`]).
 
 mod admit;
 pub mod audit;
 pub mod backfill;
 mod connection;
+pub mod control;
 pub mod dead;
 mod defer;
 mod entry;
+pub mod find;
 mod finish;
 mod keys;
 pub mod learned;
@@ -17,6 +19,7 @@ mod load;
 mod read;
 mod script;
 pub mod upkeep;
+pub mod workers;
 
 pub use admit::{Admission, AdmissionRequest, Admissions, Held, HeldSlot, MAX_ADMIT, admit};
 pub use connection::{Connection, Connector, Link, QueueError, is_transient};

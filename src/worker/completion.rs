@@ -13,6 +13,7 @@ pub(super) enum Final<'a> {
     Succeeded { outcome: Outcome, result: Option<&'a Value> },
     Failed { error: &'a JobError, dead_letter: bool },
     Expired { error: &'a JobError },
+    Cancelled { error: &'a JobError },
 }
 
 /// The completion of a valid job, as one operation for Redis.
@@ -26,6 +27,7 @@ pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp 
         Final::Succeeded { outcome, result } => (Status::Succeeded, Some(*outcome), *result, None, false),
         Final::Failed { error, dead_letter } => (Status::Failed, None, None, Some(*error), *dead_letter),
         Final::Expired { error } => (Status::Expired, None, None, Some(*error), false),
+        Final::Cancelled { error } => (Status::Cancelled, None, None, Some(*error), false),
     };
     let event = Completion {
         v: 1,
@@ -144,4 +146,13 @@ pub(super) fn expired(held: &Held, limited: bool) -> JobError {
     } else {
         JobError::plain(ErrorKind::Expired, "its time is up", true)
     }
+}
+
+/// The error of a job that an operator cancelled.
+pub(super) fn cancelled(held: &Held) -> JobError {
+    if held.state.doubt {
+        let message = "an operator cancelled it, and an earlier call may have taken effect";
+        return JobError::plain(ErrorKind::InDoubt, message, false);
+    }
+    JobError::plain(ErrorKind::Cancelled, "an operator cancelled it", true)
 }

@@ -6,6 +6,7 @@
 use super::{lease::Lease, shared::Shared};
 use crate::{
     contract::{EntryId, ErrorKind, Job, JobError, Lane, MerchantId, Rejection},
+    control::Subject,
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost},
     limits::{Bucket, SharedBucket},
     queue::Source,
@@ -42,6 +43,8 @@ pub(super) struct Held {
     pub(super) lease: Arc<Lease>,
     /// It came from a worker that was lost.
     pub(super) taken_over: bool,
+    /// What is to become of it instead of a call.
+    pub(super) instead: Option<Instead>,
 }
 
 impl Held {
@@ -55,6 +58,18 @@ impl Held {
     pub(super) fn bulk_age(&self) -> Option<u64> {
         let EntryId { ms, seq } = self.state.origin.entry;
         (self.lane == Lane::Bulk).then(|| ms.saturating_mul(1000).saturating_add(seq.min(999)))
+    }
+
+    /// What an operator's rule can select it by.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject::of(&self.job, &self.id, self.lane, self.state.enqueued_at_ms())
+    }
+
+    /// Whether an operator cancelled it, as far as this worker knows.
+    pub(super) fn is_cancelled(&self) -> bool {
+        let control = &self.shared.control;
+        self.state.cancelled
+            || control.any() && control.rules().cancels(&self.subject(), self.shared.clock.now_ms()).is_some()
     }
 
     /// Books the loss of an unsafe call; see [`lost`].
@@ -104,6 +119,33 @@ pub(super) enum End {
     Dead(JobError),
     /// Another job has its id.
     Duplicate,
+    /// An operator cancelled it.
+    Cancelled,
+    /// A rule of that name pauses it until then, milliseconds on Redis's clock.
+    Paused { rule: String, due_ms: u64 },
+}
+
+/// What becomes of a job that is not to call. It is admitted all the same, as one whose time is up: whether it is a
+/// duplicate, counts in its batch, or began an unsafe call is decided there and nowhere else.
+#[derive(Debug)]
+pub(super) enum Instead {
+    /// It ends as cancelled.
+    Cancel,
+    /// Its time is up.
+    Expire,
+    /// It is parked, by the rule of that name.
+    Pause { rule: String, due_ms: u64 },
+}
+
+impl From<Option<Instead>> for End {
+    /// The end of a delivery that was answered that its time is up.
+    fn from(instead: Option<Instead>) -> Self {
+        match instead {
+            Some(Instead::Cancel) => Self::Cancelled,
+            Some(Instead::Pause { rule, due_ms }) => Self::Paused { rule, due_ms },
+            Some(Instead::Expire) | None => Self::Expired { limited: false },
+        }
+    }
 }
 
 /// What the finisher is given.

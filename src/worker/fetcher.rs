@@ -73,6 +73,9 @@ impl Fetcher {
     /// Reads until stopped, and takes in what was read: a batch is read while the one before it is taken in.
     pub(super) async fn run(self) {
         let Self { shared, partition, lane, link, mut intake, stop, batch } = self;
+        if !shared.control.loaded(&stop).await {
+            return;
+        }
         let (read, mut batches) = mpsc::channel(1);
         let quick = AtomicBool::new(false);
         let sorter = intake.sorter();
@@ -97,6 +100,16 @@ impl Reader<'_> {
         let mut more = false;
         let mut demand = None;
         while !self.stop.is_cancelled() {
+            if shared.control.is_lane_paused(self.lane, &shared.clock) {
+                // Nothing is read: the order stays, and the other lane has all slots.
+                (more, demand) = (false, None);
+                // Whether Redis answers is the watcher's to tell meanwhile.
+                self.pulse.well();
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = shared.control.lane_resumed(self.lane, &shared.clock) => {}
+                }
+            }
             // Room: the batch before is being taken in.
             let Ok(room) = out.reserve().await else { return };
             if demand.is_none() && shared.slots.free_now(self.lane) == 0 {

@@ -10,12 +10,16 @@ use super::{
 };
 use crate::{
     config::Durability,
-    contract::{ErrorKind, JobError, Lane, Status},
+    contract::{ErrorKind, Lane, Status},
     jobs::{Verdict, Waiting},
     limits::SharedBucket,
-    queue::{self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Place, Source, is_transient},
+    queue::{
+        self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Place, Source,
+        control::{self, Hold, MAX_HOLD},
+        is_transient,
+    },
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
 
 /// Fewer ends than this wait for more while the worker is busy,
@@ -89,11 +93,16 @@ impl Finisher {
 
     async fn write(&mut self, batch: &mut Vec<Ending>) {
         let mut streams: [Vec<Ready>; 4] = Default::default();
+        let mut paused = Vec::new();
         for ending in batch.drain(..) {
             let ready = match ending {
                 Ending::Rejected(rejected) => Some(self.rejected(&rejected)),
                 Ending::Job { held, end: End::Called(Verdict::Defer { retry_after }) } => {
                     self.defer(held, retry_after).await
+                }
+                Ending::Job { held, end: End::Paused { rule, due_ms } } if !held.is_cancelled() => {
+                    paused.push((held, rule, due_ms));
+                    None
                 }
                 Ending::Job { mut held, end } => Some(self.prepare(&mut held, end)),
             };
@@ -105,6 +114,9 @@ impl Finisher {
             if !stream.is_empty() {
                 self.commit(stream).await;
             }
+        }
+        if !paused.is_empty() {
+            self.hold(paused).await;
         }
     }
 
@@ -132,6 +144,10 @@ impl Finisher {
     fn prepare(&self, held: &mut Held, end: End) -> Ready {
         let now_ms = self.shared.clock.now_ms();
         let job_type = held.job.job_type;
+        let waits =
+            matches!(end, End::Called(Verdict::Retry { .. } | Verdict::Continue) | End::Aside(..) | End::Queued(_));
+        // It would only be taken up again to be cancelled.
+        let end = if waits && held.is_cancelled() { End::Cancelled } else { end };
         let (op, note) = match end {
             End::Called(Verdict::Succeeded { outcome, result }) => {
                 Self::complete(held, &Final::Succeeded { outcome, result: result.as_ref() }, now_ms)
@@ -146,7 +162,7 @@ impl Finisher {
                     let mut late = completion::expired(held, false);
                     late.message = format!("{}; the last attempt: {}", late.message, error.message);
                     late.http_status = error.http_status;
-                    Self::expire(held, &late, now_ms)
+                    Self::cut_short(held, &Final::Expired { error: &late }, now_ms)
                 } else {
                     held.state.wait(Waiting::Retry, now_ms);
                     (park(held, due_ms.saturating_mul(1000)), Note::Retry(job_type))
@@ -176,7 +192,12 @@ impl Finisher {
             }
             End::Expired { limited } => {
                 let error = completion::expired(held, limited);
-                Self::expire(held, &error, now_ms)
+                Self::cut_short(held, &Final::Expired { error: &error }, now_ms)
+            }
+            // A pause is written elsewhere, unless the job is cancelled by now.
+            End::Cancelled | End::Paused { .. } => {
+                let error = completion::cancelled(held);
+                Self::cut_short(held, &Final::Cancelled { error: &error }, now_ms)
             }
             End::Duplicate => (FinishOp::Drop, Note::Duplicate),
         };
@@ -187,12 +208,13 @@ impl Finisher {
         }
     }
 
-    /// A deadline that passed ends a job as expired, unless an earlier call may have taken effect.
-    fn expire(held: &mut Held, error: &JobError, now_ms: u64) -> (FinishOp, Note) {
-        if error.kind == ErrorKind::InDoubt {
-            Self::complete(held, &Final::Failed { error, dead_letter: true }, now_ms)
-        } else {
-            Self::complete(held, &Final::Expired { error }, now_ms)
+    /// A deadline that passed or an operator's order ends a job, unless an earlier call may have taken effect.
+    fn cut_short(held: &mut Held, end: &Final<'_>, now_ms: u64) -> (FinishOp, Note) {
+        match end {
+            Final::Expired { error } | Final::Cancelled { error } if error.kind == ErrorKind::InDoubt => {
+                Self::complete(held, &Final::Failed { error, dead_letter: true }, now_ms)
+            }
+            end => Self::complete(held, end, now_ms),
         }
     }
 
@@ -202,6 +224,7 @@ impl Finisher {
             Final::Succeeded { .. } => (Status::Succeeded, false),
             Final::Failed { dead_letter, .. } => (Status::Failed, *dead_letter),
             Final::Expired { .. } => (Status::Expired, false),
+            Final::Cancelled { .. } => (Status::Cancelled, false),
         };
         let total_ms = now_ms.saturating_sub(held.state.enqueued_at_ms());
         let queued_ms = completion::timings(held, total_ms).queued;
@@ -222,13 +245,15 @@ impl Finisher {
             .zip(held.bucket.shared)
             .map(|(age, bucket)| (Place { bucket, age }, latest_ms(&held, shared.clock.now_ms())));
         held.state.reserved = place.is_none();
+        let cancelled = held.is_cancelled();
         let deferral = Deferral {
             entry: held.entry,
             origin: held.state.origin.to_string(),
             bucket: held.bucket.clone(),
             retry_after,
             learn: shared.limits.learns(),
-            deadline_ms: held.deadline_ms,
+            // Cancelled, it is not to wait: the bucket is closed and the job is ours to end.
+            deadline_ms: if cancelled { Some(1) } else { held.deadline_ms },
             state: held.state.to_json(),
             place,
             job: std::mem::take(&mut held.raw),
@@ -244,11 +269,44 @@ impl Finisher {
         if deferred == Deferred::TooLate {
             held.raw = deferral.job;
             held.state.reserved = false;
-            return Some(self.prepare(&mut held, End::Expired { limited: true }));
+            let end = if cancelled { End::Cancelled } else { End::Expired { limited: true } };
+            return Some(self.prepare(&mut held, end));
         }
         self.done(std::iter::once((held.lane, held.source, held.entry)), 1);
         shared.partitions[self.partition].parked.notify_one();
         None
+    }
+
+    /// Parks what a rule pauses, with a note of the rule.
+    #[allow(clippy::vec_box, reason = "each was handed over so")]
+    async fn hold(&mut self, paused: Vec<(Box<Held>, String, u64)>) {
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        let now_ms = shared.clock.now_ms();
+        let mut groups: HashMap<(Lane, Source, String), Vec<Hold>> = HashMap::new();
+        for (mut held, rule, due_ms) in paused {
+            held.state.resume(now_ms);
+            held.state.wait(Waiting::Paused, now_ms);
+            // The slots that it waited for are long past when it comes back: it asks for others.
+            held.state.spend_slots();
+            groups.entry((held.lane, held.source, rule)).or_default().push(Hold {
+                entry: held.entry,
+                origin: held.state.origin.to_string(),
+                due_ms,
+                state: held.state.to_json(),
+                job: std::mem::take(&mut held.raw),
+            });
+        }
+        for ((lane, source, rule), holds) in groups {
+            for holds in holds.chunks(MAX_HOLD) {
+                while let Err(error) = control::hold(&mut self.link, keys, (lane, source), &rule, holds).await {
+                    self.failed("hold", &error).await;
+                }
+                self.pulse.well();
+                self.done(holds.iter().map(|hold| (lane, source, hold.entry)), holds.len());
+            }
+        }
+        shared.partitions[self.partition].parked.notify_one();
     }
 
     async fn commit(&mut self, mut stream: Vec<Ready>) {

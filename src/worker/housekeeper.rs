@@ -137,6 +137,9 @@ impl Housekeeper {
 
     /// Runs until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        if !self.shared.control.loaded(&stop).await {
+            return;
+        }
         let mut takeovers = interval((self.shared.lease / 4).max(Duration::from_millis(100)));
         let mut figures = interval(Duration::from_secs(2));
         let mut trims = interval(Duration::from_secs(30));
@@ -165,6 +168,9 @@ impl Housekeeper {
 
     async fn take_over(&mut self) -> Result<(), RedisError> {
         for lane in Lane::ALL {
+            if self.shared.control.is_lane_paused(lane, &self.shared.clock) {
+                continue;
+            }
             for source in SOURCES {
                 // As many as there are slots for at the moment: the rest is for other workers, or the next round.
                 let (running, _) = self.shared.slots.in_use();

@@ -1,7 +1,7 @@
 //! From what was read to what may be called: parse, plan, admit, hand on.
 
 use super::{
-    delivery::{Delivery, End, Ending, Held, Rejected},
+    delivery::{Delivery, End, Ending, Held, Instead, Rejected},
     health::Pulse,
     replication::await_replica,
     shared::Shared,
@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::Durability,
     contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
+    control::{Decision, Rules},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
     limits::SharedBucket,
     queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry, Source},
@@ -20,7 +21,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// One reader's way in.
@@ -32,6 +33,7 @@ pub(super) struct Intake {
     link: Link,
     pulse: Pulse,
     out: mpsc::Sender<Vec<Delivery>>,
+    orders: watch::Receiver<u64>,
     stop: CancellationToken,
 }
 
@@ -131,6 +133,7 @@ impl Sorter {
             calling: false,
             lease,
             taken_over: entry.deliveries > 1,
+            instead: None,
         });
         if held.state.losses >= shared.max_deliveries {
             let mut held = held;
@@ -158,6 +161,9 @@ impl Sorter {
     }
 }
 
+/// The end of a pause that nobody set one for: beyond any time that a job can name, and exact as a score.
+const FOR_EVER_MS: u64 = 1 << 52;
+
 static MARKS: AtomicU64 = AtomicU64::new(0);
 
 impl Intake {
@@ -170,7 +176,8 @@ impl Intake {
         let link = shared.connector.link(false);
         let pulse = shared.health.pulse();
         let sorter = Sorter { shared: Arc::clone(&shared), partition };
-        Self { shared, partition, sorter, link, pulse, out, stop }
+        let orders = shared.control.changes();
+        Self { shared, partition, sorter, link, pulse, out, orders, stop }
     }
 
     /// What sorts entries for this way in.
@@ -188,7 +195,13 @@ impl Intake {
     /// waited for their slots.
     pub(super) async fn let_in(&mut self, Sorted(mut ready): Sorted) -> Duration {
         let mut waited = Duration::ZERO;
-        while !ready.is_empty() {
+        loop {
+            if self.shared.control.any() || ready.iter().any(|held| held.state.cancelled) {
+                ready = self.screen(ready).await;
+            }
+            if ready.is_empty() {
+                return waited;
+            }
             // One stream at a time: a script is told of one. What comes back stands before what is new.
             let (lane, source) = (ready[0].lane, ready[0].source);
             let alike = ready.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
@@ -201,7 +214,9 @@ impl Intake {
                     }
                     return waited;
                 }
-                taken = self.slots(lane, alike.min(MAX_ADMIT)) => taken,
+                // Operators changed something: some of these may not be to call any more.
+                _ = self.orders.changed() => continue,
+                taken = slots(&self.shared, lane, alike.min(MAX_ADMIT)) => taken,
             };
             waited += waiting_since.elapsed();
             let mut batch: Vec<Box<Held>> = ready.drain(..taken).collect();
@@ -210,18 +225,36 @@ impl Intake {
             }
             self.admit(batch).await;
         }
-        waited
     }
 
-    /// Takes up to `want` slots: a few at a time where they come free one by one.
-    async fn slots(&self, lane: Lane, want: usize) -> usize {
-        let slots = &self.shared.slots;
-        let _demand = slots.demand(lane);
-        slots.available(lane, want.min((slots.total() / 16).max(1))).await;
-        slots.acquire(lane, want).await
+    /// Does what operators ordered for some of the jobs; the others are returned.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    async fn screen(&mut self, ready: Vec<Box<Held>>) -> Vec<Box<Held>> {
+        let rules = self.shared.control.rules();
+        let now_ms = self.shared.clock.now_ms();
+        let mut going = Vec::with_capacity(ready.len());
+        let mut instead = Vec::new();
+        for mut held in ready {
+            match judge(&rules, &held, now_ms) {
+                Judgement::Go => going.push(held),
+                Judgement::Stay if held.taken_over => held.leave(),
+                Judgement::Stay => held.end(End::Called(Verdict::Release)),
+                Judgement::Instead(what) => {
+                    held.instead = Some(what);
+                    instead.push(held);
+                }
+            }
+        }
+        while !instead.is_empty() {
+            let (lane, source) = (instead[0].lane, instead[0].source);
+            let alike = instead.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
+            let batch = instead.drain(..alike.min(MAX_ADMIT)).collect();
+            self.admit(batch).await;
+        }
+        going
     }
 
-    /// One round trip for a batch that has its slots.
+    /// One round trip for a batch that has its slots, or needs none.
     #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
     async fn admit(&mut self, mut batch: Vec<Box<Held>>) {
         let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held)).collect();
@@ -261,7 +294,10 @@ impl Intake {
                     admitted.push(Delivery::new(held));
                 }
                 Admission::Duplicate => held.end(End::Duplicate),
-                Admission::Expired => held.end(End::Expired { limited: false }),
+                Admission::Expired => {
+                    let end = held.instead.take().into();
+                    held.end(end);
+                }
                 Admission::TooLate => held.end(End::Expired { limited: true }),
                 Admission::Limited { due_us } => {
                     held.state.reserve(due_us, false);
@@ -317,7 +353,7 @@ impl Intake {
             slot: (held.state.slot_us > 0).then_some(HeldSlot { at_us: held.state.slot_us, late: held.state.late }),
             bulk_age: held.bulk_age().filter(|_| held.bucket.shared.is_some() || total.is_some()),
             total: total.map(|total| (total, slot(held.state.reserved_total))),
-            deadline_ms: held.deadline_ms,
+            deadline_ms: if held.instead.is_some() { Some(0) } else { held.deadline_ms },
             run_at_ms: held.job.run_at_ms,
             mark: (held.doubt != Doubt::Harmless)
                 .then(|| format!("{}:{}", self.shared.consumer, MARKS.fetch_add(1, Ordering::Relaxed))),
@@ -331,6 +367,40 @@ fn hand_back(batch: Vec<Box<Held>>) {
     for mut held in batch {
         held.marked = held.doubt != Doubt::Harmless;
         held.end(End::Called(Verdict::Release));
+    }
+}
+
+/// Takes up to `want` slots: a few at a time where they come free one by one.
+async fn slots(shared: &Shared, lane: Lane, want: usize) -> usize {
+    let slots = &shared.slots;
+    let _demand = slots.demand(lane);
+    slots.available(lane, want.min((slots.total() / 16).max(1))).await;
+    slots.acquire(lane, want).await
+}
+
+/// What operators want of a job.
+enum Judgement {
+    Go,
+    /// Its lane is paused: back into it.
+    Stay,
+    Instead(Instead),
+}
+
+fn judge(rules: &Rules, held: &Held, now_ms: u64) -> Judgement {
+    if held.state.cancelled {
+        return Judgement::Instead(Instead::Cancel);
+    }
+    match rules.decide(&held.subject(), now_ms) {
+        Decision::Go => Judgement::Go,
+        Decision::Cancel(_) => Judgement::Instead(Instead::Cancel),
+        Decision::LanePaused(_) => Judgement::Stay,
+        Decision::Pause(..) if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) => {
+            Judgement::Instead(Instead::Expire)
+        }
+        Decision::Pause(rule, order) => {
+            let until_ms = order.until_ms.unwrap_or(FOR_EVER_MS).min(held.deadline_ms.unwrap_or(FOR_EVER_MS));
+            Judgement::Instead(Instead::Pause { rule, due_ms: until_ms })
+        }
     }
 }
 

@@ -5,18 +5,20 @@
 //!        housekeeper: takes over from lost workers ─▶ intake          timekeeper: promotes, renews leases
 //! ```
 //!
-//! Starting: the group is made, loops begin; until Redis answers, the worker is alive and not ready. Stopping: fetchers end,
+//! Starting: operators' rules are loaded, the group is made, loops begin; until Redis answers, the worker is alive and not ready. Stopping: fetchers end,
 //! what was read and not begun is handed back, calls under way get `worker.shutdown_grace`, then are cut off (those whose
 //! effect is then unknown end in doubt), every end is written, and only then the loops that renew leases end.
 
 mod backend;
 mod clock;
 mod completion;
+mod control;
 mod delivery;
 mod fetcher;
 mod finisher;
 mod handler;
 mod health;
+mod heartbeat;
 mod housekeeper;
 mod intake;
 mod lease;
@@ -132,6 +134,8 @@ impl<A: XcoApi> Worker<A> {
         }
         drop(deliveries);
         readers.spawn(weather::watch(Arc::clone(&shared), stop.clone()));
+        readers.spawn(control::watch(Arc::clone(&shared), stop.clone()));
+        readers.spawn(heartbeat::beat(Arc::clone(&shared), stop.clone()));
 
         let handler = Handler::new(Arc::clone(&shared), api);
         let backend = StreamsBackend::new(receiver, stop.clone());

@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) partitions: Vec<Partition>,
     /// Who may call now.
     pub(super) slots: Slots,
+    /// What operators ordered.
+    pub(super) control: super::control::Control,
     /// How XCO is doing.
     pub(super) weather: super::weather::Weather,
     /// Redis's clock.
@@ -78,6 +80,7 @@ impl Shared {
             connector,
             partitions,
             slots: Slots::new(config.worker.concurrency, config.worker.bulk_min_share),
+            control: super::control::Control::default(),
             weather: super::weather::Weather::new(config),
             clock: RedisClock::new(),
             limits: Limits::new(config.limits.clone(), config.redis.partitions),

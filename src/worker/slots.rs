@@ -218,6 +218,17 @@ impl Slots {
         (ledger.running, ledger.unwritten)
     }
 
+    /// Calls under way, interactive and bulk.
+    pub(super) fn running(&self) -> (usize, usize) {
+        let ledger = self.ledger();
+        (ledger.running.saturating_sub(ledger.bulk_running), ledger.bulk_running)
+    }
+
+    /// How many may be in use at the moment.
+    pub(super) fn allowed(&self) -> usize {
+        self.total.min(self.calls.load(Ordering::Relaxed))
+    }
+
     /// Waits until every end is written.
     pub(super) async fn all_written(&self) {
         loop {

@@ -31,6 +31,8 @@ struct Sky {
     adaptive: Option<Adaptive>,
     budget: RetryBudget,
     most: usize,
+    calls: u64,
+    failures: u64,
 }
 
 impl Sky {
@@ -85,6 +87,8 @@ impl Weather {
             adaptive,
             budget: RetryBudget::new(config.retry.budget.unwrap_or(DEFAULT_BUDGET_PERCENT)),
             most,
+            calls: 0,
+            failures: 0,
         };
         Self { sky: Mutex::new(sky), opened: Notify::new() }
     }
@@ -97,6 +101,8 @@ impl Weather {
     /// A call ended.
     pub(super) fn observe(&self, seen: Observation) -> Outlook {
         let mut sky = self.sky();
+        sky.calls += 1;
+        sky.failures += u64::from(seen.failed);
         if let Some(adaptive) = &mut sky.adaptive {
             adaptive.record(seen.latency, seen.failed, seen.in_flight);
         }
@@ -128,6 +134,22 @@ impl Weather {
     /// How long a retry must wait that was to wait `delay_ms`.
     pub(super) fn retry(&self, delay_ms: u64) -> u64 {
         self.sky().budget.spend(delay_ms)
+    }
+
+    /// Calls ended so far, and how many of them failed by XCO's or the network's fault.
+    pub(super) fn calls(&self) -> (u64, u64) {
+        let sky = self.sky();
+        (sky.calls, sky.failures)
+    }
+
+    /// The breaker, in a word.
+    pub(super) fn breaker(&self, now_ms: u64) -> &'static str {
+        match self.sky().breaker.as_mut().map(|breaker| breaker.state(now_ms)) {
+            Some(BreakerState::Open { .. }) => "open",
+            Some(BreakerState::HalfOpen) => "half_open",
+            Some(BreakerState::Closed) => "closed",
+            None => "off",
+        }
     }
 
     fn allowed(&self, now_ms: u64) -> Allowed {

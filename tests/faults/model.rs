@@ -20,6 +20,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use xco_worker::{
+    contract::{JobType, Lane},
+    control::{Order, Rule, Selector, Verb},
+    queue::{Connector, Keys, control},
     sandbox::{Fault, FaultKind, Latency},
     telemetry::Metrics,
     worker::{Stopped, Worker},
@@ -45,6 +48,8 @@ struct World {
     rng: StdRng,
     workers: Vec<(CancellationToken, JoinHandle<Stopped>)>,
     model: BTreeMap<String, Expected>,
+    /// Batches that an operator cancelled.
+    cancelled: BTreeSet<&'static str>,
     /// Valid jobs that carry an id, to be enqueued again.
     enqueued: Vec<Value>,
     next: usize,
@@ -68,6 +73,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             workers: Vec::new(),
             model: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
             enqueued: Vec::new(),
             next: 0,
         }
@@ -98,6 +104,33 @@ impl World {
         };
         fault.after_effect = self.rng.random_bool(0.5) && matches!(fault.kind, FaultKind::Reset);
         self.rig.sandbox.order(fault.times(self.rng.random_range(1..4)));
+    }
+
+    /// A pause for a moment, or the cancellation of a batch.
+    async fn give_order(&mut self) {
+        let mut link = Connector::new(&self.rig.config.redis).unwrap().link(false);
+        let at_ms = control::now_ms(&mut link).await.unwrap();
+        let mut selector = Selector::default();
+        match self.rng.random_range(0..4) {
+            0 => selector.lane = Some(Lane::Bulk),
+            1 => selector.job_type = Some(JobType::CheckUser),
+            2 => selector.caller = Some(format!("caller-{}", self.rng.random_range(0..5))),
+            _ => {
+                let name = if self.rng.random_bool(0.5) { "one" } else { "two" };
+                selector.batch = Some(name.to_owned());
+                self.cancelled.insert(name);
+                for expected in self.model.values_mut().filter(|expected| expected.batch == Some(name)) {
+                    // In doubt, a job does not just end.
+                    expected.allowed.extend(["cancelled/cancelled", "failed/in_doubt"]);
+                }
+            }
+        }
+        let verb = if selector.batch.is_some() { Verb::Cancel } else { Verb::Pause };
+        let lasting_ms = if verb == Verb::Cancel { 60_000 } else { self.rng.random_range(50..500) };
+        let until_ms = Some(at_ms + lasting_ms);
+        let order = Order { who: "ada".to_owned(), from: "box".to_owned(), at_ms, until_ms };
+        let keys = Keys::new(&self.rig.config.redis.namespace, 0);
+        assert!(control::set_rule(&mut link, &keys, &Rule { verb, selector, order }).await.unwrap());
     }
 
     async fn enqueue(&mut self) {
@@ -166,7 +199,8 @@ impl World {
             0..3 if self.workers.len() < 3 => self.start_worker(),
             3..5 if !self.workers.is_empty() => self.stop_worker().await,
             5..16 => self.order_fault(),
-            16..26 => sleep(Duration::from_millis(self.rng.random_range(0..30))).await,
+            16..18 => self.give_order().await,
+            18..26 => sleep(Duration::from_millis(self.rng.random_range(0..30))).await,
             _ => self.enqueue().await,
         }
     }
@@ -197,6 +231,13 @@ impl World {
             assert!(Instant::now() < deadline, "seed {seed}: never completed: {missing:?}");
             sleep(Duration::from_millis(20)).await;
         }
+        self.rig
+            .eventually("nothing is held", async |rig: &mut Rig| {
+                let held: bool =
+                    redis::cmd("EXISTS").arg(rig.key("held")).query_async(&mut rig.connection).await.unwrap();
+                !held
+            })
+            .await;
         // Whoever stops now has nothing under way but what is left over, and time to say so.
         while !self.workers.is_empty() {
             self.stop_worker().await;
@@ -221,7 +262,9 @@ impl World {
                 assert_eq!(event["batch"].as_str(), expected.batch, "seed {seed}");
             } else {
                 let parent = id.strip_suffix("/absent").unwrap();
-                assert_eq!(what, "succeeded", "seed {seed}: {event:#}");
+                let cancelled = self.model[parent].batch.is_some_and(|batch| self.cancelled.contains(batch));
+                let ended = ["cancelled/cancelled", "failed/in_doubt"].contains(&what.as_str());
+                assert!(what == "succeeded" || cancelled && ended, "seed {seed}: {event:#}");
                 assert_eq!(event["parent_id"], parent);
                 assert_eq!(event["batch"].as_str(), self.model[parent].batch, "a child is in its parent's batch");
             }

@@ -5,6 +5,7 @@ mod arithmetic;
 mod backfill;
 mod chains;
 mod commands;
+mod control;
 mod dead;
 mod dead_replay;
 mod deadlines;

@@ -1,0 +1,136 @@
+//! A picture for people.
+
+use super::picture::Picture;
+use crate::cli::{
+    ages::age,
+    rows::printable,
+    style::{Style, Tone},
+};
+use std::{collections::BTreeMap, fmt::Write};
+
+/// The whole text.
+pub(super) fn text(picture: &Picture, style: Style) -> String {
+    let mut out = String::new();
+    let heading = |text: &str| style.paint(Tone::Strong, text).into_owned();
+    let _ = writeln!(out, "{}", style.paint(Tone::Faint, &picture.at));
+    let _ = writeln!(out, "{}", heading(&format!("{:<14}{:>10}{:>11}  {}", "LANE", "WAITING", "IN FLIGHT", "OLDEST")));
+    for (lane, figures) in picture.lanes.iter().rev() {
+        let oldest = if figures.waiting + figures.in_flight > 0 { age(figures.oldest_ms) } else { "-".to_owned() };
+        let paused = if figures.paused { style.paint(Tone::Odd, "  paused").into_owned() } else { String::new() };
+        let _ = writeln!(out, "{lane:<14}{:>10}{:>11}  {oldest}{paused}", figures.waiting, figures.in_flight);
+    }
+    let about = if picture.delayed.exact { "" } else { "about " };
+    let _ =
+        writeln!(out, "{} {}{}", heading("delayed"), picture.delayed.total, counts(&picture.delayed.by_reason, about));
+    let rates: BTreeMap<_, _> =
+        picture.rates.by_status.iter().map(|(status, rate)| (status.as_str(), format!("{rate:.1}"))).collect();
+    let _ = writeln!(out, "{} {:.1}/s{}", heading("completions"), picture.rates.per_second, counts(&rates, ""));
+    let _ = writeln!(out, "{} {}{}", heading("dead letters"), picture.dead_letters.total, dead(picture));
+    match picture.breaker.open_for_ms {
+        Some(ms) => {
+            let open = format!("open: XCO fails, no job is taken for another {}", age(ms));
+            let _ = writeln!(out, "{} {}", heading("breaker"), style.paint(Tone::Bad, &open));
+        }
+        None => {
+            let _ = writeln!(out, "{} closed", heading("breaker"));
+        }
+    }
+    limits(&mut out, picture, style);
+    orders(&mut out, picture, style);
+    workers(&mut out, picture, style);
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// `: limit 3, retry 1`, or nothing.
+fn counts<K: std::fmt::Display, V: std::fmt::Display>(counts: &BTreeMap<K, V>, about: &str) -> String {
+    let listed: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {about}{count}")).collect();
+    if listed.is_empty() { String::new() } else { printable(&format!(": {}", listed.join(", "))) }
+}
+
+fn dead(picture: &Picture) -> String {
+    let dead = &picture.dead_letters;
+    let of_the_last =
+        if dead.looked_at < dead.total { format!(" (of the last {})", dead.looked_at) } else { String::new() };
+    format!("{}{of_the_last}", counts(&dead.by_kind, ""))
+}
+
+fn limits(out: &mut String, picture: &Picture, style: Style) {
+    if picture.learned_limits.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{}", style.paint(Tone::Strong, "limits that met 429s"));
+    for limit in &picture.learned_limits {
+        let mut told = vec![format!("last at {}", limit.last_429_at)];
+        told.extend(limit.calls_per_second.map(|rate| format!("learned {rate:.2}/s")));
+        told.extend(limit.closed_for_ms.map(|ms| format!("closed for {}", age(ms))));
+        let _ = writeln!(out, "  {}  {}", printable(&limit.bucket), told.join(", "));
+    }
+}
+
+fn orders(out: &mut String, picture: &Picture, style: Style) {
+    if picture.orders.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{}", style.paint(Tone::Strong, "orders in force"));
+    for order in &picture.orders {
+        let until = order.until.as_ref().map(|until| format!(", until {until}")).unwrap_or_default();
+        let by = format!("by {} from {} at {}{until}", order.who, order.from, order.at);
+        let line = format!("  {:<7} {}  {by}", order.order, order.jobs.shown());
+        let _ = writeln!(out, "{}", printable(&line));
+    }
+    if picture.orders_total > picture.orders.len() {
+        let _ = writeln!(out, "  and {} more", picture.orders_total - picture.orders.len());
+    }
+}
+
+fn workers(out: &mut String, picture: &Picture, style: Style) {
+    if picture.workers.is_empty() {
+        let _ = writeln!(out, "{}", style.paint(Tone::Bad, "no worker is running"));
+        return;
+    }
+    let columns = format!("{:<40}{:<10}{:<10}{:>8}{:>10}", "WORKER", "VERSION", "UP", "SLOTS", "CALLS/MIN");
+    let _ = writeln!(out, "{}", style.paint(Tone::Strong, &columns));
+    for worker in &picture.workers {
+        let beat = &worker.heartbeat;
+        let running = beat.running.interactive + beat.running.bulk;
+        let mut line = format!(
+            "{:<40}{:<10}{:<10}{:>8}{:>10}",
+            worker.name,
+            beat.version,
+            age(worker.uptime_ms),
+            format!("{running}/{}", beat.allowed),
+            beat.calls_last_minute
+        );
+        if beat.failures_last_minute > 0 {
+            let _ = write!(line, "  {} failed", beat.failures_last_minute);
+        }
+        if worker.silent_ms > 10_000 {
+            let _ = write!(line, "  silent for {}", age(worker.silent_ms));
+        }
+        let _ = writeln!(out, "{}", printable(&line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::status::picture::{Delayed, LaneFigures};
+
+    #[test]
+    fn an_idle_queue_without_workers_says_so() {
+        let lanes = [
+            ("bulk", LaneFigures::default()),
+            ("interactive", LaneFigures { waiting: 3, oldest_ms: 61_000, ..LaneFigures::default() }),
+        ];
+        let delayed = Delayed { total: 7, by_reason: [("limit", 7)].into(), exact: false };
+        let picture = Picture { lanes: lanes.into(), delayed, ..Picture::default() };
+        let text = text(&picture, Style::plain());
+        assert!(
+            text.contains("interactive            3          0  1 m 1 s\nbulk                   0          0  -"),
+            "{text}"
+        );
+        assert!(text.contains("delayed 7: limit about 7"), "{text}");
+        assert!(text.ends_with("no worker is running"), "{text}");
+    }
+}

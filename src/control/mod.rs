@@ -1,0 +1,17 @@
+//! Operators' rules: which jobs are paused, and which are cancelled. Pure: a job and the time in, a [`Decision`] out.
+//!
+//! | file | |
+//! |---|---|
+//! | `rule` | one rule, and how it is written in Redis |
+//! | `rules` | all of them, ready to be asked about one job |
+//!
+//! A rule selects jobs by what they are. A cancellation concerns the jobs enqueued up to the order, a pause all of them.
+
+mod rule;
+mod rules;
+
+pub use rule::{Order, Rule, Selector, Verb};
+pub use rules::{Decision, Rules, Subject};
+
+/// The most rules in force at once.
+pub const MAX_RULES: usize = 10_000;

@@ -1,0 +1,188 @@
+//! One rule, and how it is written in Redis.
+
+use crate::contract::{JobType, Lane};
+use serde::{Deserialize, Serialize};
+
+/// What a rule does to the jobs it selects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// They wait.
+    Pause,
+    /// They end as cancelled.
+    Cancel,
+}
+
+impl Verb {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Pause, Self::Cancel];
+
+    /// The name in rules and in the audit.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// Which jobs: those that fit everything that is set. Its `Debug` and what [`Selector::told`] gives leave out who the
+/// customer is.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selector {
+    /// Of that lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
+    /// Of that type.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub job_type: Option<JobType>,
+    /// Of that effective caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+    /// About the customer with that reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// Of that batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+    /// With that id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+impl std::fmt::Debug for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Selector({})", self.told())
+    }
+}
+
+impl Selector {
+    /// Every job.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whole lanes, or all of them: such a pause needs no look at a job.
+    pub fn is_of_lanes(&self) -> bool {
+        *self == Self { lane: self.lane, ..Self::default() }
+    }
+
+    /// For records: callers and customers as fingerprints, which tell whether two records are about the same.
+    pub fn told(&self) -> serde_json::Value {
+        let hidden = |text: &Option<String>| text.as_deref().map(fingerprint);
+        let told = Self { caller: hidden(&self.caller), customer: hidden(&self.customer), ..self.clone() };
+        // Strings only: nothing that serialisation could refuse.
+        serde_json::to_value(told).unwrap_or_default()
+    }
+
+    /// For people: `lane bulk, type CheckUser`, or `everything`.
+    pub fn shown(&self) -> String {
+        let fields = [
+            ("lane", self.lane.map(Lane::as_str)),
+            ("type", self.job_type.map(JobType::as_str)),
+            ("caller", self.caller.as_deref()),
+            ("customer", self.customer.as_deref()),
+            ("batch", self.batch.as_deref()),
+            ("job", self.id.as_deref()),
+        ];
+        let set: Vec<_> =
+            fields.into_iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value}"))).collect();
+        if set.is_empty() { "everything".to_owned() } else { set.join(", ") }
+    }
+}
+
+/// `sha256:` and twelve digits.
+fn fingerprint(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(text.as_bytes());
+    hash.iter().take(6).fold("sha256:".to_owned(), |told, byte| format!("{told}{byte:02x}"))
+}
+
+/// Who gave a rule, and when. Times in milliseconds on Redis's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Who.
+    pub who: String,
+    /// From where.
+    pub from: String,
+    /// When.
+    pub at_ms: u64,
+    /// It ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+}
+
+impl Order {
+    /// Whether it still holds.
+    pub fn holds(&self, now_ms: u64) -> bool {
+        self.until_ms.is_none_or(|until_ms| now_ms < until_ms)
+    }
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// What is done.
+    pub verb: Verb,
+    /// To which jobs.
+    pub selector: Selector,
+    /// By whose order.
+    pub order: Order,
+}
+
+impl Rule {
+    /// What names it: the same jobs always give the same text, so that a second order replaces the first.
+    pub fn name(verb: Verb, selector: &Selector) -> String {
+        // Strings only: nothing that serialisation could refuse.
+        format!("{} {}", verb.as_str(), serde_json::to_string(selector).unwrap_or_default())
+    }
+
+    /// Its order as Redis keeps it, beside its name.
+    pub fn value(&self) -> String {
+        serde_json::to_string(&self.order).unwrap_or_default()
+    }
+
+    /// From Redis, where it may be anything.
+    pub fn parse(name: &str, value: &str) -> Option<Self> {
+        let (verb, selector) = name.split_once(' ')?;
+        Some(Self {
+            verb: Verb::ALL.into_iter().find(|known| known.as_str() == verb)?,
+            selector: serde_json::from_str(selector).ok()?,
+            order: serde_json::from_str(value).ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn order() -> Order {
+        Order { who: "ada".to_owned(), from: "box".to_owned(), at_ms: 7, until_ms: None }
+    }
+
+    #[test]
+    fn a_rule_survives_redis_and_its_name_is_its_selection() {
+        let selector = Selector { lane: Some(Lane::Bulk), caller: Some("a \"b\"".to_owned()), ..Selector::default() };
+        let rule = Rule { verb: Verb::Pause, selector, order: order() };
+        let name = Rule::name(rule.verb, &rule.selector);
+        assert_eq!(name, r#"pause {"lane":"bulk","caller":"a \"b\""}"#);
+        assert_eq!(Rule::parse(&name, &rule.value()).unwrap(), rule);
+        for wrong in ["", "pause", "pause {", "stop {}", r#"pause {"colour":"red"}"#, r#"cancel {"lane":"x"}"#] {
+            assert_eq!(Rule::parse(wrong, &rule.value()), None, "{wrong}");
+        }
+        assert_eq!(Rule::parse("pause {}", "{}"), None);
+    }
+
+    #[test]
+    fn records_tell_no_caller_and_no_customer() {
+        let caller = Some("192.0.2.7".to_owned());
+        let selector =
+            Selector { caller: caller.clone(), customer: caller, batch: Some("b".to_owned()), ..Selector::default() };
+        let told = format!("{} {selector:?}", selector.told());
+        assert!(!told.contains("192.0.2.7") && told.contains("sha256:") && told.contains("\"batch\":\"b\""), "{told}");
+        assert_eq!(selector.shown(), "caller 192.0.2.7, customer 192.0.2.7, batch b");
+        assert_eq!(Selector::default().shown(), "everything");
+    }
+}
