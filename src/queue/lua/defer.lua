@@ -13,6 +13,9 @@ local now_us = limiter_now()
 local bucket = limiter_open(redis.call('GET', KEYS[5]), limiter_rate(ARGV[5], ARGV[6], 0, 0), now_us)
 limiter_close(bucket, now_us, tonumber(ARGV[4]), ARGV[8] == '1')
 
+-- A full Redis refuses a script whose first write may grow, and takes what follows one that cannot: this one does nothing.
+redis.call('XACK', KEYS[1], 'workers', '0-0')
+
 local verdict, due_ms = 0, 0
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
   local slot, deadline = limiter_slot(bucket, now_us), tonumber(ARGV[7])
@@ -32,10 +35,6 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
     redis.call('ZADD', KEYS[3], string.format('%.3f', due_ms), ARGV[2])
     redis.call('HSET', KEYS[4], ARGV[2], ARGV[3])
   end
-end
-if verdict ~= 1 then
-  -- A full Redis refuses a script whose first write may grow, and takes what follows one that cannot.
-  redis.call('XACK', KEYS[1], 'workers', '0-0')
 end
 limiter_save(KEYS[5], bucket, now_us)
 
