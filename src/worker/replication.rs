@@ -13,16 +13,18 @@ pub(super) async fn await_replica(shared: &Shared, link: &mut Link, pulse: &mut 
     // An answer that comes later than the link waits for would look like a Redis that is gone.
     let patience = PATIENCE.min(shared.response_timeout / 2);
     loop {
-        let wait = match upkeep::wait_for_replica(link, patience).await {
-            Ok(0) => pulse.hindered("replicate", "no replica acknowledges (redis.durability)".to_owned()),
+        match upkeep::wait_for_replica(link, patience).await {
+            Ok(0) => {
+                // To have waited in vain is pause enough.
+                pulse.hindered("replicate", "no replica acknowledges (redis.durability)".to_owned());
+                shared.metrics.redis_error("replicate");
+            }
             Ok(_) => return true,
             Err(error) => {
                 shared.metrics.redis_error("replicate");
                 tokio::time::sleep(pulse.ill("replicate", &error)).await;
                 return false;
             }
-        };
-        shared.metrics.redis_error("replicate");
-        tokio::time::sleep(wait).await;
+        }
     }
 }

@@ -145,7 +145,7 @@ async fn a_failed_job_that_needs_no_code_is_kept_whole_and_replayable() {
     let letter = rig.letter("whole").await.unwrap();
     assert_eq!(
         letter.keys().map(String::as_str).collect::<Vec<_>>(),
-        ["at", "error", "id", "job", "replayable", "type"]
+        ["at", "error", "id", "job", "replayable", "state", "type"]
     );
     assert_eq!((letter["replayable"].as_str(), letter["type"].as_str()), ("true", "CreateUser"));
     assert_eq!(serde_json::from_str::<Value>(&letter["job"]).unwrap(), job);

@@ -47,11 +47,13 @@ async fn a_limit_that_nobody_published_is_learned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_replica_completions_are_done_when_it_has_them() {
-    let mut setup = Setup { redis: RedisServer::own(&["--save", "", "--appendonly", "no"]), ..Setup::default() };
+    let mut setup = Setup {
+        redis: RedisServer::own(&["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]),
+        ..Setup::default()
+    };
     setup.config.redis.durability = Durability::Replicated;
     let port = setup.redis.url().rsplit(':').next().unwrap().to_owned();
-    let replica =
-        RedisServer::own(&["--save", "", "--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+    let replica = RedisServer::own(&["--save", "", "--replicaof", "127.0.0.1", &port]);
     let mut rig = setup.start().await;
     let done = rig.complete(check("a", "c")).await;
     assert_eq!(done["result"], json!({"exists": false, "token_count": 0}));
