@@ -31,9 +31,10 @@ pub struct RunArgs {
 /// Runs a worker, and its HTTP endpoint, until a signal.
 pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit> {
     let Context { config, metrics, .. } = context;
-    let api = XcoClient::new(&config.xco).map_err(|error| UsageError(error.to_string()))?;
+    // First of all: a signal that comes before this ends the process at once.
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
+    let api = XcoClient::new(&config.xco).map_err(|error| UsageError(error.to_string()))?;
     let listen = config.http.listen;
     let worker = Worker::new(config, Arc::new(api), metrics.clone())?;
     let readiness = readiness_of(&worker.health(), stop.clone());

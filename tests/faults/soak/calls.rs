@@ -107,17 +107,25 @@ impl Calls {
         entry.calls = entry.calls.saturating_add(1);
         entry.limited += u16::from(call.status == Some(429));
         entry.refused += u16::from(call.status == Some(401));
-        let unsafe_call = matches!(call.route, Route::Start | Route::Verify | Route::Create);
-        if unsafe_call && entry.doubt {
+        // Answered like this, nothing was done.
+        let may_have_worked = !matches!(call.status, Some(401 | 429 | 500 | 503));
+        let repeated = match call.route {
+            Route::Start | Route::Verify => std::mem::replace(&mut entry.doubt, may_have_worked),
+            Route::Create => {
+                // Each post but the first follows a look. They need not arrive in that order: one that was held back on its
+                // way, and given up long since, may come last.
+                entry.posts = entry.posts.saturating_add(u8::from(may_have_worked));
+                entry.posts > entry.looks.saturating_add(1)
+            }
+            Route::Exists if entry.nature == Nature::Create => {
+                entry.looks = entry.looks.saturating_add(1);
+                false
+            }
+            Route::Exists | Route::Consent | Route::Token => false,
+        };
+        if repeated {
             self.repeated += 1;
             world.accuse(Some(number), format!("{}: repeated in doubt: {call:?}", id(number)));
-        }
-        if unsafe_call {
-            // Answered like this, nothing was done.
-            entry.doubt = !matches!(call.status, Some(401 | 429 | 500 | 503));
-        } else if call.route == Route::Exists && entry.nature == Nature::Create {
-            // Somebody looked.
-            entry.doubt = false;
         }
     }
 }

@@ -14,7 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt, time::Duration};
 use tokio::time::{Instant, timeout};
 use xco_worker::sandbox::{Fault, FaultKind, Route, Sandbox};
 
@@ -33,6 +33,8 @@ struct Place {
     paused: bool,
     /// Since when it is to end.
     stopping: Option<Instant>,
+    /// It was told so before it could listen to signals.
+    unborn: bool,
 }
 
 /// All of them.
@@ -54,7 +56,7 @@ impl Crew {
             let xco = Proxy::start(&rig.sandbox.addr().to_string(), Chances::default(), seed).await;
             let settings = settings(rig, &redis, &xco);
             let process = Some(settings.spawn());
-            places.push(Place { settings, redis, xco, process, paused: false, stopping: None });
+            places.push(Place { settings, redis, xco, process, paused: false, stopping: None, unborn: false });
         }
         Self { places, most_rss_kib: 0, spawned: WORKERS as u64, reclaimed: 0 }
     }
@@ -131,6 +133,7 @@ impl Crew {
             }
             _ => {
                 self.reclaimed += process.counter("xco_worker_reclaimed_total").await;
+                place.unborn = process.get("/healthz").await.is_none();
                 process.signal(Signal::SIGTERM);
                 place.stopping = Some(Instant::now());
             }
@@ -158,7 +161,8 @@ impl Crew {
                 }
                 (None, _) => {}
                 (Some(status), Some(_)) => {
-                    if status.code() != Some(0) {
+                    let before_it_listened = place.unborn && status.signal() == Some(Signal::SIGTERM as i32);
+                    if status.code() != Some(0) && !before_it_listened {
                         world.accuse(None, format!("worker {worker} was told to stop, and ended with {status}"));
                     }
                     place.stopping = None;

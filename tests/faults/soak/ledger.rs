@@ -50,6 +50,9 @@ pub(crate) struct Entry {
     pub(crate) refused: u16,
     /// The last unsafe call may have taken effect.
     pub(crate) doubt: bool,
+    /// Posts of a creation that may have taken effect, and looks whether one had.
+    pub(crate) posts: u8,
+    pub(crate) looks: u8,
     pub(crate) batch: u16,
     /// The earliest it may start, in seconds since 1970; 0: at once.
     pub(crate) not_before_s: u32,
@@ -90,6 +93,8 @@ impl Entry {
             limited: 0,
             refused: 0,
             doubt: false,
+            posts: 0,
+            looks: 0,
             batch: 0,
             not_before_s: 0,
         }
