@@ -1,15 +1,15 @@
 //! From what was read to what may be called: parse, plan, admit, hand on.
 
 use super::{
-    delivery::{Delivery, End, Ending, Held, Instead, Rejected},
+    delivery::{Delivery, End, Ending, Held, Rejected},
     health::Pulse,
+    orders::{Judgement, judge},
     replication::await_replica,
     shared::Shared,
 };
 use crate::{
     config::Durability,
     contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
-    control::{Decision, Rules},
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
     limits::SharedBucket,
     queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry, Source},
@@ -160,9 +160,6 @@ impl Sorter {
         Prepared::Ended
     }
 }
-
-/// The end of a pause that nobody set one for: beyond any time that a job can name, and exact as a score.
-const FOR_EVER_MS: u64 = 1 << 52;
 
 static MARKS: AtomicU64 = AtomicU64::new(0);
 
@@ -376,32 +373,6 @@ async fn slots(shared: &Shared, lane: Lane, want: usize) -> usize {
     let _demand = slots.demand(lane);
     slots.available(lane, want.min((slots.total() / 16).max(1))).await;
     slots.acquire(lane, want).await
-}
-
-/// What operators want of a job.
-enum Judgement {
-    Go,
-    /// Its lane is paused: back into it.
-    Stay,
-    Instead(Instead),
-}
-
-fn judge(rules: &Rules, held: &Held, now_ms: u64) -> Judgement {
-    if held.state.cancelled {
-        return Judgement::Instead(Instead::Cancel);
-    }
-    match rules.decide(&held.subject(), now_ms) {
-        Decision::Go => Judgement::Go,
-        Decision::Cancel(_) => Judgement::Instead(Instead::Cancel),
-        Decision::LanePaused(_) => Judgement::Stay,
-        Decision::Pause(..) if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) => {
-            Judgement::Instead(Instead::Expire)
-        }
-        Decision::Pause(rule, order) => {
-            let until_ms = order.until_ms.unwrap_or(FOR_EVER_MS).min(held.deadline_ms.unwrap_or(FOR_EVER_MS));
-            Judgement::Instead(Instead::Pause { rule, due_ms: until_ms })
-        }
-    }
 }
 
 /// Another delivery of the job began a call that is unsafe to repeat, and has not ended it.

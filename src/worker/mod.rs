@@ -22,6 +22,7 @@ mod heartbeat;
 mod housekeeper;
 mod intake;
 mod lease;
+mod orders;
 mod replication;
 mod shared;
 mod slots;

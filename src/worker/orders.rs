@@ -1,0 +1,36 @@
+//! What operators' rules mean for a job in this worker's hands.
+
+use super::delivery::{Held, Instead};
+use crate::control::{Decision, Rules};
+
+/// The end of a pause that nobody set one for: beyond any time that a job can name, and exact as a score.
+const FOR_EVER_MS: u64 = 1 << 52;
+
+/// What operators want of a job.
+pub(super) enum Judgement {
+    /// Nothing.
+    Go,
+    /// Its lane is paused: back into it.
+    Stay,
+    /// It is not to call.
+    Instead(Instead),
+}
+
+/// Judges a job that is about to ask for its slot.
+pub(super) fn judge(rules: &Rules, held: &Held, now_ms: u64) -> Judgement {
+    if held.state.cancelled {
+        return Judgement::Instead(Instead::Cancel);
+    }
+    match rules.decide(&held.subject(), now_ms) {
+        Decision::Go => Judgement::Go,
+        Decision::Cancel(_) => Judgement::Instead(Instead::Cancel),
+        Decision::LanePaused(_) => Judgement::Stay,
+        Decision::Pause(..) if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) => {
+            Judgement::Instead(Instead::Expire)
+        }
+        Decision::Pause(rule, order) => {
+            let until_ms = order.until_ms.unwrap_or(FOR_EVER_MS).min(held.deadline_ms.unwrap_or(FOR_EVER_MS));
+            Judgement::Instead(Instead::Pause { rule, due_ms: until_ms })
+        }
+    }
+}
