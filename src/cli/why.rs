@@ -177,7 +177,8 @@ fn ended(report: &mut Report, id: &str, event: &Value, letter: bool) {
         report.set("error", json!({"kind": error["kind"], "message": error["message"]}));
         report.say(text(&error["message"]));
     }
-    report.say(format!("{} calls to XCO", event["attempts"]));
+    let attempts = &event["attempts"];
+    report.say(format!("{attempts} {} XCO", if *attempts == 1 { "call to" } else { "calls to" }));
     if letter {
         report.say("its letter is among the dead");
     }

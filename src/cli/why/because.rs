@@ -8,7 +8,7 @@ use crate::{
         locate::{self, Live},
     },
     contract::{MerchantId, format_ms},
-    control::{Decision, Subject},
+    control::{Decision, Selector, Subject},
     jobs::{Surroundings, Waiting, plan},
     limits::Limits,
     queue::{Keys, Link, control, find},
@@ -91,7 +91,7 @@ async fn paused(link: &mut Link, context: &Context, live: &Live, now_ms: u64) ->
         match rules.decide(&Subject::of(&job, &id, live.lane, live.origin.entry.ms), now_ms) {
             Decision::Pause(name, order) => Some(format!(
                 "the end of an operator's pause ({}), by {} from {} since {}",
-                name.trim_start_matches("pause "),
+                selector_of(&name),
                 order.who,
                 order.from,
                 format_ms(order.at_ms)
@@ -100,4 +100,10 @@ async fn paused(link: &mut Link, context: &Context, live: &Live, now_ms: u64) ->
         }
     });
     Ok(told.unwrap_or_else(|| "the end of a pause, which is over: it comes up now".to_owned()))
+}
+
+/// What a rule is about, as people say it: from its name.
+fn selector_of(name: &str) -> String {
+    let selector = name.split_once(' ').and_then(|(_, json)| serde_json::from_str::<Selector>(json).ok());
+    selector.map_or_else(|| name.to_owned(), |selector| selector.shown())
 }

@@ -1,0 +1,88 @@
+#!/bin/sh
+# An operator's night, played on this machine: `sh docs/operators-night.sh`, from the repository, about two minutes.
+#
+# A signup spike, an XCO that answers 500 to some of it and then is away altogether, a release that sends a wrong field; what
+# an operator sees, and does. It starts a Redis, a simulated XCO and a worker of its own and leaves nothing behind. Needs
+# redis-server, redis-cli, curl and the binary (target/demo/xco-worker, target/debug/xco-worker, or XCO_WORKER=path).
+set -eu
+cd "$(dirname "$0")/.."
+for binary in "${XCO_WORKER:-}" target/demo/xco-worker target/debug/xco-worker; do
+    [ -n "$binary" ] && [ -x "$binary" ] && break
+done
+[ -x "$binary" ] || { echo "no binary: run \`cargo build\` first" >&2; exit 1; }
+binary=$(cd "$(dirname "$binary")" && pwd)/$(basename "$binary")
+
+folder=$(mktemp -d)
+port=7813
+xco=http://127.0.0.1:7814
+trap 'kill $worker $sandbox $redis 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$folder"' EXIT INT TERM
+
+export XCO_WORKER__REDIS__URL=redis://127.0.0.1:$port
+export XCO_WORKER__XCO__BASE_URL=$xco XCO_WORKER__XCO__TOKEN_URL=$xco/oauth/token
+export XCO_WORKER__XCO__CLIENT_ID=sandbox XCO_WORKER__XCO__CLIENT_SECRET=sandbox
+export XCO_WORKER__XCO__MERCHANT_ID=6a3f1f0e-7c53-4d4b-9f3c-2f4c7f0f3b11
+export XCO_WORKER__RETRY__BASE=200ms XCO_WORKER__RETRY__CREATE_USER__MAX_ATTEMPTS=3
+export XCO_WORKER__HTTP__LISTEN=off XCO_OPERATOR=ada
+
+redis-server --port $port --save '' --appendonly no --dir "$folder" >"$folder/redis.log" & redis=$!
+"$binary" sandbox --listen 127.0.0.1:7814 >"$folder/sandbox.log" 2>&1 & sandbox=$!
+worker=
+sleep 1
+"$binary" run >"$folder/worker.log" 2>&1 & worker=$!
+sleep 1
+
+# What is typed and what it says; a command that fails says with what.
+type_() {
+    printf '\n$ xco-worker %s\n' "$*"
+    "$binary" "$@" </dev/null 2>&1 || echo "(exit $?)"
+}
+tell() { printf '\n# %s\n' "$*"; }
+fault() { curl -sS -X POST "$xco/_sandbox/$1" -H 'content-type: application/json' -d "$2"; }
+
+tell "02:55. Three thousand signups in a few seconds, and XCO answers two creations in five with 500. Every 150th signup"
+tell "comes from a release that sends a gender XCO does not know."
+fault faults '{"route":"create","status":500,"probability":0.4,"seed":7}'
+awk 'BEGIN { for (i = 1; i <= 3000; i++)
+    printf "XADD {xco:0}:jobs:interactive * job {\"id\":\"signup-%d\",\"type\":\"CreateUser\",\"batch\":\"spring\",\"args\":{\"customer_reference\":\"C%05d\",\"user\":{\"email\":\"c%d@example.com\"%s}}}\n",
+        i, i, i, (i % 150 == 0 ? ",\"gender\":\"unknown\"" : "") }' |
+    sed "s/ job \(.*\)/ job '\1'/" | redis-cli -p $port >/dev/null
+sleep 8
+type_ status
+
+tell "03:01. One customer called. Where is her signup?"
+type_ why signup-2990
+
+tell "XCO's team says: give us a moment. No more creations until it is well again; at the latest in ten minutes."
+type_ pause --type CreateUser --for 10m
+sleep 3
+type_ status
+type_ why signup-2990
+
+tell "03:09. XCO is well again, they say. It is not: it is away altogether. Nobody needs to do anything about that."
+curl -sS -X DELETE "$xco/_sandbox/faults"
+fault outage '{"on":true,"status":503}'
+type_ resume --type CreateUser
+sleep 12
+type_ status
+fault outage '{"on":false}'
+sleep 45
+
+tell "03:20. It is back, and the queue has drained. What is left?"
+type_ status
+type_ dead list --by type,error.kind,http_status
+type_ dead list --error upstream --limit 2
+type_ dead show "$("$binary" dead list --error upstream --limit 1 --json 2>/dev/null | sed 's/.*"id":"\([^"]*\)".*/\1/')"
+
+tell "What would a replay do?"
+type_ dead replay --all --dry-run
+
+tell "First those that XCO failed; and wait to see what becomes of them."
+type_ dead replay --error upstream --rate 50/s --yes --wait 2m
+
+tell "Then those that the release got wrong: checked like any job, once corrected."
+type_ dead replay --error invalid_job --set /args/user/gender=other --yes --wait 1m
+
+tell "03:31. Anything left? And for the colleagues in the morning: who did what."
+type_ dead list --by error.kind
+type_ why signup-3000
+type_ audit
