@@ -39,8 +39,8 @@ type_() {
 tell() { printf '\n# %s\n' "$*"; }
 fault() { curl -sS -X POST "$xco/_sandbox/$1" -H 'content-type: application/json' -d "$2"; }
 
-tell "02:55. Three thousand signups in a few seconds, and XCO answers two creations in five with 500. Every 150th signup"
-tell "comes from a release that sends a gender XCO does not know."
+tell "02:55. Three thousand signups in a few seconds, and XCO answers two creations in five with 500. Every 150th signup
+# comes from a release that sends a gender XCO does not know."
 fault faults '{"route":"create","status":500,"probability":0.4,"seed":7}'
 awk 'BEGIN { for (i = 1; i <= 3000; i++)
     printf "XADD {xco:0}:jobs:interactive * job {\"id\":\"signup-%d\",\"type\":\"CreateUser\",\"batch\":\"spring\",\"args\":{\"customer_reference\":\"C%05d\",\"user\":{\"email\":\"c%d@example.com\"%s}}}\n",
