@@ -14,8 +14,9 @@
 --
 -- A 429 closes the bucket until T: slots begin at T, one interval apart, without a burst. It also teaches (limits.learn),
 -- since XCO publishes no limits: from the second 429 on the bucket has a rate, four fifths of what went through since the
--- one before; it then grows by 5 % of that a second, up to the configured one. What was learned is forgotten after ten
--- minutes without a 429.
+-- one before or, once it has one, of the rate that was refused. It then grows, at first by 1 % of that a second, until it is
+-- where it was refused after 25 s, then by 5 %, up to the configured one. What was learned is forgotten after ten minutes
+-- without a 429.
 --
 -- Stored as the TAT alone or, where there is more to say, as nine packed doubles: TAT, closed until, strikes, learned rate,
 -- learned at, calls since, since when, late until, handed back until. Times in microseconds on Redis's clock (exact below
@@ -25,7 +26,8 @@
 local FORGET_US, QUIET_US, MOST_LATE_US = 600000000, 60000000, 1000000
 -- Seven doubles: as it was before `late` and `handed`.
 local HISTORY_BYTES, FORMER_BYTES = 72, 56
-local LEAST_RATE, GROWTH, DECREASE = 0.2 / 1000000, 0.05 / 1000000, 0.8
+local LEAST_RATE, DECREASE = 0.2 / 1000000, 0.8
+local CAREFUL_US, CAREFUL_GROWTH, GROWTH = 25000000, 0.01 / 1000000, 0.05 / 1000000
 
 local function limiter_now()
   local t = redis.call('TIME')
@@ -60,7 +62,9 @@ local function limiter_open(raw, rate, now_us)
     return bucket
   end
   if bucket.rate > 0 and now_us < bucket.learned_at + FORGET_US then
-    local grown = bucket.rate * (1 + GROWTH * (now_us - bucket.learned_at))
+    local since = now_us - bucket.learned_at
+    local careful = math.min(since, CAREFUL_US)
+    local grown = bucket.rate * (1 + CAREFUL_GROWTH * careful + GROWTH * (since - careful))
     if 1 / grown > bucket.interval then
       bucket.interval, bucket.tolerance = math.ceil(1 / grown), 0
     end
@@ -139,8 +143,13 @@ end
 local function limiter_learn(bucket, now_us)
   if bucket.since > 0 then
     local seen = math.max(bucket.count, 0) / math.max(now_us - bucket.since, 1000000)
-    local current = bucket.interval > 0 and 1 / bucket.interval or math.huge
-    bucket.rate = math.max(DECREASE * math.min(seen, current), LEAST_RATE)
+    local refused = seen
+    if bucket.interval > bucket.own.interval then
+      -- It has a rate, and was refused at it; or at no more than half of it, where it did not come near for want of jobs.
+      local current = 1 / bucket.interval
+      refused = 2 * seen >= current and current or current / 2
+    end
+    bucket.rate = math.max(DECREASE * refused, LEAST_RATE)
     bucket.learned_at = now_us
     if 1 / bucket.rate > bucket.interval then
       bucket.interval, bucket.tolerance = math.ceil(1 / bucket.rate), 0
