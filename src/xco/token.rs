@@ -82,6 +82,8 @@ pub(super) struct TokenCache {
     flight: tokio::sync::Mutex<Flight>,
     /// No refresh ahead of time before this.
     refresh_after: Mutex<Option<Instant>>,
+    /// The generation that XCO refused last, and when it did so first.
+    refused: Mutex<Option<(u64, Instant)>>,
     logged: Mutex<Option<Instant>>,
 }
 
@@ -93,6 +95,7 @@ impl TokenCache {
             current: RwLock::new(None),
             flight: tokio::sync::Mutex::default(),
             refresh_after: Mutex::new(None),
+            refused: Mutex::new(None),
             logged: Mutex::new(None),
         }
     }
@@ -108,15 +111,24 @@ impl TokenCache {
 
     /// XCO refused `token`: nobody uses it from now on.
     pub(super) fn refuse(&self, token: &Token) {
+        {
+            let mut refused = lock(&self.refused);
+            if refused.is_none_or(|(generation, _)| generation < token.generation) {
+                *refused = Some((token.generation, Instant::now()));
+            }
+        }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|held| held.generation == token.generation) {
             *current = None;
         }
     }
 
+    /// The token to use. One that was asked for before another was refused may have been issued, and revoked, with that one.
     fn in_hand(&self) -> Option<Arc<Token>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().filter(|token| !token.is_expired()).cloned()
+        let token = current.as_ref().filter(|token| !token.is_expired())?;
+        let outdated = lock(&self.refused).is_some_and(|(_, at)| token.grant.asked < at);
+        (!outdated).then(|| Arc::clone(token))
     }
 
     /// The next token, if nobody else is fetching it; else, or if that fails, the one in hand.

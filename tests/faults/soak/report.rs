@@ -78,7 +78,7 @@ pub(crate) fn accounts(world: &World) -> Vec<(usize, String)> {
     for (number, entry) in ledger.entries() {
         if entry.certain && entry.completions == 0 {
             wrong.insert(number, "missing: it never ended".to_owned());
-        } else if entry.calls > entry.attempts && !entry.nature.is_safe() {
+        } else if entry.calls - entry.refused > entry.attempts && !entry.nature.is_safe() {
             wrong.insert(number, format!("{} calls arrived, {} attempts are owned up to", entry.calls, entry.attempts));
         } else if entry.given_up && entry.attempts.saturating_sub(entry.limited + entry.refused) < most(entry.nature) {
             wrong.insert(
