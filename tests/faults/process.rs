@@ -1,12 +1,11 @@
 //! A worker as an operator runs it: a process of its own, configured by environment variables.
 
-use super::support::{MERCHANT, Rig};
+use super::support::{MERCHANT, Rig, free_port};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use std::{
-    net::TcpListener,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -192,9 +191,4 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A port that nobody listens on at the moment.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,6 +1,6 @@
 //! A Sentinel over a primary and its replicas: the server's own program in another role.
 
-use super::{process::free_port, support::RedisServer};
+use super::support::{RedisServer, free_port};
 use redis::{Value, cmd};
 use std::{
     process::{Child, Command, Stdio},

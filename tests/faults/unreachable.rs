@@ -3,8 +3,8 @@
 use super::{
     kills::{ids, rig},
     ledger::{all_complete, of, settle},
-    process::{Process, free_port},
-    support::check,
+    process::Process,
+    support::{check, free_port},
 };
 use std::time::Duration;
 use tokio::time::sleep;

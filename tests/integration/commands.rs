@@ -1,6 +1,6 @@
 //! The commands, through the binary.
 
-use super::support::{MERCHANT, RedisServer, Rig, Setup, check};
+use super::support::{MERCHANT, RedisServer, Rig, Setup, check, free_port};
 use assert_cmd::Command;
 use nix::{
     sys::signal::{Signal, kill},
@@ -351,7 +351,7 @@ async fn doctor_names_each_fault_and_its_remedy() {
     assert!(!String::from_utf8(output).unwrap().contains("not-the-secret"));
 
     // Nothing there at all.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let mut nothing = command(&folder);
     nothing
         .args(["doctor", "--redis-url", &format!("redis://:hunter2@127.0.0.1:{port}")])

@@ -1,6 +1,6 @@
 //! No secret and no personal datum in logs at any level, in metrics or in exported traces, whatever a job meets.
 
-use super::support::{MERCHANT, Rig, Setup, check, with};
+use super::support::{MERCHANT, Rig, Setup, check, free_port, with};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -9,7 +9,6 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::{
     fs::File,
-    net::TcpListener,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -228,7 +227,7 @@ async fn nothing_leaks(format: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let log = File::create(&path).unwrap();
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let listen = format!("127.0.0.1:{}", free_port());
     let collector = Collector::start().await;
     let mut worker = spawn_worker(&rig, format, &listen, &collector, &log);
 

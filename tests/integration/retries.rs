@@ -1,8 +1,10 @@
 //! What each answer of XCO's means, what is tried again, when, and how often.
 
-use super::support::{Setup, account, check, consent, create, finalize, other_than, start, timing, verify, with};
+use super::support::{
+    Setup, account, check, consent, create, finalize, free_port, other_than, start, timing, verify, with,
+};
 use serde_json::{Value, json};
-use std::{fmt::Write as _, net::TcpListener, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 use xco_worker::sandbox::{EffectKind, Fault, FaultKind, Route, SandboxConfig};
 
 const CHALLENGE: &str = "5f0c7a52-9a53-4c6e-8f3e-1d5f8d1b0c77";
@@ -101,8 +103,7 @@ async fn each_answer_to_each_type_has_its_meaning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_listening_is_a_network_failure_after_retries() {
     let mut rig = quick().without_worker().await;
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    rig.config.xco.base_url = Some(format!("http://{free}/").parse().unwrap());
+    rig.config.xco.base_url = Some(format!("http://127.0.0.1:{}/", free_port()).parse().unwrap());
     rig.start_worker();
     for job in [check("check", "ip"), start("start", "ip", "k@example.com"), create("create", "c@example.com")] {
         let event = rig.complete(with(job, "max_attempts", 2)).await;

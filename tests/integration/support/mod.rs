@@ -4,11 +4,13 @@
 mod container;
 mod jobs;
 pub(crate) mod messy;
+mod ports;
 mod redis_server;
 mod rig;
 
 pub(crate) use jobs::{
     account, consent, create, finalize, in_time, keys, limit, moment, other_than, start, timing, verify, with,
 };
+pub(crate) use ports::free_port;
 pub(crate) use redis_server::RedisServer;
 pub(crate) use rig::{MERCHANT, Rig, Setup, check};

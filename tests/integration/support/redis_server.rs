@@ -1,9 +1,9 @@
 //! A Redis for one test: `REDIS_URL` where it is set; a container where `REDIS_CONTAINER=1` asks for it; else a `redis-server`
 //! (or `valkey-server`) of the test's own, on a free port, with a folder that goes with it, which starts fastest.
 
-use super::container::RedisContainer;
+use super::{container::RedisContainer, ports::free_port};
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -51,7 +51,7 @@ impl RedisServer {
     /// A server of its own in any case: the test does things to it.
     pub(crate) fn own(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let child = spawn(port, folder.path(), &options);
         Self {
