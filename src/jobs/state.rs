@@ -68,10 +68,10 @@ pub struct JobState {
     /// The slot in the bucket of all calls is reserved.
     #[serde(rename = "t", default, skip_serializing_if = "is_default")]
     pub reserved_total: bool,
-    /// The slot that it waits for in a bucket, microseconds on Redis's clock.
+    /// The slot that it waits for in a bucket, microseconds on Redis's clock; 0 where only Redis knows.
     #[serde(rename = "u", default, skip_serializing_if = "is_default")]
     pub slot_us: u64,
-    /// That slot was given because it came late for the one before.
+    /// That slot was given in the line of those that came late for the one before, or were overtaken by a 429.
     #[serde(rename = "y", default, skip_serializing_if = "is_default")]
     pub late: bool,
     /// An earlier call of the present step may have taken effect.
@@ -162,6 +162,11 @@ impl JobState {
         self.reserved = true;
         self.slot_us = slot_us;
         self.late = late;
+    }
+
+    /// Whether a slot is reserved for it, in whichever bucket.
+    pub const fn holds_slot(&self) -> bool {
+        self.reserved || self.reserved_total
     }
 
     /// Holds no slot (any more).

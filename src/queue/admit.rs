@@ -37,10 +37,12 @@ pub enum Held {
 /// The slot that a job waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldSlot {
-    /// Microseconds on Redis's clock.
+    /// Microseconds on Redis's clock; 0 where only Redis was told: after a 429.
     pub at_us: u64,
-    /// It was given because the job came late for the one before.
+    /// It was given in the line of those that came late for the one before, or were overtaken by a 429.
     pub late: bool,
+    /// Since when the job waits for it, milliseconds on Redis's clock.
+    pub since_ms: u64,
 }
 
 /// One delivery that wants to call XCO.
@@ -58,7 +60,7 @@ pub struct AdmissionRequest {
     pub bucket: (Bucket, Held),
     /// The bucket of all calls.
     pub total: Option<(Bucket, Held)>,
-    /// The slot that it holds, where known: in whichever bucket it waited for last.
+    /// The slot that it holds: in whichever bucket it waited for last.
     pub slot: Option<HeldSlot>,
     /// A bulk job's place in the queues of shared buckets, where it spends one: the lower, the older.
     pub bulk_age: Option<u64>,
@@ -89,8 +91,8 @@ pub enum Admission {
         /// Microseconds on Redis's clock.
         due_us: u64,
     },
-    /// It came later for its slot than does no harm, and jobs that came late before it are still on their way; its slot is at
-    /// `due_us` now, and reserved.
+    /// It came later for its slot than does no harm, jobs that came late before it are still on their way, or a 429 has made
+    /// the slot worthless; it is at `due_us` now, and reserved.
     Late {
         /// Microseconds on Redis's clock.
         due_us: u64,
@@ -198,9 +200,9 @@ pub async fn admit(
         if let Some(mark) = &request.mark {
             call.arg(mark).arg(request.entry.to_string());
         }
-        if let Some(HeldSlot { at_us, late }) = request.slot {
+        if let Some(HeldSlot { at_us, late, since_ms }) = request.slot {
             let at_us = i64::try_from(at_us).unwrap_or(0);
-            call.arg(if late { -at_us } else { at_us });
+            call.arg(if late { -at_us } else { at_us }).arg(since_ms);
         }
         if let Some(age) = request.bulk_age {
             call.arg(age);

@@ -244,7 +244,9 @@ impl Finisher {
             .bulk_age()
             .zip(held.bucket.shared)
             .map(|(age, bucket)| (Place { bucket, age }, latest_ms(&held, shared.clock.now_ms())));
-        held.state.reserved = place.is_none();
+        if place.is_none() {
+            held.state.reserve(0, true);
+        }
         let cancelled = held.is_cancelled();
         let deferral = Deferral {
             entry: held.entry,

@@ -347,7 +347,11 @@ impl Intake {
             .filter(|_| fresh),
             count_in_batch: held.job.batch.clone().filter(|_| fresh),
             bucket: (held.bucket.clone(), slot(held.state.reserved)),
-            slot: (held.state.slot_us > 0).then_some(HeldSlot { at_us: held.state.slot_us, late: held.state.late }),
+            slot: held.state.holds_slot().then(|| HeldSlot {
+                at_us: held.state.slot_us,
+                late: held.state.late,
+                since_ms: held.state.waiting.map_or(0, |(_, since_ms)| since_ms),
+            }),
             bulk_age: held.bulk_age().filter(|_| held.bucket.shared.is_some() || total.is_some()),
             total: total.map(|total| (total, slot(held.state.reserved_total))),
             deadline_ms: if held.instead.is_some() { Some(0) } else { held.deadline_ms },

@@ -34,11 +34,11 @@ local function interactive(job, now)
   job.looks = job.looks + 1
   local slot
   if job.slot then
-    slot = limiter_claim(shared, job.slot, job.late, now)
+    slot = limiter_claim(shared, job.slot, job.late, now, now)
     job.late = slot > now
   else
     slot = limiter_slot(shared, now)
-    limiter_take(shared, slot)
+    limiter_take(shared, slot, now)
   end
   if slot > now then
     job.slot = slot
@@ -63,7 +63,7 @@ while (called < bulk or ms < 5000 or #parked > 0) and ms < 200000 do
   if ms < 5000 and math.random(1000) <= arrivals then
     numbers = numbers + 1
     local slot = limiter_slot(alone, now)
-    limiter_take(alone, slot)
+    limiter_take(alone, slot, now)
     local job = {looks = 0, number = numbers, alone = slot, at = ms}
     parked[#parked + 1] = job
   end
@@ -89,7 +89,7 @@ while (called < bulk or ms < 5000 or #parked > 0) and ms < 200000 do
       if at > ms then
         on_the_way[#on_the_way + 1] = at
       elseif limiter_slot(shared, now) <= now then
-        limiter_take(shared, now)
+        limiter_take(shared, now, now)
         call(now)
         called, last_bulk = called + 1, ms
       end

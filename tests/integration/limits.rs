@@ -238,9 +238,9 @@ async fn a_callers_order_is_kept_through_its_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_waited_while_no_worker_ran_do_not_all_come_at_once() {
     let mut setup = Setup::default();
-    setup.config.limits.caller = Some(limit("10/s", 10));
+    setup.config.limits.caller = Some(limit("5/s", 10));
     // A little more than the workers are told, so that no jitter of the machine is taken for too many.
-    setup.sandbox.caller_limit = Some(SandboxLimit { per_second: 10.0, burst: 15 });
+    setup.sandbox.caller_limit = Some(SandboxLimit { per_second: 5.0, burst: 15 });
     let mut rig = setup.start().await;
     for number in 0..30 {
         rig.enqueue(&check(&format!("a{number}"), "greedy")).await;

@@ -12,6 +12,7 @@ mod deadlines;
 mod doubt;
 mod duplicates;
 mod flows;
+mod learning;
 mod limits;
 mod malformed;
 mod overload;

@@ -173,8 +173,8 @@ async fn what_a_429_taught_is_told_and_survives_a_restart() {
     setup.config.limits.learn = true;
     let mut rig = setup.start().await;
     assert_eq!(learned_limits(&rig.config).await, []);
-    // 429s at two moments: the second one teaches.
-    for _ in 0..2 {
+    // The first teaches little. Of that each further one, with hardly a call in between, leaves a half.
+    for _ in 0..8 {
         rig.sandbox.order(Fault::status(429).on(Route::Create).retry_after("1"));
         let id = format!("b{:08x}", rand::random::<u32>());
         enqueue_bulk(&mut rig, std::iter::once(create(&id, &format!("{id}@example.com")))).await;
@@ -187,16 +187,17 @@ async fn what_a_429_taught_is_told_and_survives_a_restart() {
     let names: Vec<_> = before.iter().map(|limit| limit.bucket.as_str()).collect();
     assert_eq!(names, ["caller:ip", "client"]);
     let (caller, client) = (&before[0], &before[1]);
-    assert!(caller.rate_per_s.is_none() && caller.closed_until_ms >= caller.last_429_ms + 599_000, "{caller:?}");
+    assert_eq!(caller.rate_per_s, Some(200.0), "a first 429 may be a whim: {caller:?}");
+    assert!(caller.closed_until_ms >= caller.last_429_ms + 599_000, "{caller:?}");
     let rate = client.rate_per_s.unwrap();
-    assert!((0.1..3.0).contains(&rate) && client.strikes == 2, "{client:?}");
+    assert!((0.1..5.0).contains(&rate) && client.strikes == 8, "{client:?}");
 
     rig.stop_workers().await;
     rig.start_worker();
     // With an open bucket all would go at once.
     let count = rig.sandbox.calls_of(Route::Create).len();
     enqueue_bulk(&mut rig, (0..3).map(|n| create(&format!("after{n}"), &format!("after{n}@example.com")))).await;
-    rig.wait_for(6).await;
+    rig.wait_for(12).await;
     let at: Vec<u64> = rig.sandbox.calls_of(Route::Create)[count..].iter().map(|call| call.at_us).collect();
     assert!(at[2] - at[0] >= 500_000, "{at:?} at {rate} a second");
     assert_eq!(rig.complete(with(check("still", "ip"), "ttl_ms", 10_000)).await["error"]["kind"], "rate_limited");

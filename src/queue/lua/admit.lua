@@ -8,14 +8,16 @@
 --       some letters, in this order, more:
 --         i  an id key: nothing · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
 --         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id · s  a
---         reserved slot: us, negative where it was given for lateness · q  a bulk job: its age in queues
+--         reserved slot: us (0 where unknown), negative where it was given in the line of the late; and since when the job
+--         waits for it, ms · q  a bulk job: its age in queues
 -- Returns  a flat array: now in ms, then for each job that is not admitted three numbers, the job's (from 1), a code and a
 --         time in us (0 where it has none):
 --         1 duplicate · 2 expired · 3 wait for the bucket, due then, its slot reserved · 4 the same for the second bucket,
 --         both reserved · 5 wait for run_at · 6 its limit lets it run only after its deadline · 7 an unsafe call was begun
 --         by another delivery · 8 the delivery is not this consumer's any more (asked only where a mark would be set: a
 --         worker that slept over its lease must not begin) · 9 wait in the bucket's queue · 10 the same for the second
---         bucket; its slot in the first, if that is not shared, is reserved · 11 it came late for its slot: wait for this one
+--         bucket; its slot in the first, if that is not shared, is reserved · 11 it came late for its slot, or that is
+--         worth nothing since a 429: wait for this one
 -- Guarantees  Nothing is admitted twice under one mark. Run again after a lost reply it gives the same answers, but for
 --         slots, which it may reserve again. O(jobs · log queue); jobs <= 512.
 
@@ -58,14 +60,11 @@ end
 
 -- Takes a slot in a bucket: nothing where it is open now, else a code and the slot. A job that holds one already asks again
 -- only where a 429 has closed the bucket since, or jobs came late for theirs.
-local function enter(number, deadline, code, held_us)
+local function enter(number, deadline, code, held_us, given_us)
   local bucket = open[math.abs(number)]
   local slot
-  if number < 0 and bucket.closed <= now_us then
-    slot = limiter_claim(bucket, math.abs(held_us), held_us < 0, now_us)
-    if slot <= now_us then
-      return nil
-    end
+  if number < 0 then
+    slot = limiter_claim(bucket, math.abs(held_us), held_us < 0, given_us, now_us)
     code = 11
   else
     slot = limiter_slot(bucket, now_us)
@@ -74,7 +73,7 @@ local function enter(number, deadline, code, held_us)
     return 6, 0
   end
   if code ~= 11 then
-    limiter_take(bucket, slot)
+    limiter_take(bucket, slot, now_us)
   end
   if slot > now_us then
     return code, slot
@@ -101,13 +100,13 @@ local function stand(bucket, deadline, code, age)
 end
 
 -- The same for a bulk job in its bucket and the second one: what is shared it takes only when it goes.
-local function enter_bulk(first, second, deadline, held_us, age)
+local function enter_bulk(first, second, deadline, held_us, given_us, age)
   local own, total = open[math.abs(first)], second and open[math.abs(second)]
   local code, slot
   if own.own.queue > 0 then
     code = stand(own, deadline, 9, age)
   else
-    code, slot = enter(first, deadline, 3, held_us)
+    code, slot = enter(first, deadline, 3, held_us, given_us)
   end
   if not code and total then
     code = stand(total, deadline, 10, age)
@@ -116,15 +115,15 @@ local function enter_bulk(first, second, deadline, held_us, age)
     return code, slot or 0
   end
   if own.own.queue > 0 then
-    limiter_take(own, now_us)
+    limiter_take(own, now_us, now_us)
   end
   if total then
-    limiter_take(total, now_us)
+    limiter_take(total, now_us, now_us)
   end
 end
 
 -- Nothing for a job that is admitted, else a code and a time.
-local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, held_us, age)
+local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, held_us, given_us, age)
   if not id_key then
     count(batch_key)
   elseif redis.call('SET', KEYS[id_key], token, 'NX', 'PXAT', reserved_until) then
@@ -151,11 +150,11 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
   end
   local code, due_us
   if age then
-    code, due_us = enter_bulk(first, second, deadline, held_us, age)
+    code, due_us = enter_bulk(first, second, deadline, held_us, given_us, age)
   else
-    code, due_us = enter(first, deadline, 3, held_us)
+    code, due_us = enter(first, deadline, 3, held_us, given_us)
     if not code and second then
-      code, due_us = enter(second, deadline, 4, held_us)
+      code, due_us = enter(second, deadline, 4, held_us, given_us)
     end
   end
   if code then
@@ -171,7 +170,7 @@ for i = 1, jobs do
   local has, token, first = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
   local id_key, batch_key, second, deadline, run_at, mark, entry, age
-  local held_us = 0
+  local held_us, given_us = 0, 0
   if has == 'i' then
     -- Most jobs: a check, with an id.
     key = key + 1
@@ -198,14 +197,14 @@ for i = 1, jobs do
       mark, entry, at = ARGV[at], ARGV[at + 1], at + 2
     end
     if find(has, 's', 1, true) then
-      held_us, at = tonumber(ARGV[at]), at + 1
+      held_us, given_us, at = tonumber(ARGV[at]), tonumber(ARGV[at + 1]) * 1000, at + 2
     end
     if find(has, 'q', 1, true) then
       age, at = tonumber(ARGV[at]), at + 1
     end
   end
   local code, due_us = judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry,
-    held_us, age)
+    held_us, given_us, age)
   if code then
     reply[#reply + 1] = i
     reply[#reply + 1] = code

@@ -18,7 +18,7 @@ redis.call('XACK', KEYS[1], 'workers', '0-0')
 
 local verdict, due_ms = 0, 0
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
-  local slot, deadline = limiter_slot(bucket, now_us), tonumber(ARGV[7])
+  local slot, deadline = math.max(now_us, bucket.closed, bucket.late), tonumber(ARGV[7])
   if deadline > 0 and slot >= deadline * 1000 then
     verdict = 2
   else
@@ -26,8 +26,8 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 then
       redis.call('ZADD', KEYS[7], ARGV[10], ARGV[2])
       verdict, due_ms = 1, tonumber(ARGV[11])
     else
-      limiter_take(bucket, slot)
-      verdict, due_ms = 1, slot / 1000
+      -- It was its turn: it goes before those that have not been called.
+      verdict, due_ms = 1, limiter_line_up(bucket, now_us) / 1000
     end
     redis.call('XACK', KEYS[1], 'workers', ARGV[1])
     redis.call('XDEL', KEYS[1], ARGV[1])

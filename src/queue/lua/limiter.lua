@@ -6,28 +6,31 @@
 --
 -- A job that comes for its slot later than does no harm (`slack`: the worker was down, or had no room) may not go together
 -- with the next ones: from then on, jobs that come for their slots are lined up one interval apart, from `late` on, until
--- that line has caught up.
+-- that line has caught up. A 429 makes every slot given before it worthless: whoever comes for one is lined up, too.
 --
 -- In a shared bucket bulk jobs reserve nothing, or a million of them would stand before the next interactive call. They
 -- wait in a queue of the bucket's own, by age, and are handed back when there is room for a call: what interactive calls
 -- leave. A call's worth of the burst is left to those, so that they find it at once.
 --
 -- A 429 closes the bucket until T: slots begin at T, one interval apart, without a burst. It also teaches (limits.learn),
--- since XCO publishes no limits: from the second 429 on the bucket has a rate, four fifths of what went through since the
--- one before or, once it has one, of the rate that was refused. It then grows, at first by 1 % of that a second, until it is
--- where it was refused after 25 s, then by 5 %, up to the configured one. What was learned is forgotten after ten minutes
--- without a 429.
+-- since XCO publishes no limits. The first sets a rate that is high enough to do no harm where it was a whim: 200 calls a
+-- second, doubling every 5 s. One that follows lowers the rate in use to four fifths, if it was used: it then grows back to
+-- where it was refused within 25 s and, from there, faster and faster (as CUBIC does, RFC 9438, for the same reasons). If
+-- much less went through, the rate says nothing: half of it is tried, doubling every 5 s. Never above the configured rate;
+-- forgotten after ten minutes without a 429. A slot to come is as far from the one before as the rate has it by then: what
+-- waits is not bound to the rate of the day it came.
 --
--- Stored as the TAT alone or, where there is more to say, as nine packed doubles: TAT, closed until, strikes, learned rate,
--- learned at, calls since, since when, late until, handed back until. Times in microseconds on Redis's clock (exact below
--- 2^53), rates in calls a microsecond. Expires when it says nothing any more, so memory is bounded by the callers of that
--- time.
+-- Stored as the TAT alone or, where there is more to say, as ten packed doubles: TAT, closed until, strikes, learned rate,
+-- from when it grows, calls since the last strike, when that was, late until, handed back until, the rate it was refused at (0:
+-- unknown). Times in microseconds on Redis's clock (exact below 2^53), rates in calls a microsecond. Expires when it says
+-- nothing any more, so memory is bounded by the callers of that time.
 
-local FORGET_US, QUIET_US, MOST_LATE_US = 600000000, 60000000, 1000000
--- Seven doubles: as it was before `late` and `handed`.
-local HISTORY_BYTES, FORMER_BYTES = 72, 56
-local LEAST_RATE, DECREASE = 0.2 / 1000000, 0.8
-local CAREFUL_US, CAREFUL_GROWTH, GROWTH = 25000000, 0.01 / 1000000, 0.05 / 1000000
+local FORGET_US, QUIET_US, MOST_LATE_US = 600000000, 10000000, 1000000
+local HISTORY_BYTES = 80
+local LEAST_RATE, FIRST_RATE, DECREASE = 0.2 / 1000000, 200 / 1000000, 0.8
+local DOUBLING_US, CAREFUL_US, GROWTH_US, ACCELERATION_US = 5000000, 25000000, 20000000, 20000000
+-- A 429's own job is told to wait a moment before the strike, by the worker's idea of Redis's clock.
+local CLOCK_US = 50000
 
 local function limiter_now()
   local t = redis.call('TIME')
@@ -43,6 +46,29 @@ local function limiter_rate(interval_us, tolerance_us, slack_us, queue)
   }
 end
 
+-- The rate that a bucket which learned one has at a moment: from the rate it fell to back to the one that was refused, then on
+-- ever faster; before any was refused, doubling.
+local function limiter_grown(bucket, at_us)
+  local since = math.max(at_us - bucket.learned_at, 0)
+  if bucket.refused == 0 then
+    return bucket.rate * 2 ^ (since / DOUBLING_US)
+  end
+  if since < CAREFUL_US then
+    return bucket.rate + (bucket.refused - bucket.rate) * since / CAREFUL_US
+  end
+  since = since - CAREFUL_US
+  return bucket.refused * (1 + since / GROWTH_US * (1 + since / ACCELERATION_US))
+end
+
+-- Microseconds between calls at a moment, now or to come: a slot is as far from the one before as the rate has it by then.
+local function limiter_interval(bucket, at_us)
+  local own = bucket.own.interval
+  if not bucket.rate or bucket.rate == 0 or at_us >= bucket.learned_at + FORGET_US then
+    return own
+  end
+  return math.max(own, math.ceil(1 / limiter_grown(bucket, at_us)))
+end
+
 -- A bucket from its stored form (false where absent). Seven fields and `dirty`: a table of eight, which does not grow.
 local function limiter_open(raw, rate, now_us)
   local bucket = {
@@ -51,23 +77,15 @@ local function limiter_open(raw, rate, now_us)
   if not raw then
     return bucket
   end
-  if #raw == HISTORY_BYTES then
-    bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since, bucket.late,
-      bucket.handed = struct.unpack('<ddddddddd', raw)
-  elseif #raw == FORMER_BYTES then
-    bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since =
-      struct.unpack('<ddddddd', raw)
-  else
+  if #raw ~= HISTORY_BYTES then
     bucket.tat = tonumber(raw) or 0
     return bucket
   end
-  if bucket.rate > 0 and now_us < bucket.learned_at + FORGET_US then
-    local since = now_us - bucket.learned_at
-    local careful = math.min(since, CAREFUL_US)
-    local grown = bucket.rate * (1 + CAREFUL_GROWTH * careful + GROWTH * (since - careful))
-    if 1 / grown > bucket.interval then
-      bucket.interval, bucket.tolerance = math.ceil(1 / grown), 0
-    end
+  bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since, bucket.late,
+    bucket.handed, bucket.refused = struct.unpack('<dddddddddd', raw)
+  bucket.interval = limiter_interval(bucket, now_us)
+  if bucket.interval > rate.interval then
+    bucket.tolerance = 0
   end
   return bucket
 end
@@ -87,38 +105,54 @@ local function limiter_slot(bucket, now_us)
   return slot
 end
 
--- Takes the slot that limiter_slot gave.
-local function limiter_take(bucket, slot_us)
-  if bucket.interval > 0 then
-    if bucket.tat < slot_us then
-      bucket.tat = slot_us
-    end
-    bucket.tat = bucket.tat + bucket.interval
-    bucket.dirty = true
-  end
-  if bucket.late >= slot_us then
-    bucket.late = slot_us + bucket.interval
-    bucket.dirty = true
-  end
+-- A call goes: what a bucket that met a 429 let through tells the rate that a next one refuses.
+local function limiter_count(bucket)
   if bucket.since > 0 then
     bucket.count = bucket.count + 1
     bucket.dirty = true
   end
 end
 
--- When a job may go that comes for the slot it was given: now, or in its turn in the line of those that came late; `again`
--- where it has stood there already.
-local function limiter_claim(bucket, slot_us, again, now_us)
-  local late_us = slot_us > 0 and now_us - slot_us or 0
-  local punctual = late_us <= bucket.own.slack
-  if bucket.interval == 0 or punctual and bucket.late <= now_us or again and late_us <= MOST_LATE_US then
-    return now_us
+-- Takes the slot that limiter_slot gave.
+local function limiter_take(bucket, slot_us, now_us)
+  if bucket.interval > 0 then
+    if bucket.tat < slot_us then
+      bucket.tat = slot_us
+    end
+    bucket.tat = bucket.tat + limiter_interval(bucket, slot_us)
+    bucket.dirty = true
   end
-  local slot = math.max(now_us, bucket.late)
+  if bucket.late >= slot_us then
+    bucket.late = slot_us + limiter_interval(bucket, slot_us)
+    bucket.dirty = true
+  end
+  if slot_us <= now_us then
+    limiter_count(bucket)
+  end
+end
+
+-- The next slot in the line of those that came late or were overtaken by a 429.
+local function limiter_line_up(bucket, now_us)
+  local slot = math.max(now_us, bucket.late, bucket.closed)
   -- A little closer than slots are, where they have a margin: so the line catches up.
-  bucket.late = slot + math.ceil(0.99 * bucket.interval)
+  bucket.late = slot + math.ceil(0.99 * limiter_interval(bucket, slot))
   bucket.dirty = true
   return slot
+end
+
+-- When a job may go that comes for the slot it was given at `given_us`: now, or in its turn in the line; `again` where it has
+-- stood there already. A slot of 0 is one that nobody can be late for.
+local function limiter_claim(bucket, slot_us, again, given_us, now_us)
+  local late_us = slot_us > 0 and now_us - slot_us or 0
+  local outdated = given_us + (slot_us == 0 and CLOCK_US or 0) < bucket.since
+  if bucket.closed <= now_us and not outdated then
+    local punctual = late_us <= bucket.own.slack
+    if bucket.interval == 0 or punctual and bucket.late <= now_us or again and late_us <= MOST_LATE_US then
+      limiter_count(bucket)
+      return now_us
+    end
+  end
+  return limiter_line_up(bucket, now_us)
 end
 
 -- How many of at most `most` bulk jobs waiting for a shared bucket there is room for now, and when there is for the next.
@@ -139,48 +173,55 @@ local function limiter_hand_back(bucket, most, now_us)
   return room, bucket.handed - ahead
 end
 
--- From a 429: a lower rate, once there is something to tell it from.
+-- From a 429: a lower rate.
 local function limiter_learn(bucket, now_us)
-  if bucket.since > 0 then
-    local seen = math.max(bucket.count, 0) / math.max(now_us - bucket.since, 1000000)
-    local refused = seen
-    if bucket.interval > bucket.own.interval then
-      -- It has a rate, and was refused at it; or at no more than half of it, where it did not come near for want of jobs.
-      local current = 1 / bucket.interval
-      refused = 2 * seen >= current and current or current / 2
-    end
-    bucket.rate = math.max(DECREASE * refused, LEAST_RATE)
-    bucket.learned_at = now_us
-    if 1 / bucket.rate > bucket.interval then
-      bucket.interval, bucket.tolerance = math.ceil(1 / bucket.rate), 0
-    end
+  if bucket.since == 0 or now_us >= bucket.learned_at + FORGET_US then
+    bucket.rate, bucket.refused = FIRST_RATE, 0
+    return
   end
-  bucket.since, bucket.count = now_us, 0
+  local seen = math.max(bucket.count - 1, 0) / math.max(now_us - math.max(bucket.since, bucket.closed), 1000000)
+  local current = bucket.interval > 0 and 1 / bucket.interval or seen
+  if seen >= 0.9 * math.min(bucket.rate, current) then
+    bucket.rate, bucket.refused = DECREASE * current, current
+  else
+    -- Much too high, or hardly used: what is right is not known.
+    bucket.rate, bucket.refused = current / 2, 0
+  end
+  bucket.rate = math.max(bucket.rate, LEAST_RATE)
 end
 
--- Closes the bucket: until now + retry_after_us where XCO named a delay, else for 1 s, 2 s, 4 s … up to 60 s while 429s
--- follow each other (a quiet minute after a closure starts over). Never shortens a closure.
+-- Closes the bucket: until now + retry_after_us where XCO named a delay (a second at least: it comes in whole ones), else
+-- for 1 s, 2 s, 4 s … up to 60 s while 429s follow each other (ten quiet seconds after a closure start over). Never shortens
+-- a closure.
 local function limiter_close(bucket, now_us, retry_after_us, learn)
   if not bucket.strikes then
-    bucket.strikes, bucket.rate, bucket.learned_at, bucket.count = 0, 0, 0, 0
+    bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.refused = 0, 0, 0, 0, 0
   end
   if now_us > bucket.closed + QUIET_US then
     bucket.strikes = 0
   end
-  bucket.count = bucket.count - 1
   -- 429s of calls that were under way together are one strike: the closure already answers them.
   if now_us >= bucket.closed then
     bucket.strikes = math.min(bucket.strikes + 1, 30)
     if learn then
       limiter_learn(bucket, now_us)
     end
+    -- Slots that were given before are so no more: who holds one gets another, in a line that begins anew.
+    bucket.since, bucket.count, bucket.late = now_us, 0, 0
   end
-  local delay = retry_after_us
-  if delay < 0 then
+  local delay = math.max(retry_after_us, 1000000)
+  if retry_after_us < 0 then
     delay = math.min(1000000 * 2 ^ (bucket.strikes - 1), 60000000)
   end
   if now_us + delay > bucket.closed then
     bucket.closed = now_us + delay
+  end
+  if bucket.rate > 0 then
+    bucket.learned_at = bucket.closed
+    bucket.interval = limiter_interval(bucket, now_us)
+    if bucket.interval > bucket.own.interval then
+      bucket.tolerance = 0
+    end
   end
   if bucket.tat < bucket.closed + bucket.tolerance then
     bucket.tat = bucket.closed + bucket.tolerance
@@ -215,8 +256,9 @@ local function limiter_save(key, bucket, now_us)
         until_us = math.max(until_us, bucket.learned_at + FORGET_US)
       end
     end
-    value = struct.pack('<ddddddddd', bucket.tat, bucket.closed, bucket.strikes or 0, bucket.rate or 0,
-      bucket.learned_at or 0, bucket.count or 0, bucket.since, bucket.late, handed)
+    value = struct.pack('<dddddddddd', bucket.tat, bucket.closed, bucket.strikes or 0, bucket.rate or 0,
+      bucket.learned_at or 0, bucket.count or 0, bucket.since, bucket.late, handed,
+      bucket.refused or 0)
   end
   redis.call('SET', key, value, 'PXAT', limiter_expiry(math.max(until_us, now_us)))
 end
