@@ -1,6 +1,7 @@
 //! Tests through the public interface: a real Redis, the sandbox over real HTTP, jobs as a merchant enqueues them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod admission;
 mod arithmetic;
 mod backfill;
 mod chains;

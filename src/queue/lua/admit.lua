@@ -19,7 +19,8 @@
 --         bucket; its slot in the first, if that is not shared, is reserved · 11 it came late for its slot, or that is
 --         worth nothing since a 429: wait for this one
 -- Guarantees  Nothing is admitted twice under one mark. Run again after a lost reply it gives the same answers, but for
---         slots, which it may reserve again. O(jobs · log queue); jobs <= 512.
+--         slots, which it may reserve again, and for what time has changed: who was admitted then and is not now has no mark
+--         any more. O(jobs · log queue); jobs <= 512.
 
 local jobs, groups = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_us = limiter_now()
@@ -122,7 +123,7 @@ local function enter_bulk(first, second, deadline, held_us, given_us, age)
   end
 end
 
--- Nothing for a job that is admitted, else a code and a time.
+-- Nothing for a job that is admitted, else a code, a time and whether it stands marked by this very delivery.
 local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, held_us, given_us, age)
   if not id_key then
     count(batch_key)
@@ -131,22 +132,23 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
   elseif redis.call('GET', KEYS[id_key]) ~= token then
     return 1, 0
   end
+  local begun
   if mark then
     -- Without its group a delivery is nobody's: it is delivered anew once the group is back.
     local owned = redis.pcall('XPENDING', KEYS[2], 'workers', entry, entry, 1, ARGV[5])
     if owned.err or #owned == 0 then
       return 8, 0
     end
-    local begun = redis.call('HGET', KEYS[1], token)
+    begun = redis.call('HGET', KEYS[1], token)
     if begun and begun ~= mark then
       return 7, 0
     end
   end
   if deadline and now_ms >= deadline then
-    return 2, 0
+    return 2, 0, begun
   end
   if run_at and run_at > now_ms then
-    return 5, run_at * 1000
+    return 5, run_at * 1000, begun
   end
   local code, due_us
   if age then
@@ -158,7 +160,7 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
     end
   end
   if code then
-    return code, due_us
+    return code, due_us, begun
   end
   if mark then
     marks[#marks + 1] = token
@@ -203,9 +205,12 @@ for i = 1, jobs do
       age, at = tonumber(ARGV[at]), at + 1
     end
   end
-  local code, due_us = judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry,
+  local code, due_us, marked = judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry,
     held_us, given_us, age)
   if code then
+    if marked then
+      redis.call('HDEL', KEYS[1], token)
+    end
     reply[#reply + 1] = i
     reply[#reply + 1] = code
     reply[#reply + 1] = due_us

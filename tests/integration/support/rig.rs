@@ -244,7 +244,10 @@ impl Rig {
                     assert_eq!(summary[0], RedisValue::Int(0), "pending in {key}");
                 }
             }
-            for key in ["delayed", "delayed:jobs", "begun"] {
+            let begun: BTreeMap<String, String> =
+                self.connection.hgetall(self.key_in(partition, "begun")).await.unwrap();
+            assert!(begun.is_empty(), "begun, and never ended: {begun:?}");
+            for key in ["delayed", "delayed:jobs"] {
                 let key = self.key_in(partition, key);
                 let exists: bool = self.connection.exists(&key).await.unwrap();
                 assert!(!exists, "{key} is left over");
