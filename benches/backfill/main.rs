@@ -11,6 +11,8 @@ mod bare;
 mod container;
 #[path = "../../tests/integration/support/messy.rs"]
 mod messy;
+#[path = "../../tests/integration/support/ports.rs"]
+mod ports;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/integration/support/redis_server.rs"]
 mod redis_server;

@@ -10,6 +10,8 @@
 #[allow(dead_code, reason = "a server in a container is for tests")]
 #[path = "../../tests/integration/support/container.rs"]
 mod container;
+#[path = "../../tests/integration/support/ports.rs"]
+mod ports;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/integration/support/redis_server.rs"]
 mod redis_server;

@@ -26,6 +26,8 @@ mod jobs;
 mod lanes;
 mod outage;
 mod people;
+#[path = "../../tests/integration/support/ports.rs"]
+mod ports;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/integration/support/redis_server.rs"]
 mod redis_server;

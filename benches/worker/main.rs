@@ -14,6 +14,8 @@ mod drain;
 mod http;
 mod jobs;
 mod latency;
+#[path = "../../tests/integration/support/ports.rs"]
+mod ports;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/integration/support/redis_server.rs"]
 mod redis_server;

@@ -70,6 +70,8 @@ pub struct AdmissionRequest {
     pub run_at_ms: Option<u64>,
     /// For calls that are unsafe to repeat: what tells this delivery from any other.
     pub mark: Option<String>,
+    /// It is to be put aside in any case: where it might call now, its slot is now.
+    pub aside: bool,
 }
 
 /// What became of it.
@@ -172,7 +174,7 @@ pub async fn admit(
         if bucket.1 == Held::Yes { -number } else { number }
     };
     for request in requests {
-        let mut has = [0_u8; 8];
+        let mut has = [0_u8; 9];
         let mut letters = 0;
         for (letter, present) in [
             (b'i', request.reserve_id.is_some()),
@@ -183,6 +185,7 @@ pub async fn admit(
             (b'm', request.mark.is_some()),
             (b's', request.slot.is_some()),
             (b'q', request.bulk_age.is_some()),
+            (b'a', request.aside),
         ] {
             has[letters] = letter;
             letters += usize::from(present);
@@ -327,6 +330,7 @@ mod tests {
             deadline_ms: None,
             run_at_ms: None,
             mark: None,
+            aside: false,
         };
         let requests = [request("a", 1), request("b", 2), request("a", 1), request("c", 1)];
         let groups = Groups::of(&requests);

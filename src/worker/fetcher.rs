@@ -26,6 +26,9 @@ const BLOCK: Duration = Duration::from_millis(250);
 /// The most one read takes of each of a lane's streams.
 const MAX_READ: usize = 256;
 
+/// How many batches of crowds wait to be put aside.
+const SIDELINED: usize = 4;
+
 /// A batch is read before there are slots for it only where the last one had them within this time. Behind calls that
 /// hang, jobs thus stay in the stream, for any worker to take.
 const QUICK: Duration = Duration::from_millis(20);
@@ -37,6 +40,8 @@ pub(super) struct Fetcher {
     lane: Lane,
     link: Link,
     intake: Intake,
+    /// The way in for those who will have to wait.
+    side: Intake,
     stop: CancellationToken,
     batch: usize,
 }
@@ -60,23 +65,24 @@ impl Fetcher {
         shared: Arc<Shared>,
         partition: usize,
         lane: Lane,
-        intake: Intake,
+        [intake, side]: [Intake; 2],
         stop: CancellationToken,
         concurrency: usize,
     ) -> Self {
         let link = shared.connector.link(true);
         // A full worker reads when an eighth of its slots have come free: one round trip for several jobs.
         let batch = (concurrency / 8).clamp(1, 64);
-        Self { shared, partition, lane, link, intake, stop, batch }
+        Self { shared, partition, lane, link, intake, side, stop, batch }
     }
 
     /// Reads until stopped, and takes in what was read: a batch is read while the one before it is taken in.
     pub(super) async fn run(self) {
-        let Self { shared, partition, lane, link, mut intake, stop, batch } = self;
+        let Self { shared, partition, lane, link, mut intake, mut side, stop, batch } = self;
         if !shared.control.loaded(&stop).await {
             return;
         }
         let (read, mut batches) = mpsc::channel(1);
+        let (sidelined, mut crowds) = mpsc::channel(SIDELINED);
         let quick = AtomicBool::new(false);
         let sorter = intake.sorter();
         let pulse = shared.health.pulse();
@@ -87,7 +93,12 @@ impl Fetcher {
                 quick.store(waited < QUICK, Ordering::Relaxed);
             }
         };
-        tokio::join!(reader.run(read), take_in);
+        let put_aside = async {
+            while let Some(crowd) = crowds.recv().await {
+                side.put_aside(crowd).await;
+            }
+        };
+        tokio::join!(reader.run(read, sidelined), take_in, put_aside);
     }
 }
 
@@ -95,7 +106,7 @@ impl Reader<'_> {
     /// While its lane has more than was read, or may have because there was no slot to read for, it says so to the other
     /// lane: a slot that comes free in the middle of a round trip is not the other's then. Such a read does not block, so
     /// that a lane found empty frees what it asked for at once.
-    async fn run(mut self, out: mpsc::Sender<Sorted>) {
+    async fn run(mut self, out: mpsc::Sender<Sorted>, sidelined: mpsc::Sender<Sorted>) {
         let shared = Arc::clone(&self.shared);
         let mut more = false;
         let mut demand = None;
@@ -143,7 +154,17 @@ impl Reader<'_> {
                         // The lease counts from the question: the answer may have been long on its way, or have found
                         // this process asleep, and Redis counts from the moment it gave it.
                         // It counts, and is renewed, while the entries wait to be taken in.
-                        room.send(self.sorter.sort(entries, asked_at_ms));
+                        let mut sorted = self.sorter.sort(entries, asked_at_ms);
+                        let crowd = sorted.crowds();
+                        if !sorted.is_empty() {
+                            room.send(sorted);
+                        }
+                        // With too many of a crowd everybody waits: memory is bounded.
+                        if !crowd.is_empty()
+                            && let Err(refused) = sidelined.send(crowd).await
+                        {
+                            refused.0.release();
+                        }
                     }
                 }
                 Err(error) => self.recover(error).await,

@@ -49,6 +49,33 @@ pub(super) struct Sorter {
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
 pub(super) struct Sorted(Vec<Box<Held>>);
 
+impl Sorted {
+    /// Takes out the jobs of crowds: callers who, as far as is known, have no slot for a while. They would hold up those
+    /// that came with them, to be told that they have to wait.
+    pub(super) fn crowds(&mut self) -> Self {
+        let apart = self.0.extract_if(.., |held| {
+            let (crowds, now_ms) = (&held.shared.crowds, held.shared.clock.now_ms());
+            held.lane == Lane::Interactive
+                && held.source == Source::Jobs
+                && !held.taken_over
+                && crowds.is_crowded(&held.bucket, now_ms.saturating_mul(1000))
+        });
+        Self(apart.collect())
+    }
+
+    /// Whether there is none.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Gives them back: there will be no calls.
+    pub(super) fn release(self) {
+        for held in self.0 {
+            held.end(End::Called(Verdict::Release));
+        }
+    }
+}
+
 impl Sorter {
     /// Sorts what was read (asked for at `asked_at_ms` of the process's clock): what is no job is ended here.
     pub(super) fn sort(&self, entries: Vec<RawEntry>, asked_at_ms: i64) -> Sorted {
@@ -206,9 +233,7 @@ impl Intake {
             let taken = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
-                    for held in ready {
-                        held.end(End::Called(Verdict::Release));
-                    }
+                    Sorted(ready).release();
                     return waited;
                 }
                 // Operators changed something: some of these may not be to call any more.
@@ -220,7 +245,23 @@ impl Intake {
             for held in &mut batch {
                 held.has_slot = true;
             }
-            self.admit(batch).await;
+            self.admit(batch, Asks::ToCall).await;
+        }
+    }
+
+    /// Has jobs put aside until their slots come. None of them calls, so that they need no place among the calls.
+    pub(super) async fn put_aside(&mut self, Sorted(mut crowd): Sorted) {
+        while !crowd.is_empty() {
+            if self.stop.is_cancelled() {
+                return Sorted(crowd).release();
+            }
+            let mut batch: Vec<Box<Held>> = crowd.drain(..crowd.len().min(MAX_ASIDE)).collect();
+            if self.shared.control.any() {
+                batch = self.screen(batch).await;
+            }
+            if !batch.is_empty() {
+                self.admit(batch, Asks::ToWait).await;
+            }
         }
     }
 
@@ -246,15 +287,15 @@ impl Intake {
             let (lane, source) = (instead[0].lane, instead[0].source);
             let alike = instead.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
             let batch = instead.drain(..alike.min(MAX_ADMIT)).collect();
-            self.admit(batch).await;
+            self.admit(batch, Asks::ToCall).await;
         }
         going
     }
 
     /// One round trip for a batch that has its slots, or needs none.
     #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
-    async fn admit(&mut self, mut batch: Vec<Box<Held>>) {
-        let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held)).collect();
+    async fn admit(&mut self, mut batch: Vec<Box<Held>>, asks: Asks) {
+        let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held, asks)).collect();
         let keys = &self.shared.partitions[self.partition].keys;
         let window = self.shared.queue.dedupe_window;
         let stream = keys.stream(batch[0].lane, batch[0].source);
@@ -297,6 +338,7 @@ impl Intake {
                 }
                 Admission::TooLate => held.end(End::Expired { limited: true }),
                 Admission::Limited { due_us } => {
+                    self.shared.crowds.note(&held.bucket, due_us, answers.now_ms.saturating_mul(1000));
                     held.state.reserve(due_us, false);
                     held.end(End::Aside(Waiting::Limit, due_us));
                 }
@@ -332,7 +374,7 @@ impl Intake {
         }
     }
 
-    fn request(&self, held: &mut Held) -> AdmissionRequest {
+    fn request(&self, held: &mut Held, asks: Asks) -> AdmissionRequest {
         let fresh = !held.state.accepted;
         let slot = |reserved: bool| if reserved { Slot::Yes } else { Slot::No };
         let total = self.shared.limits.total();
@@ -358,9 +400,22 @@ impl Intake {
             run_at_ms: held.job.run_at_ms,
             mark: (held.doubt != Doubt::Harmless)
                 .then(|| format!("{}:{}", self.shared.consumer, MARKS.fetch_add(1, Ordering::Relaxed))),
+            aside: asks == Asks::ToWait,
         }
     }
 }
+
+/// What jobs are brought before Redis for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// They have slots, or are not to call.
+    ToCall,
+    /// They have none.
+    ToWait,
+}
+
+/// The most that are put aside in one round trip: Redis does nothing else meanwhile, and they are in no hurry.
+const MAX_ASIDE: usize = 64;
 
 /// Whether the marks were set is unknown, and no call was made: the release takes them off.
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]

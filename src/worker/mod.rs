@@ -13,6 +13,7 @@ mod backend;
 mod clock;
 mod completion;
 mod control;
+mod crowds;
 mod delivery;
 mod fetcher;
 mod finisher;
@@ -123,7 +124,8 @@ impl<A: XcoApi> Worker<A> {
             let intake = || Intake::new(Arc::clone(&shared), partition, deliveries.clone(), stop.clone());
             for lane in Lane::ALL {
                 let concurrency = shared.slots.total();
-                let fetcher = Fetcher::new(Arc::clone(&shared), partition, lane, intake(), stop.clone(), concurrency);
+                let ways_in = [intake(), intake()];
+                let fetcher = Fetcher::new(Arc::clone(&shared), partition, lane, ways_in, stop.clone(), concurrency);
                 readers.spawn(fetcher.run());
             }
             let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, intake(), config.completions.clone());

@@ -1,6 +1,6 @@
 //! What the parts of one worker process share.
 
-use super::{clock::RedisClock, delivery::Ending, lease::Leases, slots::Slots};
+use super::{clock::RedisClock, crowds::Crowds, delivery::Ending, lease::Leases, slots::Slots};
 use crate::{
     config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) clock: RedisClock,
     /// Buckets.
     pub(super) limits: Limits,
+    /// Who has more jobs than its limit lets through.
+    pub(super) crowds: Crowds,
     /// Instruments.
     pub(super) metrics: Metrics,
     /// Is Redis there?
@@ -84,6 +86,7 @@ impl Shared {
             weather: super::weather::Weather::new(config),
             clock: RedisClock::new(),
             limits: Limits::new(config.limits.clone(), config.redis.partitions),
+            crowds: Crowds::default(),
             metrics,
             health,
             queue: config.queue.clone(),

@@ -44,6 +44,7 @@ async fn who_is_not_admitted_the_second_time_has_not_begun(#[case] change: Chang
         deadline_ms: None,
         run_at_ms: None,
         mark: Some("me:1".to_owned()),
+        aside: false,
     };
     let stream = keys.stream(Lane::Interactive, Source::Jobs).to_owned();
     let window = Duration::from_secs(60);

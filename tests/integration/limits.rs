@@ -1,8 +1,9 @@
 //! Limits: who waits, who does not, and what a 429 closes.
 
-use super::support::{Rig, Setup, account, check, create, limit, start, timing, with};
+use super::support::{Rig, Setup, account, check, create, in_time, limit, start, timing, with};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
+use std::time::Duration;
 use xco_worker::{
     contract::JobType,
     sandbox::{Fault, FaultKind, Route, SandboxLimit},
@@ -45,6 +46,44 @@ async fn a_caller_over_its_limit_waits_in_order_and_delays_nobody() {
     let gaps = rig.gaps_us("greedy");
     // Of a busy machine's jitter only the first and the last call matter.
     assert!(gaps.iter().sum::<u64>() >= 1_100_000, "{gaps:?}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_a_crowd_is_known_is_put_aside_with_all_that_holds_for_others() {
+    let mut setup = Setup::default();
+    setup.config.limits.caller = Some(limit("4/s", 1));
+    let mut rig = setup.start().await;
+    rig.sandbox.seed_user(&account("otp@example.com"));
+    for number in 0..3 {
+        rig.enqueue(&check(&format!("c{number}"), "greedy")).await;
+    }
+    rig.eventually("the caller has no slot for a while", async |rig| {
+        rig.connection.zcard::<_, usize>(rig.key("delayed")).await.unwrap() == 2
+    })
+    .await;
+    for job in [
+        check("c1", "greedy"),
+        with(start("late", "greedy", "late@example.com"), "ttl_ms", 300),
+        start("otp", "greedy", "otp@example.com"),
+        check("c3", "greedy"),
+        with(check("later", "greedy"), "run_at", in_time(Duration::from_millis(2_500))),
+        check("c2", "greedy"),
+        check("polite", "modest"),
+    ] {
+        rig.enqueue(&job).await;
+    }
+    let late = rig.completion("late").await;
+    assert_eq!((&late["status"], &late["error"]["kind"]), (&json!("expired"), &json!("rate_limited")), "{late:#}");
+    let polite = rig.completion("polite").await;
+    assert_eq!((timing(&polite, "limited"), &polite["status"]), (0, &json!("succeeded")), "{polite:#}");
+    rig.wait_for(8).await;
+    let greedy: Vec<&str> = ids(&rig.completions).into_iter().filter(|id| !["late", "polite"].contains(id)).collect();
+    assert_eq!(greedy, ["c0", "c1", "c2", "otp", "c3", "later"], "in order, and none twice");
+    for event in rig.completions.iter().filter(|event| event["id"] != "late") {
+        assert_eq!((&event["status"], &event["attempts"]), (&json!("succeeded"), &json!(1)), "{event:#}");
+    }
+    assert_eq!(rig.sandbox.calls_of(Route::Start).len(), 1);
     rig.end().await;
 }
 

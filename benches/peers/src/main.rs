@@ -1,6 +1,8 @@
 //! Other queues on Redis, doing what the worker's benchmark does: a backlog of 300-byte jobs that cost nothing, on the same
 //! Redis settings. None of them writes a completion, checks for duplicates or limits callers.
 
+#[path = "../../../tests/integration/support/ports.rs"]
+mod ports;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../../tests/integration/support/redis_server.rs"]
 mod redis_server;
@@ -10,6 +12,21 @@ mod server;
 
 mod apalis_redis_peer;
 mod bullmq_peer;
+/// A server in a container is for tests: there is none here.
+mod container {
+    #[derive(Debug)]
+    pub(crate) struct RedisContainer;
+
+    impl RedisContainer {
+        pub(crate) fn start() -> Result<Self, String> {
+            Err("the benchmark starts a redis-server of its own".to_owned())
+        }
+
+        pub(crate) const fn url(&self) -> &'static str {
+            ""
+        }
+    }
+}
 mod sidekiq_peer;
 
 use redis_server::RedisServer;

@@ -9,7 +9,8 @@
 --         i  an id key: nothing · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
 --         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id · s  a
 --         reserved slot: us (0 where unknown), negative where it was given in the line of the late; and since when the job
---         waits for it, ms · q  a bulk job: its age in queues
+--         waits for it, ms · q  a bulk job: its age in queues · a  it is put aside in any case (where it might call, with a slot
+--         that is now), since it comes without a place among the calls: nothing
 -- Returns  a flat array: now in ms, then for each job that is not admitted three numbers, the job's (from 1), a code and a
 --         time in us (0 where it has none):
 --         1 duplicate · 2 expired · 3 wait for the bucket, due then, its slot reserved · 4 the same for the second bucket,
@@ -124,7 +125,7 @@ local function enter_bulk(first, second, deadline, held_us, given_us, age)
 end
 
 -- Nothing for a job that is admitted, else a code, a time and whether it stands marked by this very delivery.
-local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, held_us, given_us, age)
+local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, held_us, given_us, age, aside)
   if not id_key then
     count(batch_key)
   elseif redis.call('SET', KEYS[id_key], token, 'NX', 'PXAT', reserved_until) then
@@ -159,6 +160,9 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
       code, due_us = enter(second, deadline, 4, held_us, given_us)
     end
   end
+  if not code and aside then
+    code, due_us = second and 4 or 3, now_us
+  end
   if code then
     return code, due_us, begun
   end
@@ -171,7 +175,7 @@ end
 for i = 1, jobs do
   local has, token, first = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
-  local id_key, batch_key, second, deadline, run_at, mark, entry, age
+  local id_key, batch_key, second, deadline, run_at, mark, entry, age, aside
   local held_us, given_us = 0, 0
   if has == 'i' then
     -- Most jobs: a check, with an id.
@@ -204,9 +208,10 @@ for i = 1, jobs do
     if find(has, 'q', 1, true) then
       age, at = tonumber(ARGV[at]), at + 1
     end
+    aside = find(has, 'a', 1, true)
   end
   local code, due_us, marked = judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry,
-    held_us, given_us, age)
+    held_us, given_us, age, aside)
   if code then
     if marked then
       redis.call('HDEL', KEYS[1], token)
