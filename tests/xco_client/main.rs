@@ -4,6 +4,7 @@
 mod calls;
 mod control;
 mod doubts;
+mod gate;
 mod refusals;
 mod support;
 mod tokens;

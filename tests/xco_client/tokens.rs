@@ -1,6 +1,9 @@
 //! The access token.
 
-use super::support::{CALLER, EMAIL, World, check, config, start, verify};
+use super::{
+    gate::Gate,
+    support::{CALLER, EMAIL, World, check, config, start, verify},
+};
 use futures::future::join_all;
 use std::time::Duration;
 use xco_worker::{
@@ -93,6 +96,32 @@ async fn a_refused_token_is_replaced_once() {
     assert_eq!(report.calls, 2);
     assert_eq!(world.sandbox.effects_on(EffectKind::CodeSpent, EMAIL), 1);
     assert_eq!(world.sandbox.effects_on(EffectKind::CodeTried, EMAIL), 0);
+}
+
+/// Both were issued, and revoked, before the newer one arrived: to try it would cost the call its second chance.
+#[tokio::test]
+async fn a_token_under_way_while_another_is_refused_is_not_used() {
+    let mut world = World::new().await;
+    let mut gate = Gate::before(&world.sandbox.token_url()).await;
+    let mut config = config(&world.sandbox);
+    config.token_url = Some(gate.url());
+    world.client = XcoClient::new(&config).unwrap();
+    world.ok(&check()).await;
+    pass(250).await;
+    gate.close();
+    let client = world.client.clone();
+    let refreshing = tokio::spawn(async move { client.check_token().await });
+    gate.holds_one().await;
+    world.sandbox.revoke_tokens();
+    let seen = world.sandbox.stats().calls;
+    let job = check();
+    let (report, ()) = tokio::join!(world.call(&job), async {
+        world.sandbox.wait_for_calls(seen + 1).await;
+        gate.open();
+    });
+    assert!(report.result.is_ok(), "{report:?}");
+    assert_eq!((report.calls, world.token_calls()), (2, 3));
+    refreshing.await.unwrap().unwrap();
 }
 
 #[tokio::test]
