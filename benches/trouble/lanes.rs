@@ -6,6 +6,7 @@ use crate::{
     stage::Stage,
 };
 use std::time::Duration;
+use xco_worker::config::WorkerConfig;
 
 const PER_S: u32 = 50;
 const LASTING: Duration = Duration::from_secs(40);
@@ -13,7 +14,17 @@ const BULK: &str = "{xco:0}:jobs:bulk";
 
 pub(crate) fn measure(waiting: usize) {
     println!("\nInteractive jobs, {PER_S}/s, while {waiting} jobs wait in the bulk lane; 64 calls at once");
-    let mut stage = Stage::start((None, None), |config| config.completions.max_bytes = 64 << 20);
+    for bulk_max_share in [WorkerConfig::default().bulk_max_share, 100] {
+        println!("  of which bulk makes at most {bulk_max_share} %:");
+        measure_with(waiting, bulk_max_share);
+    }
+}
+
+fn measure_with(waiting: usize, bulk_max_share: u8) {
+    let mut stage = Stage::start((None, None), |config| {
+        config.completions.max_bytes = 64 << 20;
+        config.worker.bulk_max_share = bulk_max_share;
+    });
     let url = stage.server.url().to_owned();
     let watcher = Watcher::start(&url, "idle-");
     let sent = people::send(&url, "idle-", PER_S, LASTING);

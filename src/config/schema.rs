@@ -202,6 +202,7 @@ static SPECS: &[Spec] = &[
     plain("worker.shutdown_grace", "\"25s\"", to!(worker.shutdown_grace, |i| i.duration(Duration::ZERO..=HOUR))),
     plain("worker.lease", "\"15s\"", to!(worker.lease, |i| i.duration(SECOND..=HOUR))),
     plain("worker.max_deliveries", "5", to!(worker.max_deliveries, |i| i.integer(1..=1000))),
+    plain("worker.bulk_max_share", "50", to!(worker.bulk_max_share, |i| i.integer(1..=100))),
     plain("worker.bulk_min_share", "10", to!(worker.bulk_min_share, |i| i.integer(0..=100))),
     plain("worker.adaptive", "true", to!(worker.adaptive, |i| i.boolean())),
     plain("worker.min_concurrency", "4", to!(worker.min_concurrency, |i| i.integer(1..=4096))),

@@ -159,6 +159,8 @@ pub struct WorkerConfig {
     pub max_deliveries: u32,
     /// `worker.bulk_min_share`: the share of slots that bulk may always use, in percent; default 10
     pub bulk_min_share: u8,
+    /// `worker.bulk_max_share`: the share of slots that bulk uses at most while interactive jobs come, in percent; default 50
+    pub bulk_max_share: u8,
     /// `worker.adaptive`: whether the calls at once follow XCO's latency and failures; default true
     pub adaptive: bool,
     /// `worker.min_concurrency`: never fewer at once, but for the breaker; default 4
@@ -175,6 +177,7 @@ impl Default for WorkerConfig {
             lease: Duration::from_secs(15),
             max_deliveries: 5,
             bulk_min_share: 10,
+            bulk_max_share: 50,
             adaptive: true,
             min_concurrency: 4,
             breaker: true,

@@ -1,6 +1,12 @@
 //! What the parts of one worker process share.
 
-use super::{clock::RedisClock, crowds::Crowds, delivery::Ending, lease::Leases, slots::Slots};
+use super::{
+    clock::RedisClock,
+    crowds::Crowds,
+    delivery::Ending,
+    lease::Leases,
+    slots::{BulkShare, Slots},
+};
 use crate::{
     config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
@@ -81,7 +87,7 @@ impl Shared {
             consumer,
             connector,
             partitions,
-            slots: Slots::new(config.worker.concurrency, config.worker.bulk_min_share),
+            slots: Slots::new(config.worker.concurrency, BulkShare::of(&config.worker)),
             control: super::control::Control::default(),
             weather: super::weather::Weather::new(config),
             clock: RedisClock::new(),

@@ -3,7 +3,7 @@
 //! A slot is held from admission until the call has ended, never while a job waits. Beside it, a bound on deliveries
 //! whose end is not yet written, so that a Redis that refuses writes stops the reading and memory stays bounded.
 
-use crate::contract::Lane;
+use crate::{config::WorkerConfig, contract::Lane};
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -11,10 +11,31 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
+
+/// Interactive jobs are taken to come for so long after the last one.
+const PRESENCE: Duration = Duration::from_secs(10);
+
+/// How much of the slots is bulk's, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BulkShare {
+    /// So much is kept for it, however many interactive jobs wait.
+    pub(super) min: u8,
+    /// So much it uses at most while interactive jobs come: what they need is then free before they ask, and the machine is not
+    /// so busy with bulk that they wait for that.
+    pub(super) max: u8,
+}
+
+impl BulkShare {
+    /// As configured.
+    pub(super) const fn of(config: &WorkerConfig) -> Self {
+        Self { min: config.bulk_min_share, max: config.bulk_max_share }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Ledger {
+    interactive_at: Option<Instant>,
     running: usize,
     bulk_running: usize,
     unwritten: usize,
@@ -44,6 +65,7 @@ impl Allowed {
 pub(super) struct Slots {
     total: usize,
     bulk_min: usize,
+    bulk_max_percent: usize,
     most_unwritten: usize,
     /// [`Allowed::calls`]
     calls: AtomicUsize,
@@ -54,12 +76,13 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// `total` slots, of which bulk may always use `bulk_min_percent`.
-    pub(super) fn new(total: usize, bulk_min_percent: u8) -> Self {
+    /// `total` slots, of which bulk has its share.
+    pub(super) fn new(total: usize, bulk: BulkShare) -> Self {
         let total = total.max(1);
         Self {
             total,
-            bulk_min: bulk_min(total, bulk_min_percent),
+            bulk_min: bulk_min(total, bulk.min),
+            bulk_max_percent: usize::from(bulk.max.min(100)),
             most_unwritten: total.saturating_mul(2).max(1024),
             calls: AtomicUsize::new(total),
             light: AtomicUsize::new(total),
@@ -78,11 +101,17 @@ impl Slots {
         if ledger.unwritten >= self.most_unwritten {
             return 0;
         }
-        let calls = self.total.min(self.calls.load(Ordering::Relaxed)).saturating_sub(ledger.running);
+        let allowed = self.allowed();
+        let calls = allowed.saturating_sub(ledger.running);
         let light = self.total.min(self.light.load(Ordering::Relaxed));
         let free = match lane {
             Lane::Interactive => calls.min(light.saturating_sub(ledger.running.saturating_sub(ledger.bulk_running))),
-            Lane::Bulk => calls.min(light.saturating_sub(ledger.running)),
+            Lane::Bulk => {
+                let free = calls.min(light.saturating_sub(ledger.running));
+                let people = ledger.interactive_at.is_some_and(|at| at.elapsed() < PRESENCE);
+                let most = (allowed * self.bulk_max_percent / 100).max(self.bulk_min).max(1);
+                if people { free.min(most.saturating_sub(ledger.bulk_running)) } else { free }
+            }
         };
         let bulk_owed = self.bulk_min.saturating_sub(ledger.bulk_running);
         match lane {
@@ -151,8 +180,9 @@ impl Slots {
                 let taken = self.free(&ledger, lane).min(want);
                 if taken > 0 {
                     ledger.running += taken;
-                    if lane == Lane::Bulk {
-                        ledger.bulk_running += taken;
+                    match lane {
+                        Lane::Bulk => ledger.bulk_running += taken,
+                        Lane::Interactive => ledger.interactive_at = Some(Instant::now()),
                     }
                     drop(ledger);
                     drop(demand);
@@ -286,9 +316,24 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
+    const ALL_AND_A_FIFTH: BulkShare = BulkShare { min: 20, max: 100 };
+
+    #[tokio::test(start_paused = true)]
+    async fn while_people_come_bulk_leaves_room_for_them() {
+        let slots = Slots::new(10, BulkShare { min: 20, max: 50 });
+        assert_eq!(slots.acquire(Lane::Bulk, 100).await, 10, "nobody has come");
+        slots.release(Lane::Bulk, 10);
+        assert_eq!(slots.acquire(Lane::Interactive, 1).await, 1);
+        slots.release(Lane::Interactive, 1);
+        assert_eq!(slots.acquire(Lane::Bulk, 100).await, 5);
+        assert_eq!((slots.free_now(Lane::Bulk), slots.free_now(Lane::Interactive)), (0, 5));
+        tokio::time::advance(PRESENCE).await;
+        assert_eq!(slots.free_now(Lane::Bulk), 5, "nobody comes any more");
+    }
+
     #[tokio::test]
     async fn interactive_goes_first_and_bulk_keeps_its_share() {
-        let slots = Slots::new(10, 20);
+        let slots = Slots::new(10, ALL_AND_A_FIFTH);
         assert_eq!(slots.acquire(Lane::Bulk, 100).await, 10, "alone, bulk may use everything");
         let interactive = slots.acquire(Lane::Interactive, 4);
         tokio::pin!(interactive);
@@ -304,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_owed_to_waiting_bulk_is_left_to_it() {
-        let slots = Slots::new(10, 20);
+        let slots = Slots::new(10, ALL_AND_A_FIFTH);
         assert_eq!(slots.acquire(Lane::Interactive, 10).await, 10);
         let bulk = slots.acquire(Lane::Bulk, 5);
         tokio::pin!(bulk);
@@ -316,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_demand_keeps_what_comes_free_from_the_other_lane() {
-        let slots = Slots::new(10, 20);
+        let slots = Slots::new(10, ALL_AND_A_FIFTH);
         assert_eq!(slots.acquire(Lane::Bulk, 10).await, 10);
         assert_eq!(slots.free_now(Lane::Interactive), 0);
         let demand = slots.demand(Lane::Interactive);
@@ -329,7 +374,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_is_lightened_at_the_expense_of_bulk() {
-        let slots = Slots::new(16, 0);
+        let slots = Slots::new(16, BulkShare { min: 0, max: 100 });
         assert_eq!(slots.acquire(Lane::Bulk, 16).await, 16);
         slots.allow(Allowed { calls: 16, light: 4 });
         slots.release(Lane::Bulk, 6);
@@ -347,7 +392,7 @@ mod tests {
 
     #[tokio::test]
     async fn unwritten_ends_stop_the_reading() {
-        let slots = Slots::new(1, 0);
+        let slots = Slots::new(1, BulkShare { min: 0, max: 100 });
         slots.unwritten(1024);
         assert_eq!(slots.available(Lane::Interactive, 1).now_or_never(), None);
         slots.written(1);
