@@ -2,8 +2,9 @@
 
 use super::{
     health::Pulse,
-    intake::{Intake, Sorted, Sorter},
+    intake::Intake,
     shared::Shared,
+    sorter::{Crowd, Sorted, Sorter},
 };
 use crate::{
     contract::Lane,
@@ -16,7 +17,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long a read waits on an empty lane. It is never cut off (that would lose what it was just given), so a stop waits
@@ -58,6 +59,9 @@ struct Reader<'a> {
     pulse: Pulse,
     /// What was read last had its slots at once, or nearly.
     quick: &'a AtomicBool,
+    /// How many batches went the direct way, and how many of them are taken in.
+    sent: u64,
+    taken_in: watch::Receiver<u64>,
 }
 
 impl Fetcher {
@@ -84,13 +88,27 @@ impl Fetcher {
         let (read, mut batches) = mpsc::channel(1);
         let (sidelined, mut crowds) = mpsc::channel(SIDELINED);
         let quick = AtomicBool::new(false);
+        let (count, counted) = watch::channel(0);
         let sorter = intake.sorter();
         let pulse = shared.health.pulse();
-        let reader = Reader { shared, partition, lane, link, sorter, stop, batch, pulse, quick: &quick };
+        let reader = Reader {
+            shared,
+            partition,
+            lane,
+            link,
+            sorter,
+            stop,
+            batch,
+            pulse,
+            quick: &quick,
+            sent: 0,
+            taken_in: counted,
+        };
         let take_in = async {
             while let Some(sorted) = batches.recv().await {
                 let waited = intake.let_in(sorted).await;
                 quick.store(waited < QUICK, Ordering::Relaxed);
+                count.send_modify(|taken_in| *taken_in += 1);
             }
         };
         let put_aside = async {
@@ -106,7 +124,7 @@ impl Reader<'_> {
     /// While its lane has more than was read, or may have because there was no slot to read for, it says so to the other
     /// lane: a slot that comes free in the middle of a round trip is not the other's then. Such a read does not block, so
     /// that a lane found empty frees what it asked for at once.
-    async fn run(mut self, out: mpsc::Sender<Sorted>, sidelined: mpsc::Sender<Sorted>) {
+    async fn run(mut self, out: mpsc::Sender<Sorted>, sidelined: mpsc::Sender<Crowd>) {
         let shared = Arc::clone(&self.shared);
         let mut more = false;
         let mut demand = None;
@@ -155,20 +173,34 @@ impl Reader<'_> {
                         // this process asleep, and Redis counts from the moment it gave it.
                         // It counts, and is renewed, while the entries wait to be taken in.
                         let mut sorted = self.sorter.sort(entries, asked_at_ms);
-                        let crowd = sorted.crowds();
+                        let crowd = sorted.crowd();
                         if !sorted.is_empty() {
+                            self.sent += 1;
                             room.send(sorted);
                         }
-                        // With too many of a crowd everybody waits: memory is bounded.
-                        if !crowd.is_empty()
-                            && let Err(refused) = sidelined.send(crowd).await
-                        {
-                            refused.0.release();
+                        if !crowd.is_empty() {
+                            self.sideline(crowd, &sidelined).await;
                         }
                     }
                 }
                 Err(error) => self.recover(error).await,
             }
+        }
+    }
+
+    /// Sends jobs aside, those of their callers that took the direct way before being taken in. With too many of a crowd
+    /// everybody waits here: memory is bounded.
+    async fn sideline(&mut self, mut crowd: Crowd, way: &mpsc::Sender<Crowd>) {
+        if !crowd.is_clear() {
+            let sent = self.sent;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return crowd.release(),
+                _ = self.taken_in.wait_for(|taken_in| *taken_in >= sent) => crowd.cleared(),
+            }
+        }
+        if let Err(refused) = way.send(crowd).await {
+            refused.0.release();
         }
     }
 

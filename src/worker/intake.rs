@@ -1,18 +1,19 @@
-//! From what was read to what may be called: parse, plan, admit, hand on.
+//! From what was sorted to what may be called: slot, admit, hand on.
 
 use super::{
-    delivery::{Delivery, End, Ending, Held, Rejected},
+    delivery::{Delivery, End, Held},
     health::Pulse,
     orders::{Judgement, judge},
     replication::await_replica,
     shared::Shared,
+    sorter::{Crowd, Sorted, Sorter},
 };
 use crate::{
     config::Durability,
-    contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
-    jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, plan},
+    contract::Lane,
+    jobs::{Doubt, Verdict, Waiting},
     limits::SharedBucket,
-    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry, Source},
+    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry},
 };
 use std::{
     sync::{
@@ -35,157 +36,6 @@ pub(super) struct Intake {
     out: mpsc::Sender<Vec<Delivery>>,
     orders: watch::Receiver<u64>,
     stop: CancellationToken,
-}
-
-/// Tells jobs from what is none, and takes their leases.
-#[derive(Debug, Clone)]
-pub(super) struct Sorter {
-    shared: Arc<Shared>,
-    partition: usize,
-}
-
-/// Valid jobs, leased and waiting for slots.
-#[derive(Debug)]
-#[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
-pub(super) struct Sorted(Vec<Box<Held>>);
-
-impl Sorted {
-    /// Takes out the jobs of crowds: callers who, as far as is known, have no slot for a while. They would hold up those
-    /// that came with them, to be told that they have to wait.
-    pub(super) fn crowds(&mut self) -> Self {
-        let apart = self.0.extract_if(.., |held| {
-            let (crowds, now_ms) = (&held.shared.crowds, held.shared.clock.now_ms());
-            held.lane == Lane::Interactive
-                && held.source == Source::Jobs
-                && !held.taken_over
-                && crowds.is_crowded(&held.bucket, now_ms.saturating_mul(1000))
-        });
-        Self(apart.collect())
-    }
-
-    /// Whether there is none.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Gives them back: there will be no calls.
-    pub(super) fn release(self) {
-        for held in self.0 {
-            held.end(End::Called(Verdict::Release));
-        }
-    }
-}
-
-impl Sorter {
-    /// Sorts what was read (asked for at `asked_at_ms` of the process's clock): what is no job is ended here.
-    pub(super) fn sort(&self, entries: Vec<RawEntry>, asked_at_ms: i64) -> Sorted {
-        let mut ready: Vec<Box<Held>> = Vec::with_capacity(entries.len());
-        self.shared.slots.unwritten(entries.len());
-        for entry in entries {
-            match self.prepare(entry, asked_at_ms) {
-                Prepared::Ready(held) => ready.push(held),
-                Prepared::Ended => {}
-                Prepared::HeldAlready => self.shared.slots.written(1),
-            }
-        }
-        Sorted(ready)
-    }
-
-    fn prepare(&self, entry: RawEntry, asked_at_ms: i64) -> Prepared {
-        let shared = &self.shared;
-        let partition = &shared.partitions[self.partition];
-        let key = (entry.lane, entry.source, entry.id);
-        let Some(lease) = partition.leases.take(key, asked_at_ms) else { return Prepared::HeldAlready };
-
-        let mut state = remembered(&entry, partition.keys.partition);
-        state.losses = state.losses.saturating_add(entry.deliveries.saturating_sub(1));
-        let default_id = state.origin.to_string();
-        let context = ParseContext {
-            allow_missing_caller_id: shared.allow_missing_caller_id,
-            default_id: &default_id,
-            generation: state.generation,
-        };
-        let job = match parse_job(&entry.job, context) {
-            Ok(job) => job,
-            Err(rejection) => return self.reject(entry, state, *rejection),
-        };
-        let merchant = match (&job.merchant_id, &shared.default_merchant) {
-            (Some(merchant), _) | (None, Some(merchant)) => merchant.clone(),
-            // A check names no merchant to XCO.
-            (None, None) if job.job_type == JobType::CheckUser => MerchantId::from_checked(""),
-            (None, None) => {
-                let fault = Fault {
-                    pointer: "/merchant_id".to_owned(),
-                    detail: "is required: the worker has no xco.merchant_id to fall back on".to_owned(),
-                };
-                let rejection = Rejection {
-                    kind: ErrorKind::InvalidJob,
-                    faults: vec![fault],
-                    reply: job.reply,
-                    id: job.id,
-                    job_type: Some(job.job_type),
-                    caller_id: job.caller_id,
-                    customer_reference: job.customer_reference,
-                    merchant_id: None,
-                    batch: job.batch,
-                    meta: job.meta,
-                    traceparent: job.traceparent,
-                };
-                return self.reject(entry, state, rejection);
-            }
-        };
-        let deadline_ms = shared.deadline_ms(&job, entry.lane, state.enqueued_at_ms());
-        let planned = plan(&job, &state, Surroundings { merchant: &merchant });
-        let (doubt, bucket) = (planned.doubt, shared.limits.bucket(planned.rate_class, planned.spender));
-        if entry.deliveries > 1 && doubt == Doubt::Harmless {
-            // Calls that leave no mark: the lost worker is taken to have made one each time.
-            state.attempts = state.attempts.saturating_add(entry.deliveries - 1);
-        }
-        let held = Box::new(Held {
-            shared: Arc::clone(shared),
-            partition: self.partition,
-            lane: entry.lane,
-            source: entry.source,
-            entry: entry.id,
-            id: job.id.as_ref().map_or(default_id, |id| id.as_str().to_owned()),
-            job,
-            raw: entry.job,
-            state,
-            merchant,
-            deadline_ms,
-            bucket,
-            doubt,
-            marked: false,
-            has_slot: false,
-            calling: false,
-            lease,
-            taken_over: entry.deliveries > 1,
-            instead: None,
-        });
-        if held.state.losses >= shared.max_deliveries {
-            let mut held = held;
-            held.marked = true;
-            let message = format!("delivered {} times, and no worker lived to finish it", held.state.losses);
-            held.end(End::Dead(JobError::plain(ErrorKind::CrashLoop, message, true)));
-            return Prepared::Ended;
-        }
-        if entry.deliveries > 1 {
-            tracing::info!(id = held.id, deliveries = entry.deliveries, "taken over from a lost worker");
-        }
-        Prepared::Ready(held)
-    }
-
-    fn reject(&self, entry: RawEntry, state: JobState, rejection: Rejection) -> Prepared {
-        let _ = self.shared.partitions[self.partition].endings.send(Ending::Rejected(Box::new(Rejected {
-            lane: entry.lane,
-            source: entry.source,
-            entry: entry.id,
-            raw: entry.job,
-            state,
-            rejection,
-        })));
-        Prepared::Ended
-    }
 }
 
 static MARKS: AtomicU64 = AtomicU64::new(0);
@@ -250,17 +100,23 @@ impl Intake {
     }
 
     /// Has jobs put aside until their slots come. None of them calls, so that they need no place among the calls.
-    pub(super) async fn put_aside(&mut self, Sorted(mut crowd): Sorted) {
+    pub(super) async fn put_aside(&mut self, mut crowd: Crowd) {
+        let shared = Arc::clone(&self.shared);
+        let crowds = &shared.partitions[self.partition].crowds;
         while !crowd.is_empty() {
             if self.stop.is_cancelled() {
-                return Sorted(crowd).release();
+                return crowd.release();
             }
-            let mut batch: Vec<Box<Held>> = crowd.drain(..crowd.len().min(MAX_ASIDE)).collect();
-            if self.shared.control.any() {
+            let mut batch: Vec<Box<Held>> = crowd.jobs.drain(..crowd.jobs.len().min(MAX_ASIDE)).collect();
+            let names: Vec<String> = batch.iter().map(|held| held.bucket.name.clone()).collect();
+            if shared.control.any() {
                 batch = self.screen(batch).await;
             }
             if !batch.is_empty() {
                 self.admit(batch, Asks::ToWait).await;
+            }
+            for name in names {
+                crowds.left(&name);
             }
         }
     }
@@ -338,7 +194,8 @@ impl Intake {
                 }
                 Admission::TooLate => held.end(End::Expired { limited: true }),
                 Admission::Limited { due_us } => {
-                    self.shared.crowds.note(&held.bucket, due_us, answers.now_ms.saturating_mul(1000));
+                    let now_us = answers.now_ms.saturating_mul(1000);
+                    self.shared.partitions[self.partition].crowds.note(&held.bucket, due_us, now_us);
                     held.state.reserve(due_us, false);
                     held.end(End::Aside(Waiting::Limit, due_us));
                 }
@@ -447,24 +304,4 @@ fn begun(mut held: Box<Held>) {
         None => held.end(End::Called(Verdict::Continue)),
         Some(error) => held.end(End::Dead(error)),
     }
-}
-
-enum Prepared {
-    Ready(Box<Held>),
-    Ended,
-    HeldAlready,
-}
-
-/// A job's memory: what lies beside it, or a fresh one. A state that does not belong to a stream of ours is ignored.
-fn remembered(entry: &RawEntry, partition: u16) -> JobState {
-    let kept = match entry.source {
-        Source::Due => entry.state.as_deref().and_then(JobState::from_json),
-        Source::Jobs => None,
-    };
-    kept.unwrap_or_else(|| {
-        let mut state = JobState::new(Origin { lane: entry.lane, partition, entry: entry.id });
-        state.parent_id.clone_from(&entry.parent);
-        state.generation = entry.generation;
-        state
-    })
 }

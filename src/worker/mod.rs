@@ -1,8 +1,9 @@
 //! A worker process: fetchers, an apalis worker, finishers and housekeepers around one set of slots, and its life cycle.
 //!
 //! ```text
-//! fetcher (lane × partition) ─▶ intake: parse, plan, slot, admit ─▶ apalis worker: one call ─▶ finisher ─▶ Redis
-//!        housekeeper: takes over from lost workers ─▶ intake          timekeeper: promotes, renews leases
+//! fetcher (lane × partition) ─▶ sorter: parse, plan ─▶ intake: slot, admit ─▶ apalis worker: one call ─▶ finisher ─▶ Redis
+//!                                          └── of crowds ─▶ intake: put aside ──────────────────▶ finisher
+//!        housekeeper: takes over from lost workers ─▶ sorter          timekeeper: promotes, renews leases
 //! ```
 //!
 //! Starting: operators' rules are loaded, the group is made, loops begin; until Redis answers, the worker is alive and not ready. Stopping: fetchers end,
@@ -27,6 +28,7 @@ mod orders;
 mod replication;
 mod shared;
 mod slots;
+mod sorter;
 mod trace;
 mod weather;
 
@@ -109,6 +111,7 @@ impl<A: XcoApi> Worker<A> {
             partitions.push(Partition {
                 keys: Keys::new(&config.redis.namespace, number),
                 leases: lease::Leases::default(),
+                crowds: crowds::Crowds::default(),
                 endings: sender,
                 parked: Notify::new(),
             });

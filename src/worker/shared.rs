@@ -24,6 +24,8 @@ pub(super) struct Partition {
     pub(super) keys: Keys,
     /// The deliveries this process holds.
     pub(super) leases: Leases,
+    /// Who has more jobs than its limit lets through.
+    pub(super) crowds: Crowds,
     /// To the finisher. Unbounded in type only: [`Slots`] bounds the ends that are not yet written.
     pub(super) endings: mpsc::UnboundedSender<Ending>,
     /// Something was parked that may be due before the housekeeper looks again.
@@ -49,8 +51,6 @@ pub(super) struct Shared {
     pub(super) clock: RedisClock,
     /// Buckets.
     pub(super) limits: Limits,
-    /// Who has more jobs than its limit lets through.
-    pub(super) crowds: Crowds,
     /// Instruments.
     pub(super) metrics: Metrics,
     /// Is Redis there?
@@ -92,7 +92,6 @@ impl Shared {
             weather: super::weather::Weather::new(config),
             clock: RedisClock::new(),
             limits: Limits::new(config.limits.clone(), config.redis.partitions),
-            crowds: Crowds::default(),
             metrics,
             health,
             queue: config.queue.clone(),

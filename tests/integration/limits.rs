@@ -273,6 +273,28 @@ async fn a_callers_order_is_kept_through_its_limit() {
     rig.end().await;
 }
 
+/// It is a crowd, and none, and one again: its jobs take one way or another into Redis, and none overtakes another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_order_is_kept_while_its_crowd_comes_and_goes() {
+    let mut setup = Setup::default();
+    setup.config.worker.concurrency = 1;
+    setup.config.limits.caller = Some(limit("10/s", 1));
+    let mut rig = setup.start().await;
+    let mut wanted = Vec::new();
+    for (count, pause_ms) in [(1, 150), (6, 250), (2, 20), (1, 0), (8, 1_500), (3, 5), (5, 40), (7, 0)] {
+        for _ in 0..count {
+            let id = format!("w{:02}", wanted.len());
+            rig.enqueue(&check(&id, "ip")).await;
+            wanted.push(format!("{id}@example.com"));
+        }
+        // A schedule, not a wait for something.
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+    }
+    rig.wait_for(wanted.len()).await;
+    assert_eq!(keys_of(&rig, Route::Exists), wanted);
+    rig.end().await;
+}
+
 /// Their slots have all passed: used at once, they would be many times what the limit allows.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_waited_while_no_worker_ran_do_not_all_come_at_once() {

@@ -1,0 +1,227 @@
+//! What was read, told apart: jobs from what is none, and those of crowds from the others.
+
+use super::{
+    crowds::Way,
+    delivery::{End, Ending, Held, Rejected},
+    shared::Shared,
+};
+use crate::{
+    contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
+    jobs::{Doubt, JobState, Surroundings, Verdict, plan},
+    queue::{RawEntry, Source},
+};
+use std::sync::Arc;
+
+/// Tells jobs from what is none, and takes their leases.
+#[derive(Debug, Clone)]
+pub(super) struct Sorter {
+    pub(super) shared: Arc<Shared>,
+    pub(super) partition: usize,
+}
+
+/// Valid jobs, leased and waiting for slots.
+#[derive(Debug)]
+#[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+pub(super) struct Sorted(pub(super) Vec<Box<Held>>);
+
+impl Sorted {
+    /// Takes out the jobs of crowds: callers who, as far as is known, have no slot for a while. They would hold up those
+    /// that came with them, to be told that they have to wait.
+    pub(super) fn crowd(&mut self) -> Crowd {
+        let mut clear = true;
+        let apart = self.0.extract_if(.., |held| {
+            if held.lane != Lane::Interactive || held.source != Source::Jobs || held.taken_over {
+                return false;
+            }
+            let now_us = held.shared.clock.now_ms().saturating_mul(1000);
+            match held.shared.partitions[held.partition].crowds.join(&held.bucket, now_us) {
+                Way::Direct => false,
+                Way::Aside { clear: this } => {
+                    clear &= this;
+                    true
+                }
+            }
+        });
+        Crowd { jobs: apart.collect(), clear }
+    }
+
+    /// Whether there is none.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Gives them back: the worker stops.
+    pub(super) fn release(self) {
+        for held in self.0 {
+            held.end(End::Called(Verdict::Release));
+        }
+    }
+}
+
+/// Jobs that are put aside: valid, leased, and counted among their crowds.
+#[derive(Debug)]
+#[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+pub(super) struct Crowd {
+    pub(super) jobs: Vec<Box<Held>>,
+    clear: bool,
+}
+
+impl Crowd {
+    /// Whether there is none.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Whether nothing of these callers is on the direct way.
+    pub(super) const fn is_clear(&self) -> bool {
+        self.clear
+    }
+
+    /// Nothing is any more.
+    pub(super) fn cleared(&mut self) {
+        self.clear = true;
+        for held in &self.jobs {
+            held.shared.partitions[held.partition].crowds.cleared(&held.bucket.name);
+        }
+    }
+
+    /// Gives them back: the worker stops.
+    pub(super) fn release(self) {
+        for held in self.jobs {
+            held.shared.partitions[held.partition].crowds.left(&held.bucket.name);
+            held.end(End::Called(Verdict::Release));
+        }
+    }
+}
+
+impl Sorter {
+    /// Sorts what was read (asked for at `asked_at_ms` of the process's clock): what is no job is ended here.
+    pub(super) fn sort(&self, entries: Vec<RawEntry>, asked_at_ms: i64) -> Sorted {
+        let mut ready: Vec<Box<Held>> = Vec::with_capacity(entries.len());
+        self.shared.slots.unwritten(entries.len());
+        for entry in entries {
+            match self.prepare(entry, asked_at_ms) {
+                Prepared::Ready(held) => ready.push(held),
+                Prepared::Ended => {}
+                Prepared::HeldAlready => self.shared.slots.written(1),
+            }
+        }
+        Sorted(ready)
+    }
+
+    fn prepare(&self, entry: RawEntry, asked_at_ms: i64) -> Prepared {
+        let shared = &self.shared;
+        let partition = &shared.partitions[self.partition];
+        let key = (entry.lane, entry.source, entry.id);
+        let Some(lease) = partition.leases.take(key, asked_at_ms) else { return Prepared::HeldAlready };
+
+        let mut state = remembered(&entry, partition.keys.partition);
+        state.losses = state.losses.saturating_add(entry.deliveries.saturating_sub(1));
+        let default_id = state.origin.to_string();
+        let context = ParseContext {
+            allow_missing_caller_id: shared.allow_missing_caller_id,
+            default_id: &default_id,
+            generation: state.generation,
+        };
+        let job = match parse_job(&entry.job, context) {
+            Ok(job) => job,
+            Err(rejection) => return self.reject(entry, state, *rejection),
+        };
+        let merchant = match (&job.merchant_id, &shared.default_merchant) {
+            (Some(merchant), _) | (None, Some(merchant)) => merchant.clone(),
+            // A check names no merchant to XCO.
+            (None, None) if job.job_type == JobType::CheckUser => MerchantId::from_checked(""),
+            (None, None) => {
+                let fault = Fault {
+                    pointer: "/merchant_id".to_owned(),
+                    detail: "is required: the worker has no xco.merchant_id to fall back on".to_owned(),
+                };
+                let rejection = Rejection {
+                    kind: ErrorKind::InvalidJob,
+                    faults: vec![fault],
+                    reply: job.reply,
+                    id: job.id,
+                    job_type: Some(job.job_type),
+                    caller_id: job.caller_id,
+                    customer_reference: job.customer_reference,
+                    merchant_id: None,
+                    batch: job.batch,
+                    meta: job.meta,
+                    traceparent: job.traceparent,
+                };
+                return self.reject(entry, state, rejection);
+            }
+        };
+        let deadline_ms = shared.deadline_ms(&job, entry.lane, state.enqueued_at_ms());
+        let planned = plan(&job, &state, Surroundings { merchant: &merchant });
+        let (doubt, bucket) = (planned.doubt, shared.limits.bucket(planned.rate_class, planned.spender));
+        if entry.deliveries > 1 && doubt == Doubt::Harmless {
+            // Calls that leave no mark: the lost worker is taken to have made one each time.
+            state.attempts = state.attempts.saturating_add(entry.deliveries - 1);
+        }
+        let held = Box::new(Held {
+            shared: Arc::clone(shared),
+            partition: self.partition,
+            lane: entry.lane,
+            source: entry.source,
+            entry: entry.id,
+            id: job.id.as_ref().map_or(default_id, |id| id.as_str().to_owned()),
+            job,
+            raw: entry.job,
+            state,
+            merchant,
+            deadline_ms,
+            bucket,
+            doubt,
+            marked: false,
+            has_slot: false,
+            calling: false,
+            lease,
+            taken_over: entry.deliveries > 1,
+            instead: None,
+        });
+        if held.state.losses >= shared.max_deliveries {
+            let mut held = held;
+            held.marked = true;
+            let message = format!("delivered {} times, and no worker lived to finish it", held.state.losses);
+            held.end(End::Dead(JobError::plain(ErrorKind::CrashLoop, message, true)));
+            return Prepared::Ended;
+        }
+        if entry.deliveries > 1 {
+            tracing::info!(id = held.id, deliveries = entry.deliveries, "taken over from a lost worker");
+        }
+        Prepared::Ready(held)
+    }
+
+    fn reject(&self, entry: RawEntry, state: JobState, rejection: Rejection) -> Prepared {
+        let _ = self.shared.partitions[self.partition].endings.send(Ending::Rejected(Box::new(Rejected {
+            lane: entry.lane,
+            source: entry.source,
+            entry: entry.id,
+            raw: entry.job,
+            state,
+            rejection,
+        })));
+        Prepared::Ended
+    }
+}
+
+enum Prepared {
+    Ready(Box<Held>),
+    Ended,
+    HeldAlready,
+}
+
+/// A job's memory: what lies beside it, or a fresh one. A state that does not belong to a stream of ours is ignored.
+fn remembered(entry: &RawEntry, partition: u16) -> JobState {
+    let kept = match entry.source {
+        Source::Due => entry.state.as_deref().and_then(JobState::from_json),
+        Source::Jobs => None,
+    };
+    kept.unwrap_or_else(|| {
+        let mut state = JobState::new(Origin { lane: entry.lane, partition, entry: entry.id });
+        state.parent_id.clone_from(&entry.parent);
+        state.generation = entry.generation;
+        state
+    })
+}
