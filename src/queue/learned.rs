@@ -15,7 +15,8 @@ static SCRIPT: LazyLock<Script> =
 pub struct LearnedLimit {
     /// The bucket's name: it may hold a caller, so it is for operators' eyes and not for metrics.
     pub bucket: String,
-    /// What it learned, grown since; `None` before its second 429. Where a lower rate is configured, that one holds.
+    /// What it learned, grown since; `None` where 429s are not to teach (`limits.learn`). Where a lower rate is configured, that
+    /// one holds.
     pub rate_per_s: Option<f64>,
     /// No call before then, milliseconds on Redis's clock; in the past where it is open.
     pub closed_until_ms: u64,
