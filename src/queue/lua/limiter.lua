@@ -16,9 +16,9 @@
 -- since XCO publishes no limits. The first sets a rate that is high enough to do no harm where it was a whim: 200 calls a
 -- second, doubling every 5 s. One that follows lowers the rate in use to four fifths, if it was used: it then grows back to
 -- where it was refused within 25 s and, from there, faster and faster (as CUBIC does, RFC 9438, for the same reasons). If
--- much less went through, the rate says nothing: half of it is tried, doubling every 5 s. Never above the configured rate;
--- forgotten after ten minutes without a 429. A slot to come is as far from the one before as the rate has it by then: what
--- waits is not bound to the rate of the day it came.
+-- much less went through, half of it is tried: doubling every 5 s while no rate was ever refused that was used, else growing
+-- as before. Never above the configured rate; forgotten after ten minutes without a 429. A slot to come is as far from the
+-- one before as the rate has it by then: what waits is not bound to the rate of the day it came.
 --
 -- Stored as the TAT alone or, where there is more to say, as ten packed doubles: TAT, closed until, strikes, learned rate,
 -- from when it grows, calls since the last strike, when that was, late until, handed back until, the rate it was refused at (0:
@@ -27,7 +27,7 @@
 
 local FORGET_US, QUIET_US, MOST_LATE_US = 600000000, 10000000, 1000000
 local HISTORY_BYTES = 80
-local LEAST_RATE, FIRST_RATE, DECREASE = 0.2 / 1000000, 200 / 1000000, 0.8
+local LEAST_RATE, FIRST_RATE, DECREASE, USED = 0.2 / 1000000, 200 / 1000000, 0.8, 0.7
 local DOUBLING_US, CAREFUL_US, GROWTH_US, ACCELERATION_US = 5000000, 25000000, 20000000, 20000000
 -- A 429's own job is told to wait a moment before the strike, by the worker's idea of Redis's clock.
 local CLOCK_US = 50000
@@ -181,10 +181,13 @@ local function limiter_learn(bucket, now_us)
   end
   local seen = math.max(bucket.count - 1, 0) / math.max(now_us - math.max(bucket.since, bucket.closed), 1000000)
   local current = bucket.interval > 0 and 1 / bucket.interval or seen
-  if seen >= 0.9 * math.min(bucket.rate, current) then
+  if seen >= USED * math.min(bucket.rate, current) then
     bucket.rate, bucket.refused = DECREASE * current, current
+  elseif bucket.refused > 0 then
+    -- It is less than it was, or others spend of it.
+    bucket.rate, bucket.refused = current / 2, DECREASE * current
   else
-    -- Much too high, or hardly used: what is right is not known.
+    -- Still much too high, or hardly used: what is right is not known.
     bucket.rate, bucket.refused = current / 2, 0
   end
   bucket.rate = math.max(bucket.rate, LEAST_RATE)
