@@ -104,7 +104,7 @@ impl Cancel<'_> {
         let namespace = &self.context.config.redis.namespace;
         let what = json!({"jobs": selector.told()});
         self.operator.record(&mut self.link, namespace, "cancel", &what, 1).await?;
-        let at_ms = control::now_ms(&mut self.link).await?;
+        let at_ms = control::past_ms(&mut self.link).await?;
         let order = self.operator.order(at_ms, Some(at_ms.saturating_add(LIFE_MS)));
         let rule = Rule { verb: Verb::Cancel, selector: selector.clone(), order };
         let keys = self.keys(0);

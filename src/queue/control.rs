@@ -11,7 +11,7 @@ use crate::{
     control::{MAX_RULES, Rule, Rules},
 };
 use redis::{RedisResult, Value, cmd, pipe};
-use std::{collections::HashMap, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 static SET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/rule_set.lua")));
 static DROP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/rule_drop.lua")));
@@ -24,6 +24,9 @@ pub const MAX_HOLD: usize = 256;
 /// The most jobs one step calls up.
 pub const MAX_CALL_UP: usize = 500;
 
+/// How often a millisecond is waited for to end. One that has not by then is of a clock that was put back.
+const MOST_TICKS: u8 = 20;
+
 /// The field that changes with every change of the rules.
 const VERSION: &str = "v";
 
@@ -31,6 +34,19 @@ const VERSION: &str = "v";
 pub async fn now_ms(link: &mut Link) -> RedisResult<u64> {
     let (seconds, micros): (u64, u64) = link.query(&cmd("TIME")).await?;
     Ok(seconds * 1000 + micros / 1000)
+}
+
+/// A millisecond of Redis's clock that is over: what was enqueued before this was called lies in it or before it, and what is
+/// enqueued once it has returned lies after it. An order that covers "up to now" covers exactly that.
+pub async fn past_ms(link: &mut Link) -> RedisResult<u64> {
+    let asked_ms = now_ms(link).await?;
+    for _ in 0..MOST_TICKS {
+        if now_ms(link).await? > asked_ms {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(asked_ms)
 }
 
 /// The rules' version: another whenever they have changed, none where there are none.

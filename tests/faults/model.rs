@@ -109,7 +109,7 @@ impl World {
     /// A pause for a moment, or the cancellation of a batch.
     async fn give_order(&mut self) {
         let mut link = Connector::new(&self.rig.config.redis).unwrap().link(false);
-        let at_ms = control::now_ms(&mut link).await.unwrap();
+        let at_ms = control::past_ms(&mut link).await.unwrap();
         let mut selector = Selector::default();
         match self.rng.random_range(0..4) {
             0 => selector.lane = Some(Lane::Bulk),

@@ -12,7 +12,10 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use xco_worker::sandbox::{Fault, Route};
+use xco_worker::{
+    queue::{Connector, control},
+    sandbox::{Fault, Route},
+};
 
 /// By then an order is in force on every worker.
 const IN_FORCE: Duration = Duration::from_secs(2);
@@ -208,6 +211,21 @@ async fn jobs_are_cancelled_wherever_they_wait() {
     assert_eq!((&last["action"], &last["count"]), (&json!("cancel parked"), &json!(3)), "{last:#}");
     assert!(!actions.iter().any(|action| action.to_string().contains("them")), "callers are not told");
     rig.end().await;
+}
+
+#[tokio::test]
+async fn what_comes_after_an_order_is_not_covered_by_it_however_soon() {
+    let mut rig = Setup::default().without_worker().await;
+    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
+    let moment = |entry: String| entry.split_once('-').unwrap().0.parse::<u64>().unwrap();
+    for _ in 0..300 {
+        let before = moment(rig.enqueue_text("interactive", "before").await);
+        let at_ms = control::past_ms(&mut link).await.unwrap();
+        let after = moment(rig.enqueue_text("interactive", "after").await);
+        assert!(before <= at_ms && at_ms < after, "{before} <= {at_ms} < {after}");
+    }
+    let lane = rig.key("jobs:interactive");
+    let () = rig.connection.del(lane).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

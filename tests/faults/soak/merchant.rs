@@ -123,6 +123,7 @@ pub(crate) async fn follow(world: &World, url: &str) {
             let judged = world.ledger.borrow_mut().complete(&event, |from, until| world.all_arrived(from, until));
             match judged {
                 Ok(Some(ended)) => {
+                    world.admissions.borrow_mut().note(&event);
                     if world.replies_wanted.borrow_mut().remove(&ended.number) {
                         replies.push((ended.number, text));
                     }

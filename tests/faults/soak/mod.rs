@@ -5,12 +5,13 @@
 //! - every accepted job ends in exactly one completion, of a kind that the job can have, with one reply and one count in its
 //!   batch; once the faults stop, everything drains, and nothing is left over;
 //! - no unsafe call is made again after one that may have taken effect, and every call that arrived is owned up to;
-//! - callers' and the client's limits are kept (see [`limits`]), and neither 429s nor an outage use up attempts;
+//! - callers' and the client's limits are kept (see [`limits`] and [`admissions`]), and neither 429s nor an outage use up attempts;
 //! - no worker ends by itself.
 //!
 //! `SOAK_SECONDS` (default 20) is how long faults strike, `SOAK_SEED` the seed (else drawn, and printed), `SOAK_RATE` the jobs
 //! a second (default 120). `make soak SECONDS=1800 SEED=7` runs it long.
 
+mod admissions;
 mod calls;
 mod crew;
 mod ledger;
@@ -135,6 +136,9 @@ async fn judge(world: &World, crew: &Crew, url: &str) {
     let (missing, strange) = world.ledger.borrow().nameless_faults();
     if missing > 0 || strange > world.ledger.borrow().nameless_uncertain {
         world.accuse(None, format!("of what is no job {missing} never ended, {strange} were never enqueued"));
+    }
+    for admission in world.admissions.borrow().judge().over_limit {
+        world.accuse(None, format!("admitted over its limit: {admission}"));
     }
     if !world.replies_wanted.borrow().is_empty() {
         world.accuse(None, format!("{} jobs were never replied to", world.replies_wanted.borrow().len()));

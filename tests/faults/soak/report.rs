@@ -18,7 +18,10 @@ pub(crate) fn totals(world: &World, calls: &Calls, crew: &Crew, took: Duration) 
     line("duplicates enqueued", ledger.duplicates_sent.to_string());
     line("enqueued again, the first time unanswered", ledger.resent.to_string());
     line("calls of XCO", calls.seen.to_string());
-    line("over a limit", calls.over_limit.to_string());
+    line("over a limit, for all that faults explain", calls.over_limit.to_string());
+    let judged = world.admissions.borrow().judge();
+    line("admissions, by Redis's clock", judged.seen.to_string());
+    line("over a limit", judged.over_limit.len().to_string());
     line("refused by XCO's own limits", calls.refused_by_limit.to_string());
     line("refused in an outage", calls.in_outage.to_string());
     line("unsafe calls repeated in doubt", calls.repeated.to_string());

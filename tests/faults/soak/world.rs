@@ -1,6 +1,7 @@
 //! What the parts of a soak share: the accounts, the faults of the time, and the accusations.
 
 use super::{
+    admissions::Admissions,
     ledger::{Ended, Ledger},
     limits::Held,
     schedule::{Event, Kind},
@@ -28,6 +29,7 @@ pub(crate) struct Accusation {
 pub(crate) struct World {
     pub(crate) namespace: String,
     pub(crate) ledger: RefCell<Ledger>,
+    pub(crate) admissions: RefCell<Admissions>,
     pub(crate) accusations: RefCell<Vec<Accusation>>,
     pub(crate) accused: CancellationToken,
     /// What struck, in order.

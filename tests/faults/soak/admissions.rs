@@ -1,0 +1,79 @@
+//! Whether admissions keep to the limits, by Redis's own clock.
+//!
+//! A completion's `started_at` is the moment at which its job was admitted first. No fault on a call's way to XCO blurs it, so
+//! this is judged without allowance, where [`super::limits`] has to allow for what faults hold back. It sees fewer calls than
+//! were made, though: a job's later ones, and those of an admission that was lost with its worker, are told by nobody. Each of
+//! the two finds what the other cannot.
+
+use super::{
+    calls::{CALLER, CLIENT},
+    limits::Explained,
+};
+use serde_json::Value;
+use std::collections::HashMap;
+use xco_worker::sandbox::SandboxLimit;
+
+/// Moments are told in whole milliseconds.
+const ROUNDING_US: u64 = 1_000;
+
+/// When jobs were admitted, by caller; none: what spends the client's bucket.
+#[derive(Debug, Default)]
+pub(crate) struct Admissions(HashMap<Option<String>, Vec<u64>>);
+
+/// What came of them.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) seen: usize,
+    /// Admissions for which their bucket had no room, told as text.
+    pub(crate) over_limit: Vec<String>,
+}
+
+impl Admissions {
+    /// What a completion tells: nothing where its job was never admitted.
+    pub(crate) fn note(&mut self, event: &Value) {
+        let Some(started) = event["started_at"].as_str() else { return };
+        let at = started.parse::<jiff::Timestamp>().unwrap();
+        // A creation may name a caller and spends the client's bucket all the same.
+        let caller = if event["type"] == "CreateUser" { None } else { event["caller_id"].as_str() };
+        self.admitted(caller, u64::try_from(at.as_millisecond()).unwrap());
+    }
+
+    fn admitted(&mut self, caller: Option<&str>, at_ms: u64) {
+        self.0.entry(caller.map(str::to_owned)).or_default().push(at_ms);
+    }
+
+    /// Everything noted so far.
+    pub(crate) fn judge(&self) -> Judged {
+        let mut judged = Judged::default();
+        for (caller, noted) in &self.0 {
+            let SandboxLimit { per_second, burst } = if caller.is_some() { CALLER } else { CLIENT };
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let interval_us = (1_000_000.0 / per_second) as u64;
+            let mut noted = noted.clone();
+            noted.sort_unstable();
+            judged.seen += noted.len();
+            let mut bucket = Explained::default();
+            for at_ms in noted {
+                let at_us = at_ms * 1_000;
+                if bucket.call(at_us, at_us - ROUNDING_US, interval_us, burst).is_none() {
+                    judged.over_limit.push(format!("{caller:?} at {at_ms}"));
+                }
+            }
+        }
+        judged
+    }
+}
+
+#[test]
+fn one_admission_too_many_in_five_seconds_is_found() {
+    let judge = |count: u64, every_ms: u64| {
+        let mut admissions = Admissions::default();
+        // Completions come in another order.
+        (0..count).rev().for_each(|n| admissions.admitted(Some("a"), 1_000_000 + n * every_ms));
+        admissions.judge().over_limit.len()
+    };
+    assert_eq!(judge(1_000, 500), 0);
+    assert_eq!(judge(4, 0), 0, "the burst");
+    assert_eq!(judge(5, 0), 1);
+    assert!(judge(25, 400) > 0, "a quarter too many, for ten seconds");
+}
