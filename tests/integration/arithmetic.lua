@@ -1,8 +1,10 @@
 -- Plays a bucket of limiter.lua (which stands before this text) through time, in steps of 1 ms, without waiting for it.
 --
 -- ARGV  1 seed · 2 interval, 3 tolerance and 4 slack in us, as the worker has them · 5 interval and 6 tolerance in us, as XCO has
---       them · 7 bulk jobs that wait · 8 interactive arrivals a 1,000 ms · 9 the longest a worker is late, in ms · 10 when
---       workers stop for 2 s, in ms (0: never)
+--       them · 7 bulk jobs that wait · 8 interactive arrivals a 1,000 s · 9 the longest a worker is late, in ms · 10 when
+--       workers stop for 2 s, in ms (0: never) · 11 when XCO refuses a call for no reason of the limit's, in ms (0: never), and
+--       12 for how long it says to wait then, in us · 13 interactive jobs that come together · 14 of 1,000 parked jobs those
+--       whose worker is lost, so that they come up to 6 s later
 -- Returns  {calls, calls beyond XCO's limit, bulk jobs called, ms until the last was, the longest an interactive call waited
 --       more than it would have without bulk (us), the most looks at one interactive job, calls out of order}
 
@@ -10,6 +12,8 @@ math.randomseed(tonumber(ARGV[1]))
 local rate = limiter_rate(ARGV[2], ARGV[3], ARGV[4], 1)
 local their_interval, their_tolerance = tonumber(ARGV[5]), tonumber(ARGV[6])
 local bulk, arrivals, most_late, stop_at = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local refuse_at, retry_after, together = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local lost = tonumber(ARGV[14])
 local START = 1700000000000000
 local shared, alone = limiter_open(false, rate, START), limiter_open(false, rate, START)
 local theirs, calls, beyond = 0, 0, 0
@@ -30,20 +34,36 @@ local function call(now)
   theirs = math.max(theirs, now) + their_interval
 end
 
+local function park(job, slot)
+  job.at = math.ceil((slot - START) / 1000) + math.random(0, most_late)
+  if math.random(1000) <= lost then
+    job.at = job.at + math.random(6000)
+  end
+  parked[#parked + 1] = job
+end
+
 local function interactive(job, now)
   job.looks = job.looks + 1
   local slot
   if job.slot then
-    slot = limiter_claim(shared, job.slot, job.late, now, now)
+    slot = limiter_claim(shared, job.slot, job.late, job.given, now)
     job.late = slot > now
   else
     slot = limiter_slot(shared, now)
     limiter_take(shared, slot, now)
   end
+  job.given = now
   if slot > now then
     job.slot = slot
-    job.at = math.ceil((slot - START) / 1000) + math.random(0, most_late)
-    parked[#parked + 1] = job
+    park(job, slot)
+    return
+  end
+  if refuse_at > 0 and now >= START + refuse_at * 1000 then
+    refuse_at = 0
+    limiter_close(shared, now, retry_after, false)
+    -- As defer.lua parks it: it comes back at once when its turn is, and nobody is late for that.
+    job.slot, job.late = 0, true
+    park(job, limiter_line_up(shared, now))
     return
   end
   call(now)
@@ -56,16 +76,18 @@ local function interactive(job, now)
 end
 
 local ms = 0
-while (called < bulk or ms < 5000 or #parked > 0) and ms < 200000 do
+local people_until = math.max(5000, 40 * their_interval / 1000)
+while (called < bulk or ms < people_until or #parked > 0) and ms < 200000 do
   local now = START + ms * 1000
   local stopped = stop_at > 0 and ms >= stop_at and ms < stop_at + 2000
   reopen(shared, now)
-  if ms < 5000 and math.random(1000) <= arrivals then
-    numbers = numbers + 1
-    local slot = limiter_slot(alone, now)
-    limiter_take(alone, slot, now)
-    local job = {looks = 0, number = numbers, alone = slot, at = ms}
-    parked[#parked + 1] = job
+  if ms < people_until and math.random(1000000) <= arrivals / together then
+    for _ = 1, together do
+      numbers = numbers + 1
+      local slot = limiter_slot(alone, now)
+      limiter_take(alone, slot, now)
+      parked[#parked + 1] = {looks = 0, number = numbers, alone = slot, at = ms}
+    end
   end
   if not stopped then
     local before = parked

@@ -3,7 +3,7 @@
 use super::support::RedisServer;
 use proptest::prelude::*;
 use redis::Connection;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use xco_worker::{
     config::{Limit, LimitsConfig, Rate},
     limits::{Limits, SharedBucket},
@@ -21,6 +21,10 @@ struct Case {
     load: u64,
     late_ms: u64,
     stop_at_ms: u64,
+    refuse_at_ms: u64,
+    retry_after_ms: u64,
+    together: u32,
+    lost: u32,
 }
 
 #[derive(Debug)]
@@ -49,9 +53,13 @@ fn play(connection: &mut Connection, case: Case) -> Played {
         .arg(interval_us)
         .arg(interval_us * u64::from(case.burst - 1))
         .arg(case.bulk)
-        .arg(case.load / case.interval_ms)
+        .arg(case.load * 1000 / case.interval_ms)
         .arg(case.late_ms)
         .arg(case.stop_at_ms)
+        .arg(case.refuse_at_ms)
+        .arg(case.retry_after_ms * 1000)
+        .arg(case.together)
+        .arg(case.lost)
         .query(connection)
         .unwrap();
     let [calls, beyond, bulk_called, last_bulk_ms, interactive_wait_us, looks, out_of_order] = numbers[..] else {
@@ -76,6 +84,10 @@ fn cases(stop_at_ms: impl Strategy<Value = u64>, late_ms: impl Strategy<Value = 
             load,
             late_ms,
             stop_at_ms,
+            refuse_at_ms: 0,
+            retry_after_ms: 0,
+            together: 1,
+            lost: 0,
         },
     )
 }
@@ -129,4 +141,39 @@ fn what_workers_were_too_late_for_does_not_go_all_at_once() {
         prop_assert!(played.calls > 0 || case.load < 100, "{:?}", played);
         prop_assert!(case.late_ms > 0 || played.out_of_order == 0, "{:?}", played);
     });
+}
+
+/// Callers with up to twice as many calls as the rate allows, which come together.
+fn crowds() -> impl Strategy<Value = Case> {
+    (cases(Just(0), Just(0)), 4_u64..=1_000, 0_u64..=2_000, 1_u32..=15)
+        .prop_map(|(case, interval_ms, load, together)| Case { bulk: 0, interval_ms, load, together, ..case })
+}
+
+#[test]
+fn after_a_429_that_the_limit_did_not_cause_the_limit_is_kept_all_the_same() {
+    let (_redis, connection) = connection();
+    let calls = Cell::new(0);
+    proptest!(config(), |(case in crowds(), refuse_at_ms in 1_u64..4_000, retry_after_ms in 0_u64..2_000)| {
+        let case = Case { refuse_at_ms, retry_after_ms, ..case };
+        let played = play(&mut connection.borrow_mut(), case);
+        prop_assert_eq!(played.beyond, 0, "{:?}", played);
+        prop_assert!(played.looks <= 6, "{:?}", played);
+        calls.set(calls.get() + played.calls);
+    });
+    assert!(calls.get() > 1_000, "{calls:?}");
+}
+
+#[test]
+fn jobs_that_come_late_from_lost_workers_find_the_limit_kept() {
+    let (_redis, connection) = connection();
+    // Few go wrong where anything does.
+    let config = ProptestConfig { cases: 250, ..config() };
+    let calls = Cell::new(0);
+    proptest!(config, |(case in crowds(), lost in 1_u32..=200, interval_ms in 100_u64..=1_000, burst in 3_u32..=8)| {
+        let case = Case { lost, interval_ms, burst, ..case };
+        let played = play(&mut connection.borrow_mut(), case);
+        prop_assert_eq!(played.beyond, 0, "{:?}", played);
+        calls.set(calls.get() + played.calls);
+    });
+    assert!(calls.get() > 1_000, "{calls:?}");
 }

@@ -131,23 +131,37 @@ local function limiter_take(bucket, slot_us, now_us)
   end
 end
 
--- The next slot in the line of those that came late or were overtaken by a 429.
+-- The next slot in the line of those that came late or were overtaken by a 429. The line begins in step with the slots that
+-- were given: the next of them is the first in which no call is made already.
 local function limiter_line_up(bucket, now_us)
-  local slot = math.max(now_us, bucket.late, bucket.closed)
+  local free = bucket.tat - bucket.tolerance
+  local slot = math.max(now_us, bucket.late)
+  if bucket.late <= now_us and free > now_us and bucket.interval > 0 then
+    slot = now_us + math.fmod(free - now_us, bucket.interval)
+  end
+  slot = math.max(slot, bucket.closed)
+  local interval = limiter_interval(bucket, slot)
   -- A little closer than slots are, where they have a margin: so the line catches up.
-  bucket.late = slot + math.ceil(0.99 * limiter_interval(bucket, slot))
+  bucket.late = slot + math.ceil(0.99 * interval)
+  -- The bucket may have filled up since the job was counted in it. Where there is room it is counted again; else nothing new
+  -- comes before the line's end.
+  if free <= slot then
+    bucket.tat = math.max(bucket.tat, slot) + interval
+  else
+    bucket.tat = math.max(bucket.tat, bucket.late + bucket.tolerance)
+  end
   bucket.dirty = true
   return slot
 end
 
--- When a job may go that comes for the slot it was given at `given_us`: now, or in its turn in the line; `again` where it has
--- stood there already. A slot of 0 is one that nobody can be late for.
+-- When a job may go that comes for the slot it was given at `given_us`: now, or in its turn in the line, where others have
+-- taken its slot; `again` where it has stood there already. A slot of 0 is one that nobody can be late for.
 local function limiter_claim(bucket, slot_us, again, given_us, now_us)
   local late_us = slot_us > 0 and now_us - slot_us or 0
   local outdated = given_us + (slot_us == 0 and CLOCK_US or 0) < bucket.since
   if bucket.closed <= now_us and not outdated then
-    local punctual = late_us <= bucket.own.slack
-    if bucket.interval == 0 or punctual and bucket.late <= now_us or again and late_us <= MOST_LATE_US then
+    local punctual = late_us <= bucket.own.slack and bucket.late <= now_us - late_us
+    if bucket.interval == 0 or punctual or again and late_us <= MOST_LATE_US then
       limiter_count(bucket)
       return now_us
     end
@@ -251,8 +265,10 @@ local function limiter_save(key, bucket, now_us)
     return
   end
   local until_us, value, handed = bucket.tat, bucket.tat, bucket.handed or 0
-  if bucket.closed > 0 or bucket.late > now_us or handed > now_us then
-    until_us = math.max(until_us, bucket.late, handed)
+  -- Longer than a job may come late for a slot that the line took from it.
+  local line_us = bucket.late > 0 and bucket.late + bucket.own.tolerance + MOST_LATE_US or 0
+  if bucket.closed > 0 or line_us > now_us or handed > now_us then
+    until_us = math.max(until_us, line_us, handed)
     if bucket.closed > 0 then
       until_us = math.max(until_us, bucket.closed + QUIET_US)
       if bucket.rate > 0 then

@@ -16,6 +16,9 @@ use xco_worker::sandbox::SandboxLimit;
 /// Moments are told in whole milliseconds.
 const ROUNDING_US: u64 = 1_000;
 
+/// So many admissions before one that was too much are told with it.
+const TOLD: usize = 12;
+
 /// When jobs were admitted, by caller; none: what spends the client's bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Admissions(HashMap<Option<String>, Vec<u64>>);
@@ -53,10 +56,11 @@ impl Admissions {
             noted.sort_unstable();
             judged.seen += noted.len();
             let mut bucket = Explained::default();
-            for at_ms in noted {
+            for (n, at_ms) in noted.iter().enumerate() {
                 let at_us = at_ms * 1_000;
                 if bucket.call(at_us, at_us - ROUNDING_US, interval_us, burst).is_none() {
-                    judged.over_limit.push(format!("{caller:?} at {at_ms}"));
+                    let before: Vec<_> = noted[..n].iter().rev().take(TOLD).map(|before| at_ms - before).collect();
+                    judged.over_limit.push(format!("{caller:?} at {at_ms}; the admissions before, ms ago: {before:?}"));
                 }
             }
         }
