@@ -1,5 +1,6 @@
 -- Plays a bucket of limiter.lua (which stands before this text) through time, in steps of 1 ms, without waiting for it.
 --
+-- KEYS  1 the bucket
 -- ARGV  1 seed · 2 interval, 3 tolerance and 4 slack in us, as the worker has them · 5 interval and 6 tolerance in us, as XCO has
 --       them · 7 bulk jobs that wait · 8 interactive arrivals a 1,000 s · 9 the longest a worker is late, in ms · 10 when
 --       workers stop for 2 s, in ms (0: never) · 11 when XCO refuses a call for no reason of the limit's, in ms (0: never), and
@@ -14,16 +15,16 @@ local their_interval, their_tolerance = tonumber(ARGV[5]), tonumber(ARGV[6])
 local bulk, arrivals, most_late, stop_at = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local refuse_at, retry_after, together = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local lost = tonumber(ARGV[14])
-local START = 1700000000000000
+-- Far ahead of any clock, so that what is stored stays.
+local START = 4000000000000000
 local shared, alone = limiter_open(false, rate, START), limiter_open(false, rate, START)
 local theirs, calls, beyond = 0, 0, 0
 local called, last_bulk, most_wait, most_looks, out_of_order, last_number = 0, 0, 0, 0, 0, 0
 local parked, on_the_way, numbers = {}, {}, 0
 
-local function reopen(bucket, now)
-  -- As through Redis: what is over is forgotten.
-  bucket.interval, bucket.tolerance = rate.interval, rate.tolerance
-  return bucket
+local function reopen(now)
+  limiter_save(KEYS[1], shared, now)
+  shared = limiter_open(redis.call('GET', KEYS[1]), rate, now)
 end
 
 local function call(now)
@@ -46,7 +47,7 @@ local function interactive(job, now)
   job.looks = job.looks + 1
   local slot
   if job.slot then
-    slot = limiter_claim(shared, job.slot, job.late, job.given, now)
+    slot = limiter_claim(shared, job.late and -job.slot or job.slot, job.given, now)
     job.late = slot > now
   else
     slot = limiter_slot(shared, now)
@@ -80,7 +81,7 @@ local people_until = math.max(5000, 40 * their_interval / 1000)
 while (called < bulk or ms < people_until or #parked > 0) and ms < 200000 do
   local now = START + ms * 1000
   local stopped = stop_at > 0 and ms >= stop_at and ms < stop_at + 2000
-  reopen(shared, now)
+  reopen(now)
   if ms < people_until and math.random(1000000) <= arrivals / together then
     for _ = 1, together do
       numbers = numbers + 1

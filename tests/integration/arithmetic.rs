@@ -45,7 +45,8 @@ fn play(connection: &mut Connection, case: Case) -> Played {
         Limits::new(LimitsConfig { client: Some(limit), ..LimitsConfig::default() }, 1).shared(SharedBucket::Client);
     let numbers: Vec<u64> = redis::cmd("EVAL")
         .arg(SCRIPT)
-        .arg(0)
+        .arg(1)
+        .arg(format!("bucket:{}", rand::random::<u64>()))
         .arg(case.seed)
         .arg(bucket.interval_us)
         .arg(bucket.tolerance_us)
@@ -164,15 +165,22 @@ fn after_a_429_that_the_limit_did_not_cause_the_limit_is_kept_all_the_same() {
 }
 
 #[test]
-fn jobs_that_come_late_from_lost_workers_find_the_limit_kept() {
+fn lost_workers_stops_429s_and_bulk_together_find_the_limit_kept() {
     let (_redis, connection) = connection();
+    let calls = Cell::new(0);
+    let trouble = (0_u32..=200, prop_oneof![Just(0), 500_u64..3_000], prop_oneof![Just(0), 1_u64..9_000], 0_u64..2_000);
+    let callers = (crowds(), 10_u64..=500, 5_u32..=12, 0_u64..=200, 100_u64..=1_200);
     // Few go wrong where anything does.
     let config = ProptestConfig { cases: 250, ..config() };
-    let calls = Cell::new(0);
-    proptest!(config, |(case in crowds(), lost in 1_u32..=200, interval_ms in 100_u64..=1_000, burst in 3_u32..=8)| {
-        let case = Case { lost, interval_ms, burst, ..case };
+    proptest!(config, |((case, interval_ms, burst, bulk, load) in callers, trouble in trouble)| {
+        let (lost, stop_at_ms, refuse_at_ms, retry_after_ms) = trouble;
+        // With more than its limit interactive would starve bulk.
+        let load = if bulk > 0 { load.min(900) } else { load };
+        let case = Case { interval_ms, burst, bulk, load, lost, stop_at_ms, refuse_at_ms, retry_after_ms, ..case };
         let played = play(&mut connection.borrow_mut(), case);
         prop_assert_eq!(played.beyond, 0, "{:?}", played);
+        prop_assert_eq!(played.bulk_called, bulk, "{:?}", played);
+        prop_assert!(played.looks <= 8, "{:?}", played);
         calls.set(calls.get() + played.calls);
     });
     assert!(calls.get() > 1_000, "{calls:?}");

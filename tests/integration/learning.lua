@@ -44,7 +44,7 @@ end
 local function enter(bucket, job, now)
   local slot
   if job.slot then
-    slot = limiter_claim(bucket, job.slot, job.again, job.given, now)
+    slot = limiter_claim(bucket, job.again and -job.slot or job.slot, job.given, now)
     job.again = true
   else
     slot = limiter_slot(bucket, now)

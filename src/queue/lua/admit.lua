@@ -8,8 +8,8 @@
 --       some letters, in this order, more:
 --         i  an id key: nothing · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
 --         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id · s  a
---         reserved slot: us (0 where unknown), negative where it was given in the line of the late; and since when the job
---         waits for it, ms · q  a bulk job: its age in queues · a  it is put aside in any case (where it might call, with a slot
+--         reserved slot: us, negative where it was given in a line, 0 where it was by a 429; and since when the job waits for
+--         it, ms · q  a bulk job: its age in queues · a  it is put aside in any case (where it might call, with a slot
 --         that is now), since it comes without a place among the calls: nothing
 -- Returns  a flat array: now in ms, then for each job that is not admitted three numbers, the job's (from 1), a code and a
 --         time in us (0 where it has none):
@@ -66,7 +66,7 @@ local function enter(number, deadline, code, held_us, given_us)
   local bucket = open[math.abs(number)]
   local slot
   if number < 0 then
-    slot = limiter_claim(bucket, math.abs(held_us), held_us < 0, given_us, now_us)
+    slot = limiter_claim(bucket, held_us, given_us, now_us)
     code = 11
   else
     slot = limiter_slot(bucket, now_us)

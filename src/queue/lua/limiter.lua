@@ -4,9 +4,11 @@
 -- again. A call may go at max(now, TAT - tolerance); going moves TAT on by one interval. A call that may not go yet is given
 -- its own slot in the future, so it waits once and in order.
 --
--- A job that comes for its slot later than does no harm (`slack`: the worker was down, or had no room) may not go together
--- with the next ones: from then on, jobs that come for their slots are lined up one interval apart, from `late` on, until
--- that line has caught up. A 429 makes every slot given before it worthless: whoever comes for one is lined up, too.
+-- A slot is an appointment, not a permission: jobs come late for theirs (the worker was down, lost, or had no room), and the
+-- bucket may have filled up meanwhile. So what was really called is counted beside, as the TAT of those calls alone (`spent`),
+-- and who comes for a slot goes if that leaves room; `slack` is by how much it may run ahead: the burst, and half of the margin.
+-- Without room jobs are lined up one interval apart, from `late` on, and as long as that line lasts all others go behind it.
+-- A 429 makes every slot given before it worthless: whoever comes for one is lined up, too.
 --
 -- In a shared bucket bulk jobs reserve nothing, or a million of them would stand before the next interactive call. They
 -- wait in a queue of the bucket's own, by age, and are handed back when there is room for a call: what interactive calls
@@ -20,17 +22,21 @@
 -- as before. Never above the configured rate; forgotten after ten minutes without a 429. A slot to come is as far from the
 -- one before as the rate has it by then: what waits is not bound to the rate of the day it came.
 --
--- Stored as the TAT alone or, where there is more to say, as ten packed doubles: TAT, closed until, strikes, learned rate,
--- from when it grows, calls since the last strike, when that was, late until, handed back until, the rate it was refused at (0:
--- unknown). Times in microseconds on Redis's clock (exact below 2^53), rates in calls a microsecond. Expires when it says
--- nothing any more, so memory is bounded by the callers of that time.
+-- Stored as the TAT alone (slots that were given are taken to be called) or, where there is more to say, as eleven packed
+-- doubles: TAT, closed until, strikes, learned rate, from when it grows, calls since the last strike, when that was, late until,
+-- handed back until, the rate it was refused at (0: unknown), spent. Times in microseconds on Redis's clock (exact below 2^53),
+-- rates in calls a microsecond. Expires when it says nothing any more, so memory is bounded by the callers of that time.
 
-local FORGET_US, QUIET_US, MOST_LATE_US = 600000000, 10000000, 1000000
-local HISTORY_BYTES = 80
+local FORGET_US, QUIET_US = 600000000, 10000000
+local HISTORY_BYTES = 88
 local LEAST_RATE, FIRST_RATE, DECREASE, USED = 0.2 / 1000000, 200 / 1000000, 0.8, 0.7
+-- Jobs in a line are a little closer than slots are, where those have a margin: so the line catches up.
+local CATCH_UP = 0.99
 local DOUBLING_US, CAREFUL_US, GROWTH_US, ACCELERATION_US = 5000000, 25000000, 20000000, 20000000
 -- A 429's own job is told to wait a moment before the strike, by the worker's idea of Redis's clock.
 local CLOCK_US = 50000
+-- What a call is late as a rule.
+local JITTER_US = 5000
 
 local function limiter_now()
   local t = redis.call('TIME')
@@ -38,10 +44,10 @@ local function limiter_now()
 end
 
 -- What all buckets of one rate share: microseconds between calls (0: none is configured), how far ahead of the rate calls
--- may run, how late a slot may be taken; and, for a shared bucket, the position of its queue in KEYS (else 0).
+-- may run, and how far if they come late; and, for a shared bucket, the position of its queue in KEYS (else 0).
 local function limiter_rate(interval_us, tolerance_us, slack_us, queue)
   return {
-    interval = tonumber(interval_us), tolerance = tonumber(tolerance_us), slack = tonumber(slack_us),
+    interval = tonumber(interval_us), tolerance = tonumber(tolerance_us), slack = math.max(slack_us, tolerance_us),
     queue = tonumber(queue),
   }
 end
@@ -82,7 +88,7 @@ local function limiter_open(raw, rate, now_us)
     return bucket
   end
   bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since, bucket.late,
-    bucket.handed, bucket.refused = struct.unpack('<dddddddddd', raw)
+    bucket.handed, bucket.refused, bucket.spent = struct.unpack('<ddddddddddd', raw)
   bucket.interval = limiter_interval(bucket, now_us)
   if bucket.interval > rate.interval then
     bucket.tolerance = 0
@@ -90,11 +96,24 @@ local function limiter_open(raw, rate, now_us)
   return bucket
 end
 
+-- From when on there is room, by the calls that were really made.
+local function limiter_room(bucket)
+  local slack = bucket.own.slack
+  if bucket.interval > bucket.own.interval then
+    -- A learned rate has no burst. As much as this jitter costs no call.
+    slack = math.max(bucket.interval / 4, JITTER_US)
+  end
+  return (bucket.spent or bucket.tat) - slack
+end
+
 -- The moment at which the next call may go: now, or later.
 local function limiter_slot(bucket, now_us)
   local slot = now_us
-  if bucket.interval > 0 and bucket.tat - bucket.tolerance > slot then
-    slot = bucket.tat - bucket.tolerance
+  if bucket.interval > 0 then
+    slot = math.max(slot, bucket.tat - bucket.tolerance)
+    if bucket.spent then
+      slot = math.max(slot, limiter_room(bucket))
+    end
   end
   if bucket.closed > slot then
     slot = bucket.closed
@@ -105,8 +124,13 @@ local function limiter_slot(bucket, now_us)
   return slot
 end
 
--- A call goes: what a bucket that met a 429 let through tells the rate that a next one refuses.
-local function limiter_count(bucket)
+-- A call goes, whose slot was counted before or is now. What a bucket that met a 429 let through tells the rate that a next
+-- one refuses.
+local function limiter_go(bucket, now_us)
+  if bucket.spent then
+    bucket.spent = math.max(bucket.spent, now_us) + math.ceil(CATCH_UP * bucket.interval)
+    bucket.dirty = true
+  end
   if bucket.since > 0 then
     bucket.count = bucket.count + 1
     bucket.dirty = true
@@ -116,10 +140,10 @@ end
 -- Takes the slot that limiter_slot gave.
 local function limiter_take(bucket, slot_us, now_us)
   if bucket.interval > 0 then
-    if bucket.tat < slot_us then
-      bucket.tat = slot_us
+    if slot_us > now_us then
+      bucket.spent = bucket.spent or bucket.tat
     end
-    bucket.tat = bucket.tat + limiter_interval(bucket, slot_us)
+    bucket.tat = math.max(bucket.tat, slot_us) + limiter_interval(bucket, slot_us)
     bucket.dirty = true
   end
   if bucket.late >= slot_us then
@@ -127,51 +151,51 @@ local function limiter_take(bucket, slot_us, now_us)
     bucket.dirty = true
   end
   if slot_us <= now_us then
-    limiter_count(bucket)
+    limiter_go(bucket, now_us)
   end
 end
 
--- The next slot in the line of those that came late or were overtaken by a 429. The line begins in step with the slots that
--- were given: the next of them is the first in which no call is made already.
+-- The next slot in the line of those that found no room or were overtaken by a 429.
 local function limiter_line_up(bucket, now_us)
-  local free = bucket.tat - bucket.tolerance
-  local slot = math.max(now_us, bucket.late)
-  if bucket.late <= now_us and free > now_us and bucket.interval > 0 then
-    slot = now_us + math.fmod(free - now_us, bucket.interval)
+  local slot = math.max(now_us, bucket.late, bucket.closed)
+  if bucket.interval > 0 then
+    slot = math.max(slot, limiter_room(bucket))
   end
-  slot = math.max(slot, bucket.closed)
-  local interval = limiter_interval(bucket, slot)
-  -- A little closer than slots are, where they have a margin: so the line catches up.
-  bucket.late = slot + math.ceil(0.99 * interval)
-  -- The bucket may have filled up since the job was counted in it. Where there is room it is counted again; else nothing new
-  -- comes before the line's end.
-  if free <= slot then
-    bucket.tat = math.max(bucket.tat, slot) + interval
-  else
-    bucket.tat = math.max(bucket.tat, bucket.late + bucket.tolerance)
-  end
+  bucket.late = slot + math.ceil(CATCH_UP * limiter_interval(bucket, slot))
   bucket.dirty = true
   return slot
 end
 
--- When a job may go that comes for the slot it was given at `given_us`: now, or in its turn in the line, where others have
--- taken its slot; `again` where it has stood there already. A slot of 0 is one that nobody can be late for.
-local function limiter_claim(bucket, slot_us, again, given_us, now_us)
-  local late_us = slot_us > 0 and now_us - slot_us or 0
-  local outdated = given_us + (slot_us == 0 and CLOCK_US or 0) < bucket.since
-  if bucket.closed <= now_us and not outdated then
-    local punctual = late_us <= bucket.own.slack and bucket.late <= now_us - late_us
-    if bucket.interval == 0 or punctual or again and late_us <= MOST_LATE_US then
-      limiter_count(bucket)
-      return now_us
-    end
+-- When a job may go that comes for the slot it was given at `given_us`: now, or in its turn in the line. `held_us` is that slot,
+-- negative where it was given in the line, 0 where it was by a 429.
+local function limiter_claim(bucket, held_us, given_us, now_us)
+  local outdated = given_us + (held_us == 0 and CLOCK_US or 0) < bucket.since
+  local stood_in_line = held_us <= 0
+  local slot, room = now_us, bucket.interval > 0 and limiter_room(bucket) or now_us
+  if stood_in_line and bucket.own.tolerance == 0 then
+    -- Without a burst the margin is a few milliseconds: all of it, or those in line would step out again and again.
+    room = room - bucket.own.slack
   end
-  return limiter_line_up(bucket, now_us)
+  if outdated or bucket.closed > now_us or not stood_in_line and bucket.late > now_us then
+    slot = limiter_line_up(bucket, now_us)
+  elseif stood_in_line and room <= now_us + JITTER_US then
+    -- The call before it was a little late: it keeps its place.
+    slot = math.max(now_us, math.ceil(room))
+  elseif room > now_us then
+    slot = limiter_line_up(bucket, now_us)
+  end
+  if slot <= now_us then
+    if bucket.interval > 0 then
+      bucket.spent = bucket.spent or bucket.tat
+    end
+    limiter_go(bucket, now_us)
+  end
+  return slot
 end
 
 -- How many of at most `most` bulk jobs waiting for a shared bucket there is room for now, and when there is for the next.
 local function limiter_hand_back(bucket, most, now_us)
-  local open = math.max(bucket.closed, bucket.late)
+  local open = math.max(bucket.closed, bucket.late, bucket.spent and limiter_room(bucket) or 0)
   if bucket.interval == 0 then
     return open <= now_us and most or 0, open
   end
@@ -240,8 +264,9 @@ local function limiter_close(bucket, now_us, retry_after_us, learn)
       bucket.tolerance = 0
     end
   end
-  if bucket.tat < bucket.closed + bucket.tolerance then
-    bucket.tat = bucket.closed + bucket.tolerance
+  bucket.tat = math.max(bucket.tat, bucket.closed + bucket.tolerance)
+  if bucket.spent then
+    bucket.spent = math.max(bucket.spent, bucket.closed + bucket.tolerance)
   end
   bucket.dirty = true
 end
@@ -264,20 +289,20 @@ local function limiter_save(key, bucket, now_us)
   if not bucket.dirty then
     return
   end
-  local until_us, value, handed = bucket.tat, bucket.tat, bucket.handed or 0
-  -- Longer than a job may come late for a slot that the line took from it.
-  local line_us = bucket.late > 0 and bucket.late + bucket.own.tolerance + MOST_LATE_US or 0
-  if bucket.closed > 0 or line_us > now_us or handed > now_us then
-    until_us = math.max(until_us, line_us, handed)
+  local tat, spent, handed = bucket.tat, bucket.spent or bucket.tat, bucket.handed or 0
+  local until_us, value = math.max(tat, spent), nil
+  if bucket.closed > 0 or bucket.late > now_us or handed > now_us or spent ~= tat and until_us - bucket.own.slack > now_us then
+    value = struct.pack('<ddddddddddd', tat, bucket.closed, bucket.strikes or 0, bucket.rate or 0, bucket.learned_at or 0,
+      bucket.count or 0, bucket.since, bucket.late, handed, bucket.refused or 0, spent)
+    until_us = math.max(until_us, bucket.late, handed)
     if bucket.closed > 0 then
       until_us = math.max(until_us, bucket.closed + QUIET_US)
       if bucket.rate > 0 then
         until_us = math.max(until_us, bucket.learned_at + FORGET_US)
       end
     end
-    value = struct.pack('<dddddddddd', bucket.tat, bucket.closed, bucket.strikes or 0, bucket.rate or 0,
-      bucket.learned_at or 0, bucket.count or 0, bucket.since, bucket.late, handed,
-      bucket.refused or 0)
+  else
+    value = until_us
   end
   redis.call('SET', key, value, 'PXAT', limiter_expiry(math.max(until_us, now_us)))
 end
