@@ -107,7 +107,8 @@ impl Intake {
             if self.stop.is_cancelled() {
                 return crowd.release();
             }
-            let mut batch: Vec<Box<Held>> = crowd.jobs.drain(..crowd.jobs.len().min(MAX_ASIDE)).collect();
+            let most = if crowd.jobs.len() > MANY_ASIDE { MANY_ASIDE } else { FEW_ASIDE };
+            let mut batch: Vec<Box<Held>> = crowd.jobs.drain(..crowd.jobs.len().min(most)).collect();
             let names: Vec<String> = batch.iter().map(|held| held.bucket.name.clone()).collect();
             if shared.control.any() {
                 batch = self.screen(batch).await;
@@ -271,8 +272,11 @@ enum Asks {
     ToWait,
 }
 
-/// The most that are put aside in one round trip: Redis does nothing else meanwhile, and they are in no hurry.
-const MAX_ASIDE: usize = 64;
+/// So many are put aside in one round trip: Redis does nothing else meanwhile, and they are in no hurry.
+const FEW_ASIDE: usize = 16;
+
+/// The same where more than that are there: they came all at once, others stand behind them, and are sooner reached so.
+const MANY_ASIDE: usize = 64;
 
 /// Whether the marks were set is unknown, and no call was made: the release takes them off.
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]

@@ -46,6 +46,15 @@ else
 end
 
 local marks, counts, kinds, statuses = {}, {}, {}, {}
+-- What is parked, written at once: due times and origins, origins and jobs.
+local due, parked = {}, {}
+
+local function park(origin, due_ms, job)
+  due[#due + 1] = due_ms
+  due[#due + 1] = origin
+  parked[#parked + 1] = origin
+  parked[#parked + 1] = job
+end
 
 -- Everything that a completion may bring with it.
 local function consequences(id, kind, status, event, extras)
@@ -96,14 +105,12 @@ for i = 1, n do
   end
   if op == 'p' then
     if mine then
-      redis.call('ZADD', KEYS[4], b, a)
-      redis.call('HSET', KEYS[5], a, c)
+      park(a, b, c)
     end
     at = at + 5
   elseif op == 'w' then
     if mine then
-      redis.call('ZADD', KEYS[4], b, a)
-      redis.call('HSET', KEYS[5], a, c)
+      park(a, b, c)
       redis.call('ZADD', KEYS[tonumber(ARGV[at + 5])], ARGV[at + 6], a)
     end
     at = at + 7
@@ -122,6 +129,10 @@ for i = 1, n do
   end
 end
 
+if #due > 0 then
+  redis.call('ZADD', KEYS[4], unpack(due))
+  redis.call('HSET', KEYS[5], unpack(parked))
+end
 if #marks > 0 then
   redis.call('HDEL', KEYS[2], unpack(marks))
 end

@@ -27,6 +27,8 @@
 -- handed back until, the rate it was refused at (0: unknown), spent. Times in microseconds on Redis's clock (exact below 2^53),
 -- rates in calls a microsecond. Expires when it says nothing any more, so memory is bounded by the callers of that time.
 
+-- Redis's Lua looks up a library's function each time it is named so.
+local max, min, ceil, floor = math.max, math.min, math.ceil, math.floor
 local FORGET_US, QUIET_US = 600000000, 10000000
 local HISTORY_BYTES = 88
 local LEAST_RATE, FIRST_RATE, DECREASE, USED = 0.2 / 1000000, 200 / 1000000, 0.8, 0.7
@@ -47,7 +49,7 @@ end
 -- may run, and how far if they come late; and, for a shared bucket, the position of its queue in KEYS (else 0).
 local function limiter_rate(interval_us, tolerance_us, slack_us, queue)
   return {
-    interval = tonumber(interval_us), tolerance = tonumber(tolerance_us), slack = math.max(slack_us, tolerance_us),
+    interval = tonumber(interval_us), tolerance = tonumber(tolerance_us), slack = max(slack_us, tolerance_us),
     queue = tonumber(queue),
   }
 end
@@ -55,7 +57,7 @@ end
 -- The rate that a bucket which learned one has at a moment: from the rate it fell to back to the one that was refused, then on
 -- ever faster; before any was refused, doubling.
 local function limiter_grown(bucket, at_us)
-  local since = math.max(at_us - bucket.learned_at, 0)
+  local since = max(at_us - bucket.learned_at, 0)
   if bucket.refused == 0 then
     return bucket.rate * 2 ^ (since / DOUBLING_US)
   end
@@ -72,7 +74,7 @@ local function limiter_interval(bucket, at_us)
   if not bucket.rate or bucket.rate == 0 or at_us >= bucket.learned_at + FORGET_US then
     return own
   end
-  return math.max(own, math.ceil(1 / limiter_grown(bucket, at_us)))
+  return max(own, ceil(1 / limiter_grown(bucket, at_us)))
 end
 
 -- A bucket from its stored form (false where absent). Seven fields and `dirty`: a table of eight, which does not grow.
@@ -101,7 +103,7 @@ local function limiter_room(bucket)
   local slack = bucket.own.slack
   if bucket.interval > bucket.own.interval then
     -- A learned rate has no burst. As much as this jitter costs no call.
-    slack = math.max(bucket.interval / 4, JITTER_US)
+    slack = max(bucket.interval / 4, JITTER_US)
   end
   return (bucket.spent or bucket.tat) - slack
 end
@@ -110,9 +112,9 @@ end
 local function limiter_slot(bucket, now_us)
   local slot = now_us
   if bucket.interval > 0 then
-    slot = math.max(slot, bucket.tat - bucket.tolerance)
+    slot = max(slot, bucket.tat - bucket.tolerance)
     if bucket.spent then
-      slot = math.max(slot, limiter_room(bucket))
+      slot = max(slot, limiter_room(bucket))
     end
   end
   if bucket.closed > slot then
@@ -128,7 +130,7 @@ end
 -- one refuses.
 local function limiter_go(bucket, now_us)
   if bucket.spent then
-    bucket.spent = math.max(bucket.spent, now_us) + math.ceil(CATCH_UP * bucket.interval)
+    bucket.spent = max(bucket.spent, now_us) + ceil(CATCH_UP * bucket.interval)
     bucket.dirty = true
   end
   if bucket.since > 0 then
@@ -143,7 +145,7 @@ local function limiter_take(bucket, slot_us, now_us)
     if slot_us > now_us then
       bucket.spent = bucket.spent or bucket.tat
     end
-    bucket.tat = math.max(bucket.tat, slot_us) + limiter_interval(bucket, slot_us)
+    bucket.tat = max(bucket.tat, slot_us) + limiter_interval(bucket, slot_us)
     bucket.dirty = true
   end
   if bucket.late >= slot_us then
@@ -157,11 +159,11 @@ end
 
 -- The next slot in the line of those that found no room or were overtaken by a 429.
 local function limiter_line_up(bucket, now_us)
-  local slot = math.max(now_us, bucket.late, bucket.closed)
+  local slot = max(now_us, bucket.late, bucket.closed)
   if bucket.interval > 0 then
-    slot = math.max(slot, limiter_room(bucket))
+    slot = max(slot, limiter_room(bucket))
   end
-  bucket.late = slot + math.ceil(CATCH_UP * limiter_interval(bucket, slot))
+  bucket.late = slot + ceil(CATCH_UP * limiter_interval(bucket, slot))
   bucket.dirty = true
   return slot
 end
@@ -180,7 +182,7 @@ local function limiter_claim(bucket, held_us, given_us, now_us)
     slot = limiter_line_up(bucket, now_us)
   elseif stood_in_line and room <= now_us + JITTER_US then
     -- The call before it was a little late: it keeps its place.
-    slot = math.max(now_us, math.ceil(room))
+    slot = max(now_us, ceil(room))
   elseif room > now_us then
     slot = limiter_line_up(bucket, now_us)
   end
@@ -195,17 +197,17 @@ end
 
 -- How many of at most `most` bulk jobs waiting for a shared bucket there is room for now, and when there is for the next.
 local function limiter_hand_back(bucket, most, now_us)
-  local open = math.max(bucket.closed, bucket.late, bucket.spent and limiter_room(bucket) or 0)
+  local open = max(bucket.closed, bucket.late, bucket.spent and limiter_room(bucket) or 0)
   if bucket.interval == 0 then
     return open <= now_us and most or 0, open
   end
-  local ahead = math.max(bucket.tolerance - bucket.interval, bucket.tolerance / 2)
-  local from = math.max(bucket.tat, bucket.handed or 0, now_us)
-  open = math.max(open, from - ahead)
+  local ahead = max(bucket.tolerance - bucket.interval, bucket.tolerance / 2)
+  local from = max(bucket.tat, bucket.handed or 0, now_us)
+  open = max(open, from - ahead)
   if open > now_us then
     return 0, open
   end
-  local room = math.min(most, math.floor((now_us + ahead - from) / bucket.interval) + 1)
+  local room = min(most, floor((now_us + ahead - from) / bucket.interval) + 1)
   bucket.handed = from + room * bucket.interval
   bucket.dirty = true
   return room, bucket.handed - ahead
@@ -217,9 +219,9 @@ local function limiter_learn(bucket, now_us)
     bucket.rate, bucket.refused = FIRST_RATE, 0
     return
   end
-  local seen = math.max(bucket.count - 1, 0) / math.max(now_us - math.max(bucket.since, bucket.closed), 1000000)
+  local seen = max(bucket.count - 1, 0) / max(now_us - max(bucket.since, bucket.closed), 1000000)
   local current = bucket.interval > 0 and 1 / bucket.interval or seen
-  if seen >= USED * math.min(bucket.rate, current) then
+  if seen >= USED * min(bucket.rate, current) then
     bucket.rate, bucket.refused = DECREASE * current, current
   elseif bucket.refused > 0 then
     -- It is less than it was, or others spend of it.
@@ -228,7 +230,7 @@ local function limiter_learn(bucket, now_us)
     -- Still much too high, or hardly used: what is right is not known.
     bucket.rate, bucket.refused = current / 2, 0
   end
-  bucket.rate = math.max(bucket.rate, LEAST_RATE)
+  bucket.rate = max(bucket.rate, LEAST_RATE)
 end
 
 -- Closes the bucket: until now + retry_after_us where XCO named a delay (a second at least: it comes in whole ones), else
@@ -243,16 +245,16 @@ local function limiter_close(bucket, now_us, retry_after_us, learn)
   end
   -- 429s of calls that were under way together are one strike: the closure already answers them.
   if now_us >= bucket.closed then
-    bucket.strikes = math.min(bucket.strikes + 1, 30)
+    bucket.strikes = min(bucket.strikes + 1, 30)
     if learn then
       limiter_learn(bucket, now_us)
     end
     -- Slots that were given before are so no more: who holds one gets another, in a line that begins anew.
     bucket.since, bucket.count, bucket.late = now_us, 0, 0
   end
-  local delay = math.max(retry_after_us, 1000000)
+  local delay = max(retry_after_us, 1000000)
   if retry_after_us < 0 then
-    delay = math.min(1000000 * 2 ^ (bucket.strikes - 1), 60000000)
+    delay = min(1000000 * 2 ^ (bucket.strikes - 1), 60000000)
   end
   if now_us + delay > bucket.closed then
     bucket.closed = now_us + delay
@@ -264,9 +266,9 @@ local function limiter_close(bucket, now_us, retry_after_us, learn)
       bucket.tolerance = 0
     end
   end
-  bucket.tat = math.max(bucket.tat, bucket.closed + bucket.tolerance)
+  bucket.tat = max(bucket.tat, bucket.closed + bucket.tolerance)
   if bucket.spent then
-    bucket.spent = math.max(bucket.spent, bucket.closed + bucket.tolerance)
+    bucket.spent = max(bucket.spent, bucket.closed + bucket.tolerance)
   end
   bucket.dirty = true
 end
@@ -275,7 +277,7 @@ end
 local limiter_expiries = {}
 
 local function limiter_expiry(us)
-  local tenth = math.floor(us / 100000) + 1
+  local tenth = floor(us / 100000) + 1
   local text = limiter_expiries[tenth]
   if not text then
     text = string.format('%.0f', tenth * 100)
@@ -290,19 +292,19 @@ local function limiter_save(key, bucket, now_us)
     return
   end
   local tat, spent, handed = bucket.tat, bucket.spent or bucket.tat, bucket.handed or 0
-  local until_us, value = math.max(tat, spent), nil
+  local until_us, value = max(tat, spent), nil
   if bucket.closed > 0 or bucket.late > now_us or handed > now_us or spent ~= tat and until_us - bucket.own.slack > now_us then
     value = struct.pack('<ddddddddddd', tat, bucket.closed, bucket.strikes or 0, bucket.rate or 0, bucket.learned_at or 0,
       bucket.count or 0, bucket.since, bucket.late, handed, bucket.refused or 0, spent)
-    until_us = math.max(until_us, bucket.late, handed)
+    until_us = max(until_us, bucket.late, handed)
     if bucket.closed > 0 then
-      until_us = math.max(until_us, bucket.closed + QUIET_US)
+      until_us = max(until_us, bucket.closed + QUIET_US)
       if bucket.rate > 0 then
-        until_us = math.max(until_us, bucket.learned_at + FORGET_US)
+        until_us = max(until_us, bucket.learned_at + FORGET_US)
       end
     end
   else
     value = until_us
   end
-  redis.call('SET', key, value, 'PXAT', limiter_expiry(math.max(until_us, now_us)))
+  redis.call('SET', key, value, 'PXAT', limiter_expiry(max(until_us, now_us)))
 end
