@@ -1,6 +1,9 @@
 //! What is remembered of a job between deliveries: the small document beside it while it waits.
 
-use crate::contract::{EntryId, Lane, Origin};
+use crate::{
+    contract::{EntryId, Lane, Origin},
+    limits::SlotKind,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -68,12 +71,9 @@ pub struct JobState {
     /// The slot in the bucket of all calls is reserved.
     #[serde(rename = "t", default, skip_serializing_if = "is_default")]
     pub reserved_total: bool,
-    /// The slot that it waits for in a bucket, microseconds on Redis's clock; 0 where only Redis knows.
-    #[serde(rename = "u", default, skip_serializing_if = "is_default")]
-    pub slot_us: u64,
-    /// That slot was given in the line of those that came late for the one before, or were overtaken by a 429.
-    #[serde(rename = "y", default, skip_serializing_if = "is_default")]
-    pub late: bool,
+    /// How the slot was given that it waits for.
+    #[serde(rename = "h", default, skip_serializing_if = "is_default")]
+    pub slot: SlotKind,
     /// An earlier call of the present step may have taken effect.
     #[serde(rename = "d", default, skip_serializing_if = "is_default")]
     pub doubt: bool,
@@ -119,8 +119,7 @@ impl JobState {
             waiting: None,
             reserved: false,
             reserved_total: false,
-            slot_us: 0,
-            late: false,
+            slot: SlotKind::Reserved,
             doubt: false,
             checked: false,
             checkpoint: None,
@@ -158,10 +157,9 @@ impl JobState {
     }
 
     /// Waits for a slot that is reserved in its bucket.
-    pub const fn reserve(&mut self, slot_us: u64, late: bool) {
+    pub const fn reserve(&mut self, slot: SlotKind) {
         self.reserved = true;
-        self.slot_us = slot_us;
-        self.late = late;
+        self.slot = slot;
     }
 
     /// Whether a slot is reserved for it, in whichever bucket.
@@ -173,8 +171,7 @@ impl JobState {
     pub const fn spend_slots(&mut self) {
         self.reserved = false;
         self.reserved_total = false;
-        self.slot_us = 0;
-        self.late = false;
+        self.slot = SlotKind::Reserved;
     }
 
     /// Books the wait that ends at `now_ms`.

@@ -16,6 +16,7 @@ use crate::{
     config::{Limit, LimitsConfig, Rate},
     contract::{CallerId, JobType},
 };
+use serde::{Deserialize, Serialize};
 
 /// A bucket as Redis sees it: its name within a partition, and its rate there.
 ///
@@ -30,10 +31,23 @@ pub struct Bucket {
     pub interval_us: u64,
     /// How far calls may run ahead of that rate after a pause, in microseconds.
     pub tolerance_us: u64,
-    /// How much later than its time a slot may be taken and do no harm, in microseconds.
+    /// The same for calls whose slots were given before, and which may come late for them, in microseconds: never less.
     pub slack_us: u64,
     /// Where all jobs meet: bulk reserves no slot in it, but waits in a queue for what interactive leaves.
     pub shared: Option<SharedBucket>,
+}
+
+/// How a slot was given. It is an appointment: whether there is room for the call is asked when the job comes for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotKind {
+    /// In the order in which jobs asked for one.
+    #[default]
+    Reserved,
+    /// In the line of those that found no room when they came for theirs, or whose slot a 429 made worthless.
+    InLine,
+    /// By a 429 of the job's own call.
+    After429,
 }
 
 /// The buckets that are not a caller's.
@@ -129,8 +143,7 @@ impl Limits {
         let drift_us = if margin_us == 0 { 0 } else { interval_us.div_ceil(DRIFT_DIVISOR) };
         let most_us = (interval_us / MOST_STRETCH_DIVISOR).max(LEAST_STRETCH_US);
         let stretch_us = drift_us + margin_us.min(most_us).saturating_sub(kept_us);
-        // Within the burst, who comes late finds XCO's bucket as it would have been. Of what is kept back, half is for that, too,
-        // and half for the calls' ways to XCO.
+        // Of what is kept back, half is for those who come late for their slots, and half for the calls' ways to XCO.
         let slack_us = tolerance_us.saturating_add(u64::midpoint(kept_us, stretch_us)).max(LEAST_SLACK_US);
         Bucket { name, interval_us: interval_us.saturating_add(stretch_us), tolerance_us, slack_us, shared: None }
     }

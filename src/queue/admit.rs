@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     contract::EntryId,
-    limits::{Bucket, SharedBucket},
+    limits::{Bucket, SharedBucket, SlotKind},
 };
 use redis::{RedisError, RedisResult};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
@@ -37,10 +37,8 @@ pub enum Held {
 /// The slot that a job waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldSlot {
-    /// Microseconds on Redis's clock; 0 where only Redis was told: after a 429.
-    pub at_us: u64,
-    /// It was given in the line of those that came late for the one before, or were overtaken by a 429.
-    pub late: bool,
+    /// How it was given.
+    pub kind: SlotKind,
     /// Since when the job waits for it, milliseconds on Redis's clock.
     pub since_ms: u64,
 }
@@ -93,8 +91,8 @@ pub enum Admission {
         /// Microseconds on Redis's clock.
         due_us: u64,
     },
-    /// It came later for its slot than does no harm, jobs that came late before it are still on their way, or a 429 has made
-    /// the slot worthless; it is at `due_us` now, and reserved.
+    /// The calls that were made leave no room for its slot, jobs are lined up before it, or a 429 has made the slot worthless; it
+    /// is at `due_us` now, and reserved.
     Late {
         /// Microseconds on Redis's clock.
         due_us: u64,
@@ -126,13 +124,16 @@ pub struct Admissions {
     pub verdicts: Vec<Admission>,
 }
 
-/// Decides a batch of at most [`MAX_ADMIT`] deliveries of one stream in one round trip. Safe to repeat after a lost reply.
+/// Decides a batch of at most [`MAX_ADMIT`] deliveries of one stream in one round trip. Safe to repeat after a lost reply, with
+/// `asking` one higher each time: what was asked before may still be on its way and arrive last, and must not undo then what
+/// was answered since.
 pub async fn admit(
     link: &mut Link,
     keys: &Keys,
     stream: &str,
     consumer: &str,
     dedupe_window: Duration,
+    asking: u32,
     requests: &[AdmissionRequest],
 ) -> RedisResult<Admissions> {
     let groups = Groups::of(requests);
@@ -158,7 +159,7 @@ pub async fn admit(
     }
 
     let window_ms = u64::try_from(dedupe_window.as_millis()).unwrap_or(u64::MAX).max(1);
-    call.arg(requests.len()).arg(groups.0.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer);
+    call.arg(requests.len()).arg(groups.0.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer).arg(asking);
     let mut before = 0;
     let mut firsts = Vec::with_capacity(groups.0.len());
     for group in &groups.0 {
@@ -203,9 +204,8 @@ pub async fn admit(
         if let Some(mark) = &request.mark {
             call.arg(mark).arg(request.entry.to_string());
         }
-        if let Some(HeldSlot { at_us, late, since_ms }) = request.slot {
-            let at_us = i64::try_from(at_us).unwrap_or(0);
-            call.arg(if late { -at_us } else { at_us }).arg(since_ms);
+        if let Some(HeldSlot { kind, since_ms }) = request.slot {
+            call.arg(slot_letter(kind)).arg(since_ms);
         }
         if let Some(age) = request.bulk_age {
             call.arg(age);
@@ -214,6 +214,14 @@ pub async fn admit(
 
     let reply = integers(SCRIPT.run(link, &call).await?)?;
     decode(&reply, requests.len())
+}
+
+const fn slot_letter(kind: SlotKind) -> &'static str {
+    match kind {
+        SlotKind::Reserved => "r",
+        SlotKind::InLine => "l",
+        SlotKind::After429 => "4",
+    }
 }
 
 /// The buckets of a batch, each once, those of one rate together: there are few rates.

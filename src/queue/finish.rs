@@ -104,6 +104,19 @@ pub struct Place {
     pub age: u64,
 }
 
+/// Which mark of a begun call comes off with a delivery's end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Unmark {
+    /// None.
+    #[default]
+    Nothing,
+    /// The job's, whosever it is: the call is accounted for.
+    Any,
+    /// This one, as it was asked for in an [`super::AdmissionRequest`]. Whether it was set is not known, and another
+    /// delivery's must stay: nobody knows yet what became of that one's call.
+    Own(String),
+}
+
 /// The end of one delivery.
 #[derive(Debug, Clone)]
 pub struct Finish {
@@ -111,8 +124,8 @@ pub struct Finish {
     pub entry: EntryId,
     /// The job's origin, as text.
     pub origin: String,
-    /// Whether a call was marked as begun: the mark comes off.
-    pub marked: bool,
+    /// Which mark comes off.
+    pub unmark: Unmark,
     /// How.
     pub op: FinishOp,
 }
@@ -196,24 +209,28 @@ pub async fn finish(
     }
     let mut tails = tails.iter();
     for one in batch {
-        let mark = if one.marked { one.origin.as_str() } else { "" };
+        let mark = match &one.unmark {
+            Unmark::Nothing => String::new(),
+            Unmark::Any => one.origin.clone(),
+            Unmark::Own(mark) => format!("{}\n{mark}", one.origin),
+        };
         match &one.op {
             FinishOp::Complete { id, job_type, status, event, extras } => {
                 let tail = if extras.is_some() { tails.next().map_or("", String::as_str) } else { id };
-                call.arg(format!("{job_type}:{}", status.as_str())).arg(mark).arg(event).arg(tail);
+                call.arg(format!("{job_type}:{}", status.as_str())).arg(&mark).arg(event).arg(tail);
             }
             FinishOp::Park { due_us, place, state, job } => {
                 let op = if place.is_some() { "w" } else { "p" };
-                call.arg(op).arg(mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked(state, job));
+                call.arg(op).arg(&mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked(state, job));
                 if let Some(place) = place {
                     call.arg(queues[place.bucket as usize]).arg(place.age);
                 }
             }
             FinishOp::Requeue { state, job } => {
-                call.arg("q").arg(mark).arg(state).arg(job);
+                call.arg("q").arg(&mark).arg(state).arg(job);
             }
             FinishOp::Drop => {
-                call.arg("x").arg(mark);
+                call.arg("x").arg(&mark);
             }
         }
     }

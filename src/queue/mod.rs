@@ -25,7 +25,7 @@ pub use admit::{Admission, AdmissionRequest, Admissions, Held, HeldSlot, MAX_ADM
 pub use connection::{Connection, Connector, Link, QueueError, is_transient};
 pub use defer::{Deferral, Deferred, defer};
 pub use entry::RawEntry;
-pub use finish::{Child, Dead, Extras, Finish, FinishOp, MAX_FINISH, Place, finish};
+pub use finish::{Child, Dead, Extras, Finish, FinishOp, MAX_FINISH, Place, Unmark, finish};
 pub use keys::{GROUP, Keys, Source};
 pub use load::{Load, LoadAlarm, lane_load};
 pub use read::{ensure_group, probe, read_lane};

@@ -9,7 +9,7 @@ use crate::{
     control::Subject,
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost},
     limits::{Bucket, SharedBucket},
-    queue::Source,
+    queue::{Source, Unmark},
 };
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ pub(super) struct Held {
     pub(super) bucket: Bucket,
     /// What an unknown effect of the call means.
     pub(super) doubt: Doubt,
-    /// Marked in Redis as begun.
-    pub(super) marked: bool,
+    /// The mark in Redis that its call has begun.
+    pub(super) unmark: Unmark,
     /// It has one of the slots.
     pub(super) has_slot: bool,
     /// Its call is under way.

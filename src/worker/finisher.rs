@@ -12,9 +12,9 @@ use crate::{
     config::Durability,
     contract::{ErrorKind, Lane, Status},
     jobs::{Verdict, Waiting},
-    limits::SharedBucket,
+    limits::{SharedBucket, SlotKind},
     queue::{
-        self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Place, Source,
+        self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Place, Source, Unmark,
         control::{self, Hold, MAX_HOLD},
         is_transient,
     },
@@ -128,7 +128,7 @@ impl Finisher {
             finish: Finish {
                 entry: rejected.entry,
                 origin: rejected.state.origin.to_string(),
-                marked: false,
+                unmark: Unmark::Nothing,
                 op: completion::of_rejected(rejected, now_ms),
             },
             note: Note::Completed {
@@ -203,7 +203,12 @@ impl Finisher {
         };
         Ready {
             key: (held.lane, held.source, held.entry),
-            finish: Finish { entry: held.entry, origin: held.state.origin.to_string(), marked: held.marked, op },
+            finish: Finish {
+                entry: held.entry,
+                origin: held.state.origin.to_string(),
+                unmark: std::mem::take(&mut held.unmark),
+                op,
+            },
             note,
         }
     }
@@ -245,7 +250,7 @@ impl Finisher {
             .zip(held.bucket.shared)
             .map(|(age, bucket)| (Place { bucket, age }, latest_ms(&held, shared.clock.now_ms())));
         if place.is_none() {
-            held.state.reserve(0, true);
+            held.state.reserve(SlotKind::After429);
         }
         let cancelled = held.is_cancelled();
         let deferral = Deferral {

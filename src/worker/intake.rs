@@ -12,8 +12,8 @@ use crate::{
     config::Durability,
     contract::Lane,
     jobs::{Doubt, Verdict, Waiting},
-    limits::SharedBucket,
-    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry},
+    limits::{SharedBucket, SlotKind},
+    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry, Unmark},
 };
 use std::{
     sync::{
@@ -159,19 +159,21 @@ impl Intake {
         let consumer = &self.shared.consumer;
         let must_outlive_master =
             self.shared.durability == Durability::Replicated && requests.iter().any(|request| request.mark.is_some());
+        let mut asking = 0;
         let answers = loop {
-            match queue::admit(&mut self.link, keys, stream, consumer, window, &requests).await {
+            asking += 1;
+            match queue::admit(&mut self.link, keys, stream, consumer, window, asking, &requests).await {
                 Ok(answers) if !must_outlive_master => break answers,
                 Ok(answers) => tokio::select! {
                     // A mark that a failover loses would let a call be made again that must not be.
                     kept = await_replica(&self.shared, &mut self.link, &mut self.pulse) => if kept { break answers },
-                    () = self.stop.cancelled() => return hand_back(batch),
+                    () = self.stop.cancelled() => return hand_back(batch, requests),
                 },
                 Err(error) => {
                     self.shared.metrics.redis_error("admit");
                     tokio::select! {
                         () = tokio::time::sleep(self.pulse.ill("admit", &error)) => {}
-                        () = self.stop.cancelled() => return hand_back(batch),
+                        () = self.stop.cancelled() => return hand_back(batch, requests),
                     }
                 }
             }
@@ -183,7 +185,9 @@ impl Intake {
             held.state.accepted |= verdict != Admission::Duplicate;
             match verdict {
                 Admission::Admitted => {
-                    held.marked = held.doubt != Doubt::Harmless;
+                    if held.doubt != Doubt::Harmless {
+                        held.unmark = Unmark::Any;
+                    }
                     held.state.resume(answers.now_ms);
                     held.state.started_at_ms.get_or_insert(answers.now_ms);
                     admitted.push(Delivery::new(held));
@@ -197,16 +201,16 @@ impl Intake {
                 Admission::Limited { due_us } => {
                     let now_us = answers.now_ms.saturating_mul(1000);
                     self.shared.partitions[self.partition].crowds.note(&held.bucket, due_us, now_us);
-                    held.state.reserve(due_us, false);
+                    held.state.reserve(SlotKind::Reserved);
                     held.end(End::Aside(Waiting::Limit, due_us));
                 }
                 Admission::LimitedByTotal { due_us } => {
-                    held.state.reserve(due_us, false);
+                    held.state.reserve(SlotKind::Reserved);
                     held.state.reserved_total = true;
                     held.end(End::Aside(Waiting::Limit, due_us));
                 }
                 Admission::Late { due_us } => {
-                    held.state.reserve(due_us, true);
+                    held.state.reserve(SlotKind::InLine);
                     held.end(End::Aside(Waiting::Limit, due_us));
                 }
                 Admission::Queued => {
@@ -217,7 +221,7 @@ impl Intake {
                     if held.bucket.shared.is_some() {
                         held.state.spend_slots();
                     } else if !held.state.reserved {
-                        held.state.reserve(answers.now_ms.saturating_mul(1000), false);
+                        held.state.reserve(SlotKind::Reserved);
                     }
                     held.end(End::Queued(SharedBucket::Total));
                 }
@@ -248,8 +252,7 @@ impl Intake {
             count_in_batch: held.job.batch.clone().filter(|_| fresh),
             bucket: (held.bucket.clone(), slot(held.state.reserved)),
             slot: held.state.holds_slot().then(|| HeldSlot {
-                at_us: held.state.slot_us,
-                late: held.state.late,
+                kind: held.state.slot,
                 since_ms: held.state.waiting.map_or(0, |(_, since_ms)| since_ms),
             }),
             bulk_age: held.bulk_age().filter(|_| held.bucket.shared.is_some() || total.is_some()),
@@ -278,11 +281,11 @@ const FEW_ASIDE: usize = 16;
 /// The same where more than that are there: they came all at once, others stand behind them, and are sooner reached so.
 const MANY_ASIDE: usize = 64;
 
-/// Whether the marks were set is unknown, and no call was made: the release takes them off.
+/// Whether the marks were set is unknown, and no call was made: the release takes them off, but no others.
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
-fn hand_back(batch: Vec<Box<Held>>) {
-    for mut held in batch {
-        held.marked = held.doubt != Doubt::Harmless;
+fn hand_back(batch: Vec<Box<Held>>, requests: Vec<AdmissionRequest>) {
+    for (mut held, request) in batch.into_iter().zip(requests) {
+        held.unmark = request.mark.map_or(Unmark::Nothing, Unmark::Own);
         held.end(End::Called(Verdict::Release));
     }
 }
@@ -303,7 +306,7 @@ fn begun(mut held: Box<Held>) {
         held.leave();
         return;
     }
-    held.marked = true;
+    held.unmark = Unmark::Any;
     match held.lost() {
         None => held.end(End::Called(Verdict::Continue)),
         Some(error) => held.end(End::Dead(error)),

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
     jobs::{Doubt, JobState, Surroundings, Verdict, plan},
-    queue::{RawEntry, Source},
+    queue::{RawEntry, Source, Unmark},
 };
 use std::sync::Arc;
 
@@ -173,7 +173,7 @@ impl Sorter {
             deadline_ms,
             bucket,
             doubt,
-            marked: false,
+            unmark: Unmark::Nothing,
             has_slot: false,
             calling: false,
             lease,
@@ -182,7 +182,7 @@ impl Sorter {
         });
         if held.state.losses >= shared.max_deliveries {
             let mut held = held;
-            held.marked = true;
+            held.unmark = Unmark::Any;
             let message = format!("delivered {} times, and no worker lived to finish it", held.state.losses);
             held.end(End::Dead(JobError::plain(ErrorKind::CrashLoop, message, true)));
             return Prepared::Ended;

@@ -46,16 +46,16 @@ end
 local function interactive(job, now)
   job.looks = job.looks + 1
   local slot
-  if job.slot then
-    slot = limiter_claim(shared, job.late and -job.slot or job.slot, job.given, now)
-    job.late = slot > now
+  if job.given_as then
+    slot = limiter_claim(shared, job.given_as, job.given, now)
+    job.given_as = 'l'
   else
     slot = limiter_slot(shared, now)
     limiter_take(shared, slot, now)
   end
   job.given = now
   if slot > now then
-    job.slot = slot
+    job.given_as = job.given_as or 'r'
     park(job, slot)
     return
   end
@@ -63,7 +63,7 @@ local function interactive(job, now)
     refuse_at = 0
     limiter_close(shared, now, retry_after, false)
     -- As defer.lua parks it: it comes back at once when its turn is, and nobody is late for that.
-    job.slot, job.late = 0, true
+    job.given_as = '4'
     park(job, limiter_line_up(shared, now))
     return
   end

@@ -112,7 +112,7 @@ fn bulk_and_interactive_share_a_limit_and_neither_overruns_it() {
             let most_us = case.interval_ms * 1_050 * u64::from(case.burst) + 5_000;
             prop_assert!(played.interactive_wait_us <= most_us, "{:?}", played);
         }
-        prop_assert!(played.looks <= 4, "{:?}", played);
+        prop_assert!(played.looks <= 5, "{:?}", played);
     });
 }
 
@@ -176,11 +176,11 @@ fn lost_workers_stops_429s_and_bulk_together_find_the_limit_kept() {
         let (lost, stop_at_ms, refuse_at_ms, retry_after_ms) = trouble;
         // With more than its limit interactive would starve bulk.
         let load = if bulk > 0 { load.min(900) } else { load };
-        let case = Case { interval_ms, burst, bulk, load, lost, stop_at_ms, refuse_at_ms, retry_after_ms, ..case };
+        let case = Case { interval_ms, burst, bulk, load, stop_at_ms, refuse_at_ms, retry_after_ms, lost, ..case };
         let played = play(&mut connection.borrow_mut(), case);
         prop_assert_eq!(played.beyond, 0, "{:?}", played);
         prop_assert_eq!(played.bulk_called, bulk, "{:?}", played);
-        prop_assert!(played.looks <= 8, "{:?}", played);
+        prop_assert!(played.looks <= 12, "{:?}", played);
         calls.set(calls.get() + played.calls);
     });
     assert!(calls.get() > 1_000, "{calls:?}");

@@ -35,7 +35,7 @@ end
 local function defer(job, ms, now)
   local bucket = limiter_open(redis.call('GET', KEYS[1]), rate, now)
   limiter_close(bucket, now, retry_after_us, true)
-  job.slot, job.again, job.given = 0, true, now
+  job.given_as, job.given = '4', now
   note(due, math.max(ms + 1, ms_of(limiter_line_up(bucket, now))), job)
   limiter_save(KEYS[1], bucket, now)
 end
@@ -43,15 +43,15 @@ end
 -- What admit.lua does: when the job may go.
 local function enter(bucket, job, now)
   local slot
-  if job.slot then
-    slot = limiter_claim(bucket, job.again and -job.slot or job.slot, job.given, now)
-    job.again = true
+  if job.given_as then
+    slot = limiter_claim(bucket, job.given_as, job.given, now)
+    job.given_as = 'l'
   else
     slot = limiter_slot(bucket, now)
     limiter_take(bucket, slot, now)
-    job.again = false
+    job.given_as = 'r'
   end
-  job.slot, job.given = slot, now
+  job.given = now
   return slot
 end
 

@@ -2,26 +2,27 @@
 --
 -- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · then limiter buckets, those of one
 --       rate together · then, job by job, the id key and the batch key of each that has one
--- ARGV  1 jobs · 2 groups of buckets · 3 dedupe window in ms · 4 batch counters' life in s · 5 consumer · then 5 a group:
+-- ARGV  1 jobs · 2 groups of buckets · 3 dedupe window in ms · 4 batch counters' life in s · 5 consumer · 6 which asking
+--       this is, from 1 · then 5 a group:
 --       how many buckets, interval, tolerance and slack in us, position of its queue in KEYS (0: not shared) · then for each
 --       job: what it has, in letters · token · bucket (its number, negative where a slot in it is already reserved) · and for
 --       some letters, in this order, more:
 --         i  an id key: nothing · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
 --         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id · s  a
---         reserved slot: us, negative where it was given in a line, 0 where it was by a 429; and since when the job waits for
---         it, ms · q  a bulk job: its age in queues · a  it is put aside in any case (where it might call, with a slot
---         that is now), since it comes without a place among the calls: nothing
+--         reserved slot: how it was given (r as asked for · l in a line · 4 by a 429); and since when the job waits for it, ms ·
+--         q  a bulk job: its age in queues · a  it is put aside in any case (where it might call, with a slot that is now),
+--         since it comes without a place among the calls: nothing
 -- Returns  a flat array: now in ms, then for each job that is not admitted three numbers, the job's (from 1), a code and a
 --         time in us (0 where it has none):
 --         1 duplicate · 2 expired · 3 wait for the bucket, due then, its slot reserved · 4 the same for the second bucket,
 --         both reserved · 5 wait for run_at · 6 its limit lets it run only after its deadline · 7 an unsafe call was begun
 --         by another delivery · 8 the delivery is not this consumer's any more (asked only where a mark would be set: a
 --         worker that slept over its lease must not begin) · 9 wait in the bucket's queue · 10 the same for the second
---         bucket; its slot in the first, if that is not shared, is reserved · 11 it came late for its slot, or that is
---         worth nothing since a 429: wait for this one
+--         bucket; its slot in the first, if that is not shared, is reserved · 11 its slot has no room, or is worth nothing
+--         since a 429: wait for this one
 -- Guarantees  Nothing is admitted twice under one mark. Run again after a lost reply it gives the same answers, but for
 --         slots, which it may reserve again, and for what time has changed: who was admitted then and is not now has no mark
---         any more. O(jobs · log queue); jobs <= 512.
+--         any more, unless a later asking has been answered since. O(jobs · log queue); jobs <= 512.
 
 local jobs, groups = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_us = limiter_now()
@@ -29,7 +30,7 @@ local now_ms = math.floor(now_us / 1000)
 local reserved_until = string.format('%.0f', now_ms + ARGV[3])
 local find = string.find
 
-local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 4, 5, 5
+local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 4, 6, 5
 local buckets, at = 0, FIXED_ARGS + 1
 for _ = 1, groups do
   buckets = buckets + ARGV[at]
@@ -62,11 +63,11 @@ end
 
 -- Takes a slot in a bucket: nothing where it is open now, else a code and the slot. A job that holds one already asks again
 -- only where a 429 has closed the bucket since, or jobs came late for theirs.
-local function enter(number, deadline, code, held_us, given_us)
+local function enter(number, deadline, code, given_as, given_us)
   local bucket = open[math.abs(number)]
   local slot
   if number < 0 then
-    slot = limiter_claim(bucket, held_us, given_us, now_us)
+    slot = limiter_claim(bucket, given_as, given_us, now_us)
     code = 11
   else
     slot = limiter_slot(bucket, now_us)
@@ -102,13 +103,13 @@ local function stand(bucket, deadline, code, age)
 end
 
 -- The same for a bulk job in its bucket and the second one: what is shared it takes only when it goes.
-local function enter_bulk(first, second, deadline, held_us, given_us, age)
+local function enter_bulk(first, second, deadline, given_as, given_us, age)
   local own, total = open[math.abs(first)], second and open[math.abs(second)]
   local code, slot
   if own.own.queue > 0 then
     code = stand(own, deadline, 9, age)
   else
-    code, slot = enter(first, deadline, 3, held_us, given_us)
+    code, slot = enter(first, deadline, 3, given_as, given_us)
   end
   if not code and total then
     code = stand(total, deadline, 10, age)
@@ -125,7 +126,7 @@ local function enter_bulk(first, second, deadline, held_us, given_us, age)
 end
 
 -- Nothing for a job that is admitted, else a code, a time and whether it stands marked by this very delivery.
-local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, held_us, given_us, age, aside)
+local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us, age, aside)
   if not id_key then
     count(batch_key)
   elseif redis.call('SET', KEYS[id_key], token, 'NX', 'PXAT', reserved_until) then
@@ -141,8 +142,12 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
       return 8, 0
     end
     begun = redis.call('HGET', KEYS[1], token)
-    if begun and begun ~= mark then
-      return 7, 0
+    if begun then
+      -- An asking that was given up, and arrives after one that was answered, finds the call under way or made.
+      local by, asking = string.match(begun, '^(.*)/(%d+)$')
+      if by ~= mark or tonumber(asking) > tonumber(ARGV[6]) then
+        return 7, 0
+      end
     end
   end
   if deadline and now_ms >= deadline then
@@ -153,11 +158,11 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
   end
   local code, due_us
   if age then
-    code, due_us = enter_bulk(first, second, deadline, held_us, given_us, age)
+    code, due_us = enter_bulk(first, second, deadline, given_as, given_us, age)
   else
-    code, due_us = enter(first, deadline, 3, held_us, given_us)
+    code, due_us = enter(first, deadline, 3, given_as, given_us)
     if not code and second then
-      code, due_us = enter(second, deadline, 4, held_us, given_us)
+      code, due_us = enter(second, deadline, 4, given_as, given_us)
     end
   end
   if not code and aside then
@@ -168,7 +173,7 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
   end
   if mark then
     marks[#marks + 1] = token
-    marks[#marks + 1] = mark
+    marks[#marks + 1] = mark .. '/' .. ARGV[6]
   end
 end
 
@@ -176,7 +181,7 @@ for i = 1, jobs do
   local has, token, first = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
   local id_key, batch_key, second, deadline, run_at, mark, entry, age, aside
-  local held_us, given_us = 0, 0
+  local given_as, given_us = 'r', 0
   if has == 'i' then
     -- Most jobs: a check, with an id.
     key = key + 1
@@ -203,7 +208,7 @@ for i = 1, jobs do
       mark, entry, at = ARGV[at], ARGV[at + 1], at + 2
     end
     if find(has, 's', 1, true) then
-      held_us, given_us, at = tonumber(ARGV[at]), tonumber(ARGV[at + 1]) * 1000, at + 2
+      given_as, given_us, at = ARGV[at], tonumber(ARGV[at + 1]) * 1000, at + 2
     end
     if find(has, 'q', 1, true) then
       age, at = tonumber(ARGV[at]), at + 1
@@ -211,7 +216,7 @@ for i = 1, jobs do
     aside = find(has, 'a', 1, true)
   end
   local code, due_us, marked = judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry,
-    held_us, given_us, age, aside)
+    given_as, given_us, age, aside)
   if code then
     if marked then
       redis.call('HDEL', KEYS[1], token)

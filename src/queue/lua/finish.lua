@@ -3,8 +3,8 @@
 -- KEYS  1 the stream · 2 begun · 3 completions · 4 delayed · 5 delayed:jobs · 6 due of this lane · 7 jobs of this lane ·
 --       8 dead · 9 stats · then keys that are referred to by position (reply lists, batch
 --       counters, queues)
--- ARGV  1 deliveries · then their entry ids · then for each: operation · mark ('' or the origin, to be taken off begun) · and,
---       by operation, more:
+-- ARGV  1 deliveries · then their entry ids · then for each: operation · mark ('' or the origin, to be taken off begun; with a
+--       newline and a mark of admit.lua's behind it only if it is that one) · and, by operation, more:
 --         p  park: origin · due in ms · state, newline, job
 --         w  park in a shared bucket's queue: the same · the queue's position in KEYS · the job's age there; it is due then
 --            at the latest
@@ -95,13 +95,25 @@ local function complete(name, event, tail)
   end
 end
 
+-- The origin whose mark is to go, if it is.
+local function to_unmark(mark)
+  local origin, wanted = string.match(mark, '^(.*)\n(.*)$')
+  if not origin then
+    return mark
+  end
+  local found = redis.call('HGET', KEYS[2], origin)
+  if found and string.sub(found, 1, #wanted + 1) == wanted .. '/' then
+    return origin
+  end
+end
+
 local at = n + 2
 for i = 1, n do
   local op, mark = ARGV[at], ARGV[at + 1]
   local a, b, c = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local mine = not ours or ours[i]
   if mine and mark ~= '' then
-    marks[#marks + 1] = mark
+    marks[#marks + 1] = to_unmark(mark)
   end
   if op == 'p' then
     if mine then

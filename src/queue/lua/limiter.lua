@@ -168,11 +168,11 @@ local function limiter_line_up(bucket, now_us)
   return slot
 end
 
--- When a job may go that comes for the slot it was given at `given_us`: now, or in its turn in the line. `held_us` is that slot,
--- negative where it was given in the line, 0 where it was by a 429.
-local function limiter_claim(bucket, held_us, given_us, now_us)
-  local outdated = given_us + (held_us == 0 and CLOCK_US or 0) < bucket.since
-  local stood_in_line = held_us <= 0
+-- When a job may go that comes for the slot it was given at `given_us`: now, or in its turn in the line. `given_as` is how that
+-- was: 'r' as it asked for one, 'l' in the line, '4' by a 429 of its own.
+local function limiter_claim(bucket, given_as, given_us, now_us)
+  local outdated = given_us + (given_as == '4' and CLOCK_US or 0) < bucket.since
+  local stood_in_line = given_as ~= 'r'
   local slot, room = now_us, bucket.interval > 0 and limiter_room(bucket) or now_us
   if stood_in_line and bucket.own.tolerance == 0 then
     -- Without a burst the margin is a few milliseconds: all of it, or those in line would step out again and again.

@@ -5,13 +5,9 @@
 //! were made, though: a job's later ones, and those of an admission that was lost with its worker, are told by nobody. Each of
 //! the two finds what the other cannot.
 
-use super::{
-    calls::{CALLER, CLIENT},
-    limits::Explained,
-};
+use super::{calls::limit_of, limits::Explained};
 use serde_json::Value;
 use std::collections::HashMap;
-use xco_worker::sandbox::SandboxLimit;
 
 /// Moments are told in whole milliseconds.
 const ROUNDING_US: u64 = 1_000;
@@ -49,9 +45,7 @@ impl Admissions {
     pub(crate) fn judge(&self) -> Judged {
         let mut judged = Judged::default();
         for (caller, noted) in &self.0 {
-            let SandboxLimit { per_second, burst } = if caller.is_some() { CALLER } else { CLIENT };
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let interval_us = (1_000_000.0 / per_second) as u64;
+            let (interval_us, burst) = limit_of(caller.as_deref());
             let mut noted = noted.clone();
             noted.sort_unstable();
             judged.seen += noted.len();

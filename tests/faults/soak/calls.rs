@@ -17,6 +17,13 @@ pub(crate) const CALLER: SandboxLimit = SandboxLimit { per_second: 2.0, burst: 4
 /// What all calls without a caller may do.
 pub(crate) const CLIENT: SandboxLimit = SandboxLimit { per_second: 80.0, burst: 20 };
 
+/// Microseconds between calls, and the burst; without a caller, of the client.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small figures")]
+pub(crate) fn limit_of(caller: Option<&str>) -> (u64, u32) {
+    let SandboxLimit { per_second, burst } = if caller.is_some() { CALLER } else { CLIENT };
+    ((1_000_000.0 / per_second) as u64, burst)
+}
+
 /// Reads the simulator's record.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
@@ -78,11 +85,9 @@ impl Calls {
         let at_us = (call.at_ms * 1_000).max(self.last_us);
         self.last_us = at_us;
         let earliest_us = world.held.borrow().earliest(at_us);
-        let limit = if call.caller_id.is_some() { CALLER } else { CLIENT };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let interval_us = (1_000_000.0 / limit.per_second) as u64;
+        let (interval_us, burst) = limit_of(call.caller_id.as_deref());
         let bucket = self.buckets.entry(call.caller_id.clone()).or_default();
-        let Some(ahead_us) = bucket.call(at_us, earliest_us, interval_us, limit.burst) else {
+        let Some(ahead_us) = bucket.call(at_us, earliest_us, interval_us, burst) else {
             self.over_limit += 1;
             let number = call.traceparent.as_deref().and_then(of_trace);
             return world.accuse(number, format!("over the limit of {:?}: {call:?}", call.caller_id));
