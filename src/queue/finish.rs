@@ -11,7 +11,7 @@ use crate::{
 };
 use redis::RedisResult;
 use serde::Serialize;
-use std::{sync::LazyLock, time::Duration};
+use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 /// The largest batch.
 pub const MAX_FINISH: usize = 256;
@@ -210,27 +210,27 @@ pub async fn finish(
     let mut tails = tails.iter();
     for one in batch {
         let mark = match &one.unmark {
-            Unmark::Nothing => String::new(),
-            Unmark::Any => one.origin.clone(),
-            Unmark::Own(mark) => format!("{}\n{mark}", one.origin),
+            Unmark::Nothing => Cow::Borrowed(""),
+            Unmark::Any => Cow::Borrowed(one.origin.as_str()),
+            Unmark::Own(mark) => Cow::Owned(format!("{}\n{mark}", one.origin)),
         };
         match &one.op {
             FinishOp::Complete { id, job_type, status, event, extras } => {
                 let tail = if extras.is_some() { tails.next().map_or("", String::as_str) } else { id };
-                call.arg(format!("{job_type}:{}", status.as_str())).arg(&mark).arg(event).arg(tail);
+                call.arg(format!("{job_type}:{}", status.as_str())).arg(&*mark).arg(event).arg(tail);
             }
             FinishOp::Park { due_us, place, state, job } => {
                 let op = if place.is_some() { "w" } else { "p" };
-                call.arg(op).arg(&mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked(state, job));
+                call.arg(op).arg(&*mark).arg(&one.origin).arg(millis_text(*due_us)).arg(parked(state, job));
                 if let Some(place) = place {
                     call.arg(queues[place.bucket as usize]).arg(place.age);
                 }
             }
             FinishOp::Requeue { state, job } => {
-                call.arg("q").arg(&mark).arg(state).arg(job);
+                call.arg("q").arg(&*mark).arg(state).arg(job);
             }
             FinishOp::Drop => {
-                call.arg("x").arg(&mark);
+                call.arg("x").arg(&*mark);
             }
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Held {
     pub(super) bucket: Bucket,
     /// What an unknown effect of the call means.
     pub(super) doubt: Doubt,
-    /// The mark in Redis that its call has begun.
+    /// Which mark of a begun call its end takes off.
     pub(super) unmark: Unmark,
     /// It has one of the slots.
     pub(super) has_slot: bool,
