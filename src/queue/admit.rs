@@ -2,7 +2,7 @@
 
 use super::{
     Keys, Link,
-    script::{Script, integers},
+    script::{Script, integers, script},
 };
 use crate::{
     contract::EntryId,
@@ -14,8 +14,7 @@ use std::{collections::HashMap, sync::LazyLock, time::Duration};
 /// The largest batch.
 pub const MAX_ADMIT: usize = 256;
 
-static SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/admit.lua"))));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("admit" on "atomic" on "limiter"));
 
 const FIXED_KEYS: usize = 4;
 

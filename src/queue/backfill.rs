@@ -5,14 +5,14 @@
 
 use super::{
     Keys, Link,
-    script::{Script, integers},
+    script::{Script, integers, script},
 };
 use crate::contract::{EntryId, Lane};
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{collections::HashMap, sync::LazyLock};
 
-static FEED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/feed.lua")));
-static RECORD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/record.lua")));
+static FEED: LazyLock<Script> = LazyLock::new(|| script!("feed" on "atomic"));
+static RECORD: LazyLock<Script> = LazyLock::new(|| script!("record" on "atomic"));
 
 /// The most rows that are fed, or completions that are recorded, at once.
 pub const MAX_ROWS: usize = 256;

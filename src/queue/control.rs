@@ -4,7 +4,7 @@
 use super::{
     Keys, Link, Source,
     finish::parked,
-    script::{Script, integers},
+    script::{Script, ScriptFailure, failures, integers, script},
 };
 use crate::{
     contract::{EntryId, Lane, Origin},
@@ -13,11 +13,11 @@ use crate::{
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-static SET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/rule_set.lua")));
-static DROP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/rule_drop.lua")));
-static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
-static CALL_UP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/call_up.lua")));
+static SET: LazyLock<Script> = LazyLock::new(|| script!("rule_set"));
+static DROP: LazyLock<Script> = LazyLock::new(|| script!("rule_drop"));
+static HOLD: LazyLock<Script> = LazyLock::new(|| script!("hold" on "atomic"));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("release"));
+static CALL_UP: LazyLock<Script> = LazyLock::new(|| script!("call_up" on "atomic"));
 
 /// The most deliveries one hold parks.
 pub const MAX_HOLD: usize = 256;
@@ -91,25 +91,27 @@ pub struct Hold {
     pub job: Vec<u8>,
 }
 
-/// Parks up to [`MAX_HOLD`] deliveries of one stream that the rule of that name pauses. Safe to repeat.
+/// Parks up to [`MAX_HOLD`] deliveries of one stream that the rule of that name pauses; returns those that could not be parked,
+/// by their places in `holds`: they are still pending for `consumer`. Safe to repeat.
 pub async fn hold(
     link: &mut Link,
     keys: &Keys,
     (lane, source): (Lane, Source),
-    rule: &str,
+    (rule, consumer): (&str, &str),
     holds: &[Hold],
-) -> RedisResult<()> {
+) -> RedisResult<Vec<(usize, ScriptFailure)>> {
     let mut call = HOLD.call(5);
     call.arg(keys.stream(lane, source))
         .arg(&keys.delayed)
         .arg(&keys.delayed_jobs)
         .arg(&keys.held)
         .arg(keys.held_by(rule))
-        .arg(rule);
+        .arg(rule)
+        .arg(consumer);
     for hold in holds {
         call.arg(hold.entry.to_string()).arg(&hold.origin).arg(hold.due_ms).arg(parked(&hold.state, &hold.job));
     }
-    HOLD.run(link, &call).await.map(drop)
+    Ok(failures(HOLD.name(), redis::from_redis_value(HOLD.run(link, &call).await?)?))
 }
 
 /// The names of the rules that hold jobs of this partition, or held them.

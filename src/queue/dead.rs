@@ -4,7 +4,7 @@ use super::{
     Keys, Link,
     admit::BATCH_LIFE_S,
     entry::text,
-    script::{Script, integers},
+    script::{Script, integers, script},
 };
 use crate::{
     contract::{EntryId, Lane},
@@ -13,9 +13,8 @@ use crate::{
 use redis::{RedisResult, Value, cmd};
 use std::{sync::LazyLock, time::Duration};
 
-static REPLAY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/replay.lua")));
-static PEEK: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/peek.lua"))));
+static REPLAY: LazyLock<Script> = LazyLock::new(|| script!("replay" on "atomic"));
+static PEEK: LazyLock<Script> = LazyLock::new(|| script!("peek" on "limiter"));
 
 /// The most letters one step of a replay moves.
 pub const MAX_REPLAY: usize = 100;

@@ -3,7 +3,7 @@
 use super::{
     Keys, Link, Source,
     finish::{Place, parked},
-    script::{Script, integers},
+    script::{Script, ScriptFailure, script},
 };
 use crate::{
     contract::{EntryId, Lane},
@@ -12,8 +12,7 @@ use crate::{
 use redis::RedisResult;
 use std::{sync::LazyLock, time::Duration};
 
-static SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/defer.lua"))));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("defer" on "atomic" on "limiter"));
 
 /// A delivery whose call was answered 429.
 #[derive(Debug, Clone)]
@@ -39,7 +38,7 @@ pub struct Deferral {
 }
 
 /// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deferred {
     /// It waits behind the closure.
     Parked {
@@ -50,6 +49,8 @@ pub enum Deferred {
     NotOurs,
     /// Its deadline comes first: still ours, to be ended.
     TooLate,
+    /// A command failed: the bucket is closed, and the delivery is still ours, to be parked.
+    Failed(ScriptFailure),
 }
 
 /// Closes the bucket for all workers and parks the job behind the closure, in one step.
@@ -60,6 +61,7 @@ pub async fn defer(
     keys: &Keys,
     lane: Lane,
     source: Source,
+    consumer: &str,
     deferral: &Deferral,
 ) -> RedisResult<Deferred> {
     let retry_after_us =
@@ -82,14 +84,16 @@ pub async fn defer(
         .arg(deferral.bucket.tolerance_us)
         .arg(deferral.deadline_ms.unwrap_or(0))
         .arg(u8::from(deferral.learn))
-        .arg(&deferral.bucket.name);
+        .arg(&deferral.bucket.name)
+        .arg(consumer);
     if let Some((place, most_ms)) = &deferral.place {
         call.arg(place.age).arg(*most_ms);
     }
-    let reply = integers(SCRIPT.run(link, &call).await?)?;
-    Ok(match reply.as_slice() {
-        [1, due_ms] => Deferred::Parked { due_ms: u64::try_from(*due_ms).unwrap_or(0) },
-        [2, _] => Deferred::TooLate,
+    let (verdict, due_ms, why): (i64, i64, String) = redis::from_redis_value(SCRIPT.run(link, &call).await?)?;
+    Ok(match verdict {
+        1 => Deferred::Parked { due_ms: u64::try_from(due_ms).unwrap_or(0) },
+        2 => Deferred::TooLate,
+        3 => Deferred::Failed(ScriptFailure::new(SCRIPT.name(), &why)),
         _ => Deferred::NotOurs,
     })
 }

@@ -25,7 +25,19 @@ pub struct RawEntry {
     pub deliveries: u32,
 }
 
-/// The entries of a `XREADGROUP` or `XAUTOCLAIM` list `[[id, [field, value, …]], …]`. Deleted entries (nil) are left out.
+/// The longest id of a parent: the longest of a producer's, and what four generations of outcomes put behind it.
+const MAX_PARENT_BYTES: usize = 256;
+
+impl RawEntry {
+    /// The field `parent`, where it can be one: a producer could write this field too, and it goes into the completion.
+    pub(super) fn bounded_parent(content: &[u8]) -> Option<String> {
+        let fits = (1..=MAX_PARENT_BYTES).contains(&content.len());
+        let is_id = fits && content.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._:/-".contains(byte));
+        is_id.then(|| String::from_utf8_lossy(content).into_owned())
+    }
+}
+
+/// The entries of a `XREADGROUP` list `[[id, [field, value, …]], …]`. Deleted entries (nil) are left out.
 pub(super) fn entries(value: Value, lane: Lane, source: Source, into: &mut Vec<RawEntry>) {
     let Value::Array(list) = value else { return };
     for item in list {
@@ -41,7 +53,7 @@ pub(super) fn entries(value: Value, lane: Lane, source: Source, into: &mut Vec<R
             match name.as_slice() {
                 b"job" => entry.job = content,
                 b"state" => entry.state = Some(content),
-                b"parent" => entry.parent = String::from_utf8(content).ok(),
+                b"parent" => entry.parent = RawEntry::bounded_parent(&content),
                 b"generation" => entry.generation = bounded_generation(&content),
                 _ => {}
             }
@@ -51,7 +63,7 @@ pub(super) fn entries(value: Value, lane: Lane, source: Source, into: &mut Vec<R
 }
 
 /// A producer could write this field too: it can only forbid itself children.
-fn bounded_generation(content: &[u8]) -> u8 {
+pub(super) fn bounded_generation(content: &[u8]) -> u8 {
     std::str::from_utf8(content).ok().and_then(|text| text.parse().ok()).unwrap_or(u8::MAX)
 }
 
@@ -60,5 +72,25 @@ pub(super) fn text(value: &Value) -> Option<&str> {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_is_an_id_of_bounded_length_or_none() {
+        let longest = "a".repeat(MAX_PARENT_BYTES);
+        for (content, parent) in [
+            ("signup-2/absent", Some("signup-2/absent")),
+            (longest.as_str(), Some(longest.as_str())),
+            ("", None),
+            ("with space", None),
+            ("\u{202e}", None),
+        ] {
+            assert_eq!(RawEntry::bounded_parent(content.as_bytes()).as_deref(), parent, "{content}");
+        }
+        assert_eq!(RawEntry::bounded_parent(&vec![b'a'; 5_000_000]), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Keys, Link, Source,
     admit::BATCH_LIFE_S,
-    script::{Script, integers},
+    script::{Script, ScriptFailure, failures, script},
 };
 use crate::{
     contract::{EntryId, Lane, Status},
@@ -16,7 +16,7 @@ use std::{borrow::Cow, sync::LazyLock, time::Duration};
 /// The largest batch.
 pub const MAX_FINISH: usize = 256;
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/finish.lua")));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("finish" on "atomic"));
 
 /// A letter for `{NS:P}:dead`.
 #[derive(Debug, Clone, Serialize)]
@@ -147,16 +147,38 @@ struct WireExtras<'a> {
 
 const FIXED_KEYS: usize = 9;
 
-/// Ends up to [`MAX_FINISH`] deliveries of one stream in one atomic step; `true` for each that this run ended, `false` for
-/// each that had been ended before. Safe to repeat after a lost reply.
+/// What became of the end of one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finished {
+    /// It is written, by this run.
+    Ended,
+    /// The delivery had been ended before.
+    NotOurs,
+    /// A command of it failed: nothing of it was done, and the delivery is still pending for the consumer.
+    Failed(ScriptFailure),
+}
+
+/// What became of a batch of ends.
+#[derive(Debug)]
+pub struct Finishes {
+    /// One for each delivery.
+    pub each: Vec<Finished>,
+    /// Replies, counters and expiries that were not written; nothing waits for them.
+    pub courtesies: Vec<ScriptFailure>,
+}
+
+/// Ends up to [`MAX_FINISH`] deliveries of one stream, each whole or not at all. Safe to repeat after a lost reply.
+///
+/// A delivery whose entry a foreign hand may have removed is to come alone: in a batch, what is not there any more is taken
+/// for what was ended before.
 pub async fn finish(
     link: &mut Link,
     keys: &Keys,
     lane: Lane,
     source: Source,
-    reply_ttl: Duration,
+    (consumer, reply_ttl): (&str, Duration),
     batch: &[Finish],
-) -> RedisResult<Vec<bool>> {
+) -> RedisResult<Finishes> {
     let mut more_keys: Vec<String> = Vec::new();
     let mut tails: Vec<String> = Vec::new();
     for one in batch {
@@ -203,7 +225,7 @@ pub async fn finish(
     for key in &more_keys {
         call.arg(key);
     }
-    call.arg(batch.len());
+    call.arg(batch.len()).arg(consumer);
     for one in batch {
         call.arg(one.entry.to_string());
     }
@@ -234,15 +256,18 @@ pub async fn finish(
             }
         }
     }
-    let not_ours = integers(SCRIPT.run(link, &call).await?)?;
-    let mut ended = vec![true; batch.len()];
-    for number in not_ours {
-        let place = usize::try_from(number).unwrap_or(0).wrapping_sub(1);
-        if let Some(ended) = ended.get_mut(place) {
-            *ended = false;
+    let (not_ours, failed, courtesies): (Vec<i64>, Vec<redis::Value>, Vec<String>) =
+        redis::from_redis_value(SCRIPT.run(link, &call).await?)?;
+    let mut each = vec![Finished::Ended; batch.len()];
+    let not_ours = not_ours.into_iter().map(|number| usize::try_from(number).unwrap_or(0).wrapping_sub(1));
+    let failed = failures(SCRIPT.name(), failed).into_iter().map(|(place, why)| (place, Finished::Failed(why)));
+    for (place, what) in not_ours.map(|place| (place, Finished::NotOurs)).chain(failed) {
+        if let Some(finished) = each.get_mut(place) {
+            *finished = what;
         }
     }
-    Ok(ended)
+    let courtesies = courtesies.iter().map(|why| ScriptFailure::new(SCRIPT.name(), why)).collect();
+    Ok(Finishes { each, courtesies })
 }
 
 /// Microseconds as milliseconds with three decimals: a sorted set's score, exact below 2^53.

@@ -1,14 +1,16 @@
 //! What 429s have taught: the typed face of `lua/learned.lua`.
 
-use super::{Keys, Link, script::Script};
+use super::{
+    Keys, Link,
+    script::{Script, script},
+};
 use redis::RedisResult;
 use std::sync::LazyLock;
 
 /// The most buckets that are remembered as having met a 429, and told of.
 pub const MAX_LEARNED: usize = 1_000;
 
-static SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/learned.lua"))));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("learned" on "limiter"));
 
 /// A bucket that met a 429 within the time for which a learned rate is remembered.
 #[derive(Debug, Clone, PartialEq)]

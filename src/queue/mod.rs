@@ -17,6 +17,7 @@ mod keys;
 pub mod learned;
 mod load;
 mod read;
+pub mod rescue;
 mod script;
 pub mod upkeep;
 pub mod workers;
@@ -25,7 +26,8 @@ pub use admit::{Admission, AdmissionRequest, Admissions, Held, HeldSlot, MAX_ADM
 pub use connection::{Connection, Connector, Link, QueueError, is_transient};
 pub use defer::{Deferral, Deferred, defer};
 pub use entry::RawEntry;
-pub use finish::{Child, Dead, Extras, Finish, FinishOp, MAX_FINISH, Place, Unmark, finish};
+pub use finish::{Child, Dead, Extras, Finish, FinishOp, Finished, Finishes, MAX_FINISH, Place, Unmark, finish};
 pub use keys::{GROUP, Keys, Source};
 pub use load::{Load, LoadAlarm, lane_load};
-pub use read::{ensure_group, probe, read_lane};
+pub use read::{MAX_FIELD_BYTES, ensure_group, is_light, probe, read_cut, read_lane};
+pub use script::ScriptFailure;

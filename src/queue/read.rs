@@ -3,13 +3,51 @@
 use super::{
     GROUP, Keys, Link, RawEntry, Source,
     entry::{entries, text},
+    script::{Script, script},
 };
-use crate::contract::Lane;
-use redis::{Cmd, RedisResult, Value, cmd};
-use std::time::Duration;
+use crate::contract::{Lane, MAX_JOB_BYTES};
+use redis::{Cmd, RedisError, RedisResult, Value, cmd};
+use std::{sync::LazyLock, time::Duration};
+
+static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("weigh"));
+static READ_CUT: LazyLock<Script> = LazyLock::new(|| script!("read_cut"));
+
+/// What of an entry's field is read at most: more than any job may have, so that a job that was cut is rejected as too large.
+pub const MAX_FIELD_BYTES: usize = 2 * MAX_JOB_BYTES;
+
+/// How many nodes at the head of a stream are weighed: they hold what is in flight, and what is read next.
+const WEIGHED_NODES: usize = 128;
+
+/// A node weighs this much at most where all of its entries are of a size that jobs may have.
+const MAX_NODE_BYTES: u64 = 2 * MAX_FIELD_BYTES as u64;
+
+/// How many entries are read at once where some are too large: Redis copies them whole.
+const CUT_AT_ONCE: usize = 8;
 
 /// How much longer than it was to take a read may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether the entries at the head of a lane are of a size that jobs may have. O(nodes weighed), one round trip.
+pub async fn is_light(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<bool> {
+    let mut call = WEIGH.call(2);
+    call.arg(keys.due(lane)).arg(keys.jobs(lane)).arg(WEIGHED_NODES);
+    let weights: Vec<u64> = redis::from_redis_value(run_in_time(&WEIGH, link, &call).await?)?;
+    Ok(weights.into_iter().all(|bytes| bytes <= MAX_NODE_BYTES))
+}
+
+/// Reads a few entries of each of a lane's two streams, with fields of at most [`MAX_FIELD_BYTES`]: for a lane that is not
+/// light.
+pub async fn read_cut(
+    link: &mut Link,
+    keys: &Keys,
+    lane: Lane,
+    consumer: &str,
+    count: usize,
+) -> RedisResult<Vec<RawEntry>> {
+    let mut call = READ_CUT.call(2);
+    call.arg(keys.due(lane)).arg(keys.jobs(lane)).arg(consumer).arg(count.clamp(1, CUT_AT_ONCE)).arg(MAX_FIELD_BYTES);
+    Ok(of_streams(run_in_time(&READ_CUT, link, &call).await?, keys, lane))
+}
 
 /// Reads up to `count` entries of each of a lane's two streams for `consumer`; with `block`, waits that long for the
 /// first (then `link` must be a blocking one).
@@ -29,16 +67,20 @@ pub async fn read_lane(
         command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1));
     }
     command.arg("STREAMS").arg(keys.due(lane)).arg(keys.jobs(lane)).arg(">").arg(">");
-    let reply = in_time(link, &command, block.unwrap_or_default()).await?;
+    Ok(of_streams(in_time(link, &command, block.unwrap_or_default()).await?, keys, lane))
+}
+
+/// The entries of an `XREADGROUP` reply.
+fn of_streams(reply: Value, keys: &Keys, lane: Lane) -> Vec<RawEntry> {
     let mut read = Vec::new();
-    let Value::Array(streams) = reply else { return Ok(read) };
+    let Value::Array(streams) = reply else { return read };
     for stream in streams {
         let Value::Array(mut pair) = stream else { continue };
         let (Some(list), Some(name)) = (pair.pop(), pair.pop()) else { continue };
         let source = if text(&name) == Some(keys.due(lane)) { Source::Due } else { Source::Jobs };
         entries(list, lane, source, &mut read);
     }
-    Ok(read)
+    read
 }
 
 /// A blocking connection has no timeout of its own: a server that died without a word must not hold us for ever.
@@ -46,8 +88,20 @@ async fn in_time(link: &mut Link, command: &Cmd, block: Duration) -> RedisResult
     if let Ok(reply) = tokio::time::timeout(block + PATIENCE, link.query(command)).await {
         return reply;
     }
+    Err(too_late(link))
+}
+
+/// The same for a script.
+async fn run_in_time(script: &Script, link: &mut Link, call: &Cmd) -> RedisResult<Value> {
+    if let Ok(reply) = tokio::time::timeout(PATIENCE, script.run(link, call)).await {
+        return reply;
+    }
+    Err(too_late(link))
+}
+
+fn too_late(link: &mut Link) -> RedisError {
     link.reset();
-    Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a read").into())
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a read").into()
 }
 
 /// Whether Redis takes what a reader sends: a write that changes nothing, refused by a replica and not by a full Redis. O(1).

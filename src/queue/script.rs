@@ -1,18 +1,35 @@
 //! Running a Lua script by its hash, loading it where Redis does not know it (any more).
 
 use super::Link;
-use redis::{Cmd, RedisResult, Value, cmd};
+use redis::{Cmd, RedisError, RedisResult, Value, cmd};
+
+/// The text of a script: what it stands on, then the script itself, each a file of `lua/`.
+macro_rules! script {
+    ($name:literal $(on $base:literal)*) => {
+        $crate::queue::script::Script::new(
+            $name,
+            concat!($(include_str!(concat!("lua/", $base, ".lua")),)* include_str!(concat!("lua/", $name, ".lua"))),
+        )
+    };
+}
+pub(super) use script;
 
 /// A script and its hash.
 #[derive(Debug)]
 pub(super) struct Script {
+    name: &'static str,
     text: &'static str,
     sha: String,
 }
 
 impl Script {
-    pub(super) fn new(text: &'static str) -> Self {
-        Self { text, sha: redis::Script::new(text).get_hash().to_owned() }
+    pub(super) fn new(name: &'static str, text: &'static str) -> Self {
+        Self { name, text, sha: redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    /// Its file's name without the ending: what logs and metrics call it.
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
     }
 
     /// `EVALSHA` with room for `keys` keys: the caller adds keys, then arguments.
@@ -34,7 +51,79 @@ impl Script {
     }
 }
 
+/// Why a script could not do a part of its work: a command that Redis refused, as `atomic.lua` reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptFailure {
+    /// The script's name.
+    pub script: &'static str,
+    /// The kind of refusal, one of a few words: `WRONGTYPE`, `NOPERM`, `OOM`, `ERR` and the like.
+    pub reason: &'static str,
+    /// Command, key and Redis's words, shortened.
+    pub detail: String,
+}
+
+impl ScriptFailure {
+    /// From the text `COMMAND key: reason`.
+    pub(super) fn new(script: &'static str, text: &str) -> Self {
+        Self { script, reason: reason_of(text), detail: text.chars().filter(|c| !c.is_control()).take(200).collect() }
+    }
+
+    /// From the error of a whole script, one that waiting alone does not cure.
+    pub fn of_whole(script: &'static str, error: &RedisError) -> Self {
+        let code = error.code().unwrap_or_else(|| error.category());
+        Self::new(script, &format!("{code} {}", error.detail().unwrap_or_default()))
+    }
+}
+
+impl std::fmt::Display for ScriptFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.lua: {}", self.script, self.detail)
+    }
+}
+
+/// The words of a metric's label: few, whatever Redis says.
+fn reason_of(text: &str) -> &'static str {
+    // Redis 7 words a missing permission in a script in its own way.
+    if text.contains("can't run this command") || text.contains("can't access") {
+        return "NOPERM";
+    }
+    ["WRONGTYPE", "NOPERM", "OOM", "MISCONF", "READONLY", "NOGROUP"]
+        .into_iter()
+        .find(|word| text.contains(word))
+        .unwrap_or("ERR")
+}
+
 /// The integers of a flat array reply. Anything else in it is an error of the script's, told as such.
 pub(super) fn integers(value: Value) -> RedisResult<Vec<i64>> {
     redis::from_redis_value(value).map_err(Into::into)
+}
+
+/// The numbers and reasons of a list `number, reason, number, reason …`.
+pub(super) fn failures(script: &'static str, list: Vec<Value>) -> Vec<(usize, ScriptFailure)> {
+    let mut found = Vec::new();
+    let mut list = list.into_iter();
+    while let (Some(number), Some(reason)) = (list.next(), list.next()) {
+        let number: i64 = redis::from_redis_value(number).unwrap_or(0);
+        let reason: String = redis::from_redis_value(reason).unwrap_or_default();
+        found.push((usize::try_from(number).unwrap_or(0).wrapping_sub(1), ScriptFailure::new(script, &reason)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_one_of_a_few_reasons() {
+        for (text, reason) in [
+            ("XADD {xco:0}:dead: WRONGTYPE Operation against a key holding the wrong kind of value", "WRONGTYPE"),
+            ("RPUSH {xco:0}:reply:j: ERR The user executing the script can't run this command or subcommand", "NOPERM"),
+            ("XADD {xco:0}:dead: ERR The stream has exhausted the last possible ID", "ERR"),
+            ("", "ERR"),
+        ] {
+            assert_eq!(ScriptFailure::new("finish", text).reason, reason, "{text}");
+        }
+        assert_eq!(ScriptFailure::new("finish", &"x\n".repeat(300)).detail.len(), 200);
+    }
 }

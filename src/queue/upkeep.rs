@@ -2,9 +2,9 @@
 //! a bounded few; the loops around them are the worker's housekeeper.
 
 use super::{
-    GROUP, Keys, Link, RawEntry, Source,
-    entry::{entries, text},
-    script::{Script, integers},
+    GROUP, Keys, Link,
+    entry::text,
+    script::{Script, ScriptFailure, script},
 };
 use crate::{
     contract::{EntryId, Lane},
@@ -13,18 +13,14 @@ use crate::{
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{sync::LazyLock, time::Duration};
 
-static PROMOTE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("lua/limiter.lua"), include_str!("lua/promote.lua"))));
-static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
-static RETIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/retire.lua")));
+static PROMOTE: LazyLock<Script> = LazyLock::new(|| script!("promote" on "atomic" on "limiter"));
+static RETIRE: LazyLock<Script> = LazyLock::new(|| script!("retire"));
 
 /// The most jobs one promotion moves.
 pub const MAX_PROMOTE: usize = 500;
-/// The most leases one renewal names.
-pub const MAX_RENEW: usize = 256;
 
 /// What a promotion did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promotion {
     /// Jobs moved back to their lanes.
     pub promoted: usize,
@@ -32,6 +28,10 @@ pub struct Promotion {
     pub next_due: Option<Duration>,
     /// Jobs still parked.
     pub parked: u64,
+    /// Jobs promoted whose state could not be read: they are rejected in their lane.
+    pub unreadable: u64,
+    /// Why jobs could not be promoted.
+    pub failures: Vec<ScriptFailure>,
 }
 
 /// Moves parked jobs whose time has come back to their lanes, and bulk jobs that there is room for in the `shared` buckets:
@@ -46,76 +46,15 @@ pub async fn promote(link: &mut Link, keys: &Keys, shared: &[(SharedBucket, Buck
     for (_, bucket) in shared {
         call.arg(bucket.interval_us).arg(bucket.tolerance_us);
     }
-    let reply = integers(PROMOTE.run(link, &call).await?)?;
-    let field = |at: usize| reply.get(at).copied().unwrap_or(0);
+    let (promoted, next_ms, parked, unreadable, reasons): (usize, i64, u64, u64, Vec<String>) =
+        redis::from_redis_value(PROMOTE.run(link, &call).await?)?;
     Ok(Promotion {
-        promoted: usize::try_from(field(0)).unwrap_or(0),
-        next_due: u64::try_from(field(1)).ok().map(Duration::from_millis),
-        parked: u64::try_from(field(2)).unwrap_or(0),
+        promoted,
+        next_due: u64::try_from(next_ms).ok().map(Duration::from_millis),
+        parked,
+        unreadable,
+        failures: reasons.iter().map(|why| ScriptFailure::new(PROMOTE.name(), why)).collect(),
     })
-}
-
-/// Renews the leases of `ids` (at most [`MAX_RENEW`]) in one stream; returns those that are not `consumer`'s any more.
-pub async fn renew(link: &mut Link, stream: &str, consumer: &str, ids: &[EntryId]) -> RedisResult<Vec<EntryId>> {
-    let mut call = RENEW.call(1);
-    call.arg(stream).arg(consumer);
-    for id in ids {
-        call.arg(id.to_string());
-    }
-    let lost: Vec<String> = redis::from_redis_value(RENEW.run(link, &call).await?)?;
-    Ok(lost.iter().filter_map(|id| id.parse().ok()).collect())
-}
-
-/// Takes over up to `count` deliveries of one stream that nobody has renewed for `lease`.
-pub async fn reclaim(
-    link: &mut Link,
-    keys: &Keys,
-    lane: Lane,
-    source: Source,
-    consumer: &str,
-    lease: Duration,
-    count: usize,
-) -> RedisResult<Vec<RawEntry>> {
-    let stream = keys.stream(lane, source);
-    let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-    let mut taken = Vec::new();
-    let mut cursor = "0-0".to_owned();
-    // A lap visits each pending entry once at most; ten steps of `count` bound what one round does.
-    for _ in 0..10 {
-        let reply: Value = link
-            .query(
-                cmd("XAUTOCLAIM")
-                    .arg(stream)
-                    .arg(GROUP)
-                    .arg(consumer)
-                    .arg(lease_ms)
-                    .arg(&cursor)
-                    .arg("COUNT")
-                    .arg(count),
-            )
-            .await?;
-        // Two elements on Redis 6.2, three from 7.0 on: the cursor, the entries, and the deleted.
-        let Value::Array(parts) = reply else { break };
-        let mut parts = parts.into_iter();
-        let (Some(next), Some(list)) = (parts.next(), parts.next()) else { break };
-        entries(list, lane, source, &mut taken);
-        text(&next).unwrap_or("0-0").clone_into(&mut cursor);
-        if cursor == "0-0" || taken.len() >= count {
-            break;
-        }
-    }
-    if !taken.is_empty() {
-        let mut asked = pipe();
-        for entry in &taken {
-            let id = entry.id.to_string();
-            asked.cmd("XPENDING").arg(stream).arg(GROUP).arg(&id).arg(&id).arg(1);
-        }
-        let counts: Vec<Vec<(String, String, u64, u64)>> = link.pipeline(&asked).await?;
-        for (entry, rows) in taken.iter_mut().zip(counts) {
-            entry.deliveries = rows.first().map_or(2, |row| u32::try_from(row.3).unwrap_or(u32::MAX)).max(2);
-        }
-    }
-    Ok(taken)
 }
 
 /// A partition's lane, in figures.

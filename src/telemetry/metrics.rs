@@ -41,6 +41,9 @@ struct Instruments {
     rate_limited: Series<BoundCounter<u64>>,
     limited: Series<BoundCounter<u64>>,
     reclaimed: Counter<u64>,
+    script_failures: Counter<u64>,
+    entries_removed: Counter<u64>,
+    adrift: Counter<u64>,
     duplicates: BoundCounter<u64>,
     redis_errors: WhatSeries,
     in_flight: Gauge<i64>,
@@ -152,6 +155,26 @@ impl Metrics {
         on.redis_errors.add(what);
     }
 
+    /// A script could not do a part of its work; both are of a few words.
+    pub fn script_failure(&self, script: &'static str, reason: &'static str) {
+        let Some(on) = &self.0 else { return };
+        let labels = [KeyValue::new("script", script), KeyValue::new("reason", reason)];
+        on.script_failures.add(1, &labels);
+    }
+
+    /// Entries of a lane that a foreign hand removed before they had ended.
+    pub fn entries_removed(&self, lane: Lane, partition: u16, count: u64) {
+        let Some(on) = &self.0 else { return };
+        let labels = [KeyValue::new("lane", lane.as_str()), KeyValue::new("partition", i64::from(partition))];
+        on.entries_removed.add(count, &labels);
+    }
+
+    /// Deliveries that nobody held, because a foreign hand took them off the pending list, and that are taken up again.
+    pub fn adrift(&self, count: u64) {
+        let Some(on) = &self.0 else { return };
+        on.adrift.add(count, &[]);
+    }
+
     /// Jobs this worker holds right now.
     pub fn in_flight(&self, n: i64) {
         let Some(on) = &self.0 else { return };
@@ -248,6 +271,12 @@ impl Instruments {
             rate_limited: Series::new(move |attributes| rate_limited.bind(attributes)),
             limited: Series::new(move |attributes| limited.bind(attributes)),
             reclaimed: counter("xco_worker.reclaimed", "Jobs of dead workers taken over"),
+            script_failures: counter("xco_worker.script_failures", "Commands that Redis refused inside a script"),
+            entries_removed: counter(
+                "xco_worker.entries_removed",
+                "Entries of a lane that something other than a worker removed before they had ended",
+            ),
+            adrift: counter("xco_worker.adrift", "Deliveries that no worker held and that are taken up again"),
             duplicates: counter("xco_worker.duplicates", "Jobs dropped because their id was there already").bind(&[]),
             redis_errors: WhatSeries::new(redis_errors),
             in_flight: meter.i64_gauge("xco_worker.in_flight").with_description("Jobs this worker holds").build(),

@@ -3,7 +3,11 @@
 //! A delivery cannot be lost: whatever drops it without a verdict (a cancelled handler, a panic, a shutdown) hands it to the
 //! finisher all the same.
 
-use super::{lease::Lease, shared::Shared};
+use super::{
+    lease::Lease,
+    settlement::{Pause, Ready},
+    shared::Shared,
+};
 use crate::{
     contract::{EntryId, ErrorKind, Job, JobError, Lane, MerchantId, Rejection},
     control::Subject,
@@ -155,6 +159,10 @@ pub(super) enum Ending {
     Job { held: Box<Held>, end: End },
     /// Something that is no job.
     Rejected(Box<Rejected>),
+    /// Ends that were refused, to be written again.
+    Again(Vec<Ready>),
+    /// Pauses that were refused, to be written again.
+    HoldAgain(Pause),
 }
 
 /// Something in a lane that is no valid job.

@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     contract::Lane,
-    queue::{self, Link},
+    queue::{self, Keys, Link, RawEntry},
 };
+use redis::RedisResult;
 use std::{
     sync::{
         Arc,
@@ -158,7 +159,9 @@ impl Reader<'_> {
             let keys = &shared.partitions[self.partition].keys;
             let asked_at_ms = shared.clock.elapsed_ms();
             let block = demand.is_none().then_some(BLOCK);
-            let read = queue::read_lane(&mut self.link, keys, self.lane, &shared.consumer, count, block).await;
+            // Whatever ends a wait comes unweighed: it comes alone.
+            let count = if block.is_some() { 1 } else { count };
+            let read = self.read(keys, count, block).await;
             more = read.as_ref().is_ok_and(|entries| entries.len() >= count);
             if !more {
                 demand = None;
@@ -186,6 +189,16 @@ impl Reader<'_> {
                 Err(error) => self.recover(error).await,
             }
         }
+    }
+
+    /// Reads up to `count` entries. No more of an entry than a job may have comes into memory where entries that are too large
+    /// lie at the head of the lane.
+    async fn read(&mut self, keys: &Keys, count: usize, block: Option<Duration>) -> RedisResult<Vec<RawEntry>> {
+        let (lane, consumer) = (self.lane, &self.shared.consumer);
+        if block.is_some() || queue::is_light(&mut self.link, keys, lane).await? {
+            return queue::read_lane(&mut self.link, keys, lane, consumer, count, block).await;
+        }
+        queue::read_cut(&mut self.link, keys, lane, consumer, count).await
     }
 
     /// Sends jobs aside, those of their callers that took the direct way before being taken in. With too many of a crowd

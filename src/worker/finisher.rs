@@ -6,7 +6,9 @@ use super::{
     health::Pulse,
     lease::LeaseKey,
     replication::await_replica,
+    settlement::{Note, Pause, Ready},
     shared::Shared,
+    stream_place,
 };
 use crate::{
     config::Durability,
@@ -14,12 +16,17 @@ use crate::{
     jobs::{Verdict, Waiting},
     limits::{SharedBucket, SlotKind},
     queue::{
-        self, Deferral, Deferred, Finish, FinishOp, Link, MAX_FINISH, Place, Source, Unmark,
+        self, Deferral, Deferred, Finish, FinishOp, Finished, Finishes, Link, MAX_FINISH, Place, ScriptFailure, Source,
+        Unmark,
         control::{self, Hold, MAX_HOLD},
         is_transient,
     },
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{Mutex, mpsc};
 
 /// Fewer ends than this wait for more while the worker is busy,
@@ -38,22 +45,6 @@ pub(super) struct Finisher {
     partition: usize,
     link: Link,
     pulse: Pulse,
-}
-
-/// A delivery's end, ready for Redis.
-struct Ready {
-    key: LeaseKey,
-    finish: Finish,
-    note: Note,
-}
-
-/// What to count once it is written.
-enum Note {
-    Completed { job_type: Option<crate::contract::JobType>, status: Status, queued_ms: u64, total_ms: u64, dead: bool },
-    Retry(crate::contract::JobType),
-    Limited(crate::contract::JobType),
-    Duplicate,
-    Nothing,
 }
 
 impl Finisher {
@@ -105,9 +96,19 @@ impl Finisher {
                     None
                 }
                 Ending::Job { mut held, end } => Some(self.prepare(&mut held, end)),
+                Ending::Again(again) => {
+                    for ready in again {
+                        streams[stream_place(ready.key.0, ready.key.1)].push(ready);
+                    }
+                    None
+                }
+                Ending::HoldAgain(pause) => {
+                    self.park_paused(pause).await;
+                    None
+                }
             };
             if let Some(ready) = ready {
-                streams[place(ready.key.0, ready.key.1)].push(ready);
+                streams[stream_place(ready.key.0, ready.key.1)].push(ready);
             }
         }
         for stream in streams {
@@ -266,13 +267,21 @@ impl Finisher {
             job: std::mem::take(&mut held.raw),
         };
         let deferred = loop {
-            match queue::defer(&mut self.link, keys, held.lane, held.source, &deferral).await {
+            match queue::defer(&mut self.link, keys, held.lane, held.source, &shared.consumer, &deferral).await {
                 Ok(deferred) => break deferred,
                 Err(error) => self.failed("defer", &error).await,
             }
         };
         self.pulse.well();
         held.free_slot();
+        if let Deferred::Failed(why) = &deferred {
+            held.raw = deferral.job;
+            let wait = self.refused(&[(held.lane, held.source, held.entry)], why);
+            // The bucket is closed for as long as XCO asked: the next try is not to begin that anew.
+            let end = End::Called(Verdict::Defer { retry_after: Some(Duration::ZERO) });
+            self.try_again(Ending::Job { held, end }, wait);
+            return None;
+        }
         if deferred == Deferred::TooLate {
             held.raw = deferral.job;
             held.state.reserved = false;
@@ -288,7 +297,6 @@ impl Finisher {
     #[allow(clippy::vec_box, reason = "each was handed over so")]
     async fn hold(&mut self, paused: Vec<(Box<Held>, String, u64)>) {
         let shared = Arc::clone(&self.shared);
-        let keys = &shared.partitions[self.partition].keys;
         let now_ms = shared.clock.now_ms();
         let mut groups: HashMap<(Lane, Source, String), Vec<Hold>> = HashMap::new();
         for (mut held, rule, due_ms) in paused {
@@ -304,19 +312,53 @@ impl Finisher {
                 job: std::mem::take(&mut held.raw),
             });
         }
-        for ((lane, source, rule), holds) in groups {
-            for holds in holds.chunks(MAX_HOLD) {
-                while let Err(error) = control::hold(&mut self.link, keys, (lane, source), &rule, holds).await {
-                    self.failed("hold", &error).await;
-                }
-                self.pulse.well();
-                self.done(holds.iter().map(|hold| (lane, source, hold.entry)), holds.len());
+        for ((lane, source, rule), mut holds) in groups {
+            while !holds.is_empty() {
+                let rest = holds.split_off(holds.len().min(MAX_HOLD));
+                self.park_paused(Pause { lane, source, rule: rule.clone(), holds }).await;
+                holds = rest;
             }
         }
         shared.partitions[self.partition].parked.notify_one();
     }
 
-    async fn commit(&mut self, mut stream: Vec<Ready>) {
+    async fn park_paused(&mut self, Pause { lane, source, rule, holds }: Pause) {
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        let refused = loop {
+            let rule = (rule.as_str(), shared.consumer.as_str());
+            match control::hold(&mut self.link, keys, (lane, source), rule, &holds).await {
+                Ok(refused) => break refused,
+                Err(error) => self.failed("hold", &error).await,
+            }
+        };
+        self.pulse.well();
+        let why = refused.first().map(|(_, why)| why.clone());
+        let places: BTreeSet<usize> = refused.into_iter().map(|(place, _)| place).collect();
+        let (mut again, mut parked) = (Vec::new(), Vec::new());
+        for (place, hold) in holds.into_iter().enumerate() {
+            if places.contains(&place) {
+                again.push(hold);
+            } else {
+                parked.push((lane, source, hold.entry));
+            }
+        }
+        let count = parked.len();
+        self.done(parked.into_iter(), count);
+        if let Some(why) = why {
+            let keys: Vec<LeaseKey> = again.iter().map(|hold| (lane, source, hold.entry)).collect();
+            let wait = self.refused(&keys, &why);
+            self.try_again(Ending::HoldAgain(Pause { lane, source, rule, holds: again }), wait);
+        }
+    }
+
+    async fn commit(&mut self, stream: Vec<Ready>) {
+        let leases = &self.shared.partitions[self.partition].leases;
+        let (alone, mut stream): (Vec<_>, Vec<_>) =
+            stream.into_iter().partition(|ready| leases.is_doubtful(&ready.key));
+        for ready in alone {
+            self.commit_batch(vec![ready]).await;
+        }
         while !stream.is_empty() {
             let rest = stream.split_off(stream.len().min(MAX_FINISH));
             self.commit_batch(stream).await;
@@ -335,39 +377,76 @@ impl Finisher {
         let shared = Arc::clone(&self.shared);
         let keys = &shared.partitions[self.partition].keys;
         let mut written = vec![false; finishes.len()];
-        loop {
-            match queue::finish(&mut self.link, keys, lane, source, shared.queue.reply_ttl, &finishes).await {
-                Ok(now) => {
-                    written.iter_mut().zip(now).for_each(|(written, now)| *written |= now);
+        let each = loop {
+            let whose = (shared.consumer.as_str(), shared.queue.reply_ttl);
+            match queue::finish(&mut self.link, keys, lane, source, whose, &finishes).await {
+                Ok(Finishes { each, courtesies }) => {
+                    for failure in &courtesies {
+                        self.tell_courtesy(failure);
+                    }
+                    let ended = each.iter().map(|finished| *finished == Finished::Ended);
+                    written.iter_mut().zip(ended).for_each(|(written, now)| *written |= now);
                     let single = shared.durability == Durability::Single;
                     if single || await_replica(&shared, &mut self.link, &mut self.pulse).await {
-                        break;
+                        break each;
                     }
                     // Cut off in between: what now is the master may never have heard of it. If it has, nothing happens.
                 }
+                Err(error) if is_transient(&error) => self.failed("finish", &error).await,
                 Err(error) => {
-                    if !is_transient(&error) && finishes.len() > 1 {
-                        // One of them may be to blame: alone, the others go through.
-                        for (finish, (key, note)) in finishes.into_iter().zip(notes) {
-                            Box::pin(self.commit_batch(vec![Ready { key, finish, note }])).await;
-                        }
-                        return;
-                    }
-                    self.failed("finish", &error).await;
+                    // Nothing was done: a command that every end needs is refused.
+                    self.shared.metrics.redis_error("finish");
+                    let why = ScriptFailure::of_whole("finish", &error);
+                    break vec![Finished::Failed(why); finishes.len()];
                 }
             }
-        }
+        };
         self.pulse.well();
-        for ((_, note), written) in notes.iter().zip(&written) {
-            if *written {
-                self.count(note);
+        let parks = finishes.iter().any(|finish| matches!(finish.op, FinishOp::Park { .. }));
+        let (mut done, mut again, mut why) = (Vec::with_capacity(each.len()), Vec::new(), None);
+        for (((finished, finish), (key, note)), written) in each.into_iter().zip(finishes).zip(notes).zip(written) {
+            if let Finished::Failed(failure) = finished {
+                why.get_or_insert(failure);
+                again.push(Ready { key, finish, note });
+                continue;
             }
+            if written {
+                self.count(&note);
+            }
+            done.push(key);
         }
-        let count = notes.len();
-        self.done(notes.into_iter().map(|(key, _)| key), count);
-        if finishes.iter().any(|finish| matches!(finish.op, FinishOp::Park { .. })) {
+        let count = done.len();
+        self.done(done.into_iter(), count);
+        if let Some(why) = why {
+            let keys: Vec<LeaseKey> = again.iter().map(|ready| ready.key).collect();
+            let wait = self.refused(&keys, &why);
+            self.try_again(Ending::Again(again), wait);
+        }
+        if parks {
             shared.partitions[self.partition].parked.notify_one();
         }
+    }
+
+    /// A reply, a counter or an expiry was not written: told, and nothing waits for it.
+    fn tell_courtesy(&self, failure: &ScriptFailure) {
+        self.shared.script_failed(failure);
+        tracing::warn!(script = failure.script, detail = failure.detail, "Redis refused a reply or a counter");
+    }
+
+    /// The ends of these deliveries were refused: not ready until they are written. When to try again.
+    fn refused(&self, keys: &[LeaseKey], why: &ScriptFailure) -> Duration {
+        self.shared.script_failed(why);
+        let stuck = &self.shared.partitions[self.partition].stuck;
+        keys.iter().map(|key| stuck.refused(*key, why)).max().unwrap_or_default()
+    }
+
+    /// Hands an end back to the finishers after `wait`; others go on meanwhile.
+    fn try_again(&self, ending: Ending, wait: Duration) {
+        let endings = self.shared.partitions[self.partition].endings.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _ = endings.send(ending);
+        });
     }
 
     async fn failed(&mut self, what: &'static str, error: &redis::RedisError) {
@@ -376,8 +455,10 @@ impl Finisher {
         tokio::time::sleep(wait).await;
     }
 
-    fn done(&self, keys: impl Iterator<Item = LeaseKey>, count: usize) {
-        self.shared.partitions[self.partition].leases.end(keys);
+    fn done(&self, keys: impl Iterator<Item = LeaseKey> + Clone, count: usize) {
+        let partition = &self.shared.partitions[self.partition];
+        partition.stuck.written(keys.clone());
+        partition.leases.end(keys);
         self.shared.slots.written(count);
     }
 
@@ -397,10 +478,6 @@ impl Finisher {
             Note::Nothing => {}
         }
     }
-}
-
-fn place(lane: Lane, source: Source) -> usize {
-    lane as usize * 2 + source as usize
 }
 
 fn park(held: &mut Held, due_us: u64) -> FinishOp {

@@ -1,7 +1,6 @@
-//! A partition's upkeep, for as long as the worker runs: promoting what is due, renewing leases, taking over from lost
-//! workers, trimming, figures.
+//! A partition's upkeep, for as long as the worker runs: promoting what is due, renewing leases, trimming, figures.
 
-use super::{health::Pulse, intake::Intake, shared::Shared};
+use super::{health::Pulse, shared::Shared};
 use crate::{
     config::CompletionsConfig,
     contract::Lane,
@@ -9,7 +8,7 @@ use crate::{
     queue::{
         Link, Load, LoadAlarm, Source,
         learned::{self, LearnedLimit},
-        upkeep,
+        rescue, upkeep,
     },
     telemetry::LimitFigures,
 };
@@ -66,7 +65,20 @@ impl Timekeeper {
         let keys = &self.shared.partitions[self.partition].keys;
         match upkeep::promote(&mut self.link, keys, &self.buckets).await {
             Ok(promotion) => {
-                self.promoting.well();
+                if promotion.unreadable > 0 {
+                    tracing::warn!(
+                        partition = keys.partition,
+                        entries = promotion.unreadable,
+                        "what lay among the delayed jobs had no state: rejected"
+                    );
+                }
+                promotion.failures.iter().for_each(|failure| self.shared.script_failed(failure));
+                match promotion.failures.first() {
+                    Some(failure) => {
+                        self.promoting.hindered("promote", failure.to_string());
+                    }
+                    None => self.promoting.well(),
+                }
                 self.shared.metrics.delayed(keys.partition, promotion.parked);
                 let wait = match promotion.next_due {
                     _ if promotion.promoted >= upkeep::MAX_PROMOTE => Duration::ZERO,
@@ -88,11 +100,11 @@ impl Timekeeper {
         for lane in Lane::ALL {
             for source in SOURCES {
                 let ids = partition.leases.of(lane, source);
-                for chunk in ids.chunks(upkeep::MAX_RENEW) {
+                for chunk in ids.chunks(rescue::MAX_RENEW) {
                     let asked_at_ms = self.shared.clock.elapsed_ms();
                     let stream = partition.keys.stream(lane, source);
-                    let lost = upkeep::renew(&mut self.link, stream, &self.shared.consumer, chunk).await?;
-                    partition.leases.renewed(lane, source, chunk, &lost, asked_at_ms);
+                    let renewal = rescue::renew(&mut self.link, stream, &self.shared.consumer, chunk).await?;
+                    partition.leases.renewed((lane, source), chunk, &renewal, asked_at_ms);
                 }
             }
         }
@@ -109,30 +121,24 @@ impl Timekeeper {
     }
 }
 
-/// Takes over from lost workers, trims and counts: what may be late.
+/// Trims and counts: what may be late.
 pub(super) struct Housekeeper {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
     pulse: Pulse,
-    intake: Intake,
     completions: CompletionsConfig,
     /// By [`Lane`].
     alarms: [LoadAlarm; 2],
 }
 
 impl Housekeeper {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        partition: usize,
-        intake: Intake,
-        mut completions: CompletionsConfig,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, partition: usize, mut completions: CompletionsConfig) -> Self {
         let link = shared.connector.link(false);
         let partitions = u64::try_from(shared.partitions.len()).unwrap_or(1).max(1);
         completions.max_bytes /= partitions;
         let pulse = shared.health.pulse_aside();
-        Self { shared, partition, link, pulse, intake, completions, alarms: Default::default() }
+        Self { shared, partition, link, pulse, completions, alarms: Default::default() }
     }
 
     /// Runs until `stop`.
@@ -140,17 +146,15 @@ impl Housekeeper {
         if !self.shared.control.loaded(&stop).await {
             return;
         }
-        let mut takeovers = interval((self.shared.lease / 4).max(Duration::from_millis(100)));
         let mut figures = interval(Duration::from_secs(2));
         let mut trims = interval(Duration::from_secs(30));
         let mut retirements = interval(Duration::from_secs(300));
-        for timer in [&mut takeovers, &mut figures, &mut trims, &mut retirements] {
+        for timer in [&mut figures, &mut trims, &mut retirements] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         loop {
             let done = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = takeovers.tick() => self.take_over().await,
                 _ = figures.tick() => self.figures().await,
                 _ = trims.tick() => self.trim().await,
                 _ = retirements.tick() => self.retire().await,
@@ -164,28 +168,6 @@ impl Housekeeper {
                 }
             }
         }
-    }
-
-    async fn take_over(&mut self) -> Result<(), RedisError> {
-        for lane in Lane::ALL {
-            if self.shared.control.is_lane_paused(lane, &self.shared.clock) {
-                continue;
-            }
-            for source in SOURCES {
-                // As many as there are slots for at the moment: the rest is for other workers, or the next round.
-                let (running, _) = self.shared.slots.in_use();
-                let count = self.shared.slots.total().saturating_sub(running).clamp(1, 128);
-                let asked_at_ms = self.shared.clock.elapsed_ms();
-                let keys = &self.shared.partitions[self.partition].keys;
-                let (consumer, lease) = (&self.shared.consumer, self.shared.lease);
-                let taken = upkeep::reclaim(&mut self.link, keys, lane, source, consumer, lease, count).await?;
-                if !taken.is_empty() {
-                    self.shared.metrics.reclaimed(u64::try_from(taken.len()).unwrap_or(0));
-                    self.intake.take(taken, asked_at_ms).await;
-                }
-            }
-        }
-        Ok(())
     }
 
     async fn figures(&mut self) -> Result<(), RedisError> {

@@ -2,7 +2,7 @@
 
 use crate::{
     contract::{EntryId, Lane},
-    queue::Source,
+    queue::{Source, rescue::Renewal},
 };
 use std::{
     collections::HashMap,
@@ -20,6 +20,8 @@ pub(super) type LeaseKey = (Lane, Source, EntryId);
 pub(super) struct Lease {
     renewed_at_ms: AtomicI64,
     lost: AtomicBool,
+    /// A foreign hand removed the entry.
+    trimmed: AtomicBool,
 }
 
 impl Lease {
@@ -33,6 +35,8 @@ impl Lease {
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     held: Mutex<HashMap<LeaseKey, Arc<Lease>>>,
+    /// Of any of them Redis said that it is lost, or its entry gone.
+    any_doubtful: AtomicBool,
 }
 
 impl Leases {
@@ -42,7 +46,11 @@ impl Leases {
 
     /// Takes a lease as of `asked_at_ms` (when the delivery was asked for); `None` if this process holds it already.
     pub(super) fn take(&self, key: LeaseKey, asked_at_ms: i64) -> Option<Arc<Lease>> {
-        let lease = Arc::new(Lease { renewed_at_ms: AtomicI64::new(asked_at_ms), lost: AtomicBool::new(false) });
+        let lease = Arc::new(Lease {
+            renewed_at_ms: AtomicI64::new(asked_at_ms),
+            lost: AtomicBool::new(false),
+            trimmed: AtomicBool::new(false),
+        });
         match self.held().entry(key) {
             std::collections::hash_map::Entry::Occupied(_) => None,
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -65,18 +73,36 @@ impl Leases {
         self.held().keys().filter(|key| key.0 == lane && key.1 == source).map(|key| key.2).collect()
     }
 
-    /// Redis confirmed `ids` when asked at `asked_at_ms`, but for `lost`.
-    pub(super) fn renewed(&self, lane: Lane, source: Source, ids: &[EntryId], lost: &[EntryId], asked_at_ms: i64) {
+    /// Redis confirmed `ids` when asked at `asked_at_ms`, as `renewal` says.
+    pub(super) fn renewed(&self, (lane, source): (Lane, Source), ids: &[EntryId], renewal: &Renewal, asked_at_ms: i64) {
         let held = self.held();
         for id in ids {
             if let Some(lease) = held.get(&(lane, source, *id)) {
-                if lost.contains(id) {
+                if renewal.lost.contains(id) {
                     lease.lost.store(true, Ordering::Release);
                 } else {
                     lease.renewed_at_ms.store(asked_at_ms, Ordering::Release);
+                    lease.trimmed.store(renewal.trimmed.contains(id), Ordering::Release);
                 }
             }
         }
+        if !renewal.lost.is_empty() || !renewal.trimmed.is_empty() {
+            self.any_doubtful.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether Redis said of a delivery that another has it, or that its entry is gone: it is to be ended alone.
+    pub(super) fn is_doubtful(&self, key: &LeaseKey) -> bool {
+        self.any_doubtful.load(Ordering::Acquire)
+            && self
+                .held()
+                .get(key)
+                .is_some_and(|lease| lease.lost.load(Ordering::Acquire) || lease.trimmed.load(Ordering::Acquire))
+    }
+
+    /// Whether this process holds a delivery.
+    pub(super) fn holds(&self, key: &LeaseKey) -> bool {
+        self.held().contains_key(key)
     }
 
     /// How many.
@@ -98,10 +124,15 @@ mod tests {
         assert!(leases.take(key, 5).is_none(), "held already");
         assert!(lease.holds(999, 1000));
         assert!(!lease.holds(1000, 1000));
-        leases.renewed(Lane::Bulk, Source::Jobs, &[key.2], &[], 800);
+        leases.renewed((Lane::Bulk, Source::Jobs), &[key.2], &Renewal::default(), 800);
         assert!(lease.holds(1700, 1000));
-        leases.renewed(Lane::Bulk, Source::Jobs, &[key.2], &[key.2], 1700);
-        assert!(!lease.holds(1701, 1000));
+        let trimmed = Renewal { trimmed: vec![key.2], ..Renewal::default() };
+        assert!(!leases.is_doubtful(&key));
+        leases.renewed((Lane::Bulk, Source::Jobs), &[key.2], &trimmed, 1000);
+        assert!(leases.is_doubtful(&key) && lease.holds(1700, 1000), "it is ours, but for its entry");
+        let lost = Renewal { lost: vec![key.2], ..Renewal::default() };
+        leases.renewed((Lane::Bulk, Source::Jobs), &[key.2], &lost, 1700);
+        assert!(!lease.holds(1701, 1000) && leases.is_doubtful(&key));
         leases.end(std::iter::once(key));
         assert_eq!(leases.len(), 0);
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! fetcher (lane × partition) ─▶ sorter: parse, plan ─▶ intake: slot, admit ─▶ apalis worker: one call ─▶ finisher ─▶ Redis
 //!                                          └── of crowds ─▶ intake: put aside ──────────────────▶ finisher
-//!        housekeeper: takes over from lost workers ─▶ sorter          timekeeper: promotes, renews leases
+//!        rescuer: takes over from lost workers ─▶ sorter              timekeeper: promotes, renews leases
 //! ```
 //!
 //! Starting: operators' rules are loaded, the group is made, loops begin; until Redis answers, the worker is alive and not ready. Stopping: fetchers end,
@@ -26,9 +26,12 @@ mod intake;
 mod lease;
 mod orders;
 mod replication;
+mod rescuer;
+mod settlement;
 mod shared;
 mod slots;
 mod sorter;
+mod stuck;
 mod trace;
 mod weather;
 
@@ -37,7 +40,7 @@ pub use health::Health;
 use crate::{
     config::Config,
     contract::Lane,
-    queue::{Connector, Keys, QueueError},
+    queue::{Connector, Keys, QueueError, Source},
     telemetry::Metrics,
     xco::XcoApi,
 };
@@ -50,8 +53,10 @@ use futures::FutureExt;
 use handler::Handler;
 use housekeeper::{Housekeeper, Timekeeper};
 use intake::Intake;
+use rescuer::Rescuer;
 use shared::{Partition, Shared};
 use std::{sync::Arc, time::Duration};
+use stuck::Stuck;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::JoinSet,
@@ -114,6 +119,7 @@ impl<A: XcoApi> Worker<A> {
                 crowds: crowds::Crowds::default(),
                 endings: sender,
                 parked: Notify::new(),
+                stuck: Stuck::new(health.pulse()),
             });
         }
         let shared = Arc::new(Shared::new(&config, consumer, connector, metrics, health, partitions));
@@ -131,8 +137,9 @@ impl<A: XcoApi> Worker<A> {
                 let fetcher = Fetcher::new(Arc::clone(&shared), partition, lane, ways_in, stop.clone(), concurrency);
                 readers.spawn(fetcher.run());
             }
-            let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, intake(), config.completions.clone());
+            let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, config.completions.clone());
             readers.spawn(housekeeper.run(stop.clone()));
+            readers.spawn(Rescuer::new(Arc::clone(&shared), partition, intake()).run(stop.clone()));
             upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run());
             for _ in 0..FINISHERS {
                 finishers.spawn(Finisher::new(Arc::clone(&shared), partition).run(Arc::clone(&endings)));
@@ -193,6 +200,11 @@ impl<A: XcoApi> Worker<A> {
         tracing::info!(cut_off, unwritten, "worker stopped");
         Stopped { cut_off, unwritten, broken }
     }
+}
+
+/// The number of one of a lane's two streams among a partition's four.
+const fn stream_place(lane: Lane, source: Source) -> usize {
+    lane as usize * 2 + source as usize
 }
 
 /// `host-pid-random`: unique, and telling an operator where to look.

@@ -6,12 +6,13 @@ use super::{
     delivery::Ending,
     lease::Leases,
     slots::{BulkShare, Slots},
+    stuck::Stuck,
 };
 use crate::{
     config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
     limits::Limits,
-    queue::{Connector, Keys, Load},
+    queue::{Connector, Keys, Load, ScriptFailure},
     telemetry::Metrics,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -30,6 +31,8 @@ pub(super) struct Partition {
     pub(super) endings: mpsc::UnboundedSender<Ending>,
     /// Something was parked that may be due before the housekeeper looks again.
     pub(super) parked: Notify,
+    /// Ends that Redis refuses.
+    pub(super) stuck: Stuck,
 }
 
 /// What the parts of one worker process share.
@@ -104,6 +107,11 @@ impl Shared {
             default_merchant: config.xco.merchant_id.clone(),
             policies: JobType::ALL.into_iter().map(|kind| (kind, config.retry.policy(kind))).collect(),
         }
+    }
+
+    /// A script could not do a part of its work: counted, and looked into.
+    pub(super) fn script_failed(&self, failure: &ScriptFailure) {
+        self.metrics.script_failure(failure.script, failure.reason);
     }
 
     /// The retry policy of a type.

@@ -69,7 +69,7 @@ async fn who_is_not_admitted_the_second_time_has_not_begun(#[case] change: Chang
                 job: b"{}".to_vec(),
             };
             let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
-            queue::defer(&mut link, &keys, Lane::Interactive, Source::Jobs, &deferral).await.unwrap();
+            queue::defer(&mut link, &keys, Lane::Interactive, Source::Jobs, "me", &deferral).await.unwrap();
         }
     }
     // One that was given up arrives now: the call is under way, and stays marked.
@@ -107,8 +107,9 @@ async fn who_gives_up_takes_no_other_mark_off(#[case] found: &str, #[case] stays
     let unmark = Unmark::Own("me:1".to_owned());
     let handed_back = Finish { entry: entries[0].id, origin: origin.clone(), unmark, op };
     let life = Duration::from_secs(60);
-    let ended = queue::finish(&mut link, &keys, Lane::Interactive, Source::Jobs, life, &[handed_back]).await.unwrap();
-    assert_eq!(ended, [true]);
+    let ended =
+        queue::finish(&mut link, &keys, Lane::Interactive, Source::Jobs, ("me", life), &[handed_back]).await.unwrap();
+    assert_eq!(ended.each, [queue::Finished::Ended]);
     let marked: bool = rig.connection.hexists(rig.key("begun"), &origin).await.unwrap();
     assert_eq!(marked, stays);
     let back: u64 = rig.connection.xlen(rig.key("due:interactive")).await.unwrap();

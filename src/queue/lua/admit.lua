@@ -1,4 +1,4 @@
--- admit.lua: decides, for a batch of deliveries, which may call XCO now. (limiter.lua stands before this text.)
+-- admit.lua: decides, for a batch of deliveries, which may call XCO now. (atomic.lua and limiter.lua stand before.)
 --
 -- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · then limiter buckets, those of one
 --       rate together · then, job by job, the id key and the batch key of each that has one
@@ -16,13 +16,15 @@
 --         time in us (0 where it has none):
 --         1 duplicate · 2 expired · 3 wait for the bucket, due then, its slot reserved · 4 the same for the second bucket,
 --         both reserved · 5 wait for run_at · 6 its limit lets it run only after its deadline · 7 an unsafe call was begun
---         by another delivery · 8 the delivery is not this consumer's any more (asked only where a mark would be set: a
---         worker that slept over its lease must not begin) · 9 wait in the bucket's queue · 10 the same for the second
+--         by another delivery · 8 the delivery is another consumer's by now, or its entry is gone (asked only where a mark would
+--         be set: a worker that slept over its lease must not begin; one that nobody holds is taken up again) · 9 wait in the bucket's queue · 10 the same for the second
 --         bucket; its slot in the first, if that is not shared, is reserved · 11 its slot has no room, or is worth nothing
 --         since a 429: wait for this one
 -- Guarantees  Nothing is admitted twice under one mark. Run again after a lost reply it gives the same answers, but for
 --         slots, which it may reserve again, and for what time has changed: who was admitted then and is not now has no mark
---         any more, unless a later asking has been answered since. O(jobs · log queue); jobs <= 512.
+--         any more, unless a later asking has been answered since. Where a command fails, the whole is to be asked again:
+--         nobody was admitted, and what was written is written again to the same effect. An id's key that holds no text reserves
+--         nothing and is replaced. O(jobs · log queue); jobs <= 512.
 
 local jobs, groups = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_us = limiter_now()
@@ -56,8 +58,8 @@ local key = FIXED_KEYS + buckets
 
 local function count(batch_key)
   if batch_key then
-    redis.call('HINCRBY', KEYS[batch_key], 'accepted', 1)
-    redis.call('EXPIRE', KEYS[batch_key], ARGV[4])
+    courtesy('HINCRBY', KEYS[batch_key], 'accepted', 1)
+    courtesy('EXPIRE', KEYS[batch_key], ARGV[4])
   end
 end
 
@@ -125,20 +127,47 @@ local function enter_bulk(first, second, deadline, given_as, given_us, age)
   end
 end
 
+-- Whether the id is this job's: whether it was reserved just now, and whether it is another's.
+local function reserve(key, token)
+  if redis.call('SET', key, token, 'NX', 'PXAT', reserved_until) then
+    return true, false
+  end
+  local holder = redis.pcall('GET', key)
+  if is_error(holder) then
+    redis.call('SET', key, token, 'PXAT', reserved_until)
+    return true, false
+  end
+  return false, holder ~= token
+end
+
+-- Whether this consumer holds a delivery. One that nobody holds, because a foreign hand took it off the pending list, it takes.
+local function holds(entry)
+  if is_pending(KEYS[2], entry, ARGV[5]) then
+    return true
+  end
+  -- Without its group a delivery is nobody's: it is delivered anew once the group is back.
+  local rows = redis.pcall('XPENDING', KEYS[2], 'workers', entry, entry, 1)
+  if is_error(rows) or #rows == 1 and rows[1][2] ~= ADRIFT or #redis.call('XRANGE', KEYS[2], entry, entry) == 0 then
+    return false
+  end
+  return not is_error(redis.pcall('XCLAIM', KEYS[2], 'workers', ARGV[5], 0, entry, 'RETRYCOUNT', '1', 'FORCE', 'JUSTID'))
+end
+
 -- Nothing for a job that is admitted, else a code, a time and whether it stands marked by this very delivery.
 local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us, age, aside)
   if not id_key then
     count(batch_key)
-  elseif redis.call('SET', KEYS[id_key], token, 'NX', 'PXAT', reserved_until) then
-    count(batch_key)
-  elseif redis.call('GET', KEYS[id_key]) ~= token then
-    return 1, 0
+  else
+    local new, taken = reserve(KEYS[id_key], token)
+    if new then
+      count(batch_key)
+    elseif taken then
+      return 1, 0
+    end
   end
   local begun
   if mark then
-    -- Without its group a delivery is nobody's: it is delivered anew once the group is back.
-    local owned = redis.pcall('XPENDING', KEYS[2], 'workers', entry, entry, 1, ARGV[5])
-    if owned.err or #owned == 0 then
+    if not holds(entry) then
       return 8, 0
     end
     begun = redis.call('HGET', KEYS[1], token)

@@ -1,10 +1,10 @@
--- finish.lua: ends the deliveries of one stream, each with all its consequences, in one atomic step.
+-- finish.lua: ends the deliveries of one stream, each with all its consequences or none. (atomic.lua stands before this text.)
 --
 -- KEYS  1 the stream · 2 begun · 3 completions · 4 delayed · 5 delayed:jobs · 6 due of this lane · 7 jobs of this lane ·
 --       8 dead · 9 stats · then keys that are referred to by position (reply lists, batch
 --       counters, queues)
--- ARGV  1 deliveries · then their entry ids · then for each: operation · mark ('' or the origin, to be taken off begun; with a
---       newline and a mark of admit.lua's behind it only if it is that one) · and, by operation, more:
+-- ARGV  1 deliveries · 2 consumer · then their entry ids · then for each: operation · mark ('' or the origin, to be taken off
+--       begun; with a newline and a mark of admit.lua's behind it only if it is that one) · and, by operation, more:
 --         p  park: origin · due in ms · state, newline, job
 --         w  park in a shared bucket's queue: the same · the queue's position in KEYS · the job's age there; it is due then
 --            at the latest
@@ -13,71 +13,42 @@
 --         anything else is `type:status`, and completes the job: event · the job's id, or, where there is more to do, a JSON
 --            object (an id never begins with a brace): {id, reply, reply_s, batch, batch_s, dead: {job, error, at,
 --            replayable, state}, next: {job, parent, generation}}; reply and batch are positions in KEYS, the _s their lives in s
--- Returns  the numbers (from 1) of the deliveries that were not ours any more: ended before, by us or by a successor. All
---         others were ended by this run.
--- Guarantees  A delivery's consequences happen exactly once, whoever asks and however often: only who takes the entry off
---         the pending list or, where the group was lost, off the stream, acts. Safe to repeat after a lost reply.
---         Done by a full Redis too (OOM): it refuses a script whose first write may grow, and this one's cannot.
---         O(deliveries); deliveries <= 256.
+-- Returns  {not ours, failed, courtesies}. Not ours: the numbers (from 1) of deliveries that were ended before, by us or by a
+--         successor. Failed: number, reason, number, reason …: nothing of these was done, they are still pending for the
+--         consumer. Courtesies: reasons why a reply, a counter or an expiry was not written. All others were ended by this run.
+-- Guarantees  A delivery's consequences (completion, `next`, dead letter, place among the delayed, mark, removal) all happen or
+--         none does, whichever command fails, and exactly once, whoever asks and however often: only who takes the entry off
+--         the pending list or, where the group was lost, off the stream, acts. One job's failure touches no other. Safe to
+--         repeat after a lost reply. Done by a full Redis too (OOM): it refuses a script whose first write may grow, and this
+--         one's cannot. O(deliveries); deliveries <= 256.
 
-local n = tonumber(ARGV[1])
-local not_ours = {}
+local n, consumer = tonumber(ARGV[1]), ARGV[2]
+local not_ours, failed, courtesies = {}, {}, {}
+
+-- What takes appended entries back must be permitted before anything is begun.
+redis.call('XDEL', KEYS[1], '0-0')
+
+local acked = redis.call('XACK', KEYS[1], 'workers', unpack(ARGV, 3, n + 2))
 local ours
-local acked = redis.call('XACK', KEYS[1], 'workers', unpack(ARGV, 2, n + 1))
-if acked == n then
-  redis.call('XDEL', KEYS[1], unpack(ARGV, 2, n + 1))
-else
-  -- Not all acknowledged at once. Then the entry itself tells: whoever finishes removes it.
+if acked ~= n then
+  -- Not all acknowledged at once. Then the entry itself tells: whoever finishes removes it. (One delivery alone is as
+  -- acknowledged as the answer says: its entry may have been trimmed by a foreign hand.)
   ours = {}
-  local gone = {}
   for i = 1, n do
-    local id = ARGV[1 + i]
+    local id = ARGV[2 + i]
     if #redis.call('XRANGE', KEYS[1], id, id) == 1 then
       ours[i] = true
-      gone[#gone + 1] = id
     else
       not_ours[#not_ours + 1] = i
     end
   end
-  if #gone == 0 then
-    return not_ours
-  end
-  redis.call('XDEL', KEYS[1], unpack(gone))
 end
 
-local marks, counts, kinds, statuses = {}, {}, {}, {}
--- What is parked, written at once: due times and origins, origins and jobs.
-local due, parked = {}, {}
+-- Why deliveries failed, by number; and where the undo log stood before and after each one's writes.
+local why, from, to = {}, {}, {}
+local kinds, statuses, extras_of = {}, {}, {}
 
-local function park(origin, due_ms, job)
-  due[#due + 1] = due_ms
-  due[#due + 1] = origin
-  parked[#parked + 1] = origin
-  parked[#parked + 1] = job
-end
-
--- Everything that a completion may bring with it.
-local function consequences(id, kind, status, event, extras)
-  if extras.reply then
-    redis.call('RPUSH', KEYS[extras.reply], event)
-    redis.call('EXPIRE', KEYS[extras.reply], extras.reply_s)
-  end
-  if extras.batch then
-    redis.call('HINCRBY', KEYS[extras.batch], status, 1)
-    redis.call('EXPIRE', KEYS[extras.batch], extras.batch_s)
-  end
-  if extras.dead then
-    local dead = extras.dead
-    redis.call('XADD', KEYS[8], '*', 'id', id, 'type', kind, 'job', dead.job, 'error', dead.error, 'at', dead.at,
-      'replayable', dead.replayable, 'state', dead.state)
-  end
-  if extras.next then
-    local child = extras.next
-    redis.call('XADD', KEYS[7], '*', 'job', child.job, 'parent', child.parent, 'generation', child.generation)
-  end
-end
-
-local function complete(name, event, tail)
+local function complete(i, name, event, tail)
   local kind, status = kinds[name], statuses[name]
   if not kind then
     kind, status = string.match(name, '^(.*):(.*)$')
@@ -86,12 +57,104 @@ local function complete(name, event, tail)
   local id, extras = tail, nil
   if string.byte(tail) == 123 then
     extras = cjson.decode(tail)
-    id = extras.id
+    id, extras_of[i] = extras.id, extras
   end
-  redis.call('XADD', KEYS[3], '*', 'id', id, 'type', kind, 'status', status, 'event', event)
-  counts[name] = (counts[name] or 0) + 1
-  if extras then
-    consequences(id, kind, status, event, extras)
+  append(KEYS[3], 'id', id, 'type', kind, 'status', status, 'event', event)
+  if extras and extras.dead then
+    local dead = extras.dead
+    append(KEYS[8], 'id', id, 'type', kind, 'job', dead.job, 'error', dead.error, 'at', dead.at, 'replayable',
+      dead.replayable, 'state', dead.state)
+  end
+  if extras and extras.next then
+    local child = extras.next
+    append(KEYS[7], 'job', child.job, 'parent', child.parent, 'generation', child.generation)
+  end
+end
+
+-- A body without a due time is nothing, so the body comes first.
+local function park(_, origin, due_ms, job, queue, age)
+  write({'HDEL', KEYS[5], origin}, 'HSET', KEYS[5], origin, job)
+  write({'ZREM', KEYS[4], origin}, 'ZADD', KEYS[4], due_ms, origin)
+  if queue then
+    write({'ZREM', KEYS[queue], origin}, 'ZADD', KEYS[queue], age, origin)
+  end
+end
+
+local function put_back(_, state, job)
+  append(KEYS[6], 'job', job, 'state', state)
+end
+
+-- Runs one delivery's own writes.
+local function attempt(change, i, ...)
+  from[i] = #undo
+  why[i] = all_or_nothing(change, i, ...)
+  to[i] = #undo
+end
+
+-- Takes back one delivery's writes, which were done.
+local function fail(i, reason)
+  why[i] = reason
+  for k = to[i], from[i] + 1, -1 do
+    redis.pcall(unpack(undo[k]))
+    undo[k] = {'HDEL', KEYS[2], ''}
+  end
+end
+
+-- First what can be taken back. Parks of a batch are written at once: due times and origins, origins and jobs.
+local names, events, marks = {}, {}, {}
+local due, bodies, parked = {}, {}, {}
+local at = n + 3
+for i = 1, n do
+  local op, mark = ARGV[at], ARGV[at + 1]
+  local a, b, c = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local mine = not ours or ours[i]
+  if mine and mark ~= '' then
+    marks[i] = mark
+  end
+  if op == 'p' then
+    if mine then
+      due[#due + 1], due[#due + 2] = b, a
+      bodies[#bodies + 1], bodies[#bodies + 2] = a, c
+      parked[#parked + 1] = i
+    end
+    at = at + 5
+  elseif op == 'w' then
+    if mine then
+      attempt(park, i, a, b, c, tonumber(ARGV[at + 5]), ARGV[at + 6])
+    end
+    at = at + 7
+  elseif op == 'q' then
+    if mine then
+      attempt(put_back, i, a, b)
+    end
+    at = at + 4
+  elseif op == 'x' then
+    from[i], to[i] = 0, 0
+    at = at + 2
+  else
+    if mine then
+      attempt(complete, i, op, a, b)
+      names[i], events[i] = op, a
+    end
+    at = at + 4
+  end
+end
+
+local function park_all()
+  write(nil, 'HSET', KEYS[5], unpack(bodies))
+  write(nil, 'ZADD', KEYS[4], unpack(due))
+  for k, i in ipairs(parked) do
+    from[i] = #undo
+    undo[#undo + 1] = {'HDEL', KEYS[5], bodies[2 * k - 1]}
+    undo[#undo + 1] = {'ZREM', KEYS[4], bodies[2 * k - 1]}
+    to[i] = #undo
+  end
+end
+
+if #parked > 0 and all_or_nothing(park_all) then
+  -- One may be to blame: each alone.
+  for k, i in ipairs(parked) do
+    attempt(park, i, bodies[2 * k - 1], due[2 * k - 1], bodies[2 * k])
   end
 end
 
@@ -107,48 +170,101 @@ local function to_unmark(mark)
   end
 end
 
-local at = n + 2
-for i = 1, n do
-  local op, mark = ARGV[at], ARGV[at + 1]
-  local a, b, c = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local mine = not ours or ours[i]
-  if mine and mark ~= '' then
-    marks[#marks + 1] = to_unmark(mark)
+local function unmark()
+  local origins, restore = {}, {'HSET', KEYS[2]}
+  for i = 1, n do
+    if marks[i] and not why[i] then
+      origins[#origins + 1] = to_unmark(marks[i])
+    end
   end
-  if op == 'p' then
-    if mine then
-      park(a, b, c)
+  if #origins == 0 then
+    return
+  end
+  for k, value in ipairs(redis.call('HMGET', KEYS[2], unpack(origins))) do
+    if value then
+      restore[#restore + 1], restore[#restore + 2] = origins[k], value
     end
-    at = at + 5
-  elseif op == 'w' then
-    if mine then
-      park(a, b, c)
-      redis.call('ZADD', KEYS[tonumber(ARGV[at + 5])], ARGV[at + 6], a)
-    end
-    at = at + 7
-  elseif op == 'q' then
-    if mine then
-      redis.call('XADD', KEYS[6], '*', 'job', b, 'state', a)
-    end
-    at = at + 4
-  elseif op == 'x' then
-    at = at + 2
-  else
-    if mine then
-      complete(op, a, b)
-    end
-    at = at + 4
+  end
+  if #restore > 2 then
+    write(restore, 'HDEL', KEYS[2], unpack(origins))
   end
 end
 
-if #due > 0 then
-  redis.call('ZADD', KEYS[4], unpack(due))
-  redis.call('HSET', KEYS[5], unpack(parked))
+local unmarked = next(marks) and all_or_nothing(unmark)
+if unmarked then
+  for i in pairs(marks) do
+    if not why[i] then
+      fail(i, unmarked)
+    end
+  end
 end
-if #marks > 0 then
-  redis.call('HDEL', KEYS[2], unpack(marks))
+
+-- Then what takes the deliveries away, for all that are left or for none of them.
+local function remove()
+  local gone = {}
+  for i = 1, n do
+    if (not ours or ours[i]) and not why[i] then
+      gone[#gone + 1] = ARGV[2 + i]
+    end
+  end
+  if #gone > 0 then
+    write(nil, 'XDEL', KEYS[1], unpack(gone))
+  end
+end
+
+local removed = all_or_nothing(remove)
+if removed then
+  take_back(0)
+end
+local left = {}
+for i = 1, n do
+  if not ours or ours[i] then
+    local reason = why[i] or removed
+    if reason then
+      why[i] = reason
+      failed[#failed + 1], failed[#failed + 2] = i, reason
+      left[#left + 1] = ARGV[2 + i]
+    end
+  end
+end
+if #left > 0 then
+  -- Back on the pending list. Where that fails they are found as entries that nobody holds.
+  for _, word in ipairs({'RETRYCOUNT', '1', 'FORCE', 'JUSTID'}) do
+    left[#left + 1] = word
+  end
+  redis.pcall('XCLAIM', KEYS[1], 'workers', consumer, 0, unpack(left))
+end
+
+-- Last what is a courtesy.
+local function courteous(...)
+  courtesies[#courtesies + 1] = courtesy(...)
+end
+
+local function reply_to(key, event, life_s)
+  local pushed = redis.pcall('RPUSH', key, event)
+  if is_error(pushed) then
+    -- Something else lies there: the waiting request cannot use it.
+    courteous('DEL', key)
+    courteous('RPUSH', key, event)
+  end
+  courteous('EXPIRE', key, life_s)
+end
+
+local counts = {}
+for i = 1, n do
+  local name, extras = names[i], extras_of[i]
+  if name and not why[i] then
+    counts[name] = (counts[name] or 0) + 1
+    if extras and extras.reply then
+      reply_to(KEYS[extras.reply], events[i], extras.reply_s)
+    end
+    if extras and extras.batch then
+      courteous('HINCRBY', KEYS[extras.batch], statuses[name], 1)
+      courteous('EXPIRE', KEYS[extras.batch], extras.batch_s)
+    end
+  end
 end
 for name, count in pairs(counts) do
-  redis.call('HINCRBY', KEYS[9], name, count)
+  courteous('HINCRBY', KEYS[9], name, count)
 end
-return not_ours
+return {not_ours, failed, courtesies}

@@ -1,15 +1,21 @@
 -- promote.lua: parked jobs whose time has come go back to their lanes, the earliest first; then bulk jobs that wait for a
--- shared bucket, the oldest first, as many as it has room for. (limiter.lua stands before this text.)
+-- shared bucket, the oldest first, as many as it has room for. (atomic.lua and limiter.lua stand before this text.)
 --
 -- KEYS  1 delayed · 2 delayed:jobs · 3 due:interactive · 4 due:bulk · then for each shared bucket: the bucket · its queue
 -- ARGV  1 the most to promote of each kind (<= 500) · then for each shared bucket: interval in us · tolerance in us
--- Returns  {promoted, ms until the next is due (-1 if none is parked), parked}
+-- Returns  {promoted, ms until the next is due (-1 if none is parked), parked, unreadable, reasons}: how many had no state (they
+--       go to their lane as they are, to be rejected there) and why jobs could not be promoted
 -- Guarantees  A parked job is promoted exactly once: `delayed:jobs` decides, and what a queue or `delayed` says beyond it is
---       nothing. O(promoted · log parked).
+--       nothing. Jobs due at the same time go in the order of their entry ids. Whichever command fails, a job is either parked
+--       or in its lane; one that cannot be promoted is tried again a second later, so that it stands in no other's way.
+--       O(promoted · log parked).
 
 local now_us = limiter_now()
 local now_ms = now_us / 1000
-local promoted = 0
+local most = tonumber(ARGV[1])
+local promoted, unreadable, reasons = 0, 0, {}
+-- Of many jobs that are due at the same time so many are looked at to find the first.
+local MOST_TIES, TRY_AGAIN_MS = 8 * most, 1000
 
 -- How many wait in each queue, by its position in KEYS.
 local waiting = {}
@@ -17,29 +23,136 @@ for queue = 6, #KEYS, 2 do
   waiting[queue] = redis.call('ZCARD', KEYS[queue])
 end
 
-local function promote(origins)
-  local jobs = redis.call('HMGET', KEYS[2], unpack(origins))
+-- Moves jobs, all of them or none.
+local function move(origins, scores, bodies)
   for i, origin in ipairs(origins) do
-    local parked = jobs[i]
-    if parked then
-      local newline = string.find(parked, '\n', 1, true)
+    local body = bodies[i]
+    if body then
       local lane = string.sub(origin, 1, 1) == 'i' and KEYS[3] or KEYS[4]
-      redis.call('XADD', lane, '*', 'job', string.sub(parked, newline + 1), 'state', string.sub(parked, 1, newline - 1))
+      local newline = string.find(body, '\n', 1, true)
+      if newline then
+        append(lane, 'job', string.sub(body, newline + 1), 'state', string.sub(body, 1, newline - 1))
+      else
+        append(lane, 'job', body)
+      end
     end
   end
-  redis.call('ZREM', KEYS[1], unpack(origins))
-  redis.call('HDEL', KEYS[2], unpack(origins))
+  local due, jobs = {'ZADD', KEYS[1]}, {'HSET', KEYS[2]}
+  for i, origin in ipairs(origins) do
+    if scores[i] then
+      due[#due + 1], due[#due + 2] = scores[i], origin
+    end
+    if bodies[i] then
+      jobs[#jobs + 1], jobs[#jobs + 2] = origin, bodies[i]
+    end
+  end
+  if #due > 2 then
+    write(due, 'ZREM', KEYS[1], unpack(origins))
+  end
+  if #jobs > 2 then
+    write(jobs, 'HDEL', KEYS[2], unpack(origins))
+  end
   for queue = 6, #KEYS, 2 do
     if waiting[queue] > 0 then
-      waiting[queue] = waiting[queue] - redis.call('ZREM', KEYS[queue], unpack(origins))
+      local queued = {'ZADD', KEYS[queue]}
+      for i, age in ipairs(redis.call('ZMSCORE', KEYS[queue], unpack(origins))) do
+        if age then
+          queued[#queued + 1], queued[#queued + 2] = age, origins[i]
+        end
+      end
+      if #queued > 2 then
+        waiting[queue] = waiting[queue] - write(queued, 'ZREM', KEYS[queue], unpack(origins))
+      end
     end
   end
-  promoted = promoted + #origins
 end
 
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now_ms), 'LIMIT', 0, ARGV[1])
+local function set_aside(origin, why)
+  reasons[#reasons + 1] = why
+  courtesy('ZADD', KEYS[1], 'XX', string.format('%.3f', now_ms + TRY_AGAIN_MS), origin)
+end
+
+local function promote(origins, scores)
+  -- What takes entries back must be permitted before the first is added.
+  redis.call('XDEL', KEYS[3], '0-0')
+  local bodies = redis.call('HMGET', KEYS[2], unpack(origins))
+  for i = 1, #origins do
+    if bodies[i] and not string.find(bodies[i], '\n', 1, true) then
+      unreadable = unreadable + 1
+    end
+  end
+  local before = {}
+  for queue, count in pairs(waiting) do
+    before[queue] = count
+  end
+  if not all_or_nothing(move, origins, scores, bodies) then
+    promoted = promoted + #origins
+    return
+  end
+  -- One lane, or one job, may be to blame: each alone.
+  waiting = before
+  for i, origin in ipairs(origins) do
+    before = {}
+    for queue, count in pairs(waiting) do
+      before[queue] = count
+    end
+    local why = all_or_nothing(move, {origin}, {scores[i]}, {bodies[i]})
+    if why then
+      waiting = before
+      set_aside(origin, why)
+    else
+      promoted = promoted + 1
+    end
+  end
+end
+
+-- Sorts jobs that are due at the same time by their entry ids.
+local function sort_ties(list)
+  local function key(origin)
+    local ms, seq = string.match(origin, ':(%d+)%-(%d+)$')
+    return tonumber(ms) or 0, tonumber(seq) or 0
+  end
+  table.sort(list, function(a, b)
+    local a_ms, a_seq = key(a)
+    local b_ms, b_seq = key(b)
+    if a_ms ~= b_ms then
+      return a_ms < b_ms
+    end
+    if a_seq ~= b_seq then
+      return a_seq < b_seq
+    end
+    return a < b
+  end)
+end
+
+-- The first that are due, in order: origins and scores.
+local function due_now()
+  local bound = string.format('%.3f', now_ms)
+  local found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', bound, 'WITHSCORES', 'LIMIT', 0, most)
+  local length = #found
+  if length == 2 * most and found[length] == found[length - 2] then
+    found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', bound, 'WITHSCORES', 'LIMIT', 0, MOST_TIES)
+  end
+  local origins, scores, i = {}, {}, 1
+  while i <= #found and #origins < most do
+    local ties, score = {}, found[i + 1]
+    repeat
+      ties[#ties + 1] = found[i]
+      i = i + 2
+    until found[i + 1] ~= score
+    if #ties > 1 then
+      sort_ties(ties)
+    end
+    for k = 1, math.min(#ties, most - #origins) do
+      origins[#origins + 1], scores[#scores + 1] = ties[k], score
+    end
+  end
+  return origins, scores
+end
+
+local due, due_scores = due_now()
 if #due > 0 then
-  promote(due)
+  promote(due, due_scores)
 end
 
 local next_ms
@@ -53,9 +166,13 @@ for queue = 6, #KEYS, 2 do
   if waiting[queue] > 0 then
     local rate = limiter_rate(ARGV[queue - 4], ARGV[queue - 3], 0, 0)
     local bucket = limiter_open(redis.call('GET', KEYS[queue - 1]), rate, now_us)
-    local room, next_us = limiter_hand_back(bucket, math.min(tonumber(ARGV[1]), waiting[queue]), now_us)
+    local room, next_us = limiter_hand_back(bucket, math.min(most, waiting[queue]), now_us)
     if room > 0 then
-      promote(redis.call('ZRANGE', KEYS[queue], 0, room - 1))
+      local origins, scores = redis.call('ZRANGE', KEYS[queue], 0, room - 1), {}
+      for i, origin in ipairs(origins) do
+        scores[i] = redis.call('ZSCORE', KEYS[1], origin)
+      end
+      promote(origins, scores)
       limiter_save(KEYS[queue - 1], bucket, now_us)
     end
     if waiting[queue] > 0 then
@@ -69,4 +186,4 @@ if first[2] then
   sooner(tonumber(first[2]))
 end
 local wait_ms = next_ms and math.max(0, math.ceil(next_ms - now_ms)) or -1
-return {promoted, wait_ms, redis.call('ZCARD', KEYS[1])}
+return {promoted, wait_ms, redis.call('ZCARD', KEYS[1]), unreadable, reasons}

@@ -3,7 +3,8 @@
 -- KEYS  1 delayed · 2 held · 3 held:<rule>
 -- ARGV  1 the rule's name · 2 the most to call up (<= 500)
 -- Returns  how many notes are left.
--- Guarantees  A job that waits for something else by now (its score is another than the one noted) is left alone.
+-- Guarantees  A job that waits for something else by now (its score is another than the one noted) is left alone. Where a
+--         command fails nothing is lost: a note goes after its job was called up, and the rule's name after the last note.
 --         O(released · log parked).
 
 local noted = redis.call('ZRANGE', KEYS[3], 0, ARGV[2] - 1, 'WITHSCORES')

@@ -1,4 +1,4 @@
--- replay.lua: moves dead letters back into the bulk lane.
+-- replay.lua: moves dead letters back into the bulk lane. (atomic.lua stands before this text.)
 --
 -- KEYS  1 dead · 2 due of the bulk lane · 3 the run's receipt · 4 edits · then for each letter the key that reserves its id
 --       and, where ARGV says so, its batch
@@ -6,9 +6,11 @@
 --       in ms · 6 batch counters' life in s · 7 who, for edits · then for each letter: entry · job · state · the origin that
 --       may hold its id ('' where it is not known) · status under which its batch has
 --       counted it: failed, rejected, or new where it has not ('' without a batch) · the job before an edit ('' without one)
--- Returns  one digit a letter: 1 moved · 0 there no more · 2 left where it is: another job has its id by now.
+-- Returns  one digit a letter: 1 moved · 0 there no more · 2 left where it is: another job has its id by now. An error: no letter
+--          of this step was moved.
 -- Guarantees  A letter is either in dead or in the lane, never in both or neither. Run again after a lost reply the step
---         does nothing and answers the same. O(letters); letters <= 100.
+--         does nothing and answers the same. The letters of a step are moved together, with the receipt, or none is, whichever
+--         command fails. O(letters); letters <= 100.
 
 local receipt = redis.call('HMGET', KEYS[3], 'step', 'answer')
 if receipt[1] == ARGV[2] then
@@ -18,50 +20,82 @@ end
 local t = redis.call('TIME')
 local now_ms = t[1] * 1000 + math.floor(t[2] / 1000)
 local now, reserved_until = string.format('%.0f', now_ms), string.format('%.0f', now_ms + ARGV[5])
+local recounts = {}
 
--- The job was counted as ended, and is under way again. A rejected one, or one that an edit brings into the batch, had never
--- been counted as accepted.
-local function recount(batch, status)
-  if tonumber(redis.call('HGET', batch, status) or 0) > 0 then
-    redis.call('HINCRBY', batch, status, -1)
-    redis.call('EXPIRE', batch, ARGV[6])
+local function move(entry, job, state, id_key, holder, original, number)
+  -- An origin of its own, so that its deadline counts from now; no producer's entry has so long a sequence number.
+  local origin = 'bulk:' .. ARGV[3] .. ':' .. now .. '-' .. ARGV[4] .. string.format('%03d', number)
+  append(KEYS[2], 'job', job, 'state', (string.gsub(state, '"o":"[^"]*"', '"o":"' .. origin .. '"', 1)))
+  local inverse = {'DEL', id_key}
+  if holder then
+    inverse = {'SET', id_key, holder, 'PXAT', string.format('%.0f', now_ms + math.max(redis.call('PTTL', id_key), 1))}
+  end
+  write(inverse, 'SET', id_key, origin, 'PXAT', reserved_until)
+  if original ~= '' then
+    append(KEYS[4], 'letter', entry, 'who', ARGV[7], 'original', original, 'job', job)
+  end
+end
+
+local function reserved_by(id_key)
+  local holder = redis.pcall('GET', id_key)
+  -- What is no text reserves nothing.
+  return not is_error(holder) and holder or nil
+end
+
+local function replay()
+  local answer, moved, key, at = {}, {}, 4, 8
+  for i = 1, tonumber(ARGV[1]) do
+    local entry, job, state, held_by, status, original = unpack(ARGV, at, at + 5)
+    at, key = at + 6, key + 1
+    local id_key = KEYS[key]
+    if status ~= '' then
+      key = key + 1
+    end
+    local holder = reserved_by(id_key)
+    if #redis.call('XRANGE', KEYS[1], entry, entry) == 0 then
+      answer[i] = '0'
+    elseif holder and held_by ~= '' and holder ~= held_by then
+      answer[i] = '2'
+    else
+      move(entry, job, state, id_key, holder, original, i)
+      moved[#moved + 1] = entry
+      if status ~= '' then
+        recounts[#recounts + 1] = {KEYS[key], status}
+      end
+      answer[i] = '1'
+    end
+  end
+  answer = table.concat(answer)
+  write({'DEL', KEYS[3]}, 'HSET', KEYS[3], 'step', ARGV[2], 'answer', answer)
+  write({'PERSIST', KEYS[3]}, 'EXPIRE', KEYS[3], 3600)
+  if #moved > 0 then
+    -- The last, for it cannot be taken back.
+    write(nil, 'XDEL', KEYS[1], unpack(moved))
+  end
+  return answer
+end
+
+-- What takes entries back must be permitted before the first is added.
+redis.call('XDEL', KEYS[2], '0-0')
+local answer
+local why = all_or_nothing(function()
+  answer = replay()
+end)
+if why then
+  return redis.error_reply('FAILED ' .. why)
+end
+
+-- The jobs were counted as ended, and are under way again. A rejected one, or one that an edit brings into the batch, had never
+-- been counted as accepted. Counters are a courtesy.
+for _, recount in ipairs(recounts) do
+  local batch, status = recount[1], recount[2]
+  local counted = redis.pcall('HGET', batch, status)
+  if not is_error(counted) and (tonumber(counted or 0) or 0) > 0 then
+    courtesy('HINCRBY', batch, status, -1)
   end
   if status ~= 'failed' then
-    redis.call('HINCRBY', batch, 'accepted', 1)
-    redis.call('EXPIRE', batch, ARGV[6])
+    courtesy('HINCRBY', batch, 'accepted', 1)
   end
+  courtesy('EXPIRE', batch, ARGV[6])
 end
-
-local answer, key, at = {}, 4, 8
-for i = 1, tonumber(ARGV[1]) do
-  local entry, job, state, held_by, status, original = unpack(ARGV, at, at + 5)
-  at, key = at + 6, key + 1
-  local id_key, batch = KEYS[key], nil
-  if status ~= '' then
-    key = key + 1
-    batch = KEYS[key]
-  end
-  local holder = redis.call('GET', id_key)
-  if #redis.call('XRANGE', KEYS[1], entry, entry) == 0 then
-    answer[i] = '0'
-  elseif holder and held_by ~= '' and holder ~= held_by then
-    answer[i] = '2'
-  else
-    -- An origin of its own, so that its deadline counts from now; no producer's entry has so long a sequence number.
-    local origin = 'bulk:' .. ARGV[3] .. ':' .. now .. '-' .. ARGV[4] .. string.format('%03d', i)
-    redis.call('XDEL', KEYS[1], entry)
-    redis.call('SET', id_key, origin, 'PXAT', reserved_until)
-    redis.call('XADD', KEYS[2], '*', 'job', job, 'state', (string.gsub(state, '"o":"[^"]*"', '"o":"' .. origin .. '"', 1)))
-    if batch then
-      recount(batch, status)
-    end
-    if original ~= '' then
-      redis.call('XADD', KEYS[4], '*', 'letter', entry, 'who', ARGV[7], 'original', original, 'job', job)
-    end
-    answer[i] = '1'
-  end
-end
-answer = table.concat(answer)
-redis.call('HSET', KEYS[3], 'step', ARGV[2], 'answer', answer)
-redis.call('EXPIRE', KEYS[3], 3600)
 return answer

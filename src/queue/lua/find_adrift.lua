@@ -1,0 +1,50 @@
+-- find_adrift.lua: one step through the entries of a stream that were delivered: those that nobody holds any more, because a
+-- foreign hand deleted their consumer, acknowledged them, or set the group ahead, are pending again, for nobody in particular:
+-- after a lease a worker takes them over. (atomic.lua stands before this text.)
+--
+-- KEYS  1 the stream
+-- ARGV  1 where to begin (an entry id, or '-') · 2 how many to look at (<= 256)
+-- Returns  {where to go on ('' at the end), how many were found}
+-- Guarantees  Changes nothing of what is pending. Safe to repeat. O(looked at · log pending).
+
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if is_error(groups) then
+  return {'', 0}
+end
+local last, pending, lag
+for _, group in ipairs(groups) do
+  local of = {}
+  for i = 1, #group, 2 do
+    of[group[i]] = group[i + 1]
+  end
+  if of.name == 'workers' then
+    last, pending, lag = of['last-delivered-id'], of.pending, of.lag
+  end
+end
+-- From Redis 7 on it says how many have not been delivered: where as many are pending as were, there is nothing to find.
+if not last or lag and redis.call('XLEN', KEYS[1]) - lag <= pending then
+  return {'', 0}
+end
+
+local entries = redis.call('XRANGE', KEYS[1], ARGV[1], last, 'COUNT', ARGV[2])
+if #entries == 0 then
+  return {'', 0}
+end
+local found = {}
+for _, entry in ipairs(entries) do
+  if #redis.call('XPENDING', KEYS[1], 'workers', entry[1], entry[1], 1) == 0 then
+    found[#found + 1] = entry[1]
+  end
+end
+local count = #found
+if count > 0 then
+  for _, word in ipairs({'RETRYCOUNT', '1', 'FORCE', 'JUSTID'}) do
+    found[#found + 1] = word
+  end
+  redis.call('XCLAIM', KEYS[1], 'workers', ADRIFT, 0, unpack(found))
+end
+local go_on = ''
+if #entries == tonumber(ARGV[2]) then
+  go_on = '(' .. entries[#entries][1]
+end
+return {go_on, count}

@@ -1,0 +1,68 @@
+-- rescue.lua: one step through the deliveries of a stream that are pending, and through those that should be: takes over what
+-- nobody has renewed for a lease. (atomic.lua stands before this text.)
+--
+-- KEYS  1 the stream
+-- ARGV  1 consumer · 2 lease in ms · 3 the most to take over · 4 where to begin on the pending list (an entry id, or '-') ·
+--       5 how many to look at there (<= 1000) · 6 '1' where idle times are to begin anew (the clock stepped) · 7 the most bytes
+--       of a field that are kept · then the entry ids that were idle for a lease before
+-- Returns  {where to go on ('' at the end), idle now, taken over, removed}. Idle now: entry ids that nobody has renewed for a
+--          lease; one of them that stood in ARGV is taken over. Taken over, flat: entry id · deliveries · then the fields job,
+--          state, parent, generation ('' where there is none). Removed, flat: entry id · its consumer: pending for a lease, and its entry was removed by a foreign hand.
+-- Guarantees  What its holder renews is never taken, also after the clock has stepped ahead: it must be idle in two steps between
+--         which its holder has had the time to renew. Larger jobs never leave Redis. O(looked at · log pending + taken over).
+
+local lease_ms, most = tonumber(ARGV[2]), tonumber(ARGV[3])
+local before = {}
+for i = 8, #ARGV do
+  before[ARGV[i]] = true
+end
+
+local idle, taken, removed = {}, {}, {}
+
+local function claim(id, ...)
+  return redis.call('XCLAIM', KEYS[1], 'workers', ARGV[1], 0, id, ...)
+end
+
+local FIELDS = {job = 3, state = 4, parent = 5, generation = 6}
+
+local function describe(id, deliveries, fields)
+  local row = {id, deliveries, '', '', '', ''}
+  for i = 1, #fields, 2 do
+    local place = FIELDS[fields[i]]
+    if place then
+      row[place] = string.sub(fields[i + 1], 1, ARGV[7])
+    end
+  end
+  for _, value in ipairs(row) do
+    taken[#taken + 1] = value
+  end
+end
+
+local rows = redis.call('XPENDING', KEYS[1], 'workers', ARGV[4], '+', ARGV[5])
+local took = 0
+for _, row in ipairs(rows) do
+  local id, owner, idle_ms, deliveries = row[1], row[2], row[3], row[4]
+  if ARGV[6] == '1' then
+    if #redis.call('XRANGE', KEYS[1], id, id) == 1 then
+      redis.call('XCLAIM', KEYS[1], 'workers', owner, 0, id, 'JUSTID')
+    end
+  elseif idle_ms >= lease_ms then
+    local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+    if not entry then
+      removed[#removed + 1], removed[#removed + 2] = id, owner
+    elseif not before[id] then
+      idle[#idle + 1] = id
+    elseif took < most then
+      took = took + 1
+      claim(id, 'RETRYCOUNT', string.format('%.0f', deliveries + 1), 'JUSTID')
+      describe(id, deliveries + 1, entry[2])
+    else
+      idle[#idle + 1] = id
+    end
+  end
+end
+local go_on = ''
+if #rows == tonumber(ARGV[5]) then
+  go_on = '(' .. rows[#rows][1]
+end
+return {go_on, idle, taken, removed}

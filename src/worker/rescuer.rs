@@ -1,0 +1,239 @@
+//! Takes over from lost workers, and takes up what a foreign hand has left to nobody.
+//!
+//! A delivery is taken over once it has been idle for a lease in two looks between which its holder has had the time to renew it:
+//! a clock that steps ahead makes every delivery look idle, and those of living workers only until they are renewed.
+
+use super::{health::Pulse, intake::Intake, shared::Shared, stream_place};
+use crate::{
+    contract::{EntryId, Lane},
+    queue::{
+        Link, Source,
+        rescue::{self, Place, Rescued, Round, Search},
+        workers,
+    },
+};
+use redis::RedisError;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+const SOURCES: [Source; 2] = [Source::Due, Source::Jobs];
+
+/// How many steps one look takes through a stream's pending list, and through its delivered entries, at most.
+const MOST_STEPS: usize = 40;
+
+/// How many deliveries of a stream are remembered as idle, at most.
+const MOST_SUSPECTS: usize = 256;
+
+/// A worker whose heartbeat is older than this does not end what it holds any more.
+const SILENT_MS: u64 = 10_000;
+
+/// What is known of one stream between two looks.
+#[derive(Debug, Default)]
+struct Known {
+    /// Idle for a lease, and since when that is known, on the process's clock.
+    idle_since_ms: BTreeMap<EntryId, i64>,
+    search: Search,
+    removed: Removed,
+}
+
+/// How many entries a foreign hand removed before they were read, as Redis tells.
+#[derive(Debug, Default)]
+struct Removed {
+    /// The last two answers; the lower of two in a row is believed, for one may come in the middle of something.
+    last: Option<u64>,
+    /// What was reported.
+    reported: Option<u64>,
+}
+
+impl Removed {
+    /// Takes in an answer; how many more there are than were reported.
+    fn look(&mut self, count: u64) -> u64 {
+        let Some(last) = self.last.replace(count) else { return 0 };
+        let sure = last.min(count);
+        // What was removed before this process began is not its to report.
+        let reported = self.reported.get_or_insert(sure);
+        let more = sure.saturating_sub(*reported);
+        *reported += more;
+        more
+    }
+}
+
+/// Looks after the deliveries of one partition.
+pub(super) struct Rescuer {
+    shared: Arc<Shared>,
+    partition: usize,
+    link: Link,
+    pulse: Pulse,
+    intake: Intake,
+    /// By [`stream_place`].
+    known: [Known; 4],
+}
+
+impl Rescuer {
+    pub(super) fn new(shared: Arc<Shared>, partition: usize, intake: Intake) -> Self {
+        let link = shared.connector.link(false);
+        let pulse = shared.health.pulse_aside();
+        Self { shared, partition, link, pulse, intake, known: Default::default() }
+    }
+
+    /// Runs until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        if !self.shared.control.loaded(&stop).await {
+            return;
+        }
+        let mut looks = interval((self.shared.lease / 4).max(Duration::from_millis(100)));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = looks.tick() => {}
+            }
+            match self.look().await {
+                Ok(()) => self.pulse.well(),
+                Err(error) if error.code() == Some("NOGROUP") => {}
+                Err(error) => {
+                    self.shared.metrics.redis_error("rescue");
+                    tokio::time::sleep(self.pulse.ill("rescue", &error)).await;
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), RedisError> {
+        for lane in Lane::ALL {
+            for source in SOURCES {
+                self.count_removed(lane, source).await?;
+                self.find_adrift(lane, source).await?;
+                if !self.shared.control.is_lane_paused(lane, &self.shared.clock) {
+                    self.take_over(lane, source).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over from a stream what has been idle for long enough.
+    async fn take_over(&mut self, lane: Lane, source: Source) -> Result<(), RedisError> {
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        let place = Place { lane, source, consumer: &shared.consumer };
+        let asked_at_ms = shared.clock.elapsed_ms();
+        // A holder renews four times a lease.
+        let renewed_by_ms = asked_at_ms - i64::try_from(shared.lease.as_millis() / 2).unwrap_or(i64::MAX);
+        let known = &mut self.known[stream_place(lane, source)];
+        let suspects = known.idle_since_ms.iter().filter(|(_, since_ms)| **since_ms <= renewed_by_ms);
+        let mut round = Round::new(suspects.map(|(id, _)| *id).collect());
+        let mut idle = BTreeSet::new();
+        for _ in 0..MOST_STEPS {
+            // As many as there are slots for at the moment: the rest is for other workers, or the next round.
+            let (running, _) = shared.slots.in_use();
+            let most = shared.slots.total().saturating_sub(running).clamp(1, 128);
+            let Rescued { idle: found, taken, removed, at_end } =
+                rescue::rescue(&mut self.link, keys, place, shared.lease, most, &mut round).await?;
+            idle.extend(found);
+            if !removed.is_empty() {
+                self.removed(lane, source, removed).await?;
+            }
+            if !taken.is_empty() {
+                shared.metrics.reclaimed(u64::try_from(taken.len()).unwrap_or(0));
+                self.intake.take(taken, asked_at_ms).await;
+            }
+            if at_end {
+                break;
+            }
+        }
+        let idle_since_ms = &mut self.known[stream_place(lane, source)].idle_since_ms;
+        idle_since_ms.retain(|id, _| idle.contains(id));
+        for id in idle {
+            if idle_since_ms.len() >= MOST_SUSPECTS {
+                break;
+            }
+            idle_since_ms.entry(id).or_insert(asked_at_ms);
+        }
+        Ok(())
+    }
+
+    /// The entries of these deliveries are gone. Whoever holds one can end it; without a holder it is lost.
+    async fn removed(&mut self, lane: Lane, source: Source, removed: Vec<(EntryId, String)>) -> Result<(), RedisError> {
+        let shared = Arc::clone(&self.shared);
+        let partition = &shared.partitions[self.partition];
+        let living = workers::workers(&mut self.link, &shared.partitions[0].keys).await?;
+        let now_ms = shared.clock.now_ms();
+        for (id, consumer) in removed {
+            let held = if consumer == shared.consumer {
+                partition.leases.holds(&(lane, source, id))
+            } else {
+                living.get(&consumer).is_some_and(|worker| worker.seen_at_ms.saturating_add(SILENT_MS) > now_ms)
+            };
+            let stream = partition.keys.stream(lane, source);
+            if !held && rescue::forget(&mut self.link, stream, id).await? {
+                shared.metrics.entries_removed(lane, partition.keys.partition, 1);
+                tracing::error!(
+                    stream,
+                    entry = %id,
+                    consumer,
+                    "something else than a worker removed this entry while a worker held it that is gone: the job is lost"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_adrift(&mut self, lane: Lane, source: Source) -> Result<(), RedisError> {
+        let keys = &self.shared.partitions[self.partition].keys;
+        let stream = keys.stream(lane, source);
+        let search = &mut self.known[stream_place(lane, source)].search;
+        for _ in 0..MOST_STEPS {
+            let (found, at_end) = rescue::find_adrift(&mut self.link, stream, search).await?;
+            if found > 0 {
+                self.shared.metrics.adrift(found);
+                tracing::warn!(
+                    stream,
+                    found,
+                    "nobody held these deliveries: something else than a worker deleted a consumer of the group `workers`, \
+                     acknowledged its entries or set it ahead; they are taken up again"
+                );
+            }
+            if at_end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn count_removed(&mut self, lane: Lane, source: Source) -> Result<(), RedisError> {
+        if source == Source::Due {
+            return Ok(());
+        }
+        let keys = &self.shared.partitions[self.partition].keys;
+        let stream = keys.stream(lane, source);
+        let Some(count) = rescue::count_removed(&mut self.link, stream).await? else { return Ok(()) };
+        let more = self.known[stream_place(lane, source)].removed.look(count);
+        if more > 0 {
+            self.shared.metrics.entries_removed(lane, keys.partition, more);
+            tracing::error!(
+                stream,
+                jobs = more,
+                "something else than a worker removed jobs that had not ended: a producer's XADD with MAXLEN, an XTRIM, an XDEL"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removed_entries_are_reported_once_and_not_on_one_answer_alone() {
+        let mut removed = Removed::default();
+        let reported: Vec<_> = [3, 3, 53, 3, 53, 53, 43, 60, 60].map(|count| removed.look(count)).to_vec();
+        assert_eq!(reported, [0, 0, 0, 0, 0, 50, 0, 0, 7]);
+    }
+}

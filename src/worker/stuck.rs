@@ -1,0 +1,87 @@
+//! Ends that Redis refuses to write: the worker is not ready while there is one, and says which command and key it was.
+
+use super::{health::Pulse, lease::LeaseKey};
+use crate::queue::ScriptFailure;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// How long an end waits after it was refused for the first time, and at most.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_millis(1_600);
+
+/// The ends of one partition that were refused, and how often each in a row.
+#[derive(Debug)]
+pub(super) struct Stuck(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pulse: Pulse,
+    refusals: HashMap<LeaseKey, u32>,
+}
+
+impl Stuck {
+    /// None yet; `pulse` tells readiness of them.
+    pub(super) fn new(pulse: Pulse) -> Self {
+        Self(Mutex::new(Inner { pulse, refusals: HashMap::new() }))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of this delivery was refused: when it is to be tried again.
+    pub(super) fn refused(&self, key: LeaseKey, why: &ScriptFailure) -> Duration {
+        let mut inner = self.inner();
+        inner.pulse.hindered(why.script, why.to_string());
+        let refusals = inner.refusals.entry(key).or_default();
+        *refusals = refusals.saturating_add(1);
+        (FIRST * (1 << (*refusals - 1).min(10))).min(LONGEST)
+    }
+
+    /// These ends are written.
+    pub(super) fn written(&self, keys: impl Iterator<Item = LeaseKey>) {
+        let mut inner = self.inner();
+        if inner.refusals.is_empty() {
+            inner.pulse.well();
+            return;
+        }
+        for key in keys {
+            inner.refusals.remove(&key);
+        }
+        if inner.refusals.is_empty() {
+            inner.pulse.well();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{
+        contract::{EntryId, Lane},
+        queue::Source,
+        worker::Health,
+    };
+
+    #[test]
+    fn a_worker_is_not_ready_while_an_end_is_refused_and_says_why() {
+        let health = Health::default();
+        let stuck = Stuck::new(health.pulse());
+        let key = |ms| (Lane::Bulk, Source::Jobs, EntryId { ms, seq: 0 });
+        stuck.written(std::iter::empty());
+        assert!(health.watch().borrow().is_ok());
+        let detail = "XADD {xco:0}:dead: WRONGTYPE".to_owned();
+        let why = ScriptFailure { script: "finish", reason: "WRONGTYPE", detail };
+        let waits: Vec<_> = (0..6).map(|_| stuck.refused(key(1), &why).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 1600]);
+        stuck.refused(key(2), &why);
+        stuck.written([key(1), key(3)].into_iter());
+        assert_eq!(*health.watch().borrow(), Err("finish.lua: XADD {xco:0}:dead: WRONGTYPE".to_owned()));
+        stuck.written([key(2)].into_iter());
+        assert!(health.watch().borrow().is_ok());
+    }
+}
