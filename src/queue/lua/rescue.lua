@@ -19,10 +19,6 @@ end
 
 local idle, taken, removed = {}, {}, {}
 
-local function claim(id, ...)
-  return redis.call('XCLAIM', KEYS[1], 'workers', ARGV[1], 0, id, ...)
-end
-
 local FIELDS = {job = 3, state = 4, parent = 5, generation = 6}
 
 local function describe(id, deliveries, fields)
@@ -53,9 +49,10 @@ for _, row in ipairs(rows) do
     elseif not before[id] then
       idle[#idle + 1] = id
     elseif took < most then
+      local count = string.format('%.0f', deliveries + 1)
       took = took + 1
-      claim(id, 'RETRYCOUNT', string.format('%.0f', deliveries + 1), 'JUSTID')
-      describe(id, deliveries + 1, entry[2])
+      redis.call('XCLAIM', KEYS[1], 'workers', ARGV[1], 0, id, 'RETRYCOUNT', count, 'JUSTID')
+      describe(id, count, entry[2])
     else
       idle[#idle + 1] = id
     end
