@@ -1,6 +1,6 @@
 //! Entries of a completion stream, decoded, and which of them a reader wants.
 
-use crate::contract::{EntryId, JobType, Status};
+use crate::contract::{EntryId, JobType, Status, look_into};
 use redis::Value;
 
 /// One completion, as read from its stream.
@@ -98,7 +98,8 @@ fn completed(partition: u16, entry_id: EntryId, fields: &Value) -> Option<Comple
         id: field("id")?.to_owned(),
         job_type: JobType::from_name(field("type")?),
         status: Status::from_name(field("status")?)?,
-        event: serde_json::from_str(field("event")?).ok().filter(serde_json::Value::is_object)?,
+        // Read leniently: XCO's part of it may hold numbers that no `f64` can.
+        event: look_into(field("event")?).filter(serde_json::Value::is_object)?,
     })
 }
 

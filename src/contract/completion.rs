@@ -1,6 +1,6 @@
 //! A completion: the one terminal event of a job (contract §3).
 
-use super::{CallerId, CustomerReference, Fault, JobError, JobType, MerchantId};
+use super::{CallerId, CustomerReference, Fault, JobError, JobType, JsonText, MerchantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -153,7 +153,7 @@ pub struct Completion<'a> {
     pub outcome: Option<Outcome>,
     /// On success, where the type has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<&'a Value>,
+    pub result: Option<&'a JsonText>,
     /// Otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a JobError>,

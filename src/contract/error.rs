@@ -1,7 +1,7 @@
 //! What went wrong, as a completion says it.
 
+use super::JsonText;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// `error.kind` of a completion (contract §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ pub struct JobError {
     pub http_status: Option<u16>,
     /// XCO's problem document, passed through (codes masked).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<Value>,
+    pub problem: Option<JsonText>,
     /// The offending fields of a rejected job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<Vec<Fault>>,

@@ -1,10 +1,11 @@
 //! Taking codes out of what is kept: dead letters and problem documents.
 
 use super::{
+    JsonText,
     json::{Member, Node},
     redact_text::{MASK, Text},
 };
-use serde_json::{Map, Value};
+use serde_json::Number;
 use std::borrow::Cow;
 
 /// How much is kept of what is not JSON.
@@ -126,44 +127,28 @@ fn names_a_code(key: &str, within: Within) -> bool {
         || strsim::osa_distance(&name, "verificationcode") <= 4
 }
 
-/// Masks every occurrence of `code` in the strings and keys of a JSON value (an upstream's problem document may echo
-/// it), and every number that reads as the code.
+/// A JSON document (an upstream's problem document, which may echo a code) with every occurrence of `code` in its strings
+/// and keys masked, and every number that reads as the code.
 ///
-/// An empty code masks nothing. The depth of `value` must be one that `serde_json` would parse.
-pub fn redact_code(value: &mut Value, code: &str) {
+/// An empty code masks nothing.
+#[must_use]
+pub fn redact_code(json: &JsonText, code: &str) -> JsonText {
     if code.is_empty() {
-        return;
+        return json.clone();
     }
     // A mask that shares no character with the code cannot form a new one with what stands beside it.
     let mask = if code.contains('*') { "…" } else { MASK };
-    redact(value, code, mask);
-}
-
-fn redact(value: &mut Value, code: &str, mask: &str) {
-    match value {
-        Value::String(text) => {
-            if text.contains(code) {
-                *text = text.replace(code, mask);
-            }
-        }
-        Value::Number(number) => {
-            // Numbers lose their leading zeros.
-            let text = number.to_string();
-            let bare = code.trim_start_matches('0');
-            if text == code || (text == bare && !bare.is_empty()) || (text == "0" && bare.is_empty()) {
-                *value = Value::String(mask.to_owned());
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(|value| redact(value, code, mask)),
-        Value::Object(members) => {
-            members.values_mut().for_each(|value| redact(value, code, mask));
-            if members.keys().any(|key| key.contains(code)) {
-                let old = std::mem::take(members);
-                *members = old.into_iter().map(|(key, value)| (key.replace(code, mask), value)).collect::<Map<_, _>>();
-            }
-        }
-        Value::Null | Value::Bool(_) => {}
-    }
+    // Numbers lose their leading zeros.
+    let bare = code.trim_start_matches('0');
+    let is_code = |text: &str| text == code || (text == bare && !bare.is_empty()) || (text == "0" && bare.is_empty());
+    json.replace(
+        |text| text.contains(code).then(|| text.replace(code, mask)),
+        |number| {
+            let read =
+                serde_json::from_str::<Number>(number).map_or_else(|_| number.to_owned(), |read| read.to_string());
+            (is_code(number) || is_code(&read)).then(|| mask.to_owned())
+        },
+    )
 }
 
 #[cfg(test)]
@@ -284,17 +269,12 @@ mod tests {
 
     #[test]
     fn a_known_code_is_masked_in_strings_keys_and_numbers() {
-        let mut value = json!({ "detail": "code 042042 is wrong, 042042!", "042042": [42042, 42042.5, "x"], "n": { "s": ["042042"] }, "ok": 1 });
-        redact_code(&mut value, "042042");
+        let value = json!({ "detail": "code 042042 is wrong, 042042!", "042042": [42042, 42042.5, "x"], "n": { "s": ["042042"] }, "ok": 1 });
         assert_eq!(
-            value,
+            redact_code(&value.into(), "042042").value(),
             json!({ "detail": "code *** is wrong, ***!", "***": ["***", 42042.5, "x"], "n": { "s": ["***"] }, "ok": 1 })
         );
-        let mut value = json!("nothing");
-        redact_code(&mut value, "");
-        assert_eq!(value, json!("nothing"));
-        let mut value = json!("1*1**");
-        redact_code(&mut value, "1*");
-        assert_eq!(value, json!("……*"));
+        assert_eq!(redact_code(&json!("nothing").into(), "").value(), json!("nothing"));
+        assert_eq!(redact_code(&json!("1*1**").into(), "1*").value(), json!("……*"));
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn answered(answer: &Answer) -> Verdict {
     match answer {
         &Answer::Exists { exists, token_count } => Verdict::Succeeded {
             outcome: if exists { Outcome::Exists } else { Outcome::Absent },
-            result: Some(json!({"exists": exists, "token_count": token_count})),
+            result: Some(json!({"exists": exists, "token_count": token_count}).into()),
         },
         _ => mismatched(),
     }

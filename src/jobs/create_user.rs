@@ -61,5 +61,5 @@ fn already(state: &JobState, customer_reference: &CustomerReference) -> Verdict 
     if state.doubt {
         result["after_doubt"] = Value::Bool(true);
     }
-    Verdict::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result) }
+    Verdict::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result.into()) }
 }

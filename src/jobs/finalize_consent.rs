@@ -4,11 +4,18 @@
 
 use super::{Checkpoint, Doubt, JobState, Plan, Verdict, outcome::mismatched, verify_otp};
 use crate::{
-    contract::{ConsentProof, CustomerReference, ErrorKind, Job, JobError, JobType, MerchantId, Outcome},
+    contract::{ConsentProof, CustomerReference, ErrorKind, Job, JobError, JobType, JsonText, MerchantId, Outcome},
     limits::Spender,
     xco::{Answer, Call, CallFailure, FailureKind},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct ConsentedResult<'a> {
+    consent_challenge_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a JsonText>,
+}
 
 pub(super) fn plan<'a>(
     job: &'a Job,
@@ -38,16 +45,12 @@ pub(super) fn answered(state: &mut JobState, proof: &ConsentProof, answer: Answe
         }
         Answer::Consented => {
             let result = match (&state.checkpoint, proof) {
-                (Some(checkpoint), _) if checkpoint.user.is_null() => {
-                    json!({"consent_challenge_id": checkpoint.challenge_id})
-                }
-                (Some(checkpoint), _) => {
-                    json!({"consent_challenge_id": checkpoint.challenge_id, "user": checkpoint.user})
-                }
-                (None, ConsentProof::Challenge(challenge_id)) => json!({"consent_challenge_id": challenge_id}),
-                (None, ConsentProof::Code { .. }) => Value::Null,
+                (Some(checkpoint), _) => Some((checkpoint.challenge_id.as_str(), checkpoint.user.as_ref())),
+                (None, ConsentProof::Challenge(challenge_id)) => Some((challenge_id.as_str(), None)),
+                (None, ConsentProof::Code { .. }) => None,
             };
-            Verdict::Succeeded { outcome: Outcome::Consented, result: Some(result) }
+            let result = result.map(|(consent_challenge_id, user)| ConsentedResult { consent_challenge_id, user });
+            Verdict::Succeeded { outcome: Outcome::Consented, result: Some(JsonText::of(&result)) }
         }
         _ => mismatched(),
     }

@@ -3,10 +3,9 @@
 use super::{Circumstances, Doubt, JobState};
 use crate::{
     config::RetryPolicy,
-    contract::{ErrorKind, Job, JobError, Outcome},
+    contract::{ErrorKind, Job, JobError, JsonText, Outcome},
     xco::{CallFailure, FailureKind},
 };
-use serde_json::Value;
 use std::time::Duration;
 
 /// What is to be done with a job after a delivery.
@@ -17,7 +16,7 @@ pub enum Verdict {
         /// With this.
         outcome: Outcome,
         /// And this, where the type has a result.
-        result: Option<Value>,
+        result: Option<JsonText>,
     },
     /// It ends, for good.
     Failed {

@@ -1,11 +1,10 @@
 //! What is remembered of a job between deliveries: the small document beside it while it waits.
 
 use crate::{
-    contract::{EntryId, Lane, Origin},
+    contract::{EntryId, JsonText, Lane, Origin},
     limits::SlotKind,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Why a job was put aside. What it then waits for is counted under that heading in `timings_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +29,8 @@ pub struct Checkpoint {
     /// The challenge to consent with.
     pub challenge_id: String,
     /// The customer's profile, for the result.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub user: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<JsonText>,
 }
 
 /// A job's memory. Serialised with short keys: it lies in Redis beside every waiting job.
@@ -232,7 +231,11 @@ mod tests {
         let mut state = fresh(Lane::Bulk, 1_732_265_000_000);
         assert_eq!(state.to_json(), r#"{"o":"bulk:0:1732265000000-0"}"#);
         state.attempts = 3;
-        state.checkpoint = Some(Checkpoint { challenge_id: "c".to_owned(), user: serde_json::json!({"a": "\n"}) });
+        state.checkpoint =
+            Some(Checkpoint { challenge_id: "c".to_owned(), user: Some(serde_json::json!({"a": "\n"}).into()) });
+        let exact =
+            r#"{"o":"bulk:0:1-0","k":{"challenge_id":"c","user":{"id":12345678901234567890123,"n":[1.10,1e400]}}}"#;
+        assert_eq!(JobState::from_json(exact.as_bytes()).unwrap().to_json(), exact);
         state.wait(Waiting::Retry, 5);
         let text = state.to_json();
         assert!(!text.contains('\n'));

@@ -172,7 +172,7 @@ fn a_create_in_doubt_is_checked_and_then_posted_again_or_done() {
     assert!(matches!(case.plan().call, Call::CheckUser { .. }), "a second doubt is checked again");
     let done = case.end(Ok(Answer::Exists { exists: true, token_count: 0 }));
     let result = json!({"customer_reference": "r", "after_doubt": true});
-    assert_eq!(done, Verdict::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result) });
+    assert_eq!(done, Verdict::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result.into()) });
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_conflict_is_success_for_create_alone() {
         let mut case = Case::new(kind);
         match case.fail(FailureKind::Conflict) {
             Verdict::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result) } => {
-                assert_eq!((kind, result), ("CreateUser", json!({"customer_reference": "r"})));
+                assert_eq!((kind, result.value()), ("CreateUser", json!({"customer_reference": "r"})));
             }
             Verdict::Failed { error, .. } => assert_eq!(error.kind, ErrorKind::Conflict),
             other => panic!("{kind} {other:?}"),
@@ -190,7 +190,8 @@ fn a_conflict_is_success_for_create_alone() {
 }
 
 fn verified(case: &mut Case) {
-    let answer = Answer::Verified { consent_challenge_id: "ch".to_owned(), user: json!({"first_name": "A"}) };
+    let answer =
+        Answer::Verified { consent_challenge_id: "ch".to_owned(), user: Some(json!({"first_name": "A"}).into()) };
     assert_eq!(case.end(Ok(answer)), Verdict::Continue);
 }
 
@@ -206,7 +207,7 @@ fn a_consent_with_a_code_verifies_once() {
     let result = json!({"consent_challenge_id": "ch", "user": {"first_name": "A"}});
     assert_eq!(
         case.end(Ok(Answer::Consented)),
-        Verdict::Succeeded { outcome: Outcome::Consented, result: Some(result) }
+        Verdict::Succeeded { outcome: Outcome::Consented, result: Some(result.into()) }
     );
 }
 
@@ -236,17 +237,21 @@ fn successes_have_the_contracts_results() {
             Outcome::Absent,
             Some(json!({"exists": false, "token_count": 0})),
         ),
-        ("CreateUser", Answer::Created(json!({"x": 1})), Outcome::Created, Some(json!({"x": 1}))),
+        ("CreateUser", Answer::Created(json!({"x": 1}).into()), Outcome::Created, Some(json!({"x": 1}))),
         ("StartOtp", Answer::OtpSent, Outcome::OtpSent, None),
         (
             "VerifyOtp",
-            Answer::Verified { consent_challenge_id: "ch".to_owned(), user: json!({}) },
+            Answer::Verified { consent_challenge_id: "ch".to_owned(), user: Some(json!({}).into()) },
             Outcome::Verified,
             Some(json!({"consent_challenge_id": "ch", "user": {}})),
         ),
     ];
     for (kind, answer, outcome, result) in cases {
-        assert_eq!(Case::new(kind).end(Ok(answer)), Verdict::Succeeded { outcome, result }, "{kind}");
+        assert_eq!(
+            Case::new(kind).end(Ok(answer)),
+            Verdict::Succeeded { outcome, result: result.map(Into::into) },
+            "{kind}"
+        );
     }
 }
 

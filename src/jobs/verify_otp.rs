@@ -2,10 +2,17 @@
 
 use super::{Doubt, Plan, Verdict, check_user::spender, outcome::mismatched};
 use crate::{
-    contract::{Contact, Job, JobType, MerchantId, Outcome, VerificationCode},
+    contract::{Contact, Job, JobType, JsonText, MerchantId, Outcome, VerificationCode},
     xco::{Answer, Call},
 };
-use serde_json::json;
+use serde::Serialize;
+
+/// `null` for a profile that XCO did not send.
+#[derive(Serialize)]
+struct VerifiedResult<'a> {
+    consent_challenge_id: &'a str,
+    user: Option<&'a JsonText>,
+}
 
 pub(super) fn plan<'a>(
     job: &'a Job,
@@ -25,7 +32,10 @@ pub(super) fn answered(answer: Answer) -> Verdict {
     match answer {
         Answer::Verified { consent_challenge_id, user } => Verdict::Succeeded {
             outcome: Outcome::Verified,
-            result: Some(json!({"consent_challenge_id": consent_challenge_id, "user": user})),
+            result: Some(JsonText::of(&VerifiedResult {
+                consent_challenge_id: &consent_challenge_id,
+                user: user.as_ref(),
+            })),
         },
         _ => mismatched(),
     }

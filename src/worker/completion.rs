@@ -2,15 +2,14 @@
 
 use super::delivery::{Held, Rejected};
 use crate::{
-    contract::{Completion, ErrorKind, JobError, Outcome, Status, Timings, dead_letter_job, format_ms},
+    contract::{Completion, ErrorKind, JobError, JsonText, Outcome, Status, Timings, dead_letter_job, format_ms},
     jobs::{JobState, Waiting},
     queue::{Child, Dead, Extras, FinishOp},
 };
-use serde_json::Value;
 
 /// How a job came to its end.
 pub(super) enum Final<'a> {
-    Succeeded { outcome: Outcome, result: Option<&'a Value> },
+    Succeeded { outcome: Outcome, result: Option<&'a JsonText> },
     Failed { error: &'a JobError, dead_letter: bool },
     Expired { error: &'a JobError },
     Cancelled { error: &'a JobError },

@@ -3,7 +3,8 @@
 //! An answer that cannot be understood came after the request was sent: the effect is unknown
 //! ([`FailureKind::Timeout`](super::FailureKind::Timeout)), and the caller of this module says so.
 
-use super::{Answer, Call};
+use super::{Answer, Call, number};
+use crate::contract::JsonText;
 use serde_json::{Value, json};
 
 /// What of a 2xx answer is needed for success.
@@ -14,45 +15,40 @@ pub(super) const fn needs_body(call: &Call<'_>) -> bool {
 /// The answer to `call`, or what was expected of it.
 ///
 /// A `CreateUser` whose 2xx has an empty body (a 204) did take effect: its answer is `{"customer_reference"}`, the part
-/// of XCO's answer that is known. `VerifyOtp` without a `user` answers `null` for it: the challenge is what counts, and
-/// the code that bought it is spent.
+/// of XCO's answer that is known. `VerifyOtp` needs no `user`: the challenge is what counts, and the code that bought it
+/// is spent. A check is about `exists` alone: a `token_count` that cannot be read is 0, as one that is absent is. It stays
+/// a number, because merchants' programs read it as one.
 pub(super) fn parse(call: &Call<'_>, body: &[u8]) -> Result<Answer, &'static str> {
     match *call {
         Call::StartOtp { .. } => Ok(Answer::OtpSent),
         Call::CreateConsent { .. } => Ok(Answer::Consented),
         Call::CheckUser { .. } => {
-            let answer = object(body)?;
+            let answer = object(body)?.value();
             let exists = answer.get("exists").and_then(Value::as_bool).ok_or("no boolean `exists`")?;
-            let token_count = match answer.get("token_count") {
-                None | Some(Value::Null) => 0,
-                Some(count) => count.as_u64().ok_or("`token_count` is no count")?,
-            };
+            let token_count = answer.get("token_count").and_then(number::whole).unwrap_or(0);
             Ok(Answer::Exists { exists, token_count })
         }
         Call::CreateUser { customer_reference, .. } => {
             if body.trim_ascii().is_empty() {
-                return Ok(Answer::Created(json!({ "customer_reference": customer_reference.as_str() })));
+                let known = json!({ "customer_reference": customer_reference.as_str() });
+                return Ok(Answer::Created(known.into()));
             }
             object(body).map(Answer::Created)
         }
         Call::VerifyOtp { .. } => {
-            let mut answer = object(body)?;
-            let challenge = match answer.get("consent_challenge_id") {
-                Some(Value::String(challenge)) if !challenge.is_empty() && challenge.len() <= 256 => challenge.clone(),
+            let mut members = object(body)?.members();
+            let challenge = match members.get("consent_challenge_id").map(JsonText::value) {
+                Some(Value::String(challenge)) if !challenge.is_empty() && challenge.len() <= 256 => challenge,
                 _ => return Err("no `consent_challenge_id`"),
             };
-            let user = answer.get_mut("user").map_or(Value::Null, Value::take);
+            let user = members.remove("user").filter(|user| user.get() != "null");
             Ok(Answer::Verified { consent_challenge_id: challenge, user })
         }
     }
 }
 
-fn object(body: &[u8]) -> Result<Value, &'static str> {
-    match serde_json::from_slice(body) {
-        Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err("no JSON object"),
-        Err(_) => Err("no JSON"),
-    }
+fn object(body: &[u8]) -> Result<JsonText, &'static str> {
+    JsonText::parse(body).and_then(|json| if json.is_object() { Ok(json) } else { Err("no JSON object") })
 }
 
 #[cfg(test)]
@@ -71,8 +67,38 @@ mod tests {
             Ok(Answer::Exists { exists: true, token_count: 2 })
         );
         assert_eq!(parse(&call, br#"{"exists":false}"#), Ok(Answer::Exists { exists: false, token_count: 0 }));
-        for wrong in ["", "<html>", "[]", "{}", r#"{"exists":"true"}"#, r#"{"exists":true,"token_count":-1}"#] {
+        for wrong in ["", "<html>", "[]", "{}", r#"{"exists":"true"}"#, r#"{"exists":1,"token_count":1}"#] {
             assert!(parse(&call, wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_read_in_any_spelling_and_one_that_cannot_be_read_fails_no_check() {
+        let contact = Contact::Email(Email::from_checked("a@example.com"));
+        let call = Call::CheckUser { contact: &contact, caller: None };
+        for (count, read) in [
+            ("2", 2),
+            ("2.0", 2),
+            ("\"2\"", 2),
+            ("\" 2.0 \"", 2),
+            ("2e0", 2),
+            ("18446744073709551615", u64::MAX),
+            ("null", 0),
+            ("-1", 0),
+            ("-0", 0),
+            ("2.5", 0),
+            ("1e400", 0),
+            ("12345678901234567890123", 0),
+            ("\"\"", 0),
+            ("\"many\"", 0),
+            ("\"inf\"", 0),
+            ("true", 0),
+            ("[2]", 0),
+        ] {
+            for exists in [true, false] {
+                let body = format!(r#"{{"exists":{exists},"token_count":{count}}}"#);
+                assert_eq!(parse(&call, body.as_bytes()), Ok(Answer::Exists { exists, token_count: read }), "{body}");
+            }
         }
     }
 
@@ -84,9 +110,16 @@ mod tests {
         let call = Call::VerifyOtp { merchant: &merchant, contact: &contact, code: &code, caller: None };
         assert_eq!(
             parse(&call, br#"{"consent_challenge_id":"c","user":{"email":"x"}}"#),
-            Ok(Answer::Verified { consent_challenge_id: "c".to_owned(), user: json!({"email": "x"}) })
+            Ok(Answer::Verified { consent_challenge_id: "c".to_owned(), user: Some(json!({"email": "x"}).into()) })
         );
-        assert!(parse(&call, br#"{"consent_challenge_id":"c"}"#).is_ok());
+        for without in [r#"{"consent_challenge_id":"c"}"#, r#"{"consent_challenge_id":"c","user":null}"#] {
+            let verified = Answer::Verified { consent_challenge_id: "c".to_owned(), user: None };
+            assert_eq!(parse(&call, without.as_bytes()), Ok(verified), "{without}");
+        }
+        let exact =
+            br#"{"consent_challenge_id":"c","user":{"id":12345678901234567890123,"n":[1.10, -0, 1e400]},"x":1e400}"#;
+        let Ok(Answer::Verified { user: Some(user), .. }) = parse(&call, exact) else { panic!("no profile") };
+        assert_eq!(user.get(), r#"{"id":12345678901234567890123,"n":[1.10,-0,1e400]}"#);
         for wrong in ["{}", r#"{"consent_challenge_id":""}"#, r#"{"consent_challenge_id":7}"#, ""] {
             assert!(parse(&call, wrong.as_bytes()).is_err(), "{wrong}");
         }
@@ -106,8 +139,11 @@ mod tests {
         };
         let call = Call::CreateUser { merchant: &merchant, customer_reference: &reference, user: &user };
         let whole = json!({"customer_reference": "c1", "user": {"email": "a@example.com"}, "extra": [1]});
-        assert_eq!(parse(&call, whole.to_string().as_bytes()), Ok(Answer::Created(whole)));
-        assert_eq!(parse(&call, b" "), Ok(Answer::Created(json!({"customer_reference": "c1"}))));
+        assert_eq!(parse(&call, whole.to_string().as_bytes()), Ok(Answer::Created(whole.into())));
+        let exact = r#"{"xco_id":12345678901234567890123,"n":[1.10,-0,1e400],"a":1,"a":2}"#;
+        let Ok(Answer::Created(answer)) = parse(&call, exact.as_bytes()) else { panic!("not understood") };
+        assert_eq!(answer.get(), exact);
+        assert_eq!(parse(&call, b" "), Ok(Answer::Created(json!({"customer_reference": "c1"}).into())));
         assert!(parse(&call, b"[]").is_err());
     }
 }

@@ -1,8 +1,7 @@
 //! The seam between the queue and XCO: a call, and the report of it. Benchmarks put a no-op here.
 
 use super::CallFailure;
-use crate::contract::{CallerId, Contact, CustomerReference, MerchantId, NewUser, VerificationCode};
-use serde_json::Value;
+use crate::contract::{CallerId, Contact, CustomerReference, JsonText, MerchantId, NewUser, VerificationCode};
 use std::{future::Future, time::Duration};
 
 /// One call to XCO. Every delivery of a job makes exactly one.
@@ -71,19 +70,19 @@ pub enum Answer {
     Exists {
         /// Whether XCO knows the customer.
         exists: bool,
-        /// How many payment tokens it holds.
+        /// How many payment tokens it holds; 0 where the answer holds no count.
         token_count: u64,
     },
     /// To `CreateUser`: XCO's whole answer.
-    Created(Value),
+    Created(JsonText),
     /// To `StartOtp`.
     OtpSent,
     /// To `VerifyOtp`.
     Verified {
         /// For the consent.
         consent_challenge_id: String,
-        /// The customer's profile.
-        user: Value,
+        /// The customer's profile, where the answer holds one.
+        user: Option<JsonText>,
     },
     /// To `CreateConsent`.
     Consented,

@@ -2,13 +2,14 @@
 
 use super::{
     Answer, Call, CallContext, CallFailure, CallReport, FailureKind, XcoApi, XcoSetupError, answer,
+    coding::BodyFault,
     error::{self, ErrorAnswer, Policy},
     problem, retry_after, setup,
     token::{Token, TokenCache},
-    transport::{self, BodyFault},
+    transport,
     wire::{self, Route, Unsendable, WireRequest},
 };
-use crate::config::XcoConfig;
+use crate::{config::XcoConfig, contract::JsonText};
 use jiff::Timestamp;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -152,7 +153,7 @@ impl Shared {
         let token_deadline = began + self.timeout / 4 * 3;
         let token = self.tokens.get(token_deadline).await?;
         *calls += 1;
-        let refused = match self.send(request, call, context, &token, deadline).await {
+        let refused = match self.send(request, call, context, (&token, began), deadline).await {
             Sent::Done(result) => return result,
             Sent::TokenRefused(failure) => failure,
         };
@@ -161,7 +162,7 @@ impl Shared {
         let without = |failure: CallFailure| CallFailure { http_status: refused.http_status, ..failure };
         let token = self.tokens.get(token_deadline).await.map_err(without)?;
         *calls += 1;
-        match self.send(request, call, context, &token, deadline).await {
+        match self.send(request, call, context, (&token, began), deadline).await {
             Sent::Done(result) => result,
             // This token stays in hand: were it dropped, an API that refuses every token would have two fetched a call.
             Sent::TokenRefused(failure) => Err(failure),
@@ -173,7 +174,7 @@ impl Shared {
         request: &WireRequest,
         call: &Call<'_>,
         context: CallContext<'_>,
-        token: &Token,
+        (token, call_began): (&Token, Instant),
         deadline: Instant,
     ) -> Sent {
         let (http_request, sent) = match self.build(request, context, token) {
@@ -200,7 +201,7 @@ impl Shared {
         }
         // The status has decided already: a body that cannot be read only leaves out the problem document.
         let body = body.ok().and_then(Result::ok).unwrap_or_default();
-        self.refused(request.route, call, &response, &body, token)
+        self.refused(request.route, call, &response, &body, (token, call_began))
     }
 
     fn build(
@@ -241,18 +242,26 @@ impl Shared {
     }
 
     /// The end of a call that XCO answered with anything but a 2xx.
-    fn refused(&self, route: Route, call: &Call<'_>, response: &reqwest::Response, body: &[u8], token: &Token) -> Sent {
+    fn refused(
+        &self,
+        route: Route,
+        call: &Call<'_>,
+        response: &reqwest::Response,
+        body: &[u8],
+        (token, began): (&Token, Instant),
+    ) -> Sent {
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let code = if let Call::VerifyOtp { code, .. } = call { Some(*code) } else { None };
-        let problem = problem::parse(body, code);
+        let document = problem::parse(body, code);
+        let problem = document.as_ref().map(JsonText::value);
         let verdict = error::classify(
             ErrorAnswer {
                 route,
                 status,
                 problem: problem.as_ref(),
                 www_authenticate: header(WWW_AUTHENTICATE),
-                token_expired: token.is_expired(),
+                token_expired: token.may_be_expired(began),
             },
             &self.policy,
         );
@@ -262,7 +271,8 @@ impl Shared {
             None
         };
         let message = error::message(route, status, problem.as_ref());
-        let failure = CallFailure { kind: verdict.kind, http_status: Some(status), problem, retry_after, message };
+        let failure =
+            CallFailure { kind: verdict.kind, http_status: Some(status), problem: document, retry_after, message };
         if verdict.token { Sent::TokenRefused(failure) } else { Sent::Done(Err(failure)) }
     }
 }
@@ -281,6 +291,10 @@ fn understood(
         Ok(Ok(body)) => answer::parse(call, &body).map_err(|why| unclear(route, status, FailureKind::Timeout, why)),
         Ok(Err(BodyFault::TooLong)) => {
             Err(unclear(route, status, FailureKind::Timeout, "longer than xco.max_response_bytes"))
+        }
+        Ok(Err(BodyFault::Coding(name))) => {
+            let why = format!("packed as {name}, which was not asked for");
+            Err(unclear(route, status, FailureKind::Timeout, &why))
         }
         Ok(Err(BodyFault::Broken)) => Err(unclear(route, status, FailureKind::Broken, "the answer broke off")),
         Err(_) => Err(unclear(route, status, FailureKind::Timeout, "the answer did not end in time")),

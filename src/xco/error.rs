@@ -1,6 +1,7 @@
 //! What a failed call means: the one place where an HTTP status becomes a verdict.
 
 use super::{problem, wire::Route};
+use crate::contract::JsonText;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -55,8 +56,9 @@ pub struct CallFailure {
     /// The status XCO answered with.
     pub http_status: Option<u16>,
     /// XCO's problem document (bounded).
-    pub problem: Option<Value>,
-    /// `Retry-After`, either form, as a delay from now (bounded).
+    pub problem: Option<JsonText>,
+    /// `Retry-After`, as a delay from now (bounded). With [`FailureKind::Network`]: no request was sent, because there is no
+    /// access token to be had before then.
     pub retry_after: Option<Duration>,
     /// One sentence, without personal data.
     pub message: String,
@@ -80,7 +82,7 @@ pub(super) struct ErrorAnswer<'a> {
     pub(super) problem: Option<&'a Value>,
     /// `WWW-Authenticate`.
     pub(super) www_authenticate: Option<&'a str>,
-    /// Whether the token used is past its life by our own clock.
+    /// Whether the token used may be past its life: it is by our own clock, or its life is not known.
     pub(super) token_expired: bool,
 }
 
@@ -154,7 +156,9 @@ const SUBJECT_WORDS: [&str; 4] = ["merchant", "user", "customer", "route"];
 /// own words decide, and where they say nothing the customer is asked for the code again.
 ///
 /// A repetition spends one of the customer's attempts at the code, so a 401 counts as the token's only when the answer
-/// (`WWW-Authenticate: … error="invalid_token"`, or the problem's `type` or `error`) or our own clock says so.
+/// (`WWW-Authenticate: … error="invalid_token"`, or the problem's `type` or `error`) or our own clock says so, or where no
+/// clock can: the token endpoint did not say how long the token lives. That repetition is made with a new token, about which
+/// there is no such doubt: it is the last.
 fn verify(answer: ErrorAnswer<'_>) -> Verdict {
     let kind = |kind| Verdict { kind, token: false };
     let words = problem::words(answer.problem);

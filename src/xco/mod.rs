@@ -7,7 +7,9 @@
 mod answer;
 mod api;
 mod client;
+mod coding;
 mod error;
+mod number;
 mod problem;
 mod retry_after;
 mod setup;

@@ -1,7 +1,8 @@
 //! Problem documents (RFC 7807) of an upstream that is not trusted with our memory or our logs.
 
-use crate::contract::{VerificationCode, redact_code};
-use serde_json::{Map, Value};
+use crate::contract::{JsonText, VerificationCode, redact_code};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The most of a problem document that is passed through, in bytes of JSON.
 pub(super) const MAX_PROBLEM_BYTES: usize = 16 * 1024;
@@ -16,31 +17,34 @@ const MAX_MEMBER_CHARS: usize = 1024;
 /// The problem document in the body of an error answer, if it is one: any JSON object (gateways forget the media type).
 ///
 /// Where the call carried a code, every echo of it is masked first, before anything is cut.
-pub(super) fn parse(body: &[u8], code: Option<&VerificationCode>) -> Option<Value> {
-    let mut problem: Value = serde_json::from_slice(body).ok()?;
-    if !problem.is_object() {
-        return None;
-    }
+pub(super) fn parse(body: &[u8], code: Option<&VerificationCode>) -> Option<JsonText> {
+    let mut problem = JsonText::parse(body).ok().filter(JsonText::is_object)?;
     if let Some(code) = code {
-        redact_code(&mut problem, code.expose());
+        problem = redact_code(&problem, code.expose());
     }
-    // The text in hand is an upper bound of the compact form, or close enough to ask for it only then.
-    if body.len() > MAX_PROBLEM_BYTES && problem.to_string().len() > MAX_PROBLEM_BYTES {
-        problem = Value::Object(cut(&problem));
+    if problem.get().len() > MAX_PROBLEM_BYTES {
+        problem = cut(&problem);
     }
     Some(problem)
 }
 
-fn cut(problem: &Value) -> Map<String, Value> {
-    STANDARD
+fn cut(problem: &JsonText) -> JsonText {
+    let members = problem.members();
+    let kept: BTreeMap<&str, JsonText> = STANDARD
         .into_iter()
-        .filter_map(|name| match problem.get(name)? {
-            Value::String(text) => Some((name, Value::from(text.chars().take(MAX_MEMBER_CHARS).collect::<String>()))),
-            value @ Value::Number(_) => Some((name, value.clone())),
-            _ => None,
+        .filter_map(|name| {
+            let member = members.get(name)?;
+            match member.value() {
+                Value::String(text) => {
+                    Some((name, JsonText::of(&text.chars().take(MAX_MEMBER_CHARS).collect::<String>())))
+                }
+                // A number may be as long as the document.
+                Value::Number(_) if member.get().len() <= MAX_MEMBER_CHARS => Some((name, member.clone())),
+                _ => None,
+            }
         })
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+        .collect();
+    JsonText::of(&kept)
 }
 
 /// The document's `title`, printable and bounded, for a message. `detail` is never used: it may quote the customer.
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn any_json_object_is_a_problem_and_nothing_else() {
-        assert_eq!(parse(br#"{"title":"t","x":[1]}"#, None), Some(json!({"title": "t", "x": [1]})));
+        assert_eq!(parse(br#"{"title":"t","x":[1]}"#, None), Some(json!({"title": "t", "x": [1]}).into()));
         for other in ["", "[]", "\"x\"", "<html>", "{", "null"] {
             assert_eq!(parse(other.as_bytes(), None), None, "{other}");
         }
@@ -93,7 +97,8 @@ mod tests {
     fn a_long_document_is_cut_to_its_standard_members() {
         let long = json!({"type": "t", "status": 400, "detail": "é".repeat(20_000), "extra": "x"});
         let kept = parse(long.to_string().as_bytes(), None).unwrap();
-        assert!(kept.to_string().len() <= MAX_PROBLEM_BYTES);
+        assert!(kept.get().len() <= MAX_PROBLEM_BYTES);
+        let kept = kept.value();
         assert_eq!(kept.get("type"), Some(&json!("t")));
         assert_eq!(kept.get("status"), Some(&json!(400)));
         assert!(kept.get("extra").is_none());
@@ -102,7 +107,21 @@ mod tests {
     #[test]
     fn white_space_does_not_count() {
         let padded = format!("{}{}", json!({"title": "t", "x": 1}), " ".repeat(MAX_PROBLEM_BYTES));
-        assert_eq!(parse(padded.as_bytes(), None), Some(json!({"title": "t", "x": 1})));
+        assert_eq!(parse(padded.as_bytes(), None), Some(json!({"title": "t", "x": 1}).into()));
+    }
+
+    #[test]
+    fn numbers_are_passed_on_as_they_are() {
+        let exact = r#"{"title":"t","status":400.0,"trace":12345678901234567890123,"n":[1e400,-0,1.10]}"#;
+        assert_eq!(parse(exact.as_bytes(), None).unwrap().get(), exact);
+        let code = VerificationCode::from_checked("123456");
+        let echo = r#"{"a":123456,"b":1234567,"c":[1e400,"is 123456"],"123456":1.10}"#;
+        assert_eq!(
+            parse(echo.as_bytes(), Some(&code)).unwrap().get(),
+            r#"{"a":"***","b":1234567,"c":[1e400,"is ***"],"***":1.10}"#
+        );
+        let long = format!(r#"{{"status":4.0e2,"instance":{},"x":"{}"}}"#, "9".repeat(2_000), "x".repeat(20_000));
+        assert_eq!(parse(long.as_bytes(), None).unwrap().get(), r#"{"status":4.0e2}"#);
     }
 
     #[test]

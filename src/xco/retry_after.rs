@@ -1,4 +1,4 @@
-//! `Retry-After` (RFC 9110 §10.2.3), either form, as a delay from now. Pure.
+//! `Retry-After` (RFC 9110 §10.2.3), as seconds or as a date, as a delay from now. Pure.
 
 use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 use std::time::Duration;
@@ -22,9 +22,15 @@ pub(super) fn parse(value: &str, date: Option<&str>, now: Timestamp) -> Option<D
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`. The two obsolete forms count as garbage.
+/// All three forms that a recipient must read (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`, and the obsolete
+/// `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`; and the first one with another zone than GMT, as mail
+/// has it.
 fn http_date(text: &str) -> Option<Timestamp> {
-    DateTimeParser::new().parse_timestamp(text.trim()).ok()
+    let text = text.trim();
+    match httpdate::parse_http_date(text) {
+        Ok(time) => Timestamp::try_from(time).ok(),
+        Err(_) => DateTimeParser::new().parse_timestamp(text).ok(),
+    }
 }
 
 #[cfg(test)]
@@ -34,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms() {
+    fn every_form() {
         let now: Timestamp = "1994-11-06T08:49:30Z".parse().unwrap();
         let seconds = |n| Some(Duration::from_secs(n));
         for (value, date, delay) in [
@@ -47,6 +53,15 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some("Sun, 06 Nov 1994 08:49:17 GMT"), seconds(20)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some("nonsense"), seconds(7)),
             ("Sun, 06 Nov 1994 08:49:00 GMT", None, seconds(0)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None, seconds(7)),
+            ("Sun Nov  6 08:49:37 1994", None, seconds(7)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some("Sun Nov  6 08:49:17 1994"), seconds(20)),
+            ("Sun Nov  6 08:49:37 1994", Some("Sunday, 06-Nov-94 08:49:17 GMT"), seconds(20)),
+            ("Sun, 06 Nov 1994 10:49:37 +0200", None, seconds(7)),
+            ("Saturday, 06-Nov-93 08:49:37 GMT", None, seconds(0)),
+            ("Sun Nov 31 08:49:37 1994", None, None),
+            ("Sun Nov  6 08:49:37 1994 CET", None, None),
+            ("Sunday, 06-Nov-94 08:49:37", None, None),
             ("Tue, 06 Nov 2096 08:49:37 GMT", None, Some(MAX)),
             ("", None, None),
             ("-1", None, None),

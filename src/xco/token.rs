@@ -3,14 +3,18 @@
 //! No task of its own: callers do the work. Past [`REFRESH_AT_PERCENT`] of a token's life one caller fetches the next
 //! while the others go on with the one in hand; without a token in hand everybody waits for the one who fetches.
 //!
-//! A token endpoint that fails means that a call was never sent: [`FailureKind::Network`], to be tried again. That is so
-//! for a refusal of the client (400, 401, 403) too: a mistyped secret must delay jobs, not bury them. It is
-//! logged as an error, at most every [`LOG_EVERY`], and not asked about again within [`REFUSAL_PAUSE`].
+//! A token endpoint that fails means that a call was never sent: [`FailureKind::Network`], to be tried again. It is logged
+//! as an error, at most every [`LOG_EVERY`].
+//!
+//! There are two ways in which it says that asking again is of no use: a refusal of the client (400, 401, 403), and a 429
+//! or 503 that asks for time. Then nobody asks before that time is over ([`Pause`]), and whoever needs a token is told at
+//! once how long that is, in [`CallFailure::retry_after`]: the job waits outside, and it costs it no attempt. A mistyped
+//! secret must delay jobs, not bury them.
 
 use super::{
     CallFailure, FailureKind,
     setup::Credentials,
-    token_endpoint::{self, TokenFault},
+    token_endpoint::{self, Closed, TokenFault},
     transport::Http,
 };
 use secrecy::SecretString;
@@ -24,10 +28,14 @@ use tokio::time::Instant;
 const REFRESH_AT_PERCENT: u32 = 80;
 /// After a failed refresh ahead of time, the token in hand serves this long before the next try.
 const REFRESH_PAUSE: Duration = Duration::from_secs(2);
-/// How long a refusal stands before the endpoint is asked again.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// How long the endpoint is left alone after a refusal, or a 429 that does not say how long; doubled each time in a row,
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often a failing token endpoint is logged.
 const LOG_EVERY: Duration = Duration::from_secs(30);
+/// A token whose life is not told is used this long.
+pub(super) const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 
 /// What the token endpoint granted.
 pub(super) struct Grant {
@@ -35,8 +43,8 @@ pub(super) struct Grant {
     pub(super) token: SecretString,
     /// When it was asked for.
     pub(super) asked: Instant,
-    /// How long it lives from then.
-    pub(super) life: Duration,
+    /// How long it lives from then, where the endpoint said so.
+    pub(super) life: Option<Duration>,
 }
 
 /// A token in use.
@@ -52,26 +60,70 @@ impl Token {
         &self.grant.token
     }
 
-    /// As granted.
+    /// How long it is used.
     pub(super) fn life(&self) -> Duration {
-        self.grant.life
+        self.grant.life.unwrap_or(DEFAULT_LIFE)
     }
 
     /// Whether it is past its life by our clock.
     pub(super) fn is_expired(&self) -> bool {
-        self.grant.asked.elapsed() >= self.grant.life
+        self.grant.asked.elapsed() >= self.life()
+    }
+
+    /// Whether it may be past its life, for a call that began at `began`: it is, or its life is not known. One that was
+    /// asked for during the call is too young for that.
+    pub(super) fn may_be_expired(&self, began: Instant) -> bool {
+        self.is_expired() || self.grant.life.is_none() && self.grant.asked < began
     }
 
     fn wants_refresh(&self) -> bool {
-        self.grant.asked.elapsed() >= self.grant.life * REFRESH_AT_PERCENT / 100
+        self.grant.asked.elapsed() >= self.life() * REFRESH_AT_PERCENT / 100
     }
 }
 
-/// What whoever fetches knows of fetches before.
+/// State of the token fetcher: last generation, last failure, and until when the endpoint is not to be asked. Guarded by
+/// the fetch lock.
 #[derive(Default)]
 struct Flight {
     generation: u64,
     failed: Option<(Instant, TokenFault)>,
+    pause: Option<Pause>,
+    /// Pauses of our own choosing in a row.
+    pauses: u32,
+}
+
+/// The endpoint is not asked before `until`.
+#[derive(Clone)]
+struct Pause {
+    until: Instant,
+    fault: TokenFault,
+}
+
+impl Pause {
+    /// The failure of a call that needs a token now, if the pause is not over.
+    fn failure(&self) -> Option<CallFailure> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| CallFailure { retry_after: Some(left), ..failure(&self.fault) })
+    }
+}
+
+impl Flight {
+    /// The endpoint failed: whether it is to be left alone, and how long.
+    fn pause(&mut self, fault: &TokenFault) {
+        let length = match fault.closed {
+            Some(Closed::For(asked)) => asked,
+            Some(Closed::Unsaid) => self.next_pause(),
+            None if fault.refused => self.next_pause(),
+            None => return,
+        };
+        self.pause = Some(Pause { until: Instant::now() + length, fault: fault.clone() });
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let length = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(8)).min(LONGEST_PAUSE);
+        self.pauses = self.pauses.saturating_add(1);
+        length
+    }
 }
 
 /// The tokens of one client.
@@ -142,9 +194,12 @@ impl TokenCache {
             Some(held) if held.generation != token.generation => return held,
             _ => {}
         }
+        if flight.pause.as_ref().is_some_and(|pause| pause.failure().is_some()) {
+            return token;
+        }
         // The one in hand still serves: a slow endpoint may not eat up this caller's time, nor outlast the token.
         let budget = deadline.saturating_duration_since(Instant::now()) / 4;
-        let until = (Instant::now() + budget).min(token.grant.asked + token.grant.life);
+        let until = (Instant::now() + budget).min(token.grant.asked + token.life());
         // Set before the attempt, so that a caller who is cancelled in mid-fetch is not followed by a stampede.
         *lock(&self.refresh_after) = Some(Instant::now() + REFRESH_PAUSE);
         self.fetch(&mut flight, until).await.unwrap_or(token)
@@ -158,15 +213,15 @@ impl TokenCache {
         if let Some(token) = self.in_hand() {
             return Ok(token);
         }
-        // A failure that came while this caller waited is this caller's too; a refusal stands a little longer.
-        let known = flight
-            .failed
-            .as_ref()
-            .filter(|(at, fault)| *at >= began || (fault.refused && at.elapsed() < REFUSAL_PAUSE));
-        if let Some((_, fault)) = known {
+        if let Some(paused) = flight.pause.as_ref().and_then(Pause::failure) {
+            return Err(paused);
+        }
+        // A failure that came while this caller waited is this caller's too.
+        if let Some((_, fault)) = flight.failed.as_ref().filter(|(at, _)| *at >= began) {
             return Err(failure(fault));
         }
-        self.fetch(&mut flight, deadline).await.map_err(|fault| failure(&fault))
+        let fetched = self.fetch(&mut flight, deadline).await;
+        fetched.map_err(|fault| flight.pause.as_ref().and_then(Pause::failure).unwrap_or_else(|| failure(&fault)))
     }
 
     async fn fetch(&self, flight: &mut Flight, deadline: Instant) -> Result<Arc<Token>, TokenFault> {
@@ -174,7 +229,7 @@ impl TokenCache {
         match token_endpoint::fetch(&self.http.client(), &self.credentials, deadline).await {
             Ok(grant) => {
                 flight.generation += 1;
-                flight.failed = None;
+                (flight.failed, flight.pause, flight.pauses) = (None, None, 0);
                 let token = Arc::new(Token { grant, generation: flight.generation });
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
                 *lock(&self.refresh_after) = None;
@@ -185,19 +240,21 @@ impl TokenCache {
                     self.http.unanswered(began);
                 }
                 flight.failed = Some((Instant::now(), fault.clone()));
-                self.log(&fault);
+                flight.pause(&fault);
+                self.log(&fault, flight.pause.as_ref());
                 Err(fault)
             }
         }
     }
 
-    fn log(&self, fault: &TokenFault) {
+    fn log(&self, fault: &TokenFault, pause: Option<&Pause>) {
         let mut logged = lock(&self.logged);
         if logged.is_some_and(|at| at.elapsed() < LOG_EVERY) {
             return;
         }
         *logged = Some(Instant::now());
-        tracing::error!(http_status = fault.http_status, "no access token: {}", fault.message);
+        let pause_s = pause.map(|pause| pause.until.saturating_duration_since(Instant::now()).as_secs_f64().ceil());
+        tracing::error!(http_status = fault.http_status, pause_s, "no access token: {}", fault.message);
     }
 }
 

@@ -3,14 +3,14 @@
 //! The only user of the `backoff` crate: an in-process wait, bounded by the call that waits. Delays between a job's
 //! attempts are computed elsewhere, since they must survive the process.
 
-use super::{
-    setup::Credentials,
-    token::Grant,
-    transport::{self, BodyFault},
+use super::{coding::BodyFault, number, retry_after, setup::Credentials, token::Grant, transport};
+use crate::{
+    config::TokenAuth,
+    contract::{JsonText, look_into},
 };
-use crate::config::TokenAuth;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
-use reqwest::header::{ACCEPT, HeaderValue};
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::time::Duration;
@@ -18,8 +18,6 @@ use tokio::time::Instant;
 
 /// The most that is read of a token answer.
 const MAX_TOKEN_ANSWER_BYTES: usize = 64 * 1024;
-/// A token whose life is not told lives this long.
-const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 /// No life is believed beyond this.
 const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -32,8 +30,19 @@ pub(super) struct TokenFault {
     pub(super) refused: bool,
     /// The status, where it answered.
     pub(super) http_status: Option<u16>,
+    /// It answered 429, or 503 with `Retry-After`: it does not want to be asked for a while.
+    pub(super) closed: Option<Closed>,
     /// One sentence.
     pub(super) message: String,
+}
+
+/// How long a token endpoint does not want to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// As long as its `Retry-After` says (bounded).
+    For(Duration),
+    /// It does not say how long.
+    Unsaid,
 }
 
 /// RFC 6749 §5.2. Anything else in `error` is not repeated: it could be an echo.
@@ -46,7 +55,8 @@ const KNOWN_ERRORS: [&str; 6] = [
     "invalid_scope",
 ];
 
-/// Asks for a token until `deadline`, with growing, jittered delays between failures; a refusal ends it at once.
+/// Asks for a token until `deadline`, with growing, jittered delays between failures. A refusal ends it at once, and so
+/// does an endpoint that wants to be left alone for a while.
 pub(super) async fn fetch(
     http: &reqwest::Client,
     credentials: &Credentials,
@@ -63,7 +73,11 @@ pub(super) async fn fetch(
         policy,
         || async {
             fetch_once(http, credentials, budget / 2).await.map_err(|fault| {
-                if fault.refused { backoff::Error::permanent(fault) } else { backoff::Error::transient(fault) }
+                if fault.refused || fault.closed.is_some() {
+                    backoff::Error::permanent(fault)
+                } else {
+                    backoff::Error::transient(fault)
+                }
             })
         },
         |fault, _| last = Some(fault),
@@ -75,7 +89,7 @@ pub(super) async fn fetch(
 }
 
 fn fault(http_status: Option<u16>, message: impl Into<String>) -> TokenFault {
-    TokenFault { refused: false, http_status, message: message.into() }
+    TokenFault { refused: false, http_status, closed: None, message: message.into() }
 }
 
 /// `timeout` bounds one exchange, so that an endpoint which hangs once leaves time to ask again.
@@ -114,17 +128,34 @@ async fn fetch_once(http: &reqwest::Client, credentials: &Credentials, timeout: 
     let status = response.status().as_u16();
     let body = transport::read_body(&mut response, MAX_TOKEN_ANSWER_BYTES).await;
     if !response.status().is_success() {
-        return Err(refusal(status, body.as_deref().unwrap_or_default()));
+        let fault = refusal(status, body.as_deref().unwrap_or_default());
+        return Err(TokenFault { closed: closed(status, response.headers()), ..fault });
     }
     let body = body.map_err(|why| {
-        let why = if why == BodyFault::TooLong { "is too long" } else { "broke off" };
+        let why = match why {
+            BodyFault::TooLong => "is too long".to_owned(),
+            BodyFault::Broken => "broke off".to_owned(),
+            BodyFault::Coding(name) => format!("is packed as {name}, which was not asked for"),
+        };
         fault(Some(status), format!("the token endpoint's answer {why}"))
     })?;
     grant(&body, asked).map_err(|why| fault(Some(status), format!("the token endpoint's answer {why}")))
 }
 
+fn closed(status: u16, headers: &HeaderMap) -> Option<Closed> {
+    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let asked = header(RETRY_AFTER)
+        .and_then(|value| retry_after::parse(value, header(DATE), Timestamp::now()))
+        .map(Closed::For);
+    match status {
+        429 => Some(asked.unwrap_or(Closed::Unsaid)),
+        503 => asked,
+        _ => None,
+    }
+}
+
 fn refusal(status: u16, body: &[u8]) -> TokenFault {
-    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let answer = std::str::from_utf8(body).ok().and_then(look_into).unwrap_or_default();
     let error = answer.get("error").and_then(Value::as_str);
     let known = error.and_then(|error| KNOWN_ERRORS.into_iter().find(|known| *known == error));
     let refused = matches!(status, 400 | 401 | 403);
@@ -138,44 +169,66 @@ fn refusal(status: u16, body: &[u8]) -> TokenFault {
     } else if !(500..600).contains(&status) && status != 429 {
         message.push_str(" (check xco.token_url)");
     }
-    TokenFault { refused, http_status: Some(status), message }
+    TokenFault { refused, http_status: Some(status), closed: None, message }
 }
 
 /// The token in a 200's body. `asked` is when the request was about to be sent, so that the life is never overestimated.
 fn grant(body: &[u8], asked: Instant) -> Result<Grant, &'static str> {
-    let answer: Value = serde_json::from_slice(body).map_err(|_| "is no JSON")?;
+    let answer = JsonText::parse(body).map_err(|_| "is no JSON")?.value();
     let token = answer.get("access_token").and_then(Value::as_str).filter(|token| !token.is_empty());
     let token = token.ok_or("has no access_token")?;
     if HeaderValue::from_str(token).is_err() {
         return Err("has an access_token that cannot be sent as a header");
     }
-    let kind = answer.get("token_type");
-    if kind.is_some_and(|kind| !kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"))) {
-        return Err("has a token_type other than Bearer");
-    }
+    bearer(answer.get("token_type"))?;
     Ok(Grant { token: SecretString::from(token), asked, life: life(answer.get("expires_in")) })
 }
 
-/// `expires_in` in seconds, as a number or (as some servers write it) a string of digits.
-fn life(expires_in: Option<&Value>) -> Duration {
-    let seconds = match expires_in {
-        Some(Value::Number(number)) => number.as_u64().or_else(|| number.as_i64().map(|_| 0)),
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        _ => None,
+/// Whether a token of this `token_type` is sent as `Bearer`.
+///
+/// RFC 6749 §5.1 demands a type, in any case. Servers leave it out, send `null`, or write the name that their own library
+/// has for it. All of these mean Bearer: it is what the XCO API documents, and a token of another scheme would be refused
+/// with a 401. Another scheme needs more than a header (a proof, a signature): that is refused, by its name.
+fn bearer(token_type: Option<&Value>) -> Result<(), &'static str> {
+    let name = match token_type {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::String(name)) => name.as_str(),
+        Some(_) => return Err("has a token_type that is no text"),
     };
+    let letters: String =
+        name.chars().filter(|c| !" _-".contains(*c)).map(|c| c.to_ascii_lowercase()).take(32).collect();
+    match letters.as_str() {
+        "" | "bearer" | "bearertoken" => Ok(()),
+        "mac" => Err("has the token_type mac, and Bearer is all that can be sent"),
+        "dpop" => Err("has the token_type DPoP, and Bearer is all that can be sent"),
+        "pop" => Err("has the token_type PoP, and Bearer is all that can be sent"),
+        "na" => Err("has the token_type N_A, and Bearer is all that can be sent"),
+        // Any other name is not repeated: it could be an echo.
+        _ => Err("has a token_type other than Bearer"),
+    }
+}
+
+/// `expires_in` in seconds, as a number or (as some servers write it) in a string; `None` where it cannot be read.
+fn life(expires_in: Option<&Value>) -> Option<Duration> {
+    let seconds = number::finite(expires_in?)?;
     // A life of nothing would make every call fetch a token for itself.
-    seconds.map_or(DEFAULT_LIFE, |seconds| Duration::from_secs(seconds.max(1)).min(MAX_LIFE))
+    let most = MAX_LIFE.as_secs_f64();
+    Some(Duration::from_secs_f64(seconds.floor().clamp(1.0, most)))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-    use super::*;
+    use super::{super::token::DEFAULT_LIFE, *};
     use serde_json::json;
 
     fn read(answer: &Value) -> Result<Duration, &'static str> {
-        grant(answer.to_string().as_bytes(), Instant::now()).map(|grant| grant.life)
+        read_text(&answer.to_string()).map(|life| life.unwrap_or(DEFAULT_LIFE))
+    }
+
+    fn read_text(answer: &str) -> Result<Option<Duration>, &'static str> {
+        grant(answer.as_bytes(), Instant::now()).map(|grant| grant.life)
     }
 
     #[test]
@@ -189,6 +242,72 @@ mod tests {
         assert_eq!(of(json!("soon")), 300);
         assert_eq!(of(json!(u64::MAX)), 86_400);
         assert_eq!(read(&json!({"access_token": "t", "token_type": "bearer"})).unwrap().as_secs(), 300);
+    }
+
+    #[test]
+    fn a_life_is_read_in_any_spelling_or_is_unknown() {
+        for (expires_in, seconds) in [
+            ("2", Some(2)),
+            ("2.0", Some(2)),
+            ("2.9", Some(2)),
+            ("2e0", Some(2)),
+            ("\"2\"", Some(2)),
+            ("\"2.0\"", Some(2)),
+            ("\" 2 \"", Some(2)),
+            ("0.4", Some(1)),
+            ("-2.0", Some(1)),
+            ("\"-2\"", Some(1)),
+            ("1e300", Some(86_400)),
+            ("123456789012345678901234567890", Some(86_400)),
+            ("1e400", None),
+            ("\"\"", None),
+            ("\"2 s\"", None),
+            ("\"inf\"", None),
+            ("\"NaN\"", None),
+            ("null", None),
+            ("true", None),
+            ("[2]", None),
+            ("{}", None),
+        ] {
+            let life = read_text(&format!(r#"{{"access_token":"t","expires_in":{expires_in}}}"#)).unwrap();
+            assert_eq!(life.map(|life| life.as_secs()), seconds, "{expires_in}");
+        }
+        assert_eq!(read_text(r#"{"access_token":"t"}"#), Ok(None));
+    }
+
+    #[test]
+    fn token_types() {
+        for name in ["null", "\"\"", "\"Bearer\"", "\"BEARER\"", "\"BearerToken\"", "\"bearer_token\"", "\" bearer \""]
+        {
+            assert!(read_text(&format!(r#"{{"access_token":"t","token_type":{name}}}"#)).is_ok(), "{name}");
+        }
+        for (name, said) in [("mac", "mac"), ("DPoP", "DPoP"), ("pop", "PoP"), ("N_A", "N_A"), ("Bear", "other than")] {
+            let refused = read(&json!({"access_token": "t", "token_type": name})).unwrap_err();
+            assert!(refused.contains(said), "{name}: {refused}");
+        }
+        let echo = read(&json!({"access_token": "t", "token_type": "s3cret"})).unwrap_err();
+        assert!(!echo.contains("s3cret"));
+        assert!(read(&json!({"access_token": "t", "token_type": 7})).is_err());
+    }
+
+    #[test]
+    fn how_long_an_endpoint_wants_to_be_left_alone() {
+        let headers = |value: Option<&str>| {
+            value.map(|value| (RETRY_AFTER, HeaderValue::from_str(value).unwrap())).into_iter().collect::<HeaderMap>()
+        };
+        let minute = Some(Closed::For(Duration::from_secs(60)));
+        for (status, value, expected) in [
+            (429, Some("60"), minute),
+            (503, Some("60"), minute),
+            (429, None, Some(Closed::Unsaid)),
+            (429, Some("soon"), Some(Closed::Unsaid)),
+            (429, Some("9999999"), Some(Closed::For(Duration::from_secs(86_400)))),
+            (503, None, None),
+            (500, Some("60"), None),
+            (401, Some("60"), None),
+        ] {
+            assert_eq!(closed(status, &headers(value)), expected, "{status} {value:?}");
+        }
     }
 
     #[test]

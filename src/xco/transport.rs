@@ -1,9 +1,14 @@
 //! HTTP: the connection pool, bounded bodies, and what a broken exchange says about the request's effect.
 
-use super::{CallFailure, FailureKind, XcoSetupError, setup::SetupFault};
+use super::{
+    CallFailure, FailureKind, XcoSetupError,
+    coding::{self, BodyFault},
+    setup::SetupFault,
+};
 use crate::config::XcoConfig;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -84,7 +89,9 @@ fn client(config: &XcoConfig) -> Result<reqwest::Client, XcoSetupError> {
         .pool_max_idle_per_host(config.pool_idle)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .connect_timeout(config.connect_timeout)
-        .gzip(true)
+        // `coding` unpacks, and asks for what it can unpack.
+        .no_gzip()
+        .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED))]))
         .referer(false)
         .user_agent(concat!("xco-worker/", env!("CARGO_PKG_VERSION")))
         .build()
@@ -173,16 +180,7 @@ pub(super) fn timed_out(sent: bool) -> CallFailure {
     }
 }
 
-/// Why a body could not be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BodyFault {
-    /// More than the bound.
-    TooLong,
-    /// It broke off.
-    Broken,
-}
-
-/// Reads a body, unpacked, up to `max_bytes`; what is longer is not read to its end.
+/// Reads a body and unpacks it, up to `max_bytes` of either; what is longer is not read to its end.
 pub(super) async fn read_body(response: &mut reqwest::Response, max_bytes: usize) -> Result<Vec<u8>, BodyFault> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     if announced > max_bytes {
@@ -193,7 +191,7 @@ pub(super) async fn read_body(response: &mut reqwest::Response, max_bytes: usize
         match response.chunk().await {
             Ok(Some(chunk)) if body.len().saturating_add(chunk.len()) > max_bytes => return Err(BodyFault::TooLong),
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body),
+            Ok(None) => return coding::plain(response.headers(), body, max_bytes),
             Err(_) => return Err(BodyFault::Broken),
         }
     }
