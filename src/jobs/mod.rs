@@ -93,6 +93,19 @@ pub struct Circumstances {
     pub jitter: f64,
     /// XCO is down as a whole: its failures cost the job no attempt.
     pub outage: bool,
+    /// Whether XCO refuses this client rather than this job.
+    pub refusal: Refusal,
+}
+
+/// What the calls of other jobs say of a call that was refused (401, 403).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is this job's own, as far as is known.
+    Own,
+    /// The call before was refused too, and none was accepted since: it may be everybody's.
+    Suspected,
+    /// It is everybody's.
+    Everybodys,
 }
 
 /// What an ended call means for its job. Books the call in `state`, and whatever the next step must know.

@@ -1,6 +1,6 @@
 //! Verdicts, and what is common to every type: which failure is retried, when, and which is final.
 
-use super::{Circumstances, Doubt, JobState};
+use super::{Circumstances, Doubt, JobState, Refusal};
 use crate::{
     config::RetryPolicy,
     contract::{ErrorKind, Job, JobError, JsonText, Outcome},
@@ -88,12 +88,13 @@ pub(super) fn failed(
     doubt: Doubt,
     failure: CallFailure,
 ) -> Verdict {
-    let Circumstances { policy, jitter, outage } = circumstances;
+    let Circumstances { policy, jitter, outage, refusal } = circumstances;
+    let everybodys = refusal == Refusal::Everybodys;
     let (kind, again) = match failure.kind {
         FailureKind::RateLimited => return Verdict::Defer { retry_after: failure.retry_after },
         FailureKind::Validation => (ErrorKind::Validation, false),
-        FailureKind::Unauthorized => (ErrorKind::Unauthorized, false),
-        FailureKind::Forbidden => (ErrorKind::Forbidden, false),
+        FailureKind::Unauthorized => (ErrorKind::Unauthorized, refusal != Refusal::Own),
+        FailureKind::Forbidden => (ErrorKind::Forbidden, everybodys),
         FailureKind::NotFound => (ErrorKind::NotFound, false),
         FailureKind::Conflict => (ErrorKind::Conflict, false),
         FailureKind::InvalidCode => (ErrorKind::InvalidCode, false),
@@ -102,7 +103,9 @@ pub(super) fn failed(
         FailureKind::Timeout => (ErrorKind::Timeout, true),
         FailureKind::Network | FailureKind::Broken => (ErrorKind::Network, true),
     };
-    let spared = again && outage;
+    // Nothing was sent, or XCO would not hear anybody: no fault of the job's.
+    let waits = failure.awaits_token() || everybodys;
+    let spared = again && (outage || waits);
     state.failures = state.failures.saturating_add(u32::from(!spared));
     let retry_after = failure.retry_after;
     let unknown = failure.kind.effect_unknown();

@@ -35,6 +35,7 @@ struct Case {
     state: JobState,
     merchant: MerchantId,
     outage: bool,
+    refusal: Refusal,
 }
 
 impl Case {
@@ -44,6 +45,7 @@ impl Case {
             state: fresh(Lane::Interactive, 0),
             merchant: MerchantId::from_checked("m"),
             outage: false,
+            refusal: Refusal::Own,
         }
     }
 
@@ -53,7 +55,7 @@ impl Case {
 
     fn end(&mut self, result: Result<Answer, CallFailure>) -> Verdict {
         let report = CallReport { result, calls: 1, elapsed: Duration::from_millis(7) };
-        let circumstances = Circumstances { policy: POLICY, jitter: 0.5, outage: self.outage };
+        let circumstances = Circumstances { policy: POLICY, jitter: 0.5, outage: self.outage, refusal: self.refusal };
         judge(&self.job, &mut self.state, Surroundings { merchant: &self.merchant }, circumstances, report)
     }
 
@@ -117,6 +119,48 @@ fn an_outage_costs_no_attempt() {
             assert!(matches!(case.fail(FailureKind::Upstream), Verdict::Retry { .. }), "{kind}");
         }
         assert_eq!((case.state.attempts, case.state.failures), (20, 0));
+    }
+}
+
+#[test]
+fn a_wait_for_a_token_costs_no_attempt_and_is_as_long_as_was_asked() {
+    for kind in TYPES {
+        let mut case = Case::new(kind);
+        for _ in 0..20 {
+            let failure = CallFailure {
+                kind: FailureKind::Network,
+                http_status: None,
+                problem: None,
+                retry_after: Some(Duration::from_secs(60)),
+                message: "said".to_owned(),
+            };
+            let Verdict::Retry { delay_ms: 60_000, .. } = case.end(Err(failure)) else { panic!("{kind}") };
+        }
+        assert_eq!((case.state.failures, case.state.doubt), (0, false));
+    }
+}
+
+#[test]
+fn a_refusal_of_everybody_costs_no_attempt_and_ends_nobody() {
+    for kind in TYPES {
+        for failure in [FailureKind::Unauthorized, FailureKind::Forbidden] {
+            let mut case = Case::new(kind);
+            case.refusal = Refusal::Everybodys;
+            for _ in 0..20 {
+                assert!(matches!(case.fail(failure), Verdict::Retry { .. }), "{kind}");
+            }
+            assert_eq!(case.state.failures, 0);
+            // A wrong code is the customer's in any case.
+            assert!(matches!(case.fail(FailureKind::InvalidCode), Verdict::Failed { .. }));
+        }
+        let mut case = Case::new(kind);
+        case.refusal = Refusal::Suspected;
+        for _ in 0..2 {
+            assert!(matches!(case.fail(FailureKind::Unauthorized), Verdict::Retry { .. }), "{kind}");
+        }
+        let Verdict::Failed { error, .. } = case.fail(FailureKind::Unauthorized) else { panic!("{kind}") };
+        assert_eq!((error.kind, case.state.failures), (ErrorKind::Unauthorized, 3));
+        assert!(matches!(case.fail(FailureKind::Forbidden), Verdict::Failed { .. }));
     }
 }
 

@@ -4,6 +4,9 @@
 //! job that was taken is called. Each worker judges what it sees; what one worker found is shared through Redis and
 //! [adopted](Breaker::adopt) by the others.
 //!
+//! It opens for a second reason: XCO works, but refuses this client, call after call (a wrong `x-api-key`, an identity
+//! provider's bad day). Then every job would end as refused, one as fast as the other, for a reason that is not its own.
+//!
 //! ```text
 //!            failures in a row, or their share in a window
 //!   Closed ────────────────────────────────────────────────▶ Open (1 s, then longer, up to 5 s)
@@ -46,6 +49,22 @@ impl Default for BreakerPolicy {
     }
 }
 
+/// What a call's end says of XCO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    /// XCO took the call for this client's: whatever it answered is about the job.
+    Accepted,
+    /// It failed by XCO's or the network's fault.
+    Failed,
+    /// XCO refused this client.
+    Refused {
+        /// As many in a row open the breaker.
+        in_a_row: u32,
+    },
+    /// XCO answered; whether it accepts this client cannot be told from it.
+    Answered,
+}
+
 /// What it lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
@@ -66,6 +85,8 @@ pub struct Breaker {
     policy: BreakerPolicy,
     state: BreakerState,
     failures_in_a_row: u32,
+    refusals_in_a_row: u32,
+    refusing: bool,
     successes_in_a_row: u32,
     window_since_ms: u64,
     window_calls: u32,
@@ -80,6 +101,8 @@ impl Breaker {
             policy,
             state: BreakerState::Closed,
             failures_in_a_row: 0,
+            refusals_in_a_row: 0,
+            refusing: false,
             successes_in_a_row: 0,
             window_since_ms: 0,
             window_calls: 0,
@@ -101,7 +124,13 @@ impl Breaker {
 
     /// A call ended. `failed`: by XCO's or the network's fault, not by the job's. Returns whether the state changed.
     pub fn record(&mut self, failed: bool, now_ms: u64) -> bool {
+        self.observe(if failed { CallEnd::Failed } else { CallEnd::Accepted }, now_ms)
+    }
+
+    /// A call ended. Returns whether the state changed.
+    pub fn observe(&mut self, end: CallEnd, now_ms: u64) -> bool {
         let before = self.state(now_ms);
+        let failed = end == CallEnd::Failed;
         if now_ms.saturating_sub(self.window_since_ms) >= self.policy.window_ms {
             (self.window_since_ms, self.window_calls, self.window_failures) = (now_ms, 0, 0);
         }
@@ -109,18 +138,46 @@ impl Breaker {
         if failed {
             self.window_failures = self.window_failures.saturating_add(1);
             self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-            self.successes_in_a_row = 0;
         } else {
             self.failures_in_a_row = 0;
-            self.successes_in_a_row = self.successes_in_a_row.saturating_add(1);
+        }
+        let mut refused = false;
+        match end {
+            CallEnd::Failed => self.successes_in_a_row = 0,
+            CallEnd::Refused { in_a_row } => {
+                self.successes_in_a_row = 0;
+                self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
+                refused = self.refusing || self.refusals_in_a_row >= in_a_row;
+            }
+            CallEnd::Accepted => {
+                self.successes_in_a_row = self.successes_in_a_row.saturating_add(1);
+                self.refusals_in_a_row = 0;
+            }
+            // No sign that a refusal is over.
+            CallEnd::Answered if self.refusing => {}
+            CallEnd::Answered => self.successes_in_a_row = self.successes_in_a_row.saturating_add(1),
         }
         match before {
+            BreakerState::Closed | BreakerState::HalfOpen if refused => {
+                self.refusing = true;
+                self.open(now_ms);
+            }
             BreakerState::Closed if failed && self.too_many() => self.open(now_ms),
             BreakerState::HalfOpen if failed => self.open(now_ms),
             BreakerState::HalfOpen if self.successes_in_a_row >= self.policy.probes => self.close(now_ms),
             _ => {}
         }
         self.state != before
+    }
+
+    /// Refusals since XCO last accepted a call.
+    pub const fn refusals_in_a_row(&self) -> u32 {
+        self.refusals_in_a_row
+    }
+
+    /// Whether it is not closed because XCO refuses this client.
+    pub const fn is_refusing(&self) -> bool {
+        self.refusing
     }
 
     fn too_many(&self) -> bool {
@@ -139,7 +196,7 @@ impl Breaker {
         self.state = BreakerState::Closed;
         self.next_open_ms = self.policy.open_ms;
         (self.window_since_ms, self.window_calls, self.window_failures) = (now_ms, 0, 0);
-        self.failures_in_a_row = 0;
+        (self.failures_in_a_row, self.refusals_in_a_row, self.refusing) = (0, 0, false);
     }
 
     /// What another worker found: it opened its own until then, or (`None`) nobody's is open any more.
@@ -209,6 +266,61 @@ mod tests {
         assert!(breaker.record(true, 20), "20 of 40");
     }
 
+    const REFUSED: CallEnd = CallEnd::Refused { in_a_row: 5 };
+
+    #[test]
+    fn refusals_in_a_row_open_it_and_calls_that_are_accepted_close_it() {
+        let mut breaker = breaker();
+        for at in 0..4 {
+            assert!(!breaker.observe(REFUSED, at));
+        }
+        assert!(breaker.observe(REFUSED, 9));
+        assert!(breaker.is_refusing());
+        assert_eq!(breaker.state(10), BreakerState::Open { until_ms: 1009 });
+        assert_eq!(breaker.state(1009), BreakerState::HalfOpen);
+        assert!(breaker.observe(REFUSED, 1010), "one trial call is enough");
+        assert_eq!(breaker.state(1010), BreakerState::Open { until_ms: 2510 });
+        for at in 2510..2520 {
+            assert!(!breaker.observe(CallEnd::Answered, at), "a 429 may come from before anybody looks at the token");
+        }
+        for at in 2520..2522 {
+            assert!(!breaker.observe(CallEnd::Accepted, at));
+        }
+        assert!(breaker.observe(CallEnd::Accepted, 2522));
+        assert_eq!((breaker.state(2522), breaker.is_refusing()), (BreakerState::Closed, false));
+        assert_eq!(breaker.refusals_in_a_row(), 0);
+    }
+
+    #[test]
+    fn one_call_that_is_accepted_ends_a_row_of_refusals_and_a_failure_does_not() {
+        let mut breaker = breaker();
+        for at in 0..100 {
+            let end = if at % 5 == 4 { CallEnd::Accepted } else { REFUSED };
+            breaker.observe(end, at);
+            assert_eq!(breaker.state(at), BreakerState::Closed);
+        }
+        for end in [REFUSED, CallEnd::Failed, REFUSED, CallEnd::Answered, REFUSED, REFUSED] {
+            assert!(!breaker.observe(end, 100));
+        }
+        assert!(breaker.observe(REFUSED, 100));
+    }
+
+    #[test]
+    fn after_an_outage_a_refusal_is_an_answer() {
+        let mut breaker = breaker();
+        for at in 0..20 {
+            breaker.observe(CallEnd::Failed, at);
+        }
+        assert!(!breaker.is_refusing());
+        assert_eq!(breaker.state(1019), BreakerState::HalfOpen);
+        assert!(!breaker.observe(REFUSED, 1020), "it may be the job's own");
+        for at in 0..3 {
+            breaker.observe(REFUSED, 1021 + at);
+        }
+        assert!(breaker.observe(REFUSED, 1030));
+        assert!(breaker.is_refusing());
+    }
+
     #[test]
     fn what_another_worker_found_is_adopted() {
         let mut breaker = breaker();
@@ -222,13 +334,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_always_comes_back(calls in proptest::collection::vec((any::<bool>(), 0_u64..3_000), 0..300)) {
+        fn it_always_comes_back(calls in proptest::collection::vec((0..4, 0_u64..3_000), 0..300)) {
             let mut breaker = breaker();
             let mut now = 0;
-            for (failed, after) in calls {
+            for (end, after) in calls {
                 now += after;
+                let end = match end {
+                    0 => CallEnd::Accepted,
+                    1 => CallEnd::Failed,
+                    2 => CallEnd::Answered,
+                    _ => REFUSED,
+                };
                 if !matches!(breaker.state(now), BreakerState::Open { .. }) {
-                    breaker.record(failed, now);
+                    breaker.observe(end, now);
                 }
             }
             now += 5_000;

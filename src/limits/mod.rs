@@ -9,7 +9,7 @@ mod breaker;
 mod budget;
 
 pub use adaptive::{Adaptive, AdaptivePolicy};
-pub use breaker::{Breaker, BreakerPolicy, BreakerState};
+pub use breaker::{Breaker, BreakerPolicy, BreakerState, CallEnd};
 pub use budget::RetryBudget;
 
 use crate::{

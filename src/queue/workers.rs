@@ -36,6 +36,9 @@ pub struct Heartbeat {
     pub failures_last_minute: u64,
     /// `closed`, `open`, `half_open`, or `off`.
     pub breaker: String,
+    /// Why it is not closed, where that is not an outage: `refused`, XCO refuses this client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker_reason: Option<String>,
 }
 
 /// Calls under way, by lane.

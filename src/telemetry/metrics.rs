@@ -40,6 +40,7 @@ struct Instruments {
     retries: Series<BoundCounter<u64>>,
     rate_limited: Series<BoundCounter<u64>>,
     limited: Series<BoundCounter<u64>>,
+    client_refused: Counter<u64>,
     reclaimed: Counter<u64>,
     script_failures: Counter<u64>,
     entries_removed: Counter<u64>,
@@ -225,6 +226,12 @@ impl Metrics {
         on.calls_allowed.record(u64::try_from(calls_allowed).unwrap_or(u64::MAX), &[]);
     }
 
+    /// XCO refused a call for what this client is, not for what was asked.
+    pub fn client_refused(&self, http_status: u16) {
+        let Some(on) = &self.0 else { return };
+        on.client_refused.add(1, &[KeyValue::new("status", status_label(http_status))]);
+    }
+
     /// Completions trimmed although a reader group had not read them.
     pub fn completions_trimmed_unread(&self, n: u64) {
         let Some(on) = &self.0 else { return };
@@ -270,6 +277,10 @@ impl Instruments {
             retries: Series::new(move |attributes| retries.bind(attributes)),
             rate_limited: Series::new(move |attributes| rate_limited.bind(attributes)),
             limited: Series::new(move |attributes| limited.bind(attributes)),
+            client_refused: counter(
+                "xco_worker.client_refused",
+                "Calls that XCO refused to this client as a whole, by HTTP status",
+            ),
             reclaimed: counter("xco_worker.reclaimed", "Jobs of dead workers taken over"),
             script_failures: counter("xco_worker.script_failures", "Commands that Redis refused inside a script"),
             entries_removed: counter(

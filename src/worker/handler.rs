@@ -6,8 +6,10 @@ use super::{
     weather::{Observation, Outlook},
 };
 use crate::{
+    contract::MerchantId,
     jobs::{Circumstances, Doubt, Verdict, judge, plan},
-    xco::{CallContext, CallReport, XcoApi},
+    limits::CallEnd,
+    xco::{Call, CallContext, CallReport, FailureKind, XcoApi},
 };
 use std::sync::Arc;
 use tracing::Instrument;
@@ -50,9 +52,11 @@ impl<A: XcoApi> Handler<A> {
         if held.state.attempts == 0 {
             self.shared.weather.first_attempt();
         }
+        let of_merchant = is_of_a_merchant(&planned.call, self.shared.default_merchant.as_ref());
         let report = self.api.call(planned.call, context).instrument(span).await;
         held.calling = false;
-        let outlook = self.observe(&report);
+        let outlook = self.observe(&report, of_merchant);
+        let awaits_token = report.result.as_ref().is_err_and(crate::xco::CallFailure::awaits_token);
 
         let http_status = match &report.result {
             Ok(_) => 200,
@@ -60,27 +64,70 @@ impl<A: XcoApi> Handler<A> {
         };
         self.shared.metrics.xco_call(rate_class, http_status, report.elapsed);
         let policy = self.shared.policy(held.job.job_type);
-        let circumstances = Circumstances { policy, jitter: rand::random(), outage: outlook.outage };
+        let circumstances =
+            Circumstances { policy, jitter: rand::random(), outage: outlook.outage, refusal: outlook.refusal };
         let mut verdict = {
             let super::delivery::Held { job, state, merchant, .. } = held;
             judge(job, state, crate::jobs::Surroundings { merchant }, circumstances, report)
         };
-        if let Verdict::Retry { delay_ms, .. } = &mut verdict {
+        if let Verdict::Retry { delay_ms, .. } = &mut verdict
+            && !awaits_token
+        {
             *delay_ms = self.shared.weather.retry(*delay_ms);
         }
         delivery.settle(verdict);
     }
 
     /// What the end of a call says of XCO, and what follows for the slots.
-    fn observe(&self, report: &CallReport) -> Outlook {
+    fn observe(&self, report: &CallReport, of_merchant: bool) -> Outlook {
         let (in_flight, _) = self.shared.slots.in_use();
-        let outlook = self.shared.weather.observe(Observation {
-            latency: report.elapsed,
-            failed: report.result.as_ref().is_err_and(|failure| failure.kind.is_outage()),
-            in_flight,
-            now_ms: u64::try_from(self.shared.clock.elapsed_ms()).unwrap_or(0),
-        });
+        let now_ms = u64::try_from(self.shared.clock.elapsed_ms()).unwrap_or(0);
+        let outlook = match call_end(report, of_merchant) {
+            Some(end) => {
+                if let (CallEnd::Refused { .. }, Err(failure)) = (end, &report.result) {
+                    self.shared.metrics.client_refused(failure.http_status.unwrap_or(0));
+                }
+                self.shared.weather.observe(Observation { latency: report.elapsed, end, in_flight, now_ms })
+            }
+            None => self.shared.weather.outlook(now_ms),
+        };
         self.shared.slots.allow(outlook.allowed);
         outlook
     }
+}
+
+/// 401s in a row, each with a fresh token, that are no longer one job's own.
+const UNAUTHORIZED_IN_A_ROW: u32 = 5;
+
+/// The same of 403s. More, since some may be about customers.
+const FORBIDDEN_IN_A_ROW: u32 = 20;
+
+/// Whether a call is for a merchant that its job named and the configuration does not.
+fn is_of_a_merchant(call: &Call<'_>, configured: Option<&MerchantId>) -> bool {
+    match *call {
+        Call::CheckUser { .. } => false,
+        Call::CreateUser { merchant, .. }
+        | Call::StartOtp { merchant, .. }
+        | Call::VerifyOtp { merchant, .. }
+        | Call::CreateConsent { merchant, .. } => configured != Some(merchant),
+    }
+}
+
+/// What the end of a call says of XCO; `None` where no request was made, because there is no token yet: the jobs go aside
+/// then, so that those with a deadline end in time, and the lanes need not stop.
+///
+/// A 401 that a fresh token does not cure is about the client, whatever was asked. A 403 is about the client only where
+/// configuration chose everything that may be forbidden: a merchant that a job named may be forbidden for itself, and must
+/// not stop the others.
+fn call_end(report: &CallReport, of_merchant: bool) -> Option<CallEnd> {
+    let Err(failure) = &report.result else { return Some(CallEnd::Accepted) };
+    Some(match failure.kind {
+        _ if failure.awaits_token() => return None,
+        kind if kind.is_outage() => CallEnd::Failed,
+        FailureKind::Unauthorized => CallEnd::Refused { in_a_row: UNAUTHORIZED_IN_A_ROW },
+        FailureKind::Forbidden if !of_merchant => CallEnd::Refused { in_a_row: FORBIDDEN_IN_A_ROW },
+        // These may come from before anybody looked at the token, or mean a wrong code.
+        _ if matches!(failure.http_status, None | Some(401 | 403 | 429)) => CallEnd::Answered,
+        _ => CallEnd::Accepted,
+    })
 }

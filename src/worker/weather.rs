@@ -6,7 +6,8 @@
 use super::{clock::RedisClock, shared::Shared, slots::Allowed};
 use crate::{
     config::Config,
-    limits::{Adaptive, AdaptivePolicy, Breaker, BreakerPolicy, BreakerState, RetryBudget},
+    jobs::Refusal,
+    limits::{Adaptive, AdaptivePolicy, Breaker, BreakerPolicy, BreakerState, CallEnd, RetryBudget},
     queue::{Link, upkeep},
 };
 use std::{
@@ -33,7 +34,12 @@ struct Sky {
     most: usize,
     calls: u64,
     failures: u64,
+    /// When it was last logged that XCO refuses this client.
+    refusal_logged_ms: Option<u64>,
 }
+
+/// How often it is logged that XCO refuses this client.
+const LOG_EVERY_MS: u64 = 30_000;
 
 impl Sky {
     /// How many calls may be under way.
@@ -54,8 +60,8 @@ impl Sky {
 pub(super) struct Observation {
     /// How long it took.
     pub(super) latency: Duration,
-    /// By XCO's or the network's fault.
-    pub(super) failed: bool,
+    /// What it says of XCO.
+    pub(super) end: CallEnd,
     /// Calls under way, this one included.
     pub(super) in_flight: usize,
     /// Milliseconds on the process's clock.
@@ -69,6 +75,8 @@ pub(super) struct Outlook {
     pub(super) allowed: Allowed,
     /// XCO is down: its failures are not the jobs'.
     pub(super) outage: bool,
+    /// Whose a refusal is.
+    pub(super) refusal: Refusal,
 }
 
 impl Weather {
@@ -89,6 +97,7 @@ impl Weather {
             most,
             calls: 0,
             failures: 0,
+            refusal_logged_ms: None,
         };
         Self { sky: Mutex::new(sky), opened: Notify::new() }
     }
@@ -102,20 +111,31 @@ impl Weather {
     pub(super) fn observe(&self, seen: Observation) -> Outlook {
         let mut sky = self.sky();
         sky.calls += 1;
-        sky.failures += u64::from(seen.failed);
+        let failed = seen.end == CallEnd::Failed;
+        sky.failures += u64::from(failed);
         if let Some(adaptive) = &mut sky.adaptive {
-            adaptive.record(seen.latency, seen.failed, seen.in_flight);
+            adaptive.record(seen.latency, failed, seen.in_flight);
         }
-        let mut outage = false;
+        let (mut outage, mut refusal, mut refused) = (false, Refusal::Own, false);
         if let Some(breaker) = &mut sky.breaker {
             let was_closed = breaker.state(seen.now_ms) == BreakerState::Closed;
-            let changed = breaker.record(seen.failed, seen.now_ms);
+            let changed = breaker.observe(seen.end, seen.now_ms);
             let state = breaker.state(seen.now_ms);
             outage = !was_closed || state != BreakerState::Closed;
+            refusal = match seen.end {
+                CallEnd::Refused { .. } if outage && breaker.is_refusing() => Refusal::Everybodys,
+                // Where another worker opened it, this one does not know why.
+                CallEnd::Refused { .. } if outage || breaker.refusals_in_a_row() > 1 => Refusal::Suspected,
+                _ => Refusal::Own,
+            };
             if changed {
                 match state {
                     BreakerState::Open { .. } => {
-                        tracing::warn!("XCO fails: no jobs are taken for a while");
+                        if breaker.is_refusing() {
+                            refused = true;
+                        } else {
+                            tracing::warn!("XCO fails: no jobs are taken for a while");
+                        }
                         self.opened.notify_one();
                     }
                     BreakerState::Closed => tracing::info!("XCO is back"),
@@ -123,7 +143,28 @@ impl Weather {
                 }
             }
         }
-        Outlook { allowed: sky.allowed(seen.now_ms), outage }
+        let log_due = sky.refusal_logged_ms.is_none_or(|at_ms| seen.now_ms.saturating_sub(at_ms) >= LOG_EVERY_MS);
+        if refused && log_due {
+            sky.refusal_logged_ms = Some(seen.now_ms);
+            tracing::error!(
+                "XCO refuses this client, with fresh access tokens (401, 403): jobs wait, and one call at a time is tried \
+                 (check xco.api_key, xco.client_id, xco.scope, xco.base_url and xco.merchant_id)"
+            );
+        }
+        Outlook { allowed: sky.allowed(seen.now_ms), outage, refusal }
+    }
+
+    /// What follows where no call was made.
+    pub(super) fn outlook(&self, now_ms: u64) -> Outlook {
+        let mut sky = self.sky();
+        let state = sky.breaker.as_mut().map(|breaker| breaker.state(now_ms));
+        let outage = state.is_some_and(|state| state != BreakerState::Closed);
+        Outlook { allowed: sky.allowed(now_ms), outage, refusal: Refusal::Own }
+    }
+
+    /// Whether the breaker is not closed because XCO refuses this client.
+    pub(super) fn is_refused(&self) -> bool {
+        self.sky().breaker.as_ref().is_some_and(Breaker::is_refusing)
     }
 
     /// A first attempt was made.

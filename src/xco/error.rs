@@ -65,6 +65,11 @@ pub struct CallFailure {
 }
 
 impl CallFailure {
+    /// Whether no request was sent because there is no access token to be had for a while.
+    pub fn awaits_token(&self) -> bool {
+        self.kind == FailureKind::Network && self.retry_after.is_some()
+    }
+
     /// A failure that XCO did not answer.
     pub(super) fn unanswered(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, http_status: None, problem: None, retry_after: None, message: message.into() }

@@ -253,7 +253,10 @@ impl TokenCache {
             return;
         }
         *logged = Some(Instant::now());
-        let pause_s = pause.map(|pause| pause.until.saturating_duration_since(Instant::now()).as_secs_f64().ceil());
+        let pause_s = pause
+            .and_then(Pause::failure)
+            .and_then(|failure| failure.retry_after)
+            .map(|left| left.as_secs_f64().ceil());
         tracing::error!(http_status = fault.http_status, pause_s, "no access token: {}", fault.message);
     }
 }

@@ -4,7 +4,9 @@
 mod calls;
 mod control;
 mod doubts;
+mod forms;
 mod gate;
 mod refusals;
+mod stub;
 mod support;
 mod tokens;

@@ -174,6 +174,68 @@ async fn a_wrong_secret_is_named_not_shown_and_not_hammered() {
     assert_eq!(world.token_calls(), 1);
 }
 
+/// Whoever needs a token meanwhile is told at once how long the wait is.
+#[tokio::test]
+async fn an_endpoint_that_asks_for_time_is_left_alone_that_long() {
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    let date = later.strftime("%A, %d-%b-%y %H:%M:%S GMT").to_string();
+    for (status, value) in [(429, "60"), (503, "60"), (429, date.as_str())] {
+        let world = World::new().await;
+        world.sandbox.order(Fault::status(status).retry_after(value).on(Route::Token));
+        let job = check();
+        for _ in 0..3 {
+            for report in join_all((0..20).map(|_| world.call(&job))).await {
+                let failure = report.result.unwrap_err();
+                assert_eq!((failure.kind, report.calls), (FailureKind::Network, 0));
+                assert!(failure.awaits_token());
+                let left = failure.retry_after.unwrap().as_secs_f64();
+                assert!((50.0..=60.0).contains(&left), "{status} {value}: {left}");
+            }
+            assert_eq!(world.token_calls(), 1, "{status} {value}");
+        }
+        pass(61).await;
+        world.ok(&check()).await;
+        assert_eq!(world.token_calls(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_nobody_measured_grows_and_ends() {
+    let wrong = Fault::new(FaultKind::Status { status: 401, retry_after: None, body: None });
+    for fault in [Fault::status(429), wrong] {
+        let world = World::new().await;
+        world.sandbox.order(fault.on(Route::Token).always());
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let failure = world.fails(&check()).await.0;
+            let left = failure.retry_after.unwrap();
+            waits.push(left.as_secs_f64().ceil() as u64);
+            pass(waits[waits.len() - 1] + 1).await;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(world.token_calls(), 8);
+        world.sandbox.clear_faults();
+        world.ok(&check()).await;
+        assert_eq!(world.token_calls(), 9);
+    }
+}
+
+#[tokio::test]
+async fn with_a_token_in_hand_an_endpoint_that_asks_for_time_delays_nobody() {
+    let world = World::new().await;
+    world.ok(&check()).await;
+    world.sandbox.order(Fault::status(429).retry_after("40").on(Route::Token).always());
+    pass(250).await;
+    let job = check();
+    for _ in 0..3 {
+        for report in join_all((0..10).map(|_| world.call(&job))).await {
+            assert!(report.result.is_ok());
+        }
+        pass(3).await;
+    }
+    assert_eq!(world.token_calls(), 2);
+}
+
 #[tokio::test]
 async fn nothing_secret_is_in_debug() {
     let world = World::new().await;

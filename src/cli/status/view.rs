@@ -28,7 +28,9 @@ pub(super) fn text(picture: &Picture, style: Style) -> String {
     let _ = writeln!(out, "{} {}{}", heading("dead letters"), picture.dead_letters.total, dead(picture));
     match picture.breaker.open_for_ms {
         Some(ms) => {
-            let open = format!("open: XCO fails, no job is taken for another {}", age(ms));
+            let refused = picture.workers.iter().any(|worker| worker.heartbeat.breaker_reason.is_some());
+            let why = if refused { "XCO refuses this client (401, 403; see the worker's log)" } else { "XCO fails" };
+            let open = format!("open: {why}, no job is taken for another {}", age(ms));
             let _ = writeln!(out, "{} {}", heading("breaker"), style.paint(Tone::Bad, &open));
         }
         None => {
