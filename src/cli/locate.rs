@@ -2,7 +2,7 @@
 
 use crate::{
     config::RedisConfig,
-    contract::{EntryId, Lane, Origin, ParseContext, parse_job},
+    contract::{EntryId, Lane, Origin, ParseContext, look_into, parse_job},
     jobs::JobState,
     queue::{
         Keys, Link, RawEntry, Source,
@@ -246,7 +246,7 @@ impl<'a> Locator<'a> {
     async fn ended(&mut self, partition: u16, since_ms: Option<u64>) -> RedisResult<Option<Place>> {
         let keys = self.keys(partition);
         let completion = self.backwards(&keys.completions, since_ms).await?;
-        let event = completion.and_then(|fields| serde_json::from_str::<Value>(fields.get("event")?).ok());
+        let event = completion.and_then(|fields| look_into(fields.get("event")?));
         if let Some(event) = &event
             && event["dead_lettered"] != true
         {

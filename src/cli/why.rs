@@ -13,7 +13,7 @@ use super::{
     rows::printable,
 };
 use crate::{
-    contract::format_ms,
+    contract::{format_ms, look_into},
     queue::{Keys, Link, Source, control},
 };
 use clap::Args;
@@ -116,7 +116,7 @@ async fn explain(link: &mut Link, id: &str, context: &Context) -> RedisResult<(R
         Place::Ended { event, letter } => ended(&mut report, id, &event, letter),
         Place::Dead { letter } => {
             let field = |name: &str| letter.get(name).map_or("", String::as_str);
-            let error: Value = serde_json::from_str(field("error")).unwrap_or_default();
+            let error: Value = look_into(field("error")).unwrap_or_default();
             let kind = error["kind"].as_str().unwrap_or("unknown").to_owned();
             report.say(format!("{id}: failed at {} ({kind}); its letter is among the dead", field("at")));
             report.set("place", "dead");

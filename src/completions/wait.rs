@@ -3,7 +3,7 @@
 use super::{Filter, Options, Start, Subscriber, subscriber::last_entry};
 use crate::{
     config::RedisConfig,
-    contract::EntryId,
+    contract::{EntryId, look_into},
     queue::{Connector, Keys, Link, QueueError, is_transient},
 };
 use redis::{RedisResult, cmd};
@@ -49,7 +49,7 @@ impl Waiter {
     pub async fn wait_for(mut self, id: &str, longest: Duration) -> Result<Option<Value>, QueueError> {
         let deadline = Instant::now() + longest;
         match self.reply(id, longest).await {
-            Ok(reply) => Ok(reply.and_then(|text| serde_json::from_str(&text).ok())),
+            Ok(reply) => Ok(reply.and_then(|text| look_into(&text))),
             Err(error) if is_transient(&error) => self.scan(id, deadline).await,
             Err(error) => Err(error.into()),
         }

@@ -20,6 +20,7 @@ mod overload;
 mod privacy;
 mod promises;
 mod quota;
+mod refused;
 mod retries;
 mod subscriber;
 mod support;

@@ -1,5 +1,6 @@
 //! A job as an operator may see it: its shape, and nothing about the person it is about.
 
+use crate::contract::look_into;
 use serde_json::Value;
 
 /// What a job says of itself, rather than of a customer.
@@ -50,7 +51,7 @@ fn is_plain(value: &Value) -> bool {
 
 /// An error with its problem document masked: that may quote the customer.
 pub(super) fn masked_error(error: &str) -> Value {
-    let Ok(mut error) = serde_json::from_str::<Value>(error) else { return shape(error).into() };
+    let Some(mut error) = look_into(error) else { return shape(error).into() };
     if let Some(problem) = error.get_mut("problem").and_then(Value::as_object_mut) {
         for (name, value) in problem {
             if !matches!(name.as_str(), "type" | "title" | "status") {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cli::{Context, Exit, HintExt, print_json, print_line, say},
-    contract::{EntryId, format_ms},
+    contract::{EntryId, format_ms, look_into},
     queue::dead::{self, Letter, Order},
 };
 use anyhow::Context as _;
@@ -97,7 +97,7 @@ fn has_id(job: &str, id: &str) -> bool {
 }
 
 fn as_json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+    look_into(text).unwrap_or_else(|| text.into())
 }
 
 fn print(value: &Value, json: bool) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use super::picture::{
 };
 use crate::{
     config::RedisConfig,
-    contract::{Lane, format_ms},
+    contract::{Lane, format_ms, look_into},
     control::{Rules, Verb},
     jobs::{JobState, Waiting},
     queue::{
@@ -178,7 +178,7 @@ fn project(delayed: &mut Delayed, looked_at: u64) {
 async fn count_dead(link: &mut Link, keys: &Keys, dead: &mut DeadLetters) -> RedisResult<()> {
     dead.total += link.query::<u64>(cmd("XLEN").arg(&keys.dead)).await?;
     for (_, fields) in find::page_back(link, &keys.dead, None, LETTERS).await? {
-        let error: Option<Value> = fields.get("error").and_then(|error| serde_json::from_str(error).ok());
+        let error: Option<Value> = fields.get("error").and_then(|error| look_into(error));
         let kind = error.as_ref().and_then(|error| error["kind"].as_str()).unwrap_or("unknown");
         *dead.by_kind.entry(kind.to_owned()).or_default() += 1;
         dead.looked_at += 1;
