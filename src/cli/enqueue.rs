@@ -11,7 +11,7 @@ use super::{
     rows::{printable, row},
     say,
     style::Style,
-    values::{JsonText, MetaEntry, parse_job_type},
+    values::{JsonText, MetaEntry, parse_job_type, parse_moment},
 };
 use crate::{
     completions::Waiter,
@@ -58,8 +58,8 @@ pub struct EnqueueArgs {
     #[arg(long, help_heading = "Job", value_name = "DURATION", value_parser = parse_duration)]
     pub ttl: Option<Duration>,
     /// Not before: RFC 3339, such as 2027-01-31T08:00:00Z
-    #[arg(long, help_heading = "Job", value_name = "TIME")]
-    pub run_at: Option<jiff::Timestamp>,
+    #[arg(long, help_heading = "Job", value_name = "TIME", value_parser = parse_moment)]
+    pub run_at: Option<String>,
     /// Failed attempts before giving up, 1 to 100
     #[arg(long, help_heading = "Job", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub max_attempts: Option<u32>,

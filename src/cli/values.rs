@@ -2,7 +2,7 @@
 
 use crate::{
     config::{format_duration, parse_duration},
-    contract::{EntryId, JobType, Status},
+    contract::{EntryId, JobType, Status, run_at_ms},
 };
 use std::{fmt, fs, io::Read, str::FromStr, time::Duration};
 
@@ -68,6 +68,12 @@ impl FromStr for StartFrom {
                 .map_err(|_| "beginning, now, or the id of a stream entry such as 1732265000000-0".to_owned()),
         }
     }
+}
+
+/// A moment, as a job's `run_at` has it; a space instead of `T` will do for a person.
+pub(super) fn parse_moment(text: &str) -> Result<String, String> {
+    let text = text.trim().replacen(' ', "T", 1);
+    run_at_ms(&text).map(|_| text).map_err(str::to_owned)
 }
 
 /// JSON given on the command line, or with `@FILE` in a file. No `Debug`: it may be about a person.

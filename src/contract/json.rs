@@ -4,8 +4,8 @@
 //! the parser's own limit.
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
-use serde_json::Number;
+use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::{Number, value::RawValue};
 use std::{borrow::Cow, fmt};
 
 /// How many objects and arrays a job may nest. A valid job with four generations of children needs 12.
@@ -20,6 +20,8 @@ pub(super) enum Node<'a> {
     Null,
     Bool(bool),
     Number(Number),
+    /// A number directly within `meta`, as it was written: `1.50`, or an order number of 30 digits.
+    Written(&'a str),
     String(Cow<'a, str>),
     Array(Vec<Node<'a>>),
     /// In the order of the document; a key may occur more than once.
@@ -39,11 +41,11 @@ impl<'a> Node<'a> {
     /// Parses one JSON document of at most `max_depth` levels (below `serde_json`'s own bound of
     /// 127), with nothing after it.
     pub(super) fn parse(text: &'a str, max_depth: u8) -> Result<Self, JsonFault> {
-        let mut parser = serde_json::Deserializer::from_str(text);
-        Seed { levels: max_depth }
-            .deserialize(&mut parser)
-            .and_then(|node| parser.end().map(|()| node))
-            .map_err(|error| if error.is_data() { JsonFault::TooDeep } else { JsonFault::Syntax(error.to_string()) })
+        let seed = Seed { levels: max_depth, within: Within::Job };
+        seed.read(text).map_err(|error| match error.is_data() {
+            true if error.to_string().starts_with(TOO_DEEP) => JsonFault::TooDeep,
+            _ => JsonFault::Syntax(error.to_string()),
+        })
     }
 
     /// What the value is, for a fault's detail.
@@ -51,7 +53,7 @@ impl<'a> Node<'a> {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "a boolean",
-            Self::Number(_) => "a number",
+            Self::Number(_) | Self::Written(_) => "a number",
             Self::String(_) => "a string",
             Self::Array(_) => "an array",
             Self::Object(_) => "an object",
@@ -73,6 +75,9 @@ impl Serialize for Node<'_> {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Number(value) => value.serialize(serializer),
+            Self::Written(text) => {
+                serde_json::from_str::<&RawValue>(text).map_err(S::Error::custom)?.serialize(serializer)
+            }
             Self::String(value) => serializer.serialize_str(value),
             Self::Array(values) => {
                 let mut seq = serializer.serialize_seq(Some(values.len()))?;
@@ -92,16 +97,48 @@ impl Serialize for Node<'_> {
     }
 }
 
+/// How the error of a document that nests too deeply begins.
+const TOO_DEEP: &str = "nested too deeply";
+
+/// Where a value stands, as far as it decides how numbers are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Anywhere else: numbers are numbers.
+    Job,
+    /// The value of a key `meta`: the numbers in it are text, and kept as they were written.
+    Meta,
+    /// Below a value of `meta`, where only faults are.
+    Fault,
+}
+
 /// Reads a value with so many levels left below it.
 #[derive(Clone, Copy)]
 struct Seed {
     levels: u8,
+    within: Within,
 }
 
 impl Seed {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        // The text is never shown: any error of serde's "data" category means this one.
-        self.levels.checked_sub(1).map(|levels| Self { levels }).ok_or_else(|| E::custom("nested too deeply"))
+        let levels = self.levels.checked_sub(1).ok_or_else(|| E::custom(TOO_DEEP))?;
+        Ok(Self { levels, ..self })
+    }
+
+    /// A whole document.
+    fn read(self, text: &str) -> Result<Node<'_>, serde_json::Error> {
+        let mut parser = serde_json::Deserializer::from_str(text);
+        self.deserialize(&mut parser).and_then(|node| parser.end().map(|()| node))
+    }
+
+    /// The value of a key in `meta`.
+    fn read_written<E: serde::de::Error>(self, text: &str) -> Result<Node<'_>, E> {
+        if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            return Self { within: Within::Fault, ..self }.read(text).map_err(E::custom);
+        }
+        match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(Node::Written(text)),
+            _ => Err(E::custom("number out of range")),
+        }
     }
 }
 
@@ -149,7 +186,8 @@ impl<'de> Visitor<'de> for Seed {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node<'de>, A::Error> {
-        let below = self.deeper()?;
+        let within = if self.within == Within::Meta { Within::Fault } else { self.within };
+        let below = Self { within, ..self.deeper()? };
         let mut values = Vec::new();
         while let Some(value) = access.next_element_seed(below)? {
             values.push(value);
@@ -162,7 +200,12 @@ impl<'de> Visitor<'de> for Seed {
         // The outermost object of a job has about eight members: one allocation for them all.
         let mut members = Vec::with_capacity(if self.levels == MAX_DEPTH { 8 } else { 2 });
         while let Some(Key(key)) = access.next_key_seed(KeySeed)? {
-            members.push((key, access.next_value_seed(below)?));
+            let value = match (self.within, key.as_ref()) {
+                (Within::Meta, _) => below.read_written(access.next_value::<&'de RawValue>()?.get())?,
+                (Within::Job, "meta") => access.next_value_seed(Self { within: Within::Meta, ..below })?,
+                _ => access.next_value_seed(below)?,
+            };
+            members.push((key, value));
         }
         Ok(Node::Object(members))
     }
@@ -221,6 +264,30 @@ mod tests {
         assert!(matches!(members[0].1, Node::String(Cow::Borrowed("x"))));
         assert!(matches!(&members[1].1, Node::String(Cow::Owned(text)) if text == "A"));
         assert_eq!(serde_json::to_string(&node).unwrap(), r#"{"b":"x","a":"A","b":[1,-1,1.5,true,null]}"#);
+    }
+
+    #[test]
+    fn numbers_in_meta_are_kept_as_written() {
+        let text = r#"{"meta":{"a":1.50,"b":-0,"c":123456789012345678901234567890,"d":"x","e":[1.50],"f":{"meta":{"n":1.50}}},"n":1.50}"#;
+        let node = Node::parse(text, MAX_DEPTH).unwrap();
+        let Node::Object(members) = &node else { panic!("an object") };
+        let Node::Object(meta) = &members[0].1 else { panic!("an object") };
+        assert_eq!(meta[0].1, Node::Written("1.50"));
+        assert!(matches!(meta[3].1, Node::String(Cow::Borrowed("x"))));
+        let written = text
+            .replace("[1.50]", "[1.5]")
+            .replace(r#"{"n":1.50}"#, r#"{"n":1.5}"#)
+            .replace(r#""n":1.50}"#, r#""n":1.5}"#);
+        assert_eq!(serde_json::to_string(&node).unwrap(), written);
+        // What is no JSON is none there, either, and nesting counts.
+        for fault in ["1e999", "01", "1.", "-", r#""\ud800""#, "nul"] {
+            let text = format!(r#"{{"meta":{{"a":{fault}}}}}"#);
+            assert!(matches!(Node::parse(&text, MAX_DEPTH), Err(JsonFault::Syntax(_))), "{text}");
+        }
+        let nested = |depth: usize| format!(r#"{{"meta":{{"a":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth));
+        assert!(Node::parse(&nested(30), MAX_DEPTH).is_ok());
+        assert!(matches!(Node::parse(&nested(31), MAX_DEPTH), Err(JsonFault::TooDeep)));
+        assert!(matches!(Node::parse(&nested(20_000), MAX_DEPTH), Err(_)));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use error::{ErrorKind, Fault, JobError};
 pub use ids::{CallerId, CustomerReference, EntryId, JobId, Lane, MerchantId, Origin};
 pub use job::{Job, JobType, Next};
 pub use json_text::{JsonText, look_into};
-pub use parse::{MAX_JOB_BYTES, ParseContext, Rejection, parse_job};
+pub use parse::{MAX_JOB_BYTES, ParseContext, Rejection, parse_job, run_at_ms};
 pub use partition::partition_of;
 pub use redact::{dead_letter_job, redact_code};
 pub use sensitive::{Email, PersonalText, PhoneNumber, VerificationCode};

@@ -19,14 +19,16 @@ mod next;
 mod tests;
 #[cfg(test)]
 mod tests_next;
+#[cfg(test)]
+mod tests_sentences;
 mod user;
 
 use super::{
     CallerId, CustomerReference, ErrorKind, Fault, Job, JobType, MerchantId,
-    json::{JsonFault, MAX_DEPTH, Member, Node},
+    json::{JsonFault, MAX_DEPTH, Node},
     redact::mask_embedded,
 };
-use envelope::{Draft, Scope};
+use envelope::{Draft, Meta, Scope};
 use faults::{Faults, Path};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -113,6 +115,11 @@ pub fn parse_job(bytes: &[u8], context: ParseContext<'_>) -> Result<Job, Box<Rej
     }
 }
 
+/// A `run_at` in milliseconds since 1970, or what would be right.
+pub fn run_at_ms(text: &str) -> Result<u64, &'static str> {
+    formats::run_at_ms(text)
+}
+
 fn check_text(bytes: &[u8], generation: u8) -> Result<&str, String> {
     let most = if generation == 0 { MAX_JOB_BYTES } else { MAX_JOB_BYTES + INHERITED_BYTES };
     if bytes.len() > most {
@@ -138,7 +145,7 @@ fn into_job(draft: Draft<'_>, default_id: &str) -> Option<Job> {
         max_attempts: draft.max_attempts,
         reply: draft.reply,
         batch: draft.batch.map(str::to_owned),
-        meta: draft.meta.map(to_map),
+        meta: draft.meta.as_ref().map(to_map),
         traceparent: draft.traceparent.map(str::to_owned),
         tracestate: draft.tracestate.map(str::to_owned),
         next,
@@ -163,7 +170,7 @@ fn into_rejection(draft: Draft<'_>, faults: Faults, root: &Node<'_>) -> Box<Reje
         caller_id: draft.caller_id,
         merchant_id: draft.merchant_id,
         batch: draft.batch.map(str::to_owned),
-        meta: draft.meta.map(to_map),
+        meta: draft.meta.as_ref().map(to_map),
         traceparent: draft.traceparent.map(str::to_owned),
         faults: faults.into_sorted(root),
     })
@@ -178,9 +185,9 @@ fn reference_in(args: &Node<'_>) -> Option<CustomerReference> {
 }
 
 /// `meta` as it is echoed: a code hidden in a string is masked, as everywhere that is kept.
-fn to_map(members: &[Member<'_>]) -> Map<String, Value> {
-    let value = |node: &Node<'_>| node.as_str().map(|text| mask_embedded(text).unwrap_or_else(|| text.to_owned()));
-    members.iter().filter_map(|(key, node)| Some((key.clone().into_owned(), Value::String(value(node)?)))).collect()
+fn to_map(meta: &Meta<'_>) -> Map<String, Value> {
+    let value = |text: &str| Value::String(mask_embedded(text).unwrap_or_else(|| text.to_owned()));
+    meta.0.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect()
 }
 
 impl fmt::Debug for Rejection {

@@ -95,7 +95,7 @@ fn strip(node: &mut Node<'_>, within: Within, layers: u8) -> bool {
             changed
         }
         Node::String(text) => replace(text, layers),
-        Node::Null | Node::Bool(_) | Node::Number(_) => false,
+        Node::Null | Node::Bool(_) | Node::Number(_) | Node::Written(_) => false,
     }
 }
 

@@ -112,6 +112,31 @@ async fn run_at_is_kept_and_the_deadline_counts_from_it() {
     rig.end().await;
 }
 
+/// The last moment there is overflows nothing: neither a sorted set's score nor the deadline counted from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_for_the_last_moment_of_all_waits_for_it() {
+    let mut rig = Setup::default().start().await;
+    for (id, run_at) in [("last", "9999-12-31T23:59:59.999Z"), ("beyond", "9999-12-31T23:59:59-23:59")] {
+        rig.enqueue(&with(with(check(id, "ip"), "run_at", run_at), "ttl_ms", 2_592_000_000_u64)).await;
+    }
+    rig.enqueue(&with(check("first", "ip"), "run_at", "0000-01-01T00:00:00Z")).await;
+    assert_eq!(rig.completion("first").await["status"], "succeeded");
+    rig.eventually("both are parked", async |rig: &mut Rig| {
+        redis::cmd("ZCARD").arg(rig.key("delayed")).query_async::<u64>(&mut rig.connection).await.unwrap() == 2
+    })
+    .await;
+    let due: Vec<(String, f64)> = redis::cmd("ZRANGE")
+        .arg(rig.key("delayed"))
+        .arg("0 -1 WITHSCORES".split(' ').collect::<Vec<_>>())
+        .query_async(&mut rig.connection)
+        .await
+        .unwrap();
+    let due: Vec<u64> = due.iter().map(|(_, due)| format!("{due:.0}").parse().unwrap()).collect();
+    assert_eq!(due, [253_402_300_799_999, 253_402_387_139_000]);
+    assert_eq!(rig.sandbox.stats().calls, 1);
+    rig.stop_workers().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn defaults_by_type_hold_for_the_interactive_lane_only() {
     let mut setup = Setup::default();

@@ -125,7 +125,7 @@ fn cases() -> Vec<Case> {
         named(&with(check("id", "ip"), "max_attempts", 101), &["/max_attempts"]),
         named(&with(check("id", "ip"), "reply", "yes"), &["/reply"]),
         named(&with(check("id", "ip"), "batch", ""), &["/batch"]),
-        named(&with(check("id", "ip"), "meta", json!({"k": 1})), &["/meta/k"]),
+        named(&with(check("id", "ip"), "meta", json!({"k": [1]})), &["/meta/k"]),
         named(&with(check("id", "ip"), "meta", json!({"verification_code": CODE})), &["/meta/verification_code"]),
         named(&with(check("id", "ip"), "meta", json!({"k": "x".repeat(2048)})), &["/meta"]),
         Case { kind: "unsupported_version", ..named(&with(check("id", "ip"), "v", 2), &["/v"]) },

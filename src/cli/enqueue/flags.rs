@@ -19,7 +19,7 @@ pub(super) fn job(args: &EnqueueArgs, id: Option<String>) -> Value {
     set("customer_reference", text(&args.customer_reference).filter(|_| !in_args));
     set("merchant_id", text(&args.merchant_id));
     set("ttl_ms", args.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).into()));
-    set("run_at", args.run_at.map(|at| at.to_string().into()));
+    set("run_at", text(&args.run_at));
     set("max_attempts", args.max_attempts.map(Value::from));
     set("batch", text(&args.batch));
     let meta: Map<_, _> = args.meta.iter().map(|entry| (entry.key.clone(), entry.value.as_str().into())).collect();

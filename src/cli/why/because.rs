@@ -16,8 +16,8 @@ use crate::{
 use redis::RedisResult;
 use std::fmt::Write;
 
-/// Times beyond this are for ever: 9999, as far as RFC 3339 goes.
-const FOR_EVER_MS: u64 = 253_402_300_799_999;
+/// A pause without an end parks a job until then: later than any `run_at` or deadline.
+const FOR_EVER_MS: u64 = 1 << 52;
 
 pub(super) async fn tell(
     report: &mut Report,

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::contract::{
     Args, CallerId, ConsentProof, CustomerReference, JobId, JobType, MerchantId,
-    json::{Member, Node, json_string_bytes},
+    json::{Node, json_string_bytes},
 };
+use serde::{Serialize, Serializer};
 
 /// 30 days.
 const MAX_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -71,7 +72,7 @@ pub(super) struct Draft<'n> {
     pub(super) max_attempts: Option<u32>,
     pub(super) reply: bool,
     pub(super) batch: Option<&'n str>,
-    pub(super) meta: Option<&'n [Member<'n>]>,
+    pub(super) meta: Option<Meta<'n>>,
     pub(super) traceparent: Option<&'n str>,
     pub(super) tracestate: Option<&'n str>,
     pub(super) children: Vec<next::Child<'n>>,
@@ -79,12 +80,21 @@ pub(super) struct Draft<'n> {
     pub(super) nodes: Nodes<'n>,
 }
 
+/// A valid `meta`: names and texts.
+#[derive(Debug, Clone)]
+pub(super) struct Meta<'n>(pub(super) Vec<(&'n str, &'n str)>);
+
+impl Serialize for Meta<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
 /// What a child's completed JSON takes over as it stood.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Nodes<'n> {
     pub(super) args: Option<&'n Node<'n>>,
     pub(super) run_at: Option<&'n Node<'n>>,
-    pub(super) meta: Option<&'n Node<'n>>,
     pub(super) next: Option<&'n Node<'n>>,
 }
 
@@ -129,7 +139,9 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, fault
         state,
         next,
     ] = found;
-    let mut draft = Draft { nodes: Nodes { args, run_at, meta, next }, ..Draft::default() };
+    // PHP's empty array, where an object is meant.
+    let next = next.filter(|next| !matches!(next, Node::Array(values) if values.is_empty()));
+    let mut draft = Draft { nodes: Nodes { args, run_at, next }, ..Draft::default() };
 
     if let Some(v) = v.filter(|v| !matches!(v, Node::Number(_))) {
         faults.add(&path.key("v"), format!("must be the number 1, not {}", v.kind()));
@@ -276,20 +288,33 @@ fn trace<'n>(node: Option<&'n Node<'n>>, path: &Path<'_>, faults: &mut Faults) -
     node.as_str()
 }
 
-fn judge_meta<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<&'n [Member<'n>]> {
-    let Node::Object(members) = node else {
-        faults.add(path, format!("must be an object of strings, not {}", node.kind()));
-        return None;
+/// Numbers and booleans are taken as the text they are written as.
+fn judge_meta<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<Meta<'n>> {
+    let members = match node {
+        Node::Object(members) => members.as_slice(),
+        Node::Array(values) if values.is_empty() => &[],
+        _ => {
+            faults.add(path, format!("must be an object of strings, not {}", node.kind()));
+            return None;
+        }
     };
     let mut bytes = 1 + members.len().max(1);
     let mut valid = true;
+    let mut meta = Vec::with_capacity(members.len().min(64));
     for (key, value) in members {
-        if let Node::String(text) = value {
-            bytes += json_string_bytes(key) + 1 + json_string_bytes(text);
-        } else {
-            valid = false;
-            faults.add(&path.key(key), format!("must be a string, not {}", value.kind()));
-        }
+        let text = match value {
+            Node::String(text) => text.as_ref(),
+            Node::Written(text) => text,
+            Node::Bool(true) => "true",
+            Node::Bool(false) => "false",
+            other => {
+                valid = false;
+                faults.add(&path.key(key), format!("must be a string, a number or a boolean, not {}", other.kind()));
+                ""
+            }
+        };
+        bytes += json_string_bytes(key) + 1 + json_string_bytes(text);
+        meta.push((key.as_ref(), text));
         if key == "verification_code" {
             valid = false;
             faults.add(&path.key(key), "must not stand here: `meta` is echoed, and a code is not");
@@ -306,5 +331,5 @@ fn judge_meta<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> O
             faults.add(&path.key(key), "must not appear more than once");
         }
     }
-    valid.then_some(members)
+    valid.then_some(Meta(meta))
 }

@@ -1,6 +1,7 @@
 //! Collecting faults: where they are, what they say, in which order.
 
 use crate::contract::{Fault, json::Node};
+use serde_json::Number;
 use std::cmp::Ordering;
 
 /// How many faults a rejection lists, so that a job made of nothing but faults cannot become a completion many times its
@@ -148,9 +149,14 @@ pub(super) fn fields<'n, const N: usize>(
     path: &Path<'_>,
     faults: &mut Faults,
 ) -> Option<[Option<&'n Node<'n>>; N]> {
-    let Node::Object(members) = node else {
-        faults.add(path, format!("must be an object, not {}", node.kind()));
-        return None;
+    let members = match node {
+        Node::Object(members) => members.as_slice(),
+        // PHP's empty array; a job as a whole has no such excuse.
+        Node::Array(values) if values.is_empty() && !matches!(path, Path::Root) => &[],
+        _ => {
+            faults.add(path, format!("must be an object, not {}", node.kind()));
+            return None;
+        }
     };
     let mut found = [None; N];
     let mut seen = [false; N];
@@ -217,12 +223,12 @@ pub(super) fn text<'n, T>(
     }
 }
 
-/// A whole number within bounds, both included.
+/// A whole number within bounds, both included. `60000.0` and `6e4` are whole numbers, too.
 pub(super) fn whole(node: Option<&Node<'_>>, bounds: (u64, u64), path: &Path<'_>, faults: &mut Faults) -> Option<u64> {
     let (least, most) = bounds;
     match node? {
         Node::Number(number) => {
-            let value = number.as_u64().filter(|value| (least..=most).contains(value));
+            let value = whole_value(number).filter(|value| (least..=most).contains(value));
             if value.is_none() {
                 faults.add(path, format!("must be a whole number from {least} to {most}"));
             }
@@ -233,6 +239,15 @@ pub(super) fn whole(node: Option<&Node<'_>>, bounds: (u64, u64), path: &Path<'_>
             None
         }
     }
+}
+
+fn whole_value(number: &Number) -> Option<u64> {
+    /// From 2^53 on, not every whole number is a float.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    number.as_u64().or_else(|| {
+        let value = number.as_f64().filter(|value| (0.0..EXACT).contains(value) && value.fract() == 0.0)?;
+        format!("{value:.0}").parse().ok()
+    })
 }
 
 #[cfg(test)]

@@ -90,12 +90,9 @@ pub(super) fn verification_code(text: &str) -> Checked<VerificationCode> {
     Ok(VerificationCode::from_checked(text))
 }
 
-/// A name or a part of an address.
+/// A name or a part of an address: any text.
+#[allow(clippy::unnecessary_wraps, reason = "a rule like the others")]
 pub(super) fn personal(text: &str) -> Checked<PersonalText> {
-    // Most are short enough by their bytes: counting characters is for the rest.
-    if text.len() > 256 && text.chars().count() > 256 {
-        return Err("must be at most 256 characters");
-    }
     Ok(PersonalText::from_checked(text))
 }
 
@@ -137,39 +134,70 @@ fn number(digits: &[u8]) -> Option<i16> {
 }
 
 /// RFC 3339 → milliseconds since 1970, rounded up: a job is not started before. What lies before 1970 becomes 0.
+///
+/// Every moment that RFC 3339 can write is taken, from the year 0000 to the last second of 9999, whatever its offset; a
+/// sorted set's score holds all of them exactly.
 pub(super) fn run_at_ms(text: &str) -> Checked<u64> {
-    parse_rfc3339(text).ok_or("must be a moment in RFC 3339 form, such as 2026-01-31T09:00:00Z")
+    parse_rfc3339(text).ok_or(
+        "must be a moment in RFC 3339 form, such as 2026-01-31T09:00:00Z: a date of the years 0000 to 9999, `T`, a time, \
+         and `Z` or an offset such as +01:00",
+    )
 }
 
 fn parse_rfc3339(text: &str) -> Option<u64> {
-    // jiff reads more forms than RFC 3339 allows, and no more than nine digits of a second.
-    const SHAPE: &[u8] = b"0000-00-00T00:00:00";
-    let bytes = text.as_bytes();
-    let like = |shape: &[u8], bytes: &[u8]| {
-        shape.len() == bytes.len()
-            && shape.iter().zip(bytes).all(|(shape, byte)| match shape {
-                b'0' => byte.is_ascii_digit(),
-                other => byte.eq_ignore_ascii_case(other),
-            })
-    };
-    let (clock, rest) = bytes.split_at_checked(SHAPE.len())?;
-    let fraction = rest.strip_prefix(b".").unwrap_or_default();
-    let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let zone = match rest.first()? {
-        b'.' if digits > 0 && digits <= 64 => fraction.get(digits..)?,
-        b'.' => return None,
-        _ => rest,
-    };
-    let utc = like(b"Z", zone);
-    if !like(SHAPE, clock) || !(utc || like(b"+00:00", zone) || like(b"-00:00", zone)) {
+    const DATE_AND_TIME: &[u8] = b"0000-00-00T00:00:00";
+    const MINUTE_S: i64 = 60;
+    let (clock, rest) = text.as_bytes().split_at_checked(DATE_AND_TIME.len())?;
+    if !has_shape(DATE_AND_TIME, clock) {
         return None;
     }
-    let nanos = text.get(20..20 + digits.min(9)).filter(|_| digits > 0).unwrap_or("0");
-    let rounded_off = fraction.get(9..digits).is_some_and(|rest| rest.iter().any(|digit| *digit != b'0'));
-    let zone = if utc { "Z" } else { std::str::from_utf8(zone).ok()? };
-    let moment: jiff::Timestamp = format!("{}T{}.{nanos}{zone}", &text[..10], &text[11..19]).parse().ok()?;
-    let part = i64::from(rounded_off || moment.subsec_nanosecond() % 1_000_000 != 0 && moment.as_second() >= 0);
-    Some(u64::try_from(moment.as_millisecond().saturating_add(part)).unwrap_or(0))
+    let field = |from: usize, to: usize| number(clock.get(from..to)?);
+    let small = |from: usize| i8::try_from(field(from, from + 2)?).ok();
+    let date = jiff::civil::Date::new(field(0, 4)?, small(5)?, small(8)?).ok()?;
+    let (hour, minute, second) = (small(11)?, small(14)?, small(17)?);
+    let midnight = date.duration_since(jiff::civil::date(1970, 1, 1)).as_secs();
+    let (fraction, zone) = match rest.strip_prefix(b".") {
+        Some(rest) => rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_digit()).count()),
+        None => (b"0".as_slice(), rest),
+    };
+    if fraction.is_empty() || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let local = midnight + i64::from(hour) * 60 * MINUTE_S + i64::from(minute) * MINUTE_S + i64::from(second);
+    let at = local - offset_s(zone)?;
+    // A leap second ends a day of UTC. It has no number of its own: it counts as the second that follows it.
+    if second == 60 && at.rem_euclid(24 * 60 * MINUTE_S) != 0 {
+        return None;
+    }
+    let digit = |index: usize| fraction.get(index).map_or(0, |byte| u64::from(byte - b'0'));
+    let below = fraction.iter().skip(3).any(|byte| *byte != b'0');
+    let millis = digit(0) * 100 + digit(1) * 10 + digit(2) + u64::from(below);
+    Some(u64::try_from(at).map_or(0, |at| at * 1000 + millis))
+}
+
+/// `Z`, or `+01:00`, in seconds; an offset is below a day.
+fn offset_s(zone: &[u8]) -> Option<i64> {
+    if zone.eq_ignore_ascii_case(b"Z") {
+        return Some(0);
+    }
+    let (sign, rest) = zone.split_first()?;
+    let sign = match sign {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = (number(rest.get(..2)?)?, number(rest.get(3..)?)?);
+    (has_shape(b"00:00", rest) && hours < 24 && minutes < 60)
+        .then_some(sign * (i64::from(hours) * 60 + i64::from(minutes)) * 60)
+}
+
+/// Whether `bytes` are like `shape`, in which `0` is any digit and a letter stands for both its cases.
+fn has_shape(shape: &[u8], bytes: &[u8]) -> bool {
+    shape.len() == bytes.len()
+        && shape.iter().zip(bytes).all(|(shape, byte)| match shape {
+            b'0' => byte.is_ascii_digit(),
+            other => byte.eq_ignore_ascii_case(other),
+        })
 }
 
 /// A `traceparent` as W3C Trace Context defines it: version 00, or a later one that begins like it.

@@ -1,7 +1,7 @@
 //! `next`: the children, judged with their parent and completed with what they inherit.
 
 use super::{
-    envelope::{self, Caller, Draft, Scope},
+    envelope::{self, Caller, Draft, Meta, Scope},
     faults::{Faults, Path, nearest},
 };
 use crate::contract::{CallerId, CustomerReference, JobId, JobType, MerchantId, Next, Outcome, json::Node};
@@ -105,7 +105,7 @@ struct ChildJob<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<&'a Node<'a>>,
+    meta: Option<&'a Meta<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +142,7 @@ pub(super) fn complete(child: &Child<'_>, parent: &Draft<'_>, parent_id: &str) -
         max_attempts: draft.max_attempts,
         reply: draft.reply,
         batch: draft.batch.or(parent.batch),
-        meta: draft.nodes.meta.or(parent.nodes.meta),
+        meta: draft.meta.as_ref().or(parent.meta.as_ref()),
         traceparent: trace.traceparent,
         tracestate: trace.tracestate,
         next: draft.nodes.next,

@@ -6,15 +6,13 @@ use super::{
 };
 use crate::contract::{Address, NewUser, json::Node};
 
-/// More than anyone has; XCO does not say.
-const MAX_ADDRESSES: usize = 10;
-
 const USER: [&str; 7] = ["email", "phone_number", "first_name", "last_name", "gender", "birthdate", "addresses"];
 
 const ADDRESS: [&str; 6] =
     ["address_type", "street_address", "address_complement", "locality", "postal_code", "country"];
 
-/// Judges a `user`; `None` when a field it must have is missing or wrong (the faults tell).
+/// Judges a `user`: the names, types and formats of its fields. How many addresses there are and how long a text is, is for
+/// XCO to judge; the size of the whole job bounds both. `None` when a field it must have is missing or wrong (the faults tell).
 pub(super) fn judge<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<NewUser> {
     let [email, phone, first, last, gender, birthdate, addresses] = fields(node, &USER, path, faults)?;
     let at = path.key("email");
@@ -36,10 +34,6 @@ fn list(node: &Node<'_>, path: &Path<'_>, faults: &mut Faults) -> Vec<Address> {
         faults.add(path, format!("must be an array, not {}", node.kind()));
         return Vec::new();
     };
-    if nodes.len() > MAX_ADDRESSES {
-        faults.add(path, format!("must have at most {MAX_ADDRESSES} addresses"));
-        return Vec::new();
-    }
     nodes.iter().enumerate().filter_map(|(index, node)| address(node, &path.index(index), faults)).collect()
 }
 
