@@ -1,9 +1,16 @@
-//! Redis's clock, as this process knows it.
+//! Redis's clock, as this process knows it, and its steps.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+/// Redis's clock has stepped where it differs from what is expected by more than this and a round trip. NTP slews smaller
+/// differences away.
+pub(super) const STEP_BOUND_MS: i64 = 500;
 
 /// Milliseconds since 1970 on Redis's clock, from the last reading and the monotonic time since. Times that several
 /// processes compare are decided in Redis itself; this serves stamps and estimates, late by a round trip at most.
@@ -11,19 +18,112 @@ use std::{
 pub(super) struct RedisClock {
     start: Instant,
     offset_ms: AtomicI64,
+    /// When a step was noticed last, on this process's clock; [`NEVER`] where none was.
+    stepped_at_ms: AtomicI64,
+    expected: Mutex<Option<Reading>>,
+}
+
+const NEVER: i64 = i64::MIN;
+
+/// Redis's clock less this process's: between these two, as of the last reading. Redis told its time at a moment between
+/// the question and the answer.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    asked_at_ms: i64,
+    least_ms: i64,
+    most_ms: i64,
+}
+
+/// Redis's clock moved by itself: NTP set it, or another server with another clock took over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ClockStep {
+    /// By so much at least; negative where it went back.
+    pub(super) by_ms: i64,
+}
+
+impl ClockStep {
+    /// For a metric's label.
+    pub(super) const fn direction(self) -> &'static str {
+        if self.by_ms < 0 { "back" } else { "forward" }
+    }
 }
 
 impl RedisClock {
     /// Begins with the local clock, until Redis has been read.
     pub(super) fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: Instant::now(), offset_ms: AtomicI64::new(i64::try_from(now.as_millis()).unwrap_or(0)) }
+        Self {
+            start: Instant::now(),
+            offset_ms: AtomicI64::new(i64::try_from(now.as_millis()).unwrap_or(0)),
+            stepped_at_ms: AtomicI64::new(NEVER),
+            expected: Mutex::new(None),
+        }
     }
 
     /// Redis just said that it is `now_ms`.
     pub(super) fn set(&self, now_ms: u64) {
-        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        self.offset_ms.store(now_ms.saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
+        self.offset_ms.store(signed(now_ms).saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
+    }
+
+    /// Redis said that it is `now_ms`, asked at `asked_at_ms` of this process's clock. Returns the step that the reading
+    /// proves: a difference from the reading before that the time of the question and of the answer does not explain.
+    pub(super) fn read(&self, asked_at_ms: i64, now_ms: u64) -> Option<ClockStep> {
+        self.set(now_ms);
+        self.compare(asked_at_ms, self.elapsed_ms(), now_ms)
+    }
+
+    fn compare(&self, asked_at_ms: i64, answered_at_ms: i64, now_ms: u64) -> Option<ClockStep> {
+        let now_ms = signed(now_ms);
+        let reading = Reading {
+            asked_at_ms,
+            least_ms: now_ms.saturating_sub(answered_at_ms),
+            most_ms: now_ms.saturating_sub(asked_at_ms),
+        };
+        // A plain pair: whoever panicked while holding the lock left it consistent.
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if expected.is_some_and(|before| before.asked_at_ms > asked_at_ms) {
+            // An answer that was long under way: a later one has come before it.
+            return None;
+        }
+        let before = expected.replace(reading)?;
+        drop(expected);
+        let forward_ms = reading.least_ms.saturating_sub(before.most_ms);
+        let back_ms = before.least_ms.saturating_sub(reading.most_ms);
+        let by_ms = if forward_ms > STEP_BOUND_MS {
+            forward_ms
+        } else if back_ms > STEP_BOUND_MS {
+            -back_ms
+        } else {
+            return None;
+        };
+        self.stepped_at_ms.store(answered_at_ms, Ordering::Release);
+        Some(ClockStep { by_ms })
+    }
+
+    /// A step was noticed by other means.
+    pub(super) fn stepped(&self) {
+        self.stepped_at_ms.store(self.elapsed_ms(), Ordering::Release);
+    }
+
+    /// Whether a step, forward or back, was noticed within that time.
+    pub(super) fn stepped_within(&self, time: Duration) -> bool {
+        let stepped_at_ms = self.stepped_at_ms.load(Ordering::Acquire);
+        let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        stepped_at_ms != NEVER && self.elapsed_ms().saturating_sub(stepped_at_ms) <= time_ms
+    }
+
+    /// Now at the least, on Redis's clock: less only where it was put back since it was read. `None` until it was read.
+    pub(super) fn least_ms(&self) -> Option<u64> {
+        let before = (*self.expected.lock().unwrap_or_else(PoisonError::into_inner))?;
+        u64::try_from(before.least_ms.saturating_add(self.elapsed_ms())).ok()
+    }
+
+    /// Now at the most, on Redis's clock, with the tolerance of [`STEP_BOUND_MS`]: more only where it was put forward since it
+    /// was read. `None` until it was read. A script that finds more must not conclude from idle times that a worker is lost.
+    pub(super) fn most_ms(&self) -> Option<u64> {
+        let before = (*self.expected.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let now_ms = before.most_ms.saturating_add(self.elapsed_ms());
+        u64::try_from(now_ms.saturating_add(STEP_BOUND_MS)).ok()
     }
 
     /// Now, on Redis's clock.
@@ -34,5 +134,54 @@ impl RedisClock {
     /// Milliseconds since this process began, on its monotonic clock (which goes on while the process is stopped).
     pub(super) fn elapsed_ms(&self) -> i64 {
         i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: u64 = 1_732_265_000_000;
+
+    #[test]
+    fn a_step_is_what_question_and_answer_do_not_explain() {
+        let clock = RedisClock::new();
+        assert_eq!(clock.compare(0, 10, T), None, "the first reading");
+        assert_eq!(clock.compare(1_000, 1_010, T + 1_005), None);
+        assert!(!clock.stepped_within(Duration::MAX));
+        // Asked for long: Redis may have answered at any moment of it.
+        assert_eq!(clock.compare(2_000, 12_000, T + 2_001), None);
+        assert_eq!(clock.compare(13_000, 13_001, T + 13_000), None);
+        assert_eq!(clock.compare(14_000, 14_002, T + 14_400), None, "less than the bound");
+        assert_eq!(clock.compare(15_000, 15_002, T - 585_000), Some(ClockStep { by_ms: -600_398 }));
+        assert_eq!(clock.compare(16_000, 16_002, T - 584_000), None, "from then on that is the clock");
+        assert_eq!(clock.compare(9_000, 16_003, T + 9_001), None, "an answer from before the step that comes late");
+        assert_eq!(clock.compare(17_000, 17_000, T + 17_000), Some(ClockStep { by_ms: 600_000 }));
+    }
+
+    #[test]
+    fn a_step_is_remembered_for_a_while() {
+        let clock = RedisClock::new();
+        assert!(!clock.stepped_within(Duration::from_secs(9)));
+        clock.stepped();
+        assert!(clock.stepped_within(Duration::from_secs(9)));
+        let now_ms = clock.elapsed_ms();
+        clock.stepped_at_ms.store(now_ms - 10_000, Ordering::Release);
+        assert!(!clock.stepped_within(Duration::from_secs(9)));
+        assert!(clock.stepped_within(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn what_redis_says_next_is_known_within_bounds() {
+        let clock = RedisClock::new();
+        assert_eq!((clock.least_ms(), clock.most_ms()), (None, None));
+        let at_ms = clock.elapsed_ms();
+        clock.compare(at_ms - 40, at_ms, T);
+        assert!(clock.least_ms().is_some_and(|ms| (T..T + 5_000).contains(&ms)));
+        assert!(clock.most_ms().is_some_and(|ms| (T + 540..T + 5_540).contains(&ms)));
     }
 }
