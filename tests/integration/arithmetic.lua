@@ -5,7 +5,8 @@
 --       them · 7 bulk jobs that wait · 8 interactive arrivals a 1,000 s · 9 the longest a worker is late, in ms · 10 when
 --       workers stop for 2 s, in ms (0: never) · 11 when XCO refuses a call for no reason of the limit's, in ms (0: never), and
 --       12 for how long it says to wait then, in us · 13 interactive jobs that come together · 14 of 1,000 parked jobs those
---       whose worker is lost, so that they come up to 6 s later
+--       whose worker is lost, so that they come up to 6 s later · 15 when Redis's clock steps, in ms (0: never), and 16 by how
+--       much it goes back, in us
 -- Returns  {calls, calls beyond XCO's limit, bulk jobs called, ms until the last was, the longest an interactive call waited
 --       more than it would have without bulk (us), the most looks at one interactive job, calls out of order}
 
@@ -15,6 +16,7 @@ local their_interval, their_tolerance = tonumber(ARGV[5]), tonumber(ARGV[6])
 local bulk, arrivals, most_late, stop_at = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local refuse_at, retry_after, together = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local lost = tonumber(ARGV[14])
+local step_at, step_us = tonumber(ARGV[15]), tonumber(ARGV[16])
 -- Far ahead of any clock, so that what is stored stays.
 local START = 4000000000000000
 local shared, alone = limiter_open(false, rate, START), limiter_open(false, rate, START)
@@ -27,7 +29,11 @@ local function reopen(now)
   shared = limiter_open(redis.call('GET', KEYS[1]), rate, now)
 end
 
+-- By how much Redis's clock is behind the time that passes. Parked jobs come after as long as they were to wait.
+local behind = 0
+
 local function call(now)
+  now = now + behind
   calls = calls + 1
   if theirs - their_tolerance > now then
     beyond = beyond + 1
@@ -36,7 +42,7 @@ local function call(now)
 end
 
 local function park(job, slot)
-  job.at = math.ceil((slot - START) / 1000) + math.random(0, most_late)
+  job.at = math.ceil((slot + behind - START) / 1000) + math.random(0, most_late)
   if math.random(1000) <= lost then
     job.at = job.at + math.random(6000)
   end
@@ -59,7 +65,7 @@ local function interactive(job, now)
     park(job, slot)
     return
   end
-  if refuse_at > 0 and now >= START + refuse_at * 1000 then
+  if refuse_at > 0 and now + behind >= START + refuse_at * 1000 then
     refuse_at = 0
     limiter_close(shared, now, retry_after, false)
     -- As defer.lua parks it: it comes back at once when its turn is, and nobody is late for that.
@@ -68,7 +74,7 @@ local function interactive(job, now)
     return
   end
   call(now)
-  most_wait = math.max(most_wait, now - job.alone)
+  most_wait = math.max(most_wait, now + behind - job.alone)
   most_looks = math.max(most_looks, job.looks)
   if job.number < last_number then
     out_of_order = out_of_order + 1
@@ -78,15 +84,24 @@ end
 
 local ms = 0
 local people_until = math.max(5000, 40 * their_interval / 1000)
+-- Drawn first: they come at the same times, whatever happens meanwhile.
+local coming = {}
+for at = 0, people_until do
+  coming[at] = math.random(1000000) <= arrivals / together
+end
 while (called < bulk or ms < people_until or #parked > 0) and ms < 200000 do
-  local now = START + ms * 1000
+  if step_at > 0 and ms == step_at then
+    behind = step_us
+  end
+  local time = START + ms * 1000
+  local now = time - behind
   local stopped = stop_at > 0 and ms >= stop_at and ms < stop_at + 2000
   reopen(now)
-  if ms < people_until and math.random(1000000) <= arrivals / together then
+  if ms < people_until and coming[ms] then
     for _ = 1, together do
       numbers = numbers + 1
-      local slot = limiter_slot(alone, now)
-      limiter_take(alone, slot, now)
+      local slot = limiter_slot(alone, time)
+      limiter_take(alone, slot, time)
       parked[#parked + 1] = {looks = 0, number = numbers, alone = slot, at = ms}
     end
   end

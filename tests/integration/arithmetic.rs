@@ -25,6 +25,8 @@ struct Case {
     retry_after_ms: u64,
     together: u32,
     lost: u32,
+    step_at_ms: u64,
+    back_ms: u64,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,8 @@ fn play(connection: &mut Connection, case: Case) -> Played {
         .arg(case.retry_after_ms * 1000)
         .arg(case.together)
         .arg(case.lost)
+        .arg(case.step_at_ms)
+        .arg(case.back_ms * 1000)
         .query(connection)
         .unwrap();
     let [calls, beyond, bulk_called, last_bulk_ms, interactive_wait_us, looks, out_of_order] = numbers[..] else {
@@ -89,6 +93,8 @@ fn cases(stop_at_ms: impl Strategy<Value = u64>, late_ms: impl Strategy<Value = 
             retry_after_ms: 0,
             together: 1,
             lost: 0,
+            step_at_ms: 0,
+            back_ms: 0,
         },
     )
 }
@@ -184,4 +190,38 @@ fn lost_workers_stops_429s_and_bulk_together_find_the_limit_kept() {
         calls.set(calls.get() + played.calls);
     });
     assert!(calls.get() > 1_000, "{calls:?}");
+}
+
+/// Callers and bulk whose Redis sets its clock back in the middle of it, by less than a second up to a day.
+fn set_back() -> impl Strategy<Value = Case> {
+    let back_ms = prop_oneof![1_u64..2_000, 20_000_u64..600_000, Just(86_400_000)];
+    let trouble = (prop_oneof![Just(0), 1_u64..4_000], 0_u64..2_000);
+    (crowds(), 10_u64..=500, 0_u64..=100, 100_u64..=900, trouble, 1_u64..4_500, back_ms).prop_map(
+        |(case, interval_ms, bulk, load, (refuse_at_ms, retry_after_ms), step_at_ms, back_ms)| Case {
+            bulk,
+            interval_ms,
+            load,
+            refuse_at_ms,
+            retry_after_ms,
+            step_at_ms,
+            back_ms,
+            ..case
+        },
+    )
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_nobody_up_and_lets_nobody_through() {
+    let (_redis, connection) = connection();
+    let config = ProptestConfig { cases: 120, ..config() };
+    proptest!(config, |(case in set_back())| {
+        let before = play(&mut connection.borrow_mut(), Case { step_at_ms: 0, ..case });
+        let played = play(&mut connection.borrow_mut(), case);
+        prop_assert_eq!(played.beyond, 0, "{:?}", played);
+        prop_assert_eq!(played.bulk_called, case.bulk, "{:?}", played);
+        // A closure may last as long again as it has lasted, and a bucket count as full that was not.
+        let burst_ms = case.interval_ms * u64::from(case.burst);
+        let more_us = 1_000 * (2_000 + case.retry_after_ms.max(1_000) + 3 * case.interval_ms + 2 * burst_ms);
+        prop_assert!(played.interactive_wait_us <= before.interactive_wait_us + more_us, "{:?}, without: {:?}", played, before);
+    });
 }

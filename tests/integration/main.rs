@@ -4,6 +4,7 @@
 mod admission;
 mod arithmetic;
 mod backfill;
+mod bucket_state;
 mod chains;
 mod commands;
 mod control;

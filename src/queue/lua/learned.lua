@@ -12,7 +12,7 @@ local latest = redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', math.floor((now_u
   'LIMIT', 0, ARGV[1])
 local told = {}
 for i = 1, #latest, 2 do
-  local bucket = limiter_open(redis.call('GET', ARGV[2] .. latest[i]), none, now_us)
+  local bucket = limiter_open(limiter_read(ARGV[2] .. latest[i]), none, now_us)
   if bucket.closed > 0 then
     -- With no rate configured its interval is the one learned, if any.
     local rate = bucket.interval > 0 and 1000000 / bucket.interval or 0

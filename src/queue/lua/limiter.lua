@@ -25,7 +25,14 @@
 -- Stored as the TAT alone (slots that were given are taken to be called) or, where there is more to say, as eleven packed
 -- doubles: TAT, closed until, strikes, learned rate, from when it grows, calls since the last strike, when that was, late until,
 -- handed back until, the rate it was refused at (0: unknown), spent. Times in microseconds on Redis's clock (exact below 2^53),
--- rates in calls a microsecond. Expires when it says nothing any more, so memory is bounded by the callers of that time.
+-- rates in calls a microsecond. The fraction of `strikes` is when this was written (milliseconds, in units of 2^-42; 0 where a
+-- version before wrote it). Expires when it says nothing any more, so memory is bounded by the callers of that time.
+--
+-- Redis's clock may go back: NTP sets it, or a failover brings another host's. What is stored then lies ahead, and nobody may
+-- wait for the length of the step. A bucket that was written, or met its last 429, after now proves a step: all its times are
+-- moved by it, so that a line keeps its order and a closure what is left of it. A bucket of calls that lies further ahead than
+-- its rate allows proves one, too: it counts as full. Neither lets more calls through than the limit does.
+-- A bucket that cannot be read (no number, infinite, closed for longer than any Retry-After that is believed) is an empty one.
 
 -- Redis's Lua looks up a library's function each time it is named so.
 local max, min, ceil, floor = math.max, math.min, math.ceil, math.floor
@@ -39,6 +46,17 @@ local DOUBLING_US, CAREFUL_US, GROWTH_US, ACCELERATION_US = 5000000, 25000000, 2
 local CLOCK_US = 50000
 -- What a call is late as a rule.
 local JITTER_US = 5000
+-- Calls lie ahead by no more than their rate explains and this.
+local AHEAD_US = 1000000
+-- A closure lasts a day at most (the longest Retry-After that is believed), and calls under way may prolong it once.
+local LONGEST_CLOSURE_US = 2 * 86400000000
+-- No line of jobs is as long.
+local LONGEST_LINE_US = 366 * 86400000000
+-- A learned rate is never as low.
+local LONGEST_INTERVAL_US = 60000000
+-- Numbers from here on are no times, nor are sums of a bucket's fields from there on.
+local NO_TIME, NO_SUM = 2 ^ 53, 2 ^ 57
+local STAMPS = 2 ^ 42
 
 local function limiter_now()
   local t = redis.call('TIME')
@@ -48,10 +66,23 @@ end
 -- What all buckets of one rate share: microseconds between calls (0: none is configured), how far ahead of the rate calls
 -- may run, and how far if they come late; and, for a shared bucket, the position of its queue in KEYS (else 0).
 local function limiter_rate(interval_us, tolerance_us, slack_us, queue)
+  local interval, slack = tonumber(interval_us), max(slack_us, tolerance_us)
   return {
-    interval = tonumber(interval_us), tolerance = tonumber(tolerance_us), slack = max(slack_us, tolerance_us),
-    queue = tonumber(queue),
+    interval = interval, tolerance = tonumber(tolerance_us), slack = slack, queue = tonumber(queue),
+    ahead = 2 * slack + 3 * interval + AHEAD_US,
   }
+end
+
+-- A bucket's stored form, false where there is none. A key of another type is none: the next write replaces it.
+local function limiter_read(key)
+  local raw = redis.pcall('GET', key)
+  if type(raw) == 'table' then
+    if string.find(raw.err, 'WRONGTYPE', 1, true) then
+      return false
+    end
+    error(raw.err, 0)
+  end
+  return raw
 end
 
 -- The rate that a bucket which learned one has at a moment: from the rate it fell to back to the one that was refused, then on
@@ -74,7 +105,48 @@ local function limiter_interval(bucket, at_us)
   if not bucket.rate or bucket.rate == 0 or at_us >= bucket.learned_at + FORGET_US then
     return own
   end
-  return max(own, ceil(1 / limiter_grown(bucket, at_us)))
+  return max(own, min(ceil(1 / limiter_grown(bucket, at_us)), LONGEST_INTERVAL_US))
+end
+
+-- The TAT of a bucket that is stored as that alone, where it is no time or lies too far ahead: full, since how full it was
+-- before the step is not known.
+local function limiter_put_back(bucket, tat, now_us)
+  if not (tat < NO_TIME) then
+    return 0
+  end
+  local own = bucket.own
+  if own.interval == 0 then
+    return tat
+  end
+  bucket.dirty = true
+  return now_us + own.tolerance + own.interval
+end
+
+-- Moves a bucket that lies `ahead_us` ahead of the clock to where it would be, had the clock not been put back. Nothing where
+-- it cannot be read.
+local function limiter_put_right(bucket, ahead_us, now_us)
+  if ahead_us > 0 then
+    bucket.tat, bucket.spent, bucket.late = bucket.tat - ahead_us, bucket.spent - ahead_us, max(bucket.late - ahead_us, 0)
+    bucket.handed, bucket.learned_at = max(bucket.handed - ahead_us, 0), max(bucket.learned_at - ahead_us, 0)
+    -- None is none still.
+    bucket.closed = bucket.closed > 0 and max(bucket.closed - ahead_us, 1) or 0
+    bucket.since = bucket.since > 0 and max(bucket.since - ahead_us, 1) or 0
+  end
+  if bucket.closed > now_us + LONGEST_CLOSURE_US or max(bucket.tat, bucket.late) > now_us + LONGEST_LINE_US then
+    return nil
+  end
+  bucket.learned_at = min(bucket.learned_at, bucket.closed)
+  local interval = limiter_interval(bucket, now_us)
+  local full = now_us + bucket.own.slack + interval
+  local calls_ahead = bucket.spent - max(full, bucket.closed + bucket.own.slack)
+  local ahead = calls_ahead > 2 * interval + AHEAD_US
+  if ahead then
+    bucket.tat, bucket.spent, bucket.late = bucket.tat - calls_ahead, bucket.spent - calls_ahead, max(bucket.late - calls_ahead, 0)
+  end
+  bucket.handed = min(bucket.handed, full)
+  -- Written back: the next look is to find what is left from now on, not from then on.
+  bucket.dirty = ahead or ahead_us > 0 or nil
+  return bucket
 end
 
 -- A bucket from its stored form (false where absent). Seven fields and `dirty`: a table of eight, which does not grow.
@@ -86,11 +158,32 @@ local function limiter_open(raw, rate, now_us)
     return bucket
   end
   if #raw ~= HISTORY_BYTES then
-    bucket.tat = tonumber(raw) or 0
+    local tat = tonumber(raw) or 0
+    if not (tat <= now_us + rate.ahead) then
+      tat = limiter_put_back(bucket, tat, now_us)
+    end
+    bucket.tat = tat
     return bucket
   end
+  local tat, closed, strikes, learned, learned_at, count, since, late, handed, refused, spent =
+    struct.unpack('<ddddddddddd', raw)
+  local sum = tat + closed + strikes + learned + learned_at + count + since + late + handed + refused + spent
+  if not (sum >= 0 and sum < NO_SUM) then
+    return bucket
+  end
+  local whole = floor(strikes)
   bucket.tat, bucket.closed, bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.since, bucket.late,
-    bucket.handed, bucket.refused, bucket.spent = struct.unpack('<ddddddddddd', raw)
+    bucket.handed, bucket.refused, bucket.spent =
+    tat, closed, whole, learned, learned_at, count, since, late, handed, refused, spent
+  local ahead_us = max((strikes - whole) * STAMPS * 1000, since) - now_us
+  if ahead_us > 0 or closed > now_us + LONGEST_CLOSURE_US or max(tat, late) > now_us + LONGEST_LINE_US
+    or max(spent, handed) > max(now_us, closed) + rate.ahead then
+    if not limiter_put_right(bucket, ahead_us, now_us) then
+      return {
+        tat = 0, closed = 0, since = 0, late = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate,
+      }
+    end
+  end
   bucket.interval = limiter_interval(bucket, now_us)
   if bucket.interval > rate.interval then
     bucket.tolerance = 0
@@ -294,7 +387,8 @@ local function limiter_save(key, bucket, now_us)
   local tat, spent, handed = bucket.tat, bucket.spent or bucket.tat, bucket.handed or 0
   local until_us, value = max(tat, spent), nil
   if bucket.closed > 0 or bucket.late > now_us or handed > now_us or spent ~= tat and until_us - bucket.own.slack > now_us then
-    value = struct.pack('<ddddddddddd', tat, bucket.closed, bucket.strikes or 0, bucket.rate or 0, bucket.learned_at or 0,
+    local stamp = min(floor(now_us / 1000) / STAMPS, 1 - 1 / STAMPS)
+    value = struct.pack('<ddddddddddd', tat, bucket.closed, (bucket.strikes or 0) + stamp, bucket.rate or 0, bucket.learned_at or 0,
       bucket.count or 0, bucket.since, bucket.late, handed, bucket.refused or 0, spent)
     until_us = max(until_us, bucket.late, handed)
     if bucket.closed > 0 then

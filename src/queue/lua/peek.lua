@@ -6,5 +6,5 @@
 -- Guarantees  Changes nothing. O(1).
 
 local now_us = limiter_now()
-local bucket = limiter_open(redis.call('GET', KEYS[1]), limiter_rate(ARGV[1], ARGV[2], 0, 0), now_us)
+local bucket = limiter_open(limiter_read(KEYS[1]), limiter_rate(ARGV[1], ARGV[2], 0, 0), now_us)
 return {math.ceil(bucket.interval), math.ceil(limiter_slot(bucket, now_us) - now_us)}
