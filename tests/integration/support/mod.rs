@@ -1,6 +1,7 @@
 //! What every test stands on, in each of the test binaries; none uses all of it.
 #![allow(dead_code, unused_imports)]
 
+mod clock;
 mod container;
 mod jobs;
 pub(crate) mod messy;
@@ -8,6 +9,7 @@ mod ports;
 mod redis_server;
 mod rig;
 
+pub(crate) use clock::{ServerClock, Step};
 pub(crate) use jobs::{
     account, consent, create, finalize, in_time, keys, limit, moment, other_than, start, timing, verify, with,
 };

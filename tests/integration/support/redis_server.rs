@@ -22,6 +22,7 @@ struct Own {
     port: u16,
     folder: tempfile::TempDir,
     options: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl RedisServer {
@@ -50,13 +51,19 @@ impl RedisServer {
 
     /// A server of its own in any case: the test does things to it.
     pub(crate) fn own(options: &[&str]) -> Self {
+        Self::own_with_env(options, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub(super) fn own_with_env(options: &[&str], env: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let child = spawn(port, folder.path(), &options);
+        let env: Vec<(String, String)> = env.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let child = spawn(port, folder.path(), &options, &env);
         Self {
             url: format!("redis://127.0.0.1:{port}"),
-            own: Some(Own { child, port, folder, options }),
+            own: Some(Own { child, port, folder, options, env }),
             _container: None,
         }
     }
@@ -80,7 +87,7 @@ impl RedisServer {
     /// Starts it again on the same port and folder.
     pub(crate) fn restart(&mut self) {
         let own = self.own.as_mut().expect("a server of our own");
-        own.child = spawn(own.port, own.folder.path(), &own.options);
+        own.child = spawn(own.port, own.folder.path(), &own.options, &own.env);
     }
 
     /// Its process id.
@@ -98,8 +105,9 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, folder: &std::path::Path, options: &[String]) -> Child {
+fn spawn(port: u16, folder: &std::path::Path, options: &[String], env: &[(String, String)]) -> Child {
     let mut child = Command::new(RedisServer::program())
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)
         .args(options)
