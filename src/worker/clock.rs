@@ -28,6 +28,7 @@ const NEVER: i64 = i64::MIN;
 /// Redis's clock less this process's: between these two, as of the last reading. Redis told its time at a moment between
 /// the question and the answer.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_field_names, reason = "the unit")]
 struct Reading {
     asked_at_ms: i64,
     least_ms: i64,
