@@ -97,6 +97,10 @@ pub struct JobState {
     /// It has passed the check for duplicates.
     #[serde(rename = "i", default, skip_serializing_if = "is_default")]
     pub accepted: bool,
+    /// When it was enqueued, where its entry id is no answer to that: milliseconds on Redis's clock, and the number of the last
+    /// step of that clock that was taken into account.
+    #[serde(rename = "q", default, skip_serializing_if = "is_default")]
+    pub enqueued: Option<(u64, u32)>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -127,6 +131,7 @@ impl JobState {
             replay: 0,
             losses: 0,
             accepted: false,
+            enqueued: None,
         }
     }
 
@@ -139,6 +144,7 @@ impl JobState {
             generation: self.generation,
             replay: self.replay,
             doubt: self.doubt,
+            enqueued: self.enqueued,
             ..Self::new(self.origin)
         }
     }
@@ -147,12 +153,15 @@ impl JobState {
     /// enqueued anew, and its deadline counts from there.
     #[must_use]
     pub fn replayed(&self) -> Self {
-        Self { replay: self.replay.saturating_add(1), accepted: true, ..self.of_a_letter() }
+        Self { replay: self.replay.saturating_add(1), accepted: true, enqueued: None, ..self.of_a_letter() }
     }
 
     /// When it was enqueued, milliseconds on Redis's clock.
     pub const fn enqueued_at_ms(&self) -> u64 {
-        self.origin.entry.ms
+        match self.enqueued {
+            Some((at_ms, _)) => at_ms,
+            None => self.origin.entry.ms,
+        }
     }
 
     /// Waits for a slot that is reserved in its bucket.
@@ -260,8 +269,9 @@ mod tests {
         (state.attempts, state.failures, state.losses, state.reserved) = (8, 8, 5, true);
         (state.generation, state.replay, state.doubt) = (2, 1, true);
         state.parent_id = Some("p".to_owned());
+        state.enqueued = Some((6, 1));
         let letter = state.of_a_letter();
-        assert_eq!(letter.to_json(), r#"{"o":"interactive:0:7-0","d":true,"p":"p","g":2,"n":1}"#);
+        assert_eq!(letter.to_json(), r#"{"o":"interactive:0:7-0","d":true,"p":"p","g":2,"n":1,"q":[6,1]}"#);
         assert_eq!(letter.replayed().to_json(), r#"{"o":"interactive:0:7-0","d":true,"p":"p","g":2,"n":2,"i":true}"#);
     }
 

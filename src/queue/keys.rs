@@ -26,6 +26,7 @@
 //! | `{NS:0}:audit` | stream | what operators did |
 //! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with them |
 //! | `{NS:0}:workers` | hash, expires | what each worker says of itself, once a second |
+//! | `{NS:P}:meta` | hash | what Redis's clock said last, its steps back, and the last entries before them (`lua/clock.lua`) |
 //! | `{NS:P}:held` | set | names of the rules that hold jobs |
 //! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause parked, with the score it gave them |
 //! | `{NS:P}:stats` | hash | completions by type and status, since ever |
@@ -75,6 +76,8 @@ pub struct Keys {
     pub workers: String,
     /// `held`
     pub held: String,
+    /// `meta`
+    pub meta: String,
 }
 
 /// Which of a lane's two streams.
@@ -109,6 +112,7 @@ impl Keys {
             control: key("control"),
             workers: key("workers"),
             held: key("held"),
+            meta: key("meta"),
             tag,
         }
     }

@@ -6,6 +6,7 @@
 mod admit;
 pub mod audit;
 pub mod backfill;
+pub mod clock_step;
 mod connection;
 pub mod control;
 pub mod dead;

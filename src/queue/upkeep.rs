@@ -18,6 +18,8 @@ static RETIRE: LazyLock<Script> = LazyLock::new(|| script!("retire"));
 
 /// The most jobs one promotion moves.
 pub const MAX_PROMOTE: usize = 500;
+/// No breaker is open for longer before the next look.
+const LONGEST_BREAKER_MS: u64 = 10_000;
 
 /// What a promotion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,7 +252,8 @@ pub async fn tell_breaker(link: &mut Link, keys: &Keys, open_ms: u64) -> RedisRe
 /// For how long, in milliseconds, a worker's breaker is open still; `None` if none is.
 pub async fn ask_breaker(link: &mut Link, keys: &Keys) -> RedisResult<Option<u64>> {
     let life_ms: i64 = link.query(cmd("PTTL").arg(&keys.breaker)).await?;
-    Ok(u64::try_from(life_ms).ok().filter(|ms| *ms > 0))
+    // Longer than any breaker opens: Redis's clock went back while one was open. It counts no more.
+    Ok(u64::try_from(life_ms).ok().filter(|ms| (1..=LONGEST_BREAKER_MS).contains(ms)))
 }
 
 /// Waits until a replica has what this link wrote; tells how many have. `WAIT` holds up this connection alone.

@@ -59,6 +59,8 @@ struct Instruments {
     queued: Gauge<u64>,
     breaker: Gauge<u64>,
     calls_allowed: Gauge<u64>,
+    clock_steps: Counter<u64>,
+    from_the_future: Counter<u64>,
 }
 
 /// What 429s have taught a partition's limits.
@@ -232,6 +234,18 @@ impl Metrics {
         on.client_refused.add(1, &[KeyValue::new("status", status_label(http_status))]);
     }
 
+    /// Redis's clock moved by itself, `forward` or `back`.
+    pub fn clock_step(&self, direction: &'static str) {
+        let Some(on) = &self.0 else { return };
+        on.clock_steps.add(1, &[KeyValue::new("direction", direction)]);
+    }
+
+    /// A job's entry id lay ahead of Redis's clock when it was first read.
+    pub fn entry_from_the_future(&self) {
+        let Some(on) = &self.0 else { return };
+        on.from_the_future.add(1, &[]);
+    }
+
     /// Completions trimmed although a reader group had not read them.
     pub fn completions_trimmed_unread(&self, n: u64) {
         let Some(on) = &self.0 else { return };
@@ -266,6 +280,14 @@ impl Instruments {
             counter.add(0, &[]);
             counter
         };
+        let clock_steps = counter("xco_worker.clock_steps", "Steps of Redis's clock, by direction");
+        let from_the_future =
+            counter("xco_worker.entries_from_the_future", "Jobs whose entry id lay ahead of Redis's clock");
+        // An alert must see the first, too.
+        from_the_future.add(0, &[]);
+        for direction in ["back", "forward"] {
+            clock_steps.add(0, &[KeyValue::new("direction", direction)]);
+        }
         let overloaded = "1 where a lane holds more than queue.max_pending, by lane and partition";
         let trimmed = "Completions dropped for space before every reader group had read them";
         Self {
@@ -311,6 +333,8 @@ impl Instruments {
             queued: gauge("xco_worker.quota_queue", "Bulk jobs that wait for a shared limit, by bucket and partition"),
             breaker: gauge("xco_worker.breaker", "What the breaker lets through: 0 everything, 1 a trickle, 2 nothing"),
             calls_allowed: gauge("xco_worker.calls_allowed", "Calls to XCO that may be under way at once"),
+            clock_steps,
+            from_the_future,
             provider,
             registry,
         }
@@ -377,6 +401,8 @@ mod tests {
         metrics.limits(1, LimitFigures { learned: 3, closed: 2 });
         metrics.shared_limit("client", 1, 12.5, 40);
         metrics.weather(2, 0);
+        metrics.clock_step("back");
+        metrics.entry_from_the_future();
         let text = text(&metrics);
         for line in [
             r#"xco_worker_completions_total{status="succeeded",type="CheckUser"} 1"#,
@@ -406,6 +432,9 @@ mod tests {
             r#"xco_worker_quota_queue{bucket="client",partition="1"} 40"#,
             "xco_worker_breaker 2",
             "xco_worker_calls_allowed 0",
+            r#"xco_worker_clock_steps_total{direction="back"} 1"#,
+            r#"xco_worker_clock_steps_total{direction="forward"} 0"#,
+            "xco_worker_entries_from_the_future_total 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }

@@ -20,10 +20,14 @@ pub(super) struct RedisClock {
     offset_ms: AtomicI64,
     /// When a step was noticed last, on this process's clock; [`NEVER`] where none was.
     stepped_at_ms: AtomicI64,
-    expected: Mutex<Option<Reading>>,
+    /// When an entry from the future was warned of last.
+    warned_at_ms: AtomicI64,
+    /// By partition: in a cluster each has a Redis with a clock of its own.
+    expected: Mutex<Vec<Option<Reading>>>,
 }
 
 const NEVER: i64 = i64::MIN;
+const WARN_EVERY_MS: i64 = 60_000;
 
 /// Redis's clock less this process's: between these two, as of the last reading. Redis told its time at a moment between
 /// the question and the answer.
@@ -51,13 +55,14 @@ impl ClockStep {
 
 impl RedisClock {
     /// Begins with the local clock, until Redis has been read.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(partitions: usize) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             start: Instant::now(),
             offset_ms: AtomicI64::new(i64::try_from(now.as_millis()).unwrap_or(0)),
             stepped_at_ms: AtomicI64::new(NEVER),
-            expected: Mutex::new(None),
+            warned_at_ms: AtomicI64::new(NEVER),
+            expected: Mutex::new(vec![None; partitions]),
         }
     }
 
@@ -66,14 +71,14 @@ impl RedisClock {
         self.offset_ms.store(signed(now_ms).saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
     }
 
-    /// Redis said that it is `now_ms`, asked at `asked_at_ms` of this process's clock. Returns the step that the reading
-    /// proves: a difference from the reading before that the time of the question and of the answer does not explain.
-    pub(super) fn read(&self, asked_at_ms: i64, now_ms: u64) -> Option<ClockStep> {
+    /// A partition's Redis said that it is `now_ms`, asked at `asked_at_ms` of this process's clock. Returns the step that the
+    /// reading proves: a difference from the reading before that the time of the question and of the answer does not explain.
+    pub(super) fn read(&self, partition: usize, asked_at_ms: i64, now_ms: u64) -> Option<ClockStep> {
         self.set(now_ms);
-        self.compare(asked_at_ms, self.elapsed_ms(), now_ms)
+        self.compare(partition, asked_at_ms, self.elapsed_ms(), now_ms)
     }
 
-    fn compare(&self, asked_at_ms: i64, answered_at_ms: i64, now_ms: u64) -> Option<ClockStep> {
+    fn compare(&self, partition: usize, asked_at_ms: i64, answered_at_ms: i64, now_ms: u64) -> Option<ClockStep> {
         let now_ms = signed(now_ms);
         let reading = Reading {
             asked_at_ms,
@@ -82,11 +87,12 @@ impl RedisClock {
         };
         // A plain pair: whoever panicked while holding the lock left it consistent.
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        if expected.is_some_and(|before| before.asked_at_ms > asked_at_ms) {
+        let expected_here = expected.get_mut(partition)?;
+        if expected_here.is_some_and(|before| before.asked_at_ms > asked_at_ms) {
             // An answer that was long under way: a later one has come before it.
             return None;
         }
-        let before = expected.replace(reading)?;
+        let before = expected_here.replace(reading)?;
         drop(expected);
         let forward_ms = reading.least_ms.saturating_sub(before.most_ms);
         let back_ms = before.least_ms.saturating_sub(reading.most_ms);
@@ -107,24 +113,38 @@ impl RedisClock {
     }
 
     /// Whether a step, forward or back, was noticed within that time.
+    #[allow(dead_code, reason = "for whoever takes over from lost workers")]
     pub(super) fn stepped_within(&self, time: Duration) -> bool {
         let stepped_at_ms = self.stepped_at_ms.load(Ordering::Acquire);
         let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         stepped_at_ms != NEVER && self.elapsed_ms().saturating_sub(stepped_at_ms) <= time_ms
     }
 
+    /// Whether it is time to warn of an entry from the future again: once a minute.
+    pub(super) fn may_warn_of_future(&self) -> bool {
+        let (now_ms, before_ms) = (self.elapsed_ms(), self.warned_at_ms.load(Ordering::Relaxed));
+        let due = before_ms == NEVER || now_ms.saturating_sub(before_ms) >= WARN_EVERY_MS;
+        due && self.warned_at_ms.compare_exchange(before_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// Now at the least, on Redis's clock: less only where it was put back since it was read. `None` until it was read.
-    pub(super) fn least_ms(&self) -> Option<u64> {
-        let before = (*self.expected.lock().unwrap_or_else(PoisonError::into_inner))?;
+    pub(super) fn least_ms(&self, partition: usize) -> Option<u64> {
+        let before = self.last_reading(partition)?;
         u64::try_from(before.least_ms.saturating_add(self.elapsed_ms())).ok()
     }
 
     /// Now at the most, on Redis's clock, with the tolerance of [`STEP_BOUND_MS`]: more only where it was put forward since it
     /// was read. `None` until it was read. A script that finds more must not conclude from idle times that a worker is lost.
-    pub(super) fn most_ms(&self) -> Option<u64> {
-        let before = (*self.expected.lock().unwrap_or_else(PoisonError::into_inner))?;
+    #[allow(dead_code, reason = "for whoever takes over from lost workers")]
+    pub(super) fn most_ms(&self, partition: usize) -> Option<u64> {
+        let before = self.last_reading(partition)?;
         let now_ms = before.most_ms.saturating_add(self.elapsed_ms());
         u64::try_from(now_ms.saturating_add(STEP_BOUND_MS)).ok()
+    }
+
+    fn last_reading(&self, partition: usize) -> Option<Reading> {
+        // Plain figures: whoever panicked while holding the lock left them consistent.
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).get(partition).copied().flatten()
     }
 
     /// Now, on Redis's clock.
@@ -150,23 +170,23 @@ mod tests {
 
     #[test]
     fn a_step_is_what_question_and_answer_do_not_explain() {
-        let clock = RedisClock::new();
-        assert_eq!(clock.compare(0, 10, T), None, "the first reading");
-        assert_eq!(clock.compare(1_000, 1_010, T + 1_005), None);
+        let clock = RedisClock::new(1);
+        assert_eq!(clock.compare(0, 0, 10, T), None, "the first reading");
+        assert_eq!(clock.compare(0, 1_000, 1_010, T + 1_005), None);
         assert!(!clock.stepped_within(Duration::MAX));
         // Asked for long: Redis may have answered at any moment of it.
-        assert_eq!(clock.compare(2_000, 12_000, T + 2_001), None);
-        assert_eq!(clock.compare(13_000, 13_001, T + 13_000), None);
-        assert_eq!(clock.compare(14_000, 14_002, T + 14_400), None, "less than the bound");
-        assert_eq!(clock.compare(15_000, 15_002, T - 585_000), Some(ClockStep { by_ms: -600_398 }));
-        assert_eq!(clock.compare(16_000, 16_002, T - 584_000), None, "from then on that is the clock");
-        assert_eq!(clock.compare(9_000, 16_003, T + 9_001), None, "an answer from before the step that comes late");
-        assert_eq!(clock.compare(17_000, 17_000, T + 17_000), Some(ClockStep { by_ms: 600_000 }));
+        assert_eq!(clock.compare(0, 2_000, 12_000, T + 2_001), None);
+        assert_eq!(clock.compare(0, 13_000, 13_001, T + 13_000), None);
+        assert_eq!(clock.compare(0, 14_000, 14_002, T + 14_400), None, "less than the bound");
+        assert_eq!(clock.compare(0, 15_000, 15_002, T - 585_000), Some(ClockStep { by_ms: -600_398 }));
+        assert_eq!(clock.compare(0, 16_000, 16_002, T - 584_000), None, "from then on that is the clock");
+        assert_eq!(clock.compare(0, 9_000, 16_003, T + 9_001), None, "an answer from before the step that comes late");
+        assert_eq!(clock.compare(0, 17_000, 17_000, T + 17_000), Some(ClockStep { by_ms: 600_000 }));
     }
 
     #[test]
     fn a_step_is_remembered_for_a_while() {
-        let clock = RedisClock::new();
+        let clock = RedisClock::new(1);
         assert!(!clock.stepped_within(Duration::from_secs(9)));
         clock.stepped();
         assert!(clock.stepped_within(Duration::from_secs(9)));
@@ -178,11 +198,11 @@ mod tests {
 
     #[test]
     fn what_redis_says_next_is_known_within_bounds() {
-        let clock = RedisClock::new();
-        assert_eq!((clock.least_ms(), clock.most_ms()), (None, None));
+        let clock = RedisClock::new(1);
+        assert_eq!((clock.least_ms(0), clock.most_ms(0)), (None, None));
         let at_ms = clock.elapsed_ms();
-        clock.compare(at_ms - 40, at_ms, T);
-        assert!(clock.least_ms().is_some_and(|ms| (T..T + 5_000).contains(&ms)));
-        assert!(clock.most_ms().is_some_and(|ms| (T + 540..T + 5_540).contains(&ms)));
+        clock.compare(0, at_ms - 40, at_ms, T);
+        assert!(clock.least_ms(0).is_some_and(|ms| (T..T + 5_000).contains(&ms)));
+        assert!(clock.most_ms(0).is_some_and(|ms| (T + 540..T + 5_540).contains(&ms)));
     }
 }

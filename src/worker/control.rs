@@ -3,7 +3,7 @@
 //! The rules lie in one hash in Redis; a worker looks at their version twice a second and keeps the last ones it has seen
 //! while Redis cannot be asked. Where there are none, a job costs one look at a flag.
 
-use super::{clock::RedisClock, shared::Shared};
+use super::{clock::RedisClock, clock_steps, shared::Shared};
 use crate::{
     contract::Lane,
     control::{Rule, Rules, Verb},
@@ -131,6 +131,12 @@ impl Watcher {
         let shared = Arc::clone(&self.shared);
         let keys = &shared.partitions[0].keys;
         let version = control::version(&mut self.link, keys).await?;
+        if !self.loaded {
+            // Before the first job is read: how old it is may depend on a step.
+            for partition in 0..shared.partitions.len() {
+                clock_steps::look(&shared, &mut self.link, partition).await?;
+            }
+        }
         if !self.loaded || self.version != version {
             // Later orders come with other times than ours: the clock is to be right, not only roughly so.
             shared.clock.set(control::now_ms(&mut self.link).await?);

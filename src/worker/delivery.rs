@@ -60,7 +60,7 @@ impl Held {
     /// Its age in the queues of shared buckets, for a bulk job: when it was enqueued, and in which order within that
     /// millisecond.
     pub(super) fn bulk_age(&self) -> Option<u64> {
-        let EntryId { ms, seq } = self.state.origin.entry;
+        let (ms, seq) = (self.state.enqueued_at_ms(), self.state.origin.entry.seq);
         (self.lane == Lane::Bulk).then(|| ms.saturating_mul(1000).saturating_add(seq.min(999)))
     }
 

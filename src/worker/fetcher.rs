@@ -1,6 +1,7 @@
 //! Reading a lane for as long as the worker runs.
 
 use super::{
+    clock_steps,
     health::Pulse,
     intake::Intake,
     shared::Shared,
@@ -18,7 +19,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long a read waits on an empty lane. It is never cut off (that would lose what it was just given), so a stop waits
@@ -175,6 +179,11 @@ impl Reader<'_> {
                         // The lease counts from the question: the answer may have been long on its way, or have found
                         // this process asleep, and Redis counts from the moment it gave it.
                         // It counts, and is renewed, while the entries wait to be taken in.
+                        if self.sorter.finds_future(&entries) {
+                            // Unless it is this worker's idea of the time that is late. Without an answer that one counts.
+                            let look = clock_steps::look(&shared, &mut self.link, self.partition);
+                            let _ = timeout(shared.response_timeout, look).await;
+                        }
                         let mut sorted = self.sorter.sort(entries, asked_at_ms);
                         let crowd = sorted.crowd();
                         if !sorted.is_empty() {

@@ -32,11 +32,7 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
         let (calls_before, failures_before) = past.front().copied().unwrap_or((0, 0));
         let (interactive, bulk) = shared.slots.running();
         let beat: RedisResult<()> = async {
-            let asked_at_ms = shared.clock.elapsed_ms();
             let now_ms = now_ms(&mut link).await?;
-            if let Some(step) = shared.clock.read(asked_at_ms, now_ms) {
-                tracing::warn!(by_ms = step.by_ms, direction = step.direction(), "Redis's clock stepped");
-            }
             let heartbeat = Heartbeat {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 host: host.clone(),

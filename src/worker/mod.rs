@@ -12,6 +12,7 @@
 
 mod backend;
 mod clock;
+mod clock_steps;
 mod completion;
 mod control;
 mod crowds;
@@ -120,6 +121,7 @@ impl<A: XcoApi> Worker<A> {
                 endings: sender,
                 parked: Notify::new(),
                 stuck: Stuck::new(health.pulse()),
+                steps: clock_steps::KnownSteps::default(),
             });
         }
         let shared = Arc::new(Shared::new(&config, consumer, connector, metrics, health, partitions));
@@ -149,6 +151,7 @@ impl<A: XcoApi> Worker<A> {
         readers.spawn(weather::watch(Arc::clone(&shared), stop.clone()));
         readers.spawn(control::watch(Arc::clone(&shared), stop.clone()));
         readers.spawn(heartbeat::beat(Arc::clone(&shared), stop.clone()));
+        readers.spawn(clock_steps::watch(Arc::clone(&shared), stop.clone()));
 
         let handler = Handler::new(Arc::clone(&shared), api);
         let backend = StreamsBackend::new(receiver, stop.clone());

@@ -2,6 +2,7 @@
 
 use super::{
     clock::RedisClock,
+    clock_steps::KnownSteps,
     crowds::Crowds,
     delivery::Ending,
     lease::Leases,
@@ -33,6 +34,8 @@ pub(super) struct Partition {
     pub(super) parked: Notify,
     /// Ends that Redis refuses.
     pub(super) stuck: Stuck,
+    /// When its Redis's clock went back.
+    pub(super) steps: KnownSteps,
 }
 
 /// What the parts of one worker process share.
@@ -86,6 +89,7 @@ impl Shared {
         health: super::health::Health,
         partitions: Vec<Partition>,
     ) -> Self {
+        let partition_count = partitions.len();
         Self {
             consumer,
             connector,
@@ -93,7 +97,7 @@ impl Shared {
             slots: Slots::new(config.worker.concurrency, BulkShare::of(&config.worker)),
             control: super::control::Control::default(),
             weather: super::weather::Weather::new(config),
-            clock: RedisClock::new(),
+            clock: RedisClock::new(partition_count),
             limits: Limits::new(config.limits.clone(), config.redis.partitions),
             metrics,
             health,

@@ -1,6 +1,7 @@
 //! What was read, told apart: jobs from what is none, and those of crowds from the others.
 
 use super::{
+    clock_steps::FUTURE_MS,
     crowds::Way,
     delivery::{End, Ending, Held, Rejected},
     shared::Shared,
@@ -116,6 +117,7 @@ impl Sorter {
         let Some(lease) = partition.leases.take(key, asked_at_ms) else { return Prepared::HeldAlready };
 
         let mut state = remembered(&entry, partition.keys.partition);
+        self.settle_enqueueing(&entry, &mut state);
         state.losses = state.losses.saturating_add(entry.deliveries.saturating_sub(1));
         let default_id = state.origin.to_string();
         let context = ParseContext {
@@ -191,6 +193,39 @@ impl Sorter {
             tracing::info!(id = held.id, deliveries = entry.deliveries, "taken over from a lost worker");
         }
         Prepared::Ready(held)
+    }
+
+    /// Whether there are jobs whose entry ids lie ahead of Redis's clock, as far as this worker knows it.
+    pub(super) fn finds_future(&self, entries: &[RawEntry]) -> bool {
+        let latest_ms = self.shared.clock.now_ms().saturating_add(FUTURE_MS);
+        entries.iter().any(|entry| entry.id.ms > latest_ms && entry.source == Source::Jobs)
+    }
+
+    /// When the job was enqueued: its entry id tells, unless Redis's clock went back since, or a producer gave it an id from the
+    /// future. (After one such id all that follow in the lane are from the future, too.) It is never later than now.
+    fn settle_enqueueing(&self, entry: &RawEntry, state: &mut JobState) {
+        let shared = &self.shared;
+        let steps = shared.partitions[self.partition].steps.all();
+        let (taken_ms, known) = state.enqueued.unwrap_or((state.origin.entry.ms, 0));
+        let mut at_ms = steps.enqueued_at_ms(state.origin.lane, state.origin.entry, taken_ms, known);
+        let now_ms = shared.clock.now_ms();
+        if at_ms > now_ms.saturating_add(FUTURE_MS) {
+            at_ms = now_ms;
+            if entry.source == Source::Jobs && entry.deliveries == 1 {
+                shared.metrics.entry_from_the_future();
+                if shared.clock.may_warn_of_future() {
+                    tracing::warn!(
+                        lane = entry.lane.as_str(),
+                        entry = %entry.id,
+                        "an entry id lies ahead of Redis's clock, as all do that follow it in this lane: its job counts as \
+                         enqueued now. Producers must give XADD the id `*`; if they do, Redis's clock went back"
+                    );
+                }
+            }
+        }
+        if at_ms != state.origin.entry.ms {
+            state.enqueued = Some((at_ms, steps.last_number()));
+        }
     }
 
     fn reject(&self, entry: RawEntry, state: JobState, rejection: Rejection) -> Prepared {

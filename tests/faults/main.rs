@@ -4,6 +4,7 @@
 //! Workers are real processes, Redis is a real server, the sandbox runs in the test over real HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod clock_steps;
 mod crash_loop;
 mod crowd;
 mod cuts;

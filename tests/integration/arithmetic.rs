@@ -198,8 +198,8 @@ fn set_back() -> impl Strategy<Value = Case> {
     let trouble = (prop_oneof![Just(0), 1_u64..4_000], 0_u64..2_000);
     (crowds(), 10_u64..=500, 0_u64..=100, 100_u64..=900, trouble, 1_u64..4_500, back_ms).prop_map(
         |(case, interval_ms, bulk, load, (refuse_at_ms, retry_after_ms), step_at_ms, back_ms)| Case {
-            bulk,
             interval_ms,
+            bulk,
             load,
             refuse_at_ms,
             retry_after_ms,

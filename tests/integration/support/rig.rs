@@ -266,6 +266,7 @@ impl Rig {
                 "stats",
                 "edits",
                 "audit",
+                "meta",
                 // Orders, where the test ends before the workers have tidied up.
                 "control",
             ];
