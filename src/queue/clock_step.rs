@@ -15,7 +15,7 @@ use std::{sync::LazyLock, time::Duration};
 
 static LOOK: LazyLock<Script> = LazyLock::new(|| script!("clock"));
 static AHEAD: LazyLock<Script> = LazyLock::new(|| script!("clock_ahead"));
-static PUT_BACK: LazyLock<Script> = LazyLock::new(|| script!("clock_put_back"));
+static PUT_BACK: LazyLock<Script> = LazyLock::new(|| script!("clock_put_back" on "atomic"));
 
 /// About how many delayed jobs one step of a search looks at, and the most that are moved in one.
 pub const MAX_PUT_BACK: usize = 250;

@@ -72,13 +72,15 @@ pub(super) struct Rescuer {
     intake: Intake,
     /// By [`stream_place`].
     known: [Known; 4],
+    /// The last step back of Redis's clock after which idle times began anew; `None` before the first look.
+    restamped: Option<u32>,
 }
 
 impl Rescuer {
     pub(super) fn new(shared: Arc<Shared>, partition: usize, intake: Intake) -> Self {
         let link = shared.connector.link(false);
         let pulse = shared.health.pulse_aside();
-        Self { shared, partition, link, pulse, intake, known: Default::default() }
+        Self { shared, partition, link, pulse, intake, known: Default::default(), restamped: None }
     }
 
     /// Runs until `stop`.
@@ -105,12 +107,42 @@ impl Rescuer {
     }
 
     async fn look(&mut self) -> Result<(), RedisError> {
+        self.restamp().await?;
         for lane in Lane::ALL {
             for source in SOURCES {
                 self.count_removed(lane, source).await?;
                 self.find_adrift(lane, source).await?;
                 if !self.shared.control.is_lane_paused(lane, &self.shared.clock) {
                     self.take_over(lane, source).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After Redis's clock went back its idle times say nothing until it has caught up: they begin anew.
+    async fn restamp(&mut self) -> Result<(), RedisError> {
+        let shared = Arc::clone(&self.shared);
+        let partition = &shared.partitions[self.partition];
+        let steps = partition.steps.all();
+        let first = self.restamped.is_none();
+        if self.restamped.replace(steps.last_number()) == Some(steps.last_number()) {
+            return Ok(());
+        }
+        let Some(step) = steps.last() else { return Ok(()) };
+        let caught_up_ms = step.to_ms.saturating_add(step.by_ms);
+        if first && shared.clock.now_ms() >= caught_up_ms {
+            return Ok(());
+        }
+        for lane in Lane::ALL {
+            for source in SOURCES {
+                let place = Place { lane, source, consumer: &shared.consumer };
+                let mut round = Round::default();
+                for _ in 0..MOST_STEPS {
+                    let step = rescue::restamp(&mut self.link, &partition.keys, place, &mut round).await;
+                    if step.inspect_err(|_| self.restamped = None)?.at_end {
+                        break;
+                    }
                 }
             }
         }
