@@ -47,11 +47,22 @@ async fn a_token_endpoint_that_asks_for_time_costs_no_attempt_and_no_slot() {
     assert_eq!((&hasty["status"], &hasty["attempts"]), (&json!("expired"), &json!(0)), "{hasty:#}");
     assert_eq!(rig.sandbox.calls_of(Route::Token).len(), 1);
     let events = rig.wait_for(22).await;
-    let waited = |event: &Value| event["timings_ms"]["retrying"].as_u64().unwrap() >= 2_000;
-    assert!(events.iter().filter(|event| event["id"] != "hasty").all(waited), "{events:#?}");
+    let had_to_wait = |event: &Value| event["timings_ms"]["retrying"].as_u64().unwrap() >= 2_000;
+    assert!(events.iter().filter(|event| event["id"] != "hasty").all(had_to_wait), "{events:#?}");
     let wanted = BTreeMap::from([("absent".to_owned(), 20), ("otp_sent".to_owned(), 1), ("expired".to_owned(), 1)]);
     assert_eq!(ends(events), wanted);
     assert_eq!(rig.sandbox.calls_of(Route::Token).len(), 2);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_client_secret_delays_jobs_and_ends_none() {
+    let mut rig = Setup::default().without_worker().await;
+    rig.sandbox.order(Fault::status(401).on(Route::Token).times(2));
+    rig.start_worker();
+    let done = rig.complete(with(check("patient", "ip"), "max_attempts", 1)).await;
+    assert_eq!((&done["outcome"], &done["attempts"]), (&json!("absent"), &json!(1)), "{done:#}");
+    assert_eq!(rig.sandbox.calls_of(Route::Token).len(), 3);
     rig.end().await;
 }
 

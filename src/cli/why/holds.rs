@@ -26,12 +26,15 @@ pub(super) async fn tell(
 ) -> RedisResult<()> {
     let keys = Keys::new(&context.config.redis.namespace, 0);
     let mut holds: Vec<(&str, String)> = Vec::new();
-    let alive = workers::workers(link, &keys).await?.into_values();
-    if alive.filter(|worker| worker.seen_at_ms.saturating_add(SILENT_MS) > now_ms).count() == 0 {
+    let workers = workers::workers(link, &keys).await?.into_values();
+    let alive: Vec<_> = workers.filter(|worker| worker.seen_at_ms.saturating_add(SILENT_MS) > now_ms).collect();
+    if alive.is_empty() {
         holds.push(("no_worker", "no worker is running".to_owned()));
     }
     if let Some(open_ms) = upkeep::ask_breaker(link, &keys).await? {
-        holds.push(("breaker", format!("XCO fails: no job is taken for another {}", age(open_ms))));
+        let refused = alive.iter().any(|worker| worker.breaker_reason.is_some());
+        let why = if refused { "XCO refuses this client (401, 403; see the worker's log)" } else { "XCO fails" };
+        holds.push(("breaker", format!("{why}: no job is taken for another {}", age(open_ms))));
     }
     let (_, rules) = control::load(link, &keys).await?;
     if let Some(order) = rules.lane_paused(live.lane, now_ms) {
