@@ -186,3 +186,43 @@ async fn a_lane_from_the_future_counts_from_when_its_jobs_were_first_seen() {
     assert_eq!(worker.counter("xco_worker_entries_from_the_future_total").await, 2);
     settle(&mut rig, std::slice::from_mut(&mut worker), &ids(["poison", "late"])).await;
 }
+
+/// A step back makes idle times negative: the job of a killed worker is taken over all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_workers_job_is_taken_over_after_a_step_back() {
+    let Some((mut rig, clock)) = rig(Duration::ZERO).await else { return };
+    let mut first = Process::ready(&rig, &[]).await;
+    rig.sandbox.order(Fault::hang().on(Route::Exists));
+    rig.enqueue(&check("c", "a")).await;
+    rig.sandbox.wait_for_calls(1).await;
+    let mut second = Process::ready(&rig, &[]).await;
+    settled(&mut rig).await;
+    first.kill();
+    clock.step(Step::Back(10 * MINUTE));
+    let killed = Instant::now();
+    all_complete(&mut rig, &ids(["c"]), 15).await;
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    settle(&mut rig, std::slice::from_mut(&mut second), &ids(["c"])).await;
+}
+
+/// A step forward makes the living look idle: they renew before anybody takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_living_are_not_taken_for_dead_after_a_step_forward() {
+    let Some((mut rig, clock)) = rig(Duration::from_millis(2_500)).await else { return };
+    let settings = [("WORKER__LEASE", "3s"), ("QUEUE__TTL__START_OTP", "off")];
+    let mut workers = [Process::ready(&rig, &settings).await, Process::ready(&rig, &settings).await];
+    settled(&mut rig).await;
+    let all: std::collections::BTreeSet<String> = (0..8).map(|n| format!("s{n}")).collect();
+    for id in &all {
+        seed(&rig.sandbox, id);
+        rig.enqueue(&start(id)).await;
+    }
+    rig.sandbox.wait_for_calls(8).await;
+    clock.step(Step::Forward(MINUTE));
+    all_complete(&mut rig, &all, 20).await;
+    for id in &all {
+        assert_eq!(of(&rig, id)["outcome"], "otp_sent", "{:#}", of(&rig, id));
+    }
+    assert_eq!(rig.sandbox.calls_of(Route::Start).len(), all.len());
+    settle(&mut rig, &mut workers, &all).await;
+}
