@@ -165,6 +165,7 @@ static SPECS: &[Spec] = &[
         "\"single\"",
         to!(redis.durability, |i| i.word(&[("single", Durability::Single), ("replicated", Durability::Replicated)])),
     ),
+    plain("redis.strict", "false", to!(redis.strict, |i| i.boolean())),
     unset("xco.base_url", to_some!(xco.base_url, |i| parse_http_url(&i.text()?))),
     unset("xco.token_url", to_some!(xco.token_url, |i| parse_http_url(&i.text()?))),
     unset("xco.client_id", to_some!(xco.client_id, |i| i.text())),

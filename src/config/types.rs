@@ -52,6 +52,8 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// `redis.durability`: when a completion is taken as done; default `single`
     pub durability: Durability,
+    /// `redis.strict`: no job is taken while Redis may throw keys away (`maxmemory-policy`); default false
+    pub strict: bool,
 }
 
 /// When a completion is taken as done.
@@ -75,6 +77,7 @@ impl Default for RedisConfig {
             response_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
             durability: Durability::Single,
+            strict: false,
         }
     }
 }

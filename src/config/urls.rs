@@ -1,7 +1,8 @@
 //! The URLs that configuration may name. Messages never quote a URL: it may carry a password.
 
+use super::RedisConfig;
 use percent_encoding::percent_decode_str;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::net::IpAddr;
 use url::{Host, Url};
 
@@ -30,6 +31,17 @@ pub struct SentinelUrl {
 }
 
 const WANTED: &str = "redis://host:port, rediss://host:port or redis+sentinel://host:port[,host:port]/service[/db]";
+
+impl RedisConfig {
+    /// The Redis user that `redis.url` names, for messages.
+    pub fn user(&self) -> String {
+        let named = self.url.first().and_then(|url| match parse_redis_url(url.expose_secret()).ok()? {
+            RedisUrl::Sentinel(url) => url.username,
+            RedisUrl::Server(url) => decoded(Url::parse(url.expose_secret()).ok()?.username()).ok().and_then(non_empty),
+        });
+        named.unwrap_or_else(|| "default".to_owned())
+    }
+}
 
 /// Reads a `redis.url`. The error names the form that is wanted and quotes nothing.
 pub fn parse_redis_url(text: &str) -> Result<RedisUrl, String> {

@@ -234,29 +234,31 @@ fn needs_new_connection(error: &RedisError) -> bool {
 /// Whether waiting may cure the error: everything but a mistake in the command itself.
 pub fn is_transient(error: &RedisError) -> bool {
     needs_new_connection(error)
-        || matches!(
-            error.code(),
-            Some(
-                "LOADING"
-                    | "BUSY"
-                    | "MASTERDOWN"
-                    | "TRYAGAIN"
-                    | "CLUSTERDOWN"
-                    | "MOVED"
-                    | "ASK"
-                    | "OOM"
-                    | "MISCONF"
-                    | "NOREPLICAS"
-                    | "NOGROUP"
-                    | "NOSCRIPT"
-                    | "UNBLOCKED"
-                    | "NOAUTH"
-                    | "WRONGPASS"
-            )
-        )
+        || error.code().is_some_and(|code| passes_by_itself(code) || matches!(code, "NOGROUP" | "NOSCRIPT"))
         || matches!(
             error.kind(),
             // While a failover is under way a Sentinel knows of no master.
             ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::MasterNameNotFoundBySentinel
         )
+}
+
+/// Whether an error of that code is about the server's state and not about the command.
+pub(super) fn passes_by_itself(code: &str) -> bool {
+    matches!(
+        code,
+        "LOADING"
+            | "BUSY"
+            | "MASTERDOWN"
+            | "READONLY"
+            | "TRYAGAIN"
+            | "CLUSTERDOWN"
+            | "MOVED"
+            | "ASK"
+            | "OOM"
+            | "MISCONF"
+            | "NOREPLICAS"
+            | "UNBLOCKED"
+            | "NOAUTH"
+            | "WRONGPASS"
+    )
 }

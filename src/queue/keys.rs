@@ -22,6 +22,8 @@
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
 //! | `{NS:P}:backfill:<batch>` | hash, expires | how far a backfill was fed here (`queue/backfill.rs`) |
 //! | `{NS:0}:backfill:<batch>:results` | string, expires | what became of its rows, four bytes each |
+//! | `{NS:0}:meta` | hash | what all workers must agree on: `partitions` |
+//! | `{NS:P}:probe:<type>` | any, expires | made and deleted by the check before work, within one script |
 //! | `{NS:0}:breaker` | string, expires | XCO fails: no job is to be taken while it lives |
 //! | `{NS:0}:audit` | stream | what operators did |
 //! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with them |
@@ -80,6 +82,66 @@ pub struct Keys {
     pub meta: String,
 }
 
+/// What type a key has in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `stream`
+    Stream,
+    /// `zset`
+    SortedSet,
+    /// `hash`
+    Hash,
+    /// `set`
+    Set,
+    /// `string`
+    Text,
+    /// `list`
+    List,
+    /// Something of a module's.
+    Other,
+}
+
+impl Kind {
+    /// From what `TYPE` says; none where there is no such key.
+    pub fn of(said: &str) -> Option<Self> {
+        Some(match said {
+            "none" | "" => return None,
+            "stream" => Self::Stream,
+            "zset" => Self::SortedSet,
+            "hash" => Self::Hash,
+            "set" => Self::Set,
+            "string" => Self::Text,
+            "list" => Self::List,
+            _ => Self::Other,
+        })
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "a stream",
+            Self::SortedSet => "a sorted set",
+            Self::Hash => "a hash",
+            Self::Set => "a set",
+            Self::Text => "a string",
+            Self::List => "a list",
+            Self::Other => "of another type",
+        })
+    }
+}
+
+/// A key whose name is the same for all jobs.
+#[derive(Debug, Clone, Copy)]
+pub struct FixedKey<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its type.
+    pub kind: Kind,
+    /// Whether jobs cannot be done without it.
+    pub is_for_jobs: bool,
+}
+
 /// Which of a lane's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -133,6 +195,46 @@ impl Keys {
             Source::Due => self.due(lane),
             Source::Jobs => self.jobs(lane),
         }
+    }
+
+    /// Every fixed key of the partition, `stats` last.
+    pub fn fixed(&self) -> Vec<FixedKey<'_>> {
+        let for_jobs = |name, kind| FixedKey { name, kind, is_for_jobs: true };
+        let aside = |name, kind| FixedKey { name, kind, is_for_jobs: false };
+        let mut fixed = Vec::new();
+        for lane in Lane::ALL {
+            fixed.push(for_jobs(self.jobs(lane), Kind::Stream));
+            fixed.push(for_jobs(self.due(lane), Kind::Stream));
+        }
+        for bucket in SharedBucket::ALL {
+            fixed.push(for_jobs(self.waiting(bucket), Kind::SortedSet));
+        }
+        fixed.extend([
+            for_jobs(&self.completions, Kind::Stream),
+            for_jobs(&self.dead, Kind::Stream),
+            for_jobs(&self.delayed, Kind::SortedSet),
+            for_jobs(&self.delayed_jobs, Kind::Hash),
+            for_jobs(&self.begun, Kind::Hash),
+            for_jobs(&self.learned, Kind::SortedSet),
+            for_jobs(&self.held, Kind::Set),
+            aside(&self.edits, Kind::Stream),
+        ]);
+        if self.partition == 0 {
+            fixed.extend([
+                for_jobs(&self.control, Kind::Hash),
+                for_jobs(&self.meta, Kind::Hash),
+                aside(&self.workers, Kind::Hash),
+                aside(&self.audit, Kind::Stream),
+                aside(&self.breaker, Kind::Text),
+            ]);
+        }
+        fixed.push(for_jobs(&self.stats, Kind::Hash));
+        fixed
+    }
+
+    /// A key for the check before work.
+    pub fn probe(&self, kind: &str) -> String {
+        format!("{}:probe:{kind}", self.tag)
     }
 
     /// The reply list of a job.

@@ -47,6 +47,7 @@ struct Instruments {
     adrift: Counter<u64>,
     duplicates: BoundCounter<u64>,
     redis_errors: WhatSeries,
+    preflight: Gauge<u64>,
     in_flight: Gauge<i64>,
     backlog: Gauge<u64>,
     oldest: Gauge<f64>,
@@ -176,6 +177,14 @@ impl Metrics {
     pub fn adrift(&self, count: u64) {
         let Some(on) = &self.0 else { return };
         on.adrift.add(count, &[]);
+    }
+
+    /// What the check before work found, by kind.
+    pub fn preflight_findings(&self, counts: impl IntoIterator<Item = (&'static str, u64)>) {
+        let Some(on) = &self.0 else { return };
+        for (what, n) in counts {
+            on.preflight.record(n, &[KeyValue::new("what", what)]);
+        }
     }
 
     /// Jobs this worker holds right now.
@@ -312,6 +321,7 @@ impl Instruments {
             adrift: counter("xco_worker.adrift", "Deliveries that no worker held and that are taken up again"),
             duplicates: counter("xco_worker.duplicates", "Jobs dropped because their id was there already").bind(&[]),
             redis_errors: WhatSeries::new(redis_errors),
+            preflight: gauge("xco_worker.preflight_findings", "What is not as work needs it in Redis, by what it is"),
             in_flight: meter.i64_gauge("xco_worker.in_flight").with_description("Jobs this worker holds").build(),
             backlog: gauge("xco_worker.backlog", "Jobs waiting, by lane and partition"),
             oldest: meter
@@ -393,6 +403,7 @@ mod tests {
         metrics.duplicate();
         metrics.redis_error("read");
         metrics.redis_error("a new one");
+        metrics.preflight_findings([("permission", 2)]);
         metrics.in_flight(7);
         metrics.backlog(Lane::Bulk, 2, 11, ms(1500));
         metrics.over_max_pending(Lane::Bulk, 2, true);
@@ -416,6 +427,7 @@ mod tests {
             r#"xco_worker_retries_total{type="StartOtp"} 1"#,
             r#"xco_worker_rate_limited_total{type="StartOtp"} 1"#,
             r#"xco_worker_limited_total{type="VerifyOtp"} 1"#,
+            r#"xco_worker_preflight_findings{what="permission"} 2"#,
             "xco_worker_reclaimed_total 3",
             "xco_worker_duplicates_total 1",
             r#"xco_worker_redis_errors_total{what="read"} 1"#,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     contract::Lane,
-    queue::{self, Keys, Link, RawEntry},
+    queue::{self, Keys, Link, RawEntry, is_transient},
 };
 use redis::RedisResult;
 use std::{
@@ -134,6 +134,12 @@ impl Reader<'_> {
         let mut more = false;
         let mut demand = None;
         while !self.stop.is_cancelled() {
+            if !shared.gate.is_open() {
+                (more, demand) = (false, None);
+                if !shared.gate.opened(&self.stop).await {
+                    return;
+                }
+            }
             if shared.control.is_lane_paused(self.lane, &shared.clock) {
                 // Nothing is read: the order stays, and the other lane has all slots.
                 (more, demand) = (false, None);
@@ -240,6 +246,9 @@ impl Reader<'_> {
                 }
             }
             shared.metrics.redis_error("read");
+            if !is_transient(&error) {
+                shared.gate.suspect();
+            }
             let wait = self.pulse.ill("read", &error);
             tokio::select! {
                 () = self.stop.cancelled() => return,

@@ -113,6 +113,11 @@ impl Pulse {
         self.failed(reason)
     }
 
+    /// Work must not begin for a reason that the caller logs.
+    pub(super) fn stopped(&mut self, reason: String) {
+        self.failed(reason);
+    }
+
     const fn is_worth_a_line(&self) -> bool {
         self.failures.is_multiple_of(10)
     }

@@ -19,6 +19,7 @@ mod crowds;
 mod delivery;
 mod fetcher;
 mod finisher;
+mod gate;
 mod handler;
 mod health;
 mod heartbeat;
@@ -41,7 +42,7 @@ pub use health::Health;
 use crate::{
     config::Config,
     contract::Lane,
-    queue::{Connector, Keys, QueueError, Source},
+    queue::{Connector, Keys, QueueError, Source, preflight::Wanted},
     telemetry::Metrics,
     xco::XcoApi,
 };
@@ -51,6 +52,7 @@ use backend::StreamsBackend;
 use fetcher::Fetcher;
 use finisher::Finisher;
 use futures::FutureExt;
+use gate::Gatekeeper;
 use handler::Handler;
 use housekeeper::{Housekeeper, Timekeeper};
 use intake::Intake;
@@ -131,6 +133,8 @@ impl<A: XcoApi> Worker<A> {
         let mut readers = JoinSet::new();
         let mut upkeep = JoinSet::new();
         let mut finishers = JoinSet::new();
+        let gatekeeper = Gatekeeper::new(Arc::clone(&shared), Wanted::new(&config.redis));
+        readers.spawn(gatekeeper.watch(stop.clone()));
         for (partition, endings) in endings.into_iter().enumerate() {
             let intake = || Intake::new(Arc::clone(&shared), partition, deliveries.clone(), stop.clone());
             for lane in Lane::ALL {

@@ -112,7 +112,7 @@ impl Rescuer {
             for source in SOURCES {
                 self.count_removed(lane, source).await?;
                 self.find_adrift(lane, source).await?;
-                if !self.shared.control.is_lane_paused(lane, &self.shared.clock) {
+                if self.shared.gate.is_open() && !self.shared.control.is_lane_paused(lane, &self.shared.clock) {
                     self.take_over(lane, source).await?;
                 }
             }

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) partitions: Vec<Partition>,
     /// Who may call now.
     pub(super) slots: Slots,
+    /// Whether work may begin.
+    pub(super) gate: super::gate::Gate,
     /// What operators ordered.
     pub(super) control: super::control::Control,
     /// How XCO is doing.
@@ -95,6 +97,7 @@ impl Shared {
             connector,
             partitions,
             slots: Slots::new(config.worker.concurrency, BulkShare::of(&config.worker)),
+            gate: super::gate::Gate::default(),
             control: super::control::Control::default(),
             weather: super::weather::Weather::new(config),
             clock: RedisClock::new(partition_count),
@@ -116,6 +119,7 @@ impl Shared {
     /// A script could not do a part of its work: counted, and looked into.
     pub(super) fn script_failed(&self, failure: &ScriptFailure) {
         self.metrics.script_failure(failure.script, failure.reason);
+        self.gate.suspect();
     }
 
     /// The retry policy of a type.
