@@ -23,6 +23,7 @@ mod redis_failover;
 mod redis_faults;
 mod redis_full;
 mod redis_outages;
+mod sabotage;
 mod sentinel;
 mod shutdown;
 mod soak;

@@ -5,9 +5,11 @@ use super::{
     jobs::{create, email, seed as seed_user, start},
     kills::own_redis,
     ledger::assert_no_blind_repetition,
+    sabotage::{Proxy, Sabotage},
     support::{Rig, Setup, check},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,6 +49,8 @@ struct World {
     rig: Rig,
     rng: StdRng,
     workers: Vec<(CancellationToken, JoinHandle<Stopped>)>,
+    /// The workers' way to Redis, where it is another than the straight one.
+    way: Option<Proxy>,
     model: BTreeMap<String, Expected>,
     /// Batches that an operator cancelled.
     cancelled: BTreeSet<&'static str>,
@@ -56,7 +60,7 @@ struct World {
 }
 
 impl World {
-    async fn new(seed: u64) -> Self {
+    async fn new(seed: u64, sabotaged: u32) -> Self {
         let mut setup = Setup { redis: own_redis(), ..Setup::default() };
         setup.sandbox.latency = Latency { min: Duration::ZERO, max: Duration::from_millis(40) };
         setup.sandbox.seed = seed;
@@ -68,8 +72,15 @@ impl World {
         setup.config.retry.max_attempts = Some(50);
         setup.config.queue.ttl.clear();
         let rig = setup.without_worker().await;
+        let mut way = None;
+        if sabotaged > 0 {
+            let proxy = Proxy::start(rig.redis.url(), seed).await;
+            proxy.set(Sabotage::Chance { of_10_000: sabotaged });
+            way = Some(proxy);
+        }
         Self {
             rig,
+            way,
             rng: StdRng::seed_from_u64(seed),
             workers: Vec::new(),
             model: BTreeMap::new(),
@@ -81,7 +92,11 @@ impl World {
 
     fn start_worker(&mut self) {
         let api = Arc::new(XcoClient::new(&self.rig.config.xco).unwrap());
-        let worker = Worker::new(self.rig.config.clone(), api, Metrics::default()).unwrap();
+        let mut config = self.rig.config.clone();
+        if let Some(way) = &self.way {
+            config.redis.url = vec![SecretString::from(way.url())];
+        }
+        let worker = Worker::new(config, api, Metrics::default()).unwrap();
         let stop = CancellationToken::new();
         self.workers.push((stop.clone(), tokio::spawn(worker.run(stop))));
     }
@@ -217,6 +232,9 @@ impl World {
 
     async fn end(mut self, seed: u64) -> usize {
         self.rig.sandbox.clear_faults();
+        if let Some(way) = &self.way {
+            way.calm();
+        }
         self.start_worker();
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -285,9 +303,10 @@ impl World {
     }
 }
 
-async fn play(seed: u64) {
+/// Plays a seed, with this chance in 10,000 that one of the commands of a script which a worker runs is refused.
+pub(crate) async fn play(seed: u64, sabotaged: u32) {
     println!("seed {seed} (FAULTS_SEED={seed} plays it again)");
-    let mut world = World::new(seed).await;
+    let mut world = World::new(seed, sabotaged).await;
     for _ in 0..STEPS {
         world.step().await;
     }
@@ -298,5 +317,5 @@ async fn play(seed: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_ends_as_the_model_says() {
     let drawn = std::env::var("FAULTS_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-    tokio::join!(play(1), play(2), play(3), play(drawn));
+    tokio::join!(play(1, 0), play(2, 0), play(3, 0), play(drawn, 0));
 }

@@ -1,0 +1,71 @@
+-- Stands before a script's own text and hides `redis` behind a table that refuses commands as it is told by the last of ARGV, a
+-- JSON object: {script, log, k, reads, text, again, forbid, key, trace}. Everything that is not refused goes through.
+local redis = (function()
+  local real = redis
+  local spec = cjson.decode(table.remove(ARGV))
+  local reads = {}
+  for name in string.gmatch('acl bitcount dbsize echo exists get getbit getrange hexists hget hgetall hkeys hlen hmget hrandfield ' ..
+    'hscan hstrlen hvals info lindex llen lrange mget object ping pttl scard sismember smembers smismember strlen time ttl type ' ..
+    'xinfo xlen xpending xrange xread xrevrange zcard zcount zlexcount zmscore zrange zrangebylex zrangebyscore zrank zrevrange ' ..
+    'zrevrangebyscore zrevrank zscore', '%S+') do
+    reads[name] = true
+  end
+  local count, refused = 0, {}
+
+  local function note(what, command, key)
+    real.pcall('RPUSH', spec.log, string.format('%s\t%s\t%d\t%s\t%s', what, spec.script, count, command, key))
+    real.pcall('LTRIM', spec.log, -5000, -1)
+  end
+
+  -- Why the command is refused; nothing where it is not.
+  local function refusal(command, ...)
+    local arguments = {...}
+    command = string.lower(command)
+    -- Of a container command the key comes after the subcommand.
+    local container = command == 'xgroup' or command == 'xinfo' or command == 'object'
+    local key = tostring(arguments[container and 2 or 1] or '')
+    local writes = not reads[command]
+    if writes or spec.reads then
+      count = count + 1
+      if spec.trace then
+        note('trace', command, key)
+      end
+    end
+    local why
+    if spec.forbid and spec.forbid == command then
+      why = "NOPERM this user has no permissions to run the '" .. command .. "' command"
+    elseif spec.key and spec.key == key and command ~= 'del' and command ~= 'unlink' and command ~= 'exists' and command ~= 'type' then
+      why = 'WRONGTYPE Operation against a key holding the wrong kind of value'
+    elseif spec.k and (writes or spec.reads) and count == spec.k then
+      refused[command .. ' ' .. key] = spec.again
+      why = spec.text
+    elseif refused[command .. ' ' .. key] then
+      why = spec.text
+    end
+    if why then
+      note('refused', command, key)
+    end
+    return why
+  end
+
+  return setmetatable({
+    call = function(...)
+      local why = refusal(...)
+      if not why then
+        return real.call(...)
+      end
+      -- From 7.0 on what a command raises is a table.
+      if real.REDIS_VERSION_NUM then
+        error({err = why})
+      end
+      error(why, 0)
+    end,
+    pcall = function(...)
+      local why = refusal(...)
+      if not why then
+        return real.pcall(...)
+      end
+      return {err = why}
+    end,
+  }, {__index = real})
+end)()

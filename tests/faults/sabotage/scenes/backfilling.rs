@@ -1,0 +1,82 @@
+//! Backfills: `feed.lua`, `record.lua`.
+
+use super::{Facts, Scene, Snapshot, Stage};
+use rand::Rng;
+use xco_worker::{
+    contract::Lane,
+    queue::{
+        Link,
+        backfill::{self, Fed, Update},
+    },
+};
+
+const BATCH: &str = "import";
+const RUN: &str = "run-1";
+
+/// Rows become jobs.
+#[derive(Debug)]
+pub(crate) struct Feeding {
+    rows: Vec<String>,
+}
+
+impl Scene for Feeding {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let rows = (0..stage.rng.random_range(1..5)).map(|row| format!(r#"{{"id":"row{row}"}}"#)).collect();
+        let mut set = redis::cmd("HSET");
+        set.arg(stage.keys.backfill(BATCH)).arg("run").arg(RUN).arg("mark").arg(10).arg("fed").arg(10);
+        stage.run::<()>(&set).await;
+        stage.run::<()>(redis::cmd("EXPIRE").arg(stage.keys.backfill(BATCH)).arg(600)).await;
+        Self { rows }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let rows: Vec<&str> = self.rows.iter().map(String::as_str).collect();
+        let fed = backfill::feed(link, &stage.keys, BATCH, RUN, (10, 20), &rows).await;
+        fed.map(|fed| fed == Fed::Done).map_err(|error| error.to_string())
+    }
+
+    fn more_facts(&self, snapshot: &Snapshot, facts: &mut Facts) {
+        for row in &self.rows {
+            let times = snapshot.count(&format!("jobs:{}", Lane::Bulk), "job", row);
+            facts.note("", &format!("times enqueued {row}"), &times);
+        }
+    }
+
+    fn check(&self, calm: &Facts) {
+        for row in &self.rows {
+            assert_eq!(calm.get("", &format!("times enqueued {row}")), "1");
+        }
+    }
+}
+
+/// Completions are noted.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    updates: Vec<Update>,
+    ended: Option<backfill::Ended>,
+}
+
+impl Scene for Recording {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let updates = (1..=stage.rng.random_range(1..5))
+            .map(|row| {
+                // Rows that have ended, well or not, and such as have only been checked.
+                let outcome = [b'c', b'f', b'a'][stage.rng.random_range(0..3)];
+                Update { row, code: [outcome, b' '], checks: Some(1), creates: stage.rng.random_bool(0.5).then_some(2) }
+            })
+            .collect();
+        Self { updates, ended: None }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let ended = backfill::record(link, &stage.keys, BATCH, &self.updates).await;
+        self.ended = Some(ended.map_err(|error| error.to_string())?);
+        Ok(true)
+    }
+
+    fn check(&self, calm: &Facts) {
+        let ended = self.updates.iter().filter(|update| update.code[0] != b'a').count();
+        let counted = calm.get("", &format!("backfill:{BATCH}"));
+        assert!(counted.contains(&format!(r#""ended": "{ended}""#)), "{counted}");
+    }
+}

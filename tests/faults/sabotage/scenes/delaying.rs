@@ -1,0 +1,263 @@
+//! What puts jobs aside and brings them back: `defer.lua`, `hold.lua`, `release.lua`, `call_up.lua`, `promote.lua`.
+
+use super::{Facts, Job, Scene, Snapshot, Stage};
+use rand::Rng;
+use std::time::Duration;
+use xco_worker::{
+    contract::Lane,
+    limits::{Bucket, SharedBucket},
+    queue::{
+        Deferral, Deferred, Link, Place, Source,
+        control::{self, Hold},
+        defer, upkeep,
+    },
+};
+
+const RULE: &str = r#"pause {"lane":"bulk"}"#;
+
+fn client() -> Bucket {
+    let shared = Some(SharedBucket::Client);
+    Bucket { name: "client".to_owned(), interval_us: 0, tolerance_us: 0, slack_us: 0, shared }
+}
+
+/// A call was answered 429.
+#[derive(Debug)]
+pub(crate) struct Deferring {
+    jobs: Vec<Job>,
+    deferral: Deferral,
+    answer: Option<Deferred>,
+}
+
+impl Scene for Deferring {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let lane = stage.lane();
+        let source = if stage.rng.random_bool(0.5) { Source::Jobs } else { Source::Due };
+        let jobs = stage.delivered(lane, source, 1).await;
+        let job = &jobs[0];
+        stage.run::<()>(redis::cmd("HSET").arg(&stage.keys.begun).arg(&job.origin).arg("mine/1")).await;
+        let far_ms = stage.far_ms();
+        let place = stage.rng.random_bool(0.5).then_some((Place { bucket: SharedBucket::Client, age: 7 }, far_ms));
+        let bucket =
+            if place.is_some() { client() } else { Bucket { name: "caller:a".to_owned(), shared: None, ..client() } };
+        let deferral = Deferral {
+            entry: job.entry,
+            origin: job.origin.clone(),
+            bucket,
+            retry_after: stage.rng.random_bool(0.5).then_some(Duration::from_secs(5)),
+            learn: true,
+            deadline_ms: stage.rng.random_bool(0.2).then_some(stage.base_ms),
+            state: job.state.clone(),
+            place,
+            job: job.text.clone().into_bytes(),
+        };
+        Self { jobs, deferral, answer: None }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let Job { lane, source, .. } = self.jobs[0];
+        let deferred = defer(link, &stage.keys, lane, source, &self.deferral).await;
+        self.answer = Some(deferred.map_err(|error| error.to_string())?);
+        Ok(true)
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn more_facts(&self, snapshot: &Snapshot, facts: &mut Facts) {
+        let Job { id, origin, .. } = &self.jobs[0];
+        // When it is due depends on when it was called.
+        let due = snapshot.field("delayed", origin);
+        facts.note(id, "due", &!due.is_empty());
+        // One that is too late is still its worker's to end.
+        facts.note(id, "too late", &(self.answer == Some(Deferred::TooLate)));
+    }
+
+    /// The bucket is closed in any case: the 429 was received.
+    fn may_run_ahead(fact: &str) -> bool {
+        fact.contains("limit:") || fact.contains("learned") || fact == "too late"
+    }
+
+    fn check(&self, calm: &Facts) {
+        let stays = if self.deferral.deadline_ms.is_some() { "1" } else { "0" };
+        assert_eq!(calm.get(&self.jobs[0].id, "entry in its stream"), stays);
+        assert_eq!(calm.get("", &format!("limit:{}", self.deferral.bucket.name)), "there");
+    }
+}
+
+/// A rule pauses jobs.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    jobs: Vec<Job>,
+    due_ms: u64,
+}
+
+impl Scene for Holding {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let source = if stage.rng.random_bool(0.5) { Source::Jobs } else { Source::Due };
+        let count = stage.rng.random_range(1..4);
+        let jobs = stage.delivered(Lane::Bulk, source, count).await;
+        Self { jobs, due_ms: stage.far_ms() }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let holds: Vec<Hold> = self
+            .jobs
+            .iter()
+            .map(|job| Hold {
+                entry: job.entry,
+                origin: job.origin.clone(),
+                due_ms: self.due_ms,
+                state: job.state.clone(),
+                job: job.text.clone().into_bytes(),
+            })
+            .collect();
+        let Job { lane, source, .. } = self.jobs[0];
+        let held = control::hold(link, &stage.keys, (lane, source), RULE, &holds).await;
+        held.map(|()| true).map_err(|error| error.to_string())
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.jobs_with("held by", ""), 0);
+        assert_eq!(calm.jobs_with("delayed body", "") + calm.jobs_with("entry in its stream", "1"), 0);
+        assert!(calm.get("", "held").contains("pause"));
+    }
+}
+
+/// A pause is over.
+#[derive(Debug)]
+pub(crate) struct Releasing {
+    jobs: Vec<Job>,
+}
+
+impl Scene for Releasing {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let far_ms = stage.far_ms();
+        let mut jobs = Vec::new();
+        for n in 0..stage.rng.random_range(1..5) {
+            let job = stage.job(Lane::Bulk, Source::Jobs);
+            // One of them waits for something else by now.
+            stage.delay(&job, far_ms + u64::from(n == 2)).await;
+            let held = stage.keys.held_by(RULE);
+            stage.run::<()>(redis::cmd("ZADD").arg(held).arg(far_ms).arg(&job.origin)).await;
+            jobs.push(job);
+        }
+        stage.run::<()>(redis::cmd("SADD").arg(&stage.keys.held).arg(RULE)).await;
+        Self { jobs }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        // Its caller finds the rule among those that hold jobs, until it is none of them.
+        let names = control::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
+        for name in names {
+            control::release(link, &stage.keys, &name).await.map_err(|error| error.to_string())?;
+        }
+        let names = control::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
+        Ok(names.is_empty())
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.jobs_with("held by", ""), self.jobs.len());
+        assert_eq!(calm.get("", "held"), "");
+    }
+}
+
+/// An operator cancels delayed jobs.
+#[derive(Debug)]
+pub(crate) struct CallingUp {
+    jobs: Vec<Job>,
+    found: Option<u64>,
+}
+
+impl Scene for CallingUp {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let far_ms = stage.far_ms();
+        let mut jobs = Vec::new();
+        for n in 0..stage.rng.random_range(1..5) {
+            let lane = stage.lane();
+            let job = stage.job(lane, Source::Jobs);
+            // One of them is not delayed any more.
+            if n != 2 {
+                stage.delay(&job, far_ms).await;
+            }
+            jobs.push(job);
+        }
+        Self { jobs, found: None }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let origins: Vec<_> = self.jobs.iter().map(|job| job.origin.parse().unwrap()).collect();
+        let found = control::call_up(link, &stage.keys, &origins).await;
+        self.found = Some(found.map_err(|error| error.to_string())?);
+        Ok(true)
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.jobs_with("due", "0"), self.jobs.len() - usize::from(self.jobs.len() > 2));
+    }
+}
+
+/// Delayed jobs come back.
+#[derive(Debug)]
+pub(crate) struct Promoting {
+    jobs: Vec<Job>,
+    due: usize,
+}
+
+impl Scene for Promoting {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let (past_ms, far_ms) = (stage.base_ms, stage.far_ms());
+        let (mut jobs, mut due) = (Vec::new(), 0);
+        for n in 0..stage.rng.random_range(2..7) {
+            let lane = stage.lane();
+            let job = stage.job(lane, Source::Jobs);
+            match stage.rng.random_range(0..4) {
+                0 => stage.delay(&job, far_ms).await,
+                1 => {
+                    stage.delay(&job, far_ms).await;
+                    let queue = stage.keys.waiting(SharedBucket::Client);
+                    stage.run::<()>(redis::cmd("ZADD").arg(queue).arg(n + 1).arg(&job.origin)).await;
+                    due += 1;
+                }
+                _ => {
+                    stage.delay(&job, past_ms + n).await;
+                    due += 1;
+                }
+            }
+            jobs.push(job);
+        }
+        Self { jobs, due }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let promoted = upkeep::promote(link, &stage.keys, &[(SharedBucket::Client, client())]).await;
+        promoted.map_err(|error| error.to_string())?;
+        // It is asked for again and again: more often than a worker that is told that it is due would.
+        Ok(upkeep::promote(link, &stage.keys, &[(SharedBucket::Client, client())])
+            .await
+            .map_err(|error| error.to_string())?
+            .promoted
+            == 0)
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.jobs_with("times back in its lane", "1"), self.due);
+        assert_eq!(calm.jobs_with("delayed body", ""), self.due);
+    }
+}

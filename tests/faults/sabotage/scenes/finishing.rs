@@ -1,0 +1,124 @@
+//! `finish.lua`: a batch of every kind of end.
+
+use super::{Facts, Job, Scene, Stage, stage::CONSUMER};
+use rand::{Rng, seq::IndexedRandom};
+use std::time::Duration;
+use xco_worker::{
+    contract::Status,
+    limits::SharedBucket,
+    queue::{Child, Dead, Extras, Finish, FinishOp, Link, Place, Source, Unmark, finish},
+};
+
+#[derive(Debug)]
+pub(crate) struct Finishing {
+    jobs: Vec<Job>,
+    batch: Vec<Finish>,
+    /// After a failure each delivery is ended by itself.
+    one_by_one: bool,
+    failed: bool,
+    completing: usize,
+    delaying: usize,
+}
+
+impl Finishing {
+    fn op(stage: &mut Stage, job: &Job) -> FinishOp {
+        let Job { state, text, .. } = job.clone();
+        let body = text.into_bytes();
+        match stage.rng.random_range(0..10) {
+            0..6 => Self::completion(stage, job),
+            6..8 => {
+                let bucket = *SharedBucket::ALL.choose(&mut stage.rng).unwrap();
+                let age = stage.rng.random_range(1..1000);
+                let place = stage.rng.random_bool(0.5).then_some(Place { bucket, age });
+                FinishOp::Park { due_us: stage.far_ms() * 1000, place, state, job: body }
+            }
+            8 => FinishOp::Requeue { state, job: body },
+            _ => FinishOp::Drop,
+        }
+    }
+
+    fn completion(stage: &mut Stage, job: &Job) -> FinishOp {
+        let status = *[Status::Succeeded, Status::Failed, Status::Expired].choose(&mut stage.rng).unwrap();
+        let dead = (status == Status::Failed).then(|| Dead {
+            job: job.text.clone(),
+            error: r#"{"kind":"upstream"}"#.to_owned(),
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            replayable: "true",
+            state: job.state.clone(),
+        });
+        let child = (status == Status::Succeeded && stage.rng.random_bool(0.5)).then(|| Child {
+            job: format!(r#"{{"id":"{}/child","type":"CreateUser"}}"#, job.id),
+            parent: job.id.clone(),
+            generation: 1,
+        });
+        let batch = stage.rng.random_bool(0.4).then(|| format!("b{}", stage.rng.random_range(0..2)));
+        let reply = stage.rng.random_bool(0.4);
+        let extras = (reply || batch.is_some() || dead.is_some() || child.is_some())
+            .then(|| Box::new(Extras { reply, batch, dead, child }));
+        FinishOp::Complete {
+            id: job.id.clone(),
+            job_type: if stage.rng.random_bool(0.5) { "CheckUser" } else { "StartOtp" },
+            status,
+            event: format!(r#"{{"id":"{}"}}"#, job.id),
+            extras,
+        }
+    }
+}
+
+impl Scene for Finishing {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let lane = stage.lane();
+        let source = if stage.rng.random_bool(0.5) { Source::Jobs } else { Source::Due };
+        let count = stage.rng.random_range(1..7);
+        let jobs = stage.delivered(lane, source, count).await;
+        let mut batch = Vec::new();
+        for job in &jobs {
+            let op = Self::op(stage, job);
+            let marked = stage.rng.random_bool(0.5);
+            if marked {
+                stage.run::<()>(redis::cmd("HSET").arg(&stage.keys.begun).arg(&job.origin).arg("mine/1")).await;
+            }
+            let unmark = match stage.rng.random_range(0..4) {
+                0 if !marked => Unmark::Nothing,
+                1 => Unmark::Own("mine".to_owned()),
+                2 => Unmark::Own("another's".to_owned()),
+                _ => Unmark::Any,
+            };
+            batch.push(Finish { entry: job.entry, origin: job.origin.clone(), unmark, op });
+        }
+        // One of them may have been taken off the pending list by another hand: its entry tells that it has not ended.
+        if stage.rng.random_bool(0.3) {
+            let stream = stage.keys.stream(lane, source);
+            stage.run::<u64>(redis::cmd("XACK").arg(stream).arg("workers").arg(jobs[0].entry.to_string())).await;
+        }
+        let completing = batch.iter().filter(|one| matches!(one.op, FinishOp::Complete { .. })).count();
+        let delaying = batch.iter().filter(|one| matches!(one.op, FinishOp::Park { .. })).count();
+        let one_by_one = stage.rng.random_bool(0.5);
+        Self { jobs, batch, one_by_one, failed: false, completing, delaying }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let Job { lane, source, .. } = self.jobs[0];
+        let ttl = Duration::from_secs(60);
+        let at_once = if self.failed && self.one_by_one { 1 } else { self.batch.len() };
+        for some in self.batch.chunks(at_once) {
+            // Whatever is answered, the worker does not ask again.
+            if let Err(error) = finish(link, &stage.keys, lane, source, ttl, some).await {
+                self.failed = true;
+                return Err(error.to_string());
+            }
+        }
+        Ok(true)
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.jobs_with("completions", "1"), self.completing);
+        assert_eq!(calm.jobs_with("completions", "0"), self.jobs.len() - self.completing);
+        assert_eq!(calm.jobs_with("delayed body", ""), self.jobs.len() - self.delaying);
+        assert_eq!(calm.jobs_with("pending for", CONSUMER) + calm.jobs_with("entry in its stream", "1"), 0);
+    }
+}
