@@ -31,16 +31,26 @@ local redis = (function()
         note('trace', command, key)
       end
     end
+    local replaces = command == 'del' or command == 'unlink' or command == 'rename'
     local why
     if spec.forbid and spec.forbid == command then
       why = "NOPERM this user has no permissions to run the '" .. command .. "' command"
-    elseif spec.key and spec.key == key and command ~= 'del' and command ~= 'unlink' and command ~= 'exists' and command ~= 'type' then
+    elseif spec.key and spec.key == key and not replaces and command ~= 'exists' and command ~= 'type' then
       why = 'WRONGTYPE Operation against a key holding the wrong kind of value'
     elseif spec.k and (writes or spec.reads) and count == spec.k then
-      refused[command .. ' ' .. key] = spec.again
+      refused[key] = spec.again and command
       why = spec.text
-    elseif refused[command .. ' ' .. key] then
+    elseif refused[key] == command then
       why = spec.text
+    end
+    -- Whoever puts a key of a wrong type out of the way has an empty one.
+    if replaces and not why then
+      if spec.key == key then
+        spec.key = nil
+      end
+      if refused[key] and string.find(spec.text, 'WRONGTYPE', 1, true) then
+        refused[key] = nil
+      end
     end
     if why then
       note('refused', command, key)

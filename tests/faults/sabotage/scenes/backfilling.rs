@@ -57,6 +57,8 @@ pub(crate) struct Recording {
 }
 
 impl Scene for Recording {
+    const RESUMES: bool = true;
+
     async fn prepare(stage: &mut Stage) -> Self {
         let updates = (1..=stage.rng.random_range(1..5))
             .map(|row| {

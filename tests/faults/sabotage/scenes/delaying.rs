@@ -121,6 +121,11 @@ impl Scene for Holding {
         &self.jobs
     }
 
+    /// A rule that holds nothing yet is let go of by itself.
+    fn may_run_ahead(fact: &str) -> bool {
+        fact == "held" || fact == "expires held"
+    }
+
     fn check(&self, calm: &Facts) {
         assert_eq!(calm.jobs_with("held by", ""), 0);
         assert_eq!(calm.jobs_with("delayed body", "") + calm.jobs_with("entry in its stream", "1"), 0);
@@ -135,6 +140,8 @@ pub(crate) struct Releasing {
 }
 
 impl Scene for Releasing {
+    const RESUMES: bool = true;
+
     async fn prepare(stage: &mut Stage) -> Self {
         let far_ms = stage.far_ms();
         let mut jobs = Vec::new();
@@ -178,6 +185,8 @@ pub(crate) struct CallingUp {
 }
 
 impl Scene for CallingUp {
+    const RESUMES: bool = true;
+
     async fn prepare(stage: &mut Stage) -> Self {
         let far_ms = stage.far_ms();
         let mut jobs = Vec::new();

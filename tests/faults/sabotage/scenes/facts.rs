@@ -124,9 +124,13 @@ impl Snapshot {
                 }
                 Content::Set(members) => format!("{members:?}"),
                 Content::Hash(map) if key.starts_with("replay:") => format!("{:?}", map.get("answer")),
-                Content::Text(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
+                Content::Hash(map) if key == "stats" || key.starts_with("batch:") => counts(map),
+                Content::Text(bytes) => String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned(),
                 content => format!("{content:?}"),
             };
+            if told.is_empty() {
+                continue;
+            }
             let name = if key.starts_with("replay:") { "replay" } else { key };
             facts.insert(format!("expires {name}"), expires.to_string());
             facts.insert(name.to_owned(), told);
@@ -202,6 +206,13 @@ impl Snapshot {
         fact("edits", self.count("edits", "letter", &entry).to_string());
         facts
     }
+}
+
+/// What was counted and taken back was not counted.
+fn counts(map: &Fields) -> String {
+    let counted: Vec<String> =
+        map.iter().filter(|(_, count)| *count != "0").map(|(name, count)| format!("{name} {count}")).collect();
+    counted.join(", ")
 }
 
 impl Facts {

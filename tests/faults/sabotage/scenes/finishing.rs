@@ -1,6 +1,6 @@
 //! `finish.lua`: a batch of every kind of end.
 
-use super::{Facts, Job, Scene, Stage, stage::CONSUMER};
+use super::{Facts, Job, Scene, Snapshot, Stage, stage::CONSUMER};
 use rand::{Rng, seq::IndexedRandom};
 use std::time::Duration;
 use xco_worker::{
@@ -15,6 +15,8 @@ pub(crate) struct Finishing {
     batch: Vec<Finish>,
     /// After a failure each delivery is ended by itself.
     one_by_one: bool,
+    /// Nobody holds the first: its entry alone tells that it has not ended.
+    acknowledged: bool,
     failed: bool,
     completing: usize,
     delaying: usize,
@@ -86,15 +88,16 @@ impl Scene for Finishing {
             };
             batch.push(Finish { entry: job.entry, origin: job.origin.clone(), unmark, op });
         }
-        // One of them may have been taken off the pending list by another hand: its entry tells that it has not ended.
-        if stage.rng.random_bool(0.3) {
+        // One of them may have been taken off the pending list by another hand.
+        let acknowledged = stage.rng.random_bool(0.3);
+        if acknowledged {
             let stream = stage.keys.stream(lane, source);
             stage.run::<u64>(redis::cmd("XACK").arg(stream).arg("workers").arg(jobs[0].entry.to_string())).await;
         }
         let completing = batch.iter().filter(|one| matches!(one.op, FinishOp::Complete { .. })).count();
         let delaying = batch.iter().filter(|one| matches!(one.op, FinishOp::Park { .. })).count();
         let one_by_one = stage.rng.random_bool(0.5);
-        Self { jobs, batch, one_by_one, failed: false, completing, delaying }
+        Self { jobs, batch, one_by_one, acknowledged, failed: false, completing, delaying }
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
@@ -113,6 +116,13 @@ impl Scene for Finishing {
 
     fn jobs(&self) -> &[Job] {
         &self.jobs
+    }
+
+    fn more_facts(&self, _: &Snapshot, facts: &mut Facts) {
+        if self.acknowledged {
+            // Who puts it back may do better than find it.
+            facts.note(&self.jobs[0].id, "pending for", &"");
+        }
     }
 
     fn check(&self, calm: &Facts) {

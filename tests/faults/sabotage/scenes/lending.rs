@@ -65,6 +65,8 @@ impl Retiring {
 }
 
 impl Scene for Retiring {
+    const RESUMES: bool = true;
+
     async fn prepare(stage: &mut Stage) -> Self {
         let jobs = stage.delivered(Lane::Interactive, Source::Jobs, 2).await;
         let stream = stage.keys.jobs(Lane::Interactive);
@@ -87,11 +89,6 @@ impl Scene for Retiring {
 
     fn more_facts(&self, _: &Snapshot, facts: &mut Facts) {
         facts.note("", "consumers", &self.left.join(", "));
-    }
-
-    /// Each is removed by itself.
-    fn may_run_ahead(fact: &str) -> bool {
-        fact == "consumers"
     }
 
     fn check(&self, calm: &Facts) {

@@ -22,6 +22,9 @@ use xco_worker::queue::Link;
 
 /// One script, and how it is called.
 pub(crate) trait Scene: Sized {
+    /// What is half done does no harm: whoever calls the script next, and somebody does, brings it to its end.
+    const RESUMES: bool = false;
+
     /// Fills Redis, and decides what is asked for. All that is drawn is drawn from `stage.rng`.
     async fn prepare(stage: &mut Stage) -> Self;
 
