@@ -15,9 +15,17 @@ const ROUNDING_US: u64 = 1_000;
 /// So many admissions before one that was too much are told with it.
 const TOLD: usize = 12;
 
-/// When jobs were admitted, by caller; none: what spends the client's bucket.
+/// Around a step of the clock nothing is concluded for so long on either side, in milliseconds.
+const STEP_MARGIN_MS: u64 = 10_000;
+
+/// When jobs were admitted.
 #[derive(Debug, Default)]
-pub(crate) struct Admissions(HashMap<Option<String>, Vec<u64>>);
+pub(crate) struct Admissions {
+    /// By caller; none: what spends the client's bucket.
+    by_caller: HashMap<Option<String>, Vec<u64>>,
+    /// Moments that Redis's clock told twice or left out, from and until.
+    stepped_ms: Vec<(u64, u64)>,
+}
 
 /// What came of them.
 #[derive(Debug, Default)]
@@ -38,15 +46,26 @@ impl Admissions {
     }
 
     fn admitted(&mut self, caller: Option<&str>, at_ms: u64) {
-        self.0.entry(caller.map(str::to_owned)).or_default().push(at_ms);
+        self.by_caller.entry(caller.map(str::to_owned)).or_default().push(at_ms);
+    }
+
+    /// The clock jumped by so much, about then by a clock that did not.
+    pub(crate) fn stepped(&mut self, at_ms: u64, by_ms: i64) {
+        let other_ms = at_ms.saturating_add_signed(by_ms);
+        let (from_ms, until_ms) = (at_ms.min(other_ms), at_ms.max(other_ms));
+        self.stepped_ms.push((from_ms - STEP_MARGIN_MS, until_ms + STEP_MARGIN_MS));
+    }
+
+    fn is_certain(&self, at_ms: u64) -> bool {
+        self.stepped_ms.iter().all(|(from_ms, until_ms)| !(*from_ms..*until_ms).contains(&at_ms))
     }
 
     /// Everything noted so far.
     pub(crate) fn judge(&self) -> Judged {
         let mut judged = Judged::default();
-        for (caller, noted) in &self.0 {
+        for (caller, noted) in &self.by_caller {
             let (interval_us, burst) = limit_of(caller.as_deref());
-            let mut noted = noted.clone();
+            let mut noted: Vec<u64> = noted.iter().copied().filter(|at_ms| self.is_certain(*at_ms)).collect();
             noted.sort_unstable();
             judged.seen += noted.len();
             let mut bucket = Explained::default();
@@ -74,4 +93,14 @@ fn one_admission_too_many_in_five_seconds_is_found() {
     assert_eq!(judge(4, 0), 0, "the burst");
     assert_eq!(judge(5, 0), 1);
     assert!(judge(25, 400) > 0, "a quarter too many, for ten seconds");
+}
+
+#[test]
+fn what_a_clock_that_jumped_says_of_that_time_proves_nothing() {
+    let mut admissions = Admissions::default();
+    admissions.stepped(1_020_000, -20_000);
+    (0..20).for_each(|n| admissions.admitted(Some("a"), 1_005_000 + n));
+    assert_eq!(admissions.judge().over_limit, Vec::<String>::new());
+    (0..5).for_each(|n| admissions.admitted(Some("a"), 1_040_000 + n));
+    assert_eq!(admissions.judge().over_limit.len(), 1);
 }

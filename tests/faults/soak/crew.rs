@@ -2,12 +2,14 @@
 
 use super::{
     calls::{CALLER, CLIENT},
+    hands::{WORKERS_PASSWORD, WORKERS_USER},
     schedule::{Event, Kind, LEASE_MS, WORKERS},
     world::World,
 };
 use crate::{
     process::{Process, Settings},
     proxy::{Chances, Network, Proxy},
+    sabotage::{self, Sabotage},
     support::{RedisServer, Rig},
 };
 use nix::{
@@ -20,6 +22,8 @@ use xco_worker::sandbox::{Fault, FaultKind, Route, Sandbox};
 
 /// Calls at once of one worker.
 pub(crate) const CONCURRENCY: u32 = 16;
+/// How often one of a script's commands fails while they do: a chance in 10,000.
+const SABOTAGED: u32 = 1_000;
 /// A worker that was told to stop must have ended by then.
 const LONGEST_STOP: Duration = Duration::from_secs(60);
 
@@ -28,6 +32,8 @@ const LONGEST_STOP: Duration = Duration::from_secs(60);
 struct Place {
     settings: Settings,
     redis: Proxy,
+    /// Behind that proxy, on the same way.
+    scripts: sabotage::Proxy,
     xco: Proxy,
     process: Option<Process>,
     paused: bool,
@@ -52,11 +58,12 @@ impl Crew {
         let mut places = Vec::new();
         for n in 0..WORKERS {
             let seed = seed.wrapping_add(n as u64);
-            let redis = Proxy::start(rig.redis.url(), Chances::default(), seed).await;
+            let scripts = sabotage::Proxy::start(rig.redis.url(), seed).await;
+            let redis = Proxy::start(&scripts.url(), Chances::default(), seed).await;
             let xco = Proxy::start(&rig.sandbox.addr().to_string(), Chances::default(), seed).await;
             let settings = settings(rig, &redis, &xco);
             let process = Some(settings.spawn());
-            places.push(Place { settings, redis, xco, process, paused: false, stopping: None, unborn: false });
+            places.push(Place { settings, redis, scripts, xco, process, paused: false, stopping: None, unborn: false });
         }
         Self { places, most_rss_kib: 0, spawned: WORKERS as u64, reclaimed: 0 }
     }
@@ -80,6 +87,10 @@ impl Crew {
             }
             Kind::RedisScriptsFlushed => return tell(redis, &["SCRIPT", "FLUSH"]).await,
             Kind::XcoTokensRevoked => sandbox.revoke_tokens(),
+            Kind::ScriptSabotaged => {
+                self.about(event).for_each(|place| place.scripts.set(Sabotage::Chance { of_10_000: SABOTAGED }));
+            }
+            Kind::ClockStepped => return step_clock(redis, event.step_ms()),
             Kind::XcoOutage => sandbox.outage(503, None),
             kind => match (way(event), kind) {
                 (Some((true, network)), _) => self.about(event).for_each(|place| place.redis.set(network)),
@@ -106,6 +117,10 @@ impl Crew {
             Kind::RedisKilled => redis.restart(),
             Kind::RedisHung => signal_redis(redis, Signal::SIGCONT),
             Kind::XcoOutage => sandbox.end_outage(),
+            Kind::ScriptSabotaged => self.about(event).for_each(|place| place.scripts.calm()),
+            Kind::ClockStepped => {
+                step_clock(redis, 0);
+            }
             kind => match way(event) {
                 Some((true, _)) => self.about(event).for_each(|place| place.redis.calm()),
                 Some((false, _)) => self.about(event).for_each(|place| place.xco.calm()),
@@ -207,6 +222,18 @@ impl Crew {
 }
 
 impl Kind {
+    /// Whether [`super::hands::Hands`] do it.
+    pub(crate) fn is_by_hand(self) -> bool {
+        matches!(
+            self,
+            Self::KeySpoiled
+                | Self::RepliesSpoiled
+                | Self::PermissionWithdrawn
+                | Self::ConsumerDeleted
+                | Self::ForeignAck
+        )
+    }
+
     /// Whether the simulator was ordered to do it.
     fn is_ordered(self) -> bool {
         matches!(
@@ -225,10 +252,11 @@ impl Kind {
 fn settings(rig: &Rig, redis: &Proxy, xco: &Proxy) -> Settings {
     let rate = |limit: f64| format!("{limit}/s");
     let base = format!("http://{}/", xco.address());
+    let redis_url = format!("redis://{WORKERS_USER}:{WORKERS_PASSWORD}@{}", redis.address());
     Settings::new(
         rig,
         &[
-            ("REDIS__URL", &redis.url()),
+            ("REDIS__URL", &redis_url),
             ("REDIS__RESPONSE_TIMEOUT", "1s"),
             ("REDIS__CONNECT_TIMEOUT", "1s"),
             ("XCO__BASE_URL", &base),
@@ -291,6 +319,13 @@ fn order(event: &Event, sandbox: &Sandbox) {
         Kind::XcoTruncated => often(Fault::new(FaultKind::Truncate), 0.3),
         _ => {}
     }
+}
+
+/// From now on Redis's clock is ahead of the machine's by so much, or behind it. Whether that can be done.
+///
+/// The place for a server whose clock can be set: until [`RedisServer`] is one, the clock is never stepped.
+fn step_clock(_redis: &RedisServer, _ahead_ms: i64) -> bool {
+    false
 }
 
 fn signal_redis(redis: &RedisServer, signal: Signal) {

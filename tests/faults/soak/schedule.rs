@@ -52,6 +52,20 @@ pub(crate) enum Kind {
     XcoTruncated,
     /// Every token issued so far is refused.
     XcoTokensRevoked,
+    /// One of the queue's own keys is of a wrong type, and what it held is back a while later.
+    KeySpoiled,
+    /// Jobs are enqueued whose reply list is of a wrong type already.
+    RepliesSpoiled,
+    /// The workers' user may not run one of its commands.
+    PermissionWithdrawn,
+    /// `XGROUP DELCONSUMER`: what was pending for it is pending for nobody.
+    ConsumerDeleted,
+    /// `XACK` of deliveries by somebody who does not hold them.
+    ForeignAck,
+    /// Now and then one of the commands in a worker's scripts fails.
+    ScriptSabotaged,
+    /// Redis's clock jumps, and back a while later.
+    ClockStepped,
 }
 
 /// What a fault takes hold of: one at a time each.
@@ -62,17 +76,36 @@ enum Place {
     Redis,
     XcoWay,
     Xco,
+    Keys,
+    Replies,
+    Permissions,
+    Deliveries,
+    Scripts,
+    Clock,
 }
 
+/// How many places there are.
+const PLACES: usize = Place::Clock as usize + 1;
+
 use Kind::{
-    RedisClientsKilled, RedisCut, RedisHalfOpen, RedisHung, RedisKilled, RedisLate, RedisReplyLost, RedisReplyTorn,
-    RedisScriptsFlushed, RedisStalled, WorkerKilled, WorkerPaused, WorkerStopped, Xco429, Xco429After, Xco500, Xco502,
-    Xco503, XcoCut, XcoHalfOpen, XcoLate, XcoOutage, XcoRefused, XcoReset, XcoSlow, XcoStalled, XcoTokensRevoked,
-    XcoTruncated,
+    ClockStepped, ConsumerDeleted, ForeignAck, KeySpoiled, PermissionWithdrawn, RedisClientsKilled, RedisCut,
+    RedisHalfOpen, RedisHung, RedisKilled, RedisLate, RedisReplyLost, RedisReplyTorn, RedisScriptsFlushed,
+    RedisStalled, RepliesSpoiled, ScriptSabotaged, WorkerKilled, WorkerPaused, WorkerStopped, Xco429, Xco429After,
+    Xco500, Xco502, Xco503, XcoCut, XcoHalfOpen, XcoLate, XcoOutage, XcoRefused, XcoReset, XcoSlow, XcoStalled,
+    XcoTokensRevoked, XcoTruncated,
 };
 
+/// The keys that are spoiled: those without which the queue does not work. (The last stands for the latest batch.)
+const SPOILED: [&str; 9] =
+    ["completions", "dead", "stats", "delayed", "delayed:jobs", "begun", "due:interactive", "due:bulk", "batch"];
+/// The commands that are withdrawn: those that a worker's scripts write with.
+const WITHDRAWN: [&str; 12] =
+    ["rpush", "xadd", "hincrby", "expire", "zadd", "xclaim", "zrem", "xdel", "hdel", "hset", "xack", "evalsha"];
+/// By how much Redis's clock jumps, in milliseconds.
+const STEPS_MS: [i64; 6] = [-600_000, -20_000, -2_000, 2_000, 20_000, 600_000];
+
 impl Kind {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 35] = [
         WorkerKilled,
         WorkerPaused,
         WorkerStopped,
@@ -101,6 +134,13 @@ impl Kind {
         XcoSlow,
         XcoTruncated,
         XcoTokensRevoked,
+        KeySpoiled,
+        RepliesSpoiled,
+        PermissionWithdrawn,
+        ConsumerDeleted,
+        ForeignAck,
+        ScriptSabotaged,
+        ClockStepped,
     ];
 
     const fn place(self) -> Place {
@@ -112,22 +152,30 @@ impl Kind {
             Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoOutage | XcoSlow | XcoTruncated | XcoTokensRevoked => {
                 Place::Xco
             }
+            KeySpoiled => Place::Keys,
+            RepliesSpoiled => Place::Replies,
+            PermissionWithdrawn => Place::Permissions,
+            ConsumerDeleted | ForeignAck => Place::Deliveries,
+            ScriptSabotaged => Place::Scripts,
+            ClockStepped => Place::Clock,
         }
     }
 
     /// For how long, in milliseconds: from, to.
     const fn lasts(self) -> (u64, u64) {
         match self {
-            RedisCut | RedisClientsKilled | RedisScriptsFlushed | XcoCut | XcoTokensRevoked => (0, 1),
+            RedisCut | RedisClientsKilled | RedisScriptsFlushed | XcoCut | XcoTokensRevoked | ConsumerDeleted
+            | ForeignAck => (0, 1),
             WorkerKilled | WorkerStopped => (100, 1_500),
             WorkerPaused => (LEASE_MS + 500, LEASE_MS + 4_000),
             RedisKilled => (200, 2_000),
             // Shorter than a response timeout, or longer than a lease.
             RedisStalled | RedisHalfOpen | RedisHung => (300, LEASE_MS + 1_500),
-            XcoRefused | XcoHalfOpen | XcoStalled => (500, 4_000),
+            XcoRefused | XcoHalfOpen | XcoStalled | KeySpoiled | PermissionWithdrawn | ScriptSabotaged => (500, 4_000),
             XcoOutage => (2_000, 6_000),
             RedisLate | RedisReplyLost | RedisReplyTorn | XcoLate | XcoReset | XcoSlow => (1_500, 4_000),
-            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoTruncated => (1_000, 3_000),
+            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoTruncated | RepliesSpoiled => (1_000, 3_000),
+            ClockStepped => (500, LEASE_MS + 2_000),
         }
     }
 
@@ -139,6 +187,8 @@ impl Kind {
             _ => match self {
                 // Whoever comes anew or was refused has to fetch a token before the call that was admitted.
                 WorkerKilled | WorkerStopped | XcoTokensRevoked => Some(1_000),
+                // What waits for a slot finds it in another time.
+                ClockStepped => Some(5_000),
                 WorkerPaused | RedisStalled | RedisLate | RedisHung | XcoSlow => Some(1_500),
                 _ => None,
             },
@@ -182,6 +232,13 @@ impl fmt::Display for Kind {
             XcoSlow => "XCO: slow answers",
             XcoTruncated => "XCO: answers cut short",
             XcoTokensRevoked => "XCO: tokens revoked",
+            KeySpoiled => "Redis: key of a wrong type",
+            RepliesSpoiled => "Redis: replies of a wrong type",
+            PermissionWithdrawn => "Redis: permission withdrawn",
+            ConsumerDeleted => "Redis: consumer deleted",
+            ForeignAck => "Redis: deliveries acknowledged",
+            ScriptSabotaged => "commands in scripts fail",
+            ClockStepped => "Redis's clock stepped",
         })
     }
 }
@@ -199,14 +256,40 @@ pub(crate) struct Event {
     pub(crate) seed: u64,
 }
 
+impl Event {
+    /// The key that is spoiled.
+    pub(crate) const fn key(&self) -> &'static str {
+        SPOILED[self.drawn(SPOILED.len())]
+    }
+
+    /// The command that is withdrawn.
+    pub(crate) const fn command(&self) -> &'static str {
+        WITHDRAWN[self.drawn(WITHDRAWN.len())]
+    }
+
+    /// By how much the clock is stepped.
+    pub(crate) const fn step_ms(&self) -> i64 {
+        STEPS_MS[self.drawn(STEPS_MS.len())]
+    }
+
+    /// One of so many.
+    #[allow(clippy::cast_possible_truncation, reason = "less than a length")]
+    pub(crate) const fn drawn(&self, of: usize) -> usize {
+        (self.seed % of as u64) as usize
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[allow(clippy::cast_precision_loss)]
         let seconds = self.at_ms as f64 / 1_000.0;
         write!(f, "{seconds:9.3} s  {} for {} ms", self.kind, self.lasting_ms)?;
-        match self.worker {
-            Some(worker) => write!(f, " (worker {worker})"),
-            None => Ok(()),
+        match (self.kind, self.worker) {
+            (KeySpoiled, _) => write!(f, " ({})", self.key()),
+            (PermissionWithdrawn, _) => write!(f, " ({})", self.command()),
+            (ClockStepped, _) => write!(f, " (by {} ms)", self.step_ms()),
+            (_, Some(worker)) => write!(f, " (worker {worker})"),
+            (_, None) => Ok(()),
         }
     }
 }
@@ -215,15 +298,22 @@ impl fmt::Display for Event {
 #[derive(Debug)]
 pub(crate) struct Schedule {
     rng: StdRng,
+    kinds: Vec<Kind>,
     /// What is left of the present round: in each round every kind strikes once.
     round: Vec<Kind>,
     at_ms: u64,
-    busy_until_ms: [u64; 5],
+    busy_until_ms: [u64; PLACES],
 }
 
 impl Schedule {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed), round: Vec::new(), at_ms: 500, busy_until_ms: [0; 5] }
+    pub(crate) fn new(seed: u64, kinds: &[Kind]) -> Self {
+        Self {
+            kinds: kinds.to_vec(),
+            rng: StdRng::seed_from_u64(seed),
+            round: Vec::new(),
+            at_ms: 500,
+            busy_until_ms: [0; PLACES],
+        }
     }
 }
 
@@ -232,7 +322,7 @@ impl Iterator for Schedule {
 
     fn next(&mut self) -> Option<Event> {
         if self.round.is_empty() {
-            self.round = Kind::ALL.to_vec();
+            self.round.clone_from(&self.kinds);
             self.round.shuffle(&mut self.rng);
         }
         let kind = self.round.pop()?;
@@ -243,7 +333,7 @@ impl Iterator for Schedule {
         let lasting_ms = self.rng.random_range(from..to);
         *busy_until_ms = self.at_ms + lasting_ms + 200;
         let worker = match kind.place() {
-            Place::Workers => Some(self.rng.random_range(0..WORKERS)),
+            Place::Workers | Place::Scripts => Some(self.rng.random_range(0..WORKERS)),
             Place::RedisWay | Place::XcoWay if self.rng.random_bool(0.5) => Some(self.rng.random_range(0..WORKERS)),
             _ => None,
         };
@@ -253,9 +343,9 @@ impl Iterator for Schedule {
 
 #[test]
 fn a_seed_gives_one_schedule_and_every_kind_its_turn() {
-    let drawn: Vec<Event> = Schedule::new(5).take(560).collect();
-    assert_eq!(drawn, Schedule::new(5).take(560).collect::<Vec<_>>());
-    assert_ne!(drawn, Schedule::new(6).take(560).collect::<Vec<_>>());
+    let drawn: Vec<Event> = Schedule::new(5, &Kind::ALL).take(700).collect();
+    assert_eq!(drawn, Schedule::new(5, &Kind::ALL).take(700).collect::<Vec<_>>());
+    assert_ne!(drawn, Schedule::new(6, &Kind::ALL).take(700).collect::<Vec<_>>());
     assert!(drawn.is_sorted_by_key(|event| event.at_ms));
     for kind in Kind::ALL {
         assert_eq!(drawn.iter().filter(|event| event.kind == kind).count(), 20, "{kind}");

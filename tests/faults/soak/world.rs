@@ -43,6 +43,10 @@ pub(crate) struct World {
     /// Jobs whose completion is to be found in a reply list, too.
     pub(crate) replies_wanted: RefCell<HashSet<usize>>,
     pub(crate) replies_checked: Cell<u64>,
+    /// Reply lists of jobs that are enqueued now are of a wrong type before they are written to.
+    pub(crate) spoil_replies: Cell<bool>,
+    /// Jobs of which that is so.
+    pub(crate) replies_spoiled: RefCell<HashSet<usize>>,
     /// No more jobs are to be enqueued.
     pub(crate) enough: CancellationToken,
     /// Nothing more will come: everybody finishes reading.
@@ -75,6 +79,12 @@ impl World {
     pub(crate) fn strikes(&self, event: Event) {
         self.struck.borrow_mut().push(event);
         let from_ms = now_ms();
+        if event.kind == Kind::ClockStepped {
+            let mut admissions = self.admissions.borrow_mut();
+            for at_ms in [from_ms, from_ms + event.lasting_ms] {
+                admissions.stepped(at_ms, event.step_ms());
+            }
+        }
         if let Some(longer_ms) = event.kind.holds_calls_back() {
             let until_ms = from_ms + event.lasting_ms + longer_ms;
             self.held.borrow_mut().add(from_ms * 1_000, until_ms * 1_000);
