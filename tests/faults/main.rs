@@ -8,6 +8,7 @@ mod clock_steps;
 mod crash_loop;
 mod crowd;
 mod cuts;
+mod exhausted;
 mod half_open;
 mod hole;
 mod jobs;

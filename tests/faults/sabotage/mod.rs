@@ -78,7 +78,7 @@ impl Sabotage {
                     return None;
                 }
                 // The first few more often: most runs do not write much.
-                let k = rng.random_range(1..24).min(rng.random_range(1..24));
+                let k = rng.random_range(1..13).min(rng.random_range(1..13));
                 spec["k"] = json!(k);
                 spec["text"] = json!(Refusal::ALL[rng.random_range(0..Refusal::ALL.len())].text());
                 spec["again"] = json!(rng.random_bool(0.5));

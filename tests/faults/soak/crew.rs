@@ -23,7 +23,7 @@ use xco_worker::sandbox::{Fault, FaultKind, Route, Sandbox};
 /// Calls at once of one worker.
 pub(crate) const CONCURRENCY: u32 = 16;
 /// How often one of a script's commands fails while they do: a chance in 10,000.
-const SABOTAGED: u32 = 1_000;
+const SABOTAGED: u32 = 2_000;
 /// A worker that was told to stop must have ended by then.
 const LONGEST_STOP: Duration = Duration::from_secs(60);
 

@@ -3,11 +3,12 @@
 //! What is to be made good is owed until Redis takes it: it may be down or hung when its time comes.
 
 use super::{
+    merchant::STREAMS,
     schedule::{Event, Kind},
     world::World,
 };
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd};
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 use tokio::time::timeout;
 use xco_worker::queue::GROUP;
 
@@ -46,6 +47,8 @@ pub(crate) struct Hands {
     client: redis::Client,
     /// Done, and to be undone when its event is over.
     standing: Vec<(Event, Debt)>,
+    /// Takes deliveries away, each time that it is its turn.
+    taking: Option<Event>,
     /// To be undone as soon as Redis can.
     owed: Vec<Debt>,
 }
@@ -56,7 +59,7 @@ fn aside(key: &str) -> String {
 
 impl Hands {
     pub(crate) fn new(url: &str) -> Self {
-        Self { client: redis::Client::open(url).unwrap(), standing: Vec::new(), owed: Vec::new() }
+        Self { client: redis::Client::open(url).unwrap(), standing: Vec::new(), taking: None, owed: Vec::new() }
     }
 
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
@@ -100,8 +103,11 @@ impl Hands {
                 world.spoil_replies.set(true);
                 true
             }
-            Kind::ConsumerDeleted => self.delete_consumer(event, world).await.unwrap_or(false),
-            Kind::ForeignAck => self.acknowledge(event, world).await.unwrap_or(false),
+            Kind::ConsumerDeleted | Kind::ForeignAck => {
+                self.taking = Some(*event);
+                self.go_on(world).await;
+                true
+            }
             _ => false,
         }
     }
@@ -110,6 +116,9 @@ impl Hands {
     pub(crate) fn relent(&mut self, event: &Event, world: &World) {
         if event.kind == Kind::RepliesSpoiled {
             world.spoil_replies.set(false);
+        }
+        if self.taking == Some(*event) {
+            self.taking = None;
         }
         if let Some(place) = self.standing.iter().position(|(struck, _)| struck == event) {
             self.owed.push(self.standing.swap_remove(place).1);
@@ -140,36 +149,45 @@ impl Hands {
         self.owed.is_empty()
     }
 
-    fn stream(event: &Event, world: &World) -> String {
-        let streams = ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"];
-        world.key(streams[event.drawn(streams.len())])
+    /// Goes on with what is done again and again.
+    pub(crate) async fn go_on(&self, world: &World) {
+        let Some(event) = self.taking else { return };
+        for stream in STREAMS {
+            let stream = world.key(stream);
+            // Where Redis is down there is nothing to be taken.
+            let _ = match event.kind {
+                Kind::ForeignAck => self.acknowledge(&stream, 1 + event.drawn(MOST_ACKNOWLEDGED)).await,
+                _ => self.delete_consumer(&stream).await,
+            };
+        }
     }
 
-    async fn delete_consumer(&self, event: &Event, world: &World) -> RedisResult<bool> {
-        let stream = Self::stream(event, world);
-        let consumers: Vec<HashMap<String, Value>> =
-            self.query(cmd("XINFO").arg("CONSUMERS").arg(&stream).arg(GROUP)).await?;
-        let Some(consumer) = consumers.get(event.drawn(consumers.len().max(1))) else { return Ok(false) };
-        let Some(name) = consumer.get("name") else { return Ok(false) };
-        let name: String = redis::from_redis_value(name.clone())?;
-        self.query::<Value>(cmd("XGROUP").arg("DELCONSUMER").arg(&stream).arg(GROUP).arg(name)).await?;
-        Ok(true)
+    /// The one that holds most.
+    async fn delete_consumer(&self, stream: &str) -> RedisResult<()> {
+        // How many, the first, the last, and by consumer.
+        let summary: Vec<Value> = self.query(cmd("XPENDING").arg(stream).arg(GROUP)).await?;
+        let holders = summary.into_iter().nth(3).unwrap_or(Value::Nil);
+        let holders: Vec<(String, String)> = redis::from_redis_value::<Option<_>>(holders)?.unwrap_or_default();
+        let most = holders.iter().max_by_key(|(_, pending)| pending.parse::<u64>().unwrap_or(0));
+        if let Some((consumer, _)) = most {
+            self.query::<Value>(cmd("XGROUP").arg("DELCONSUMER").arg(stream).arg(GROUP).arg(consumer)).await?;
+        }
+        Ok(())
     }
 
-    async fn acknowledge(&self, event: &Event, world: &World) -> RedisResult<bool> {
-        let stream = Self::stream(event, world);
+    /// The oldest few.
+    async fn acknowledge(&self, stream: &str, most: usize) -> RedisResult<()> {
         let mut pending = cmd("XPENDING");
-        pending.arg(&stream).arg(GROUP).arg("-").arg("+").arg(1 + event.drawn(MOST_ACKNOWLEDGED));
+        pending.arg(stream).arg(GROUP).arg("-").arg("+").arg(most);
         let rows: Vec<(String, String, u64, u64)> = self.query(&pending).await?;
-        if rows.is_empty() {
-            return Ok(false);
+        if !rows.is_empty() {
+            let mut acknowledge = cmd("XACK");
+            acknowledge.arg(stream).arg(GROUP);
+            for (entry, ..) in rows {
+                acknowledge.arg(entry);
+            }
+            self.query::<Value>(&acknowledge).await?;
         }
-        let mut acknowledge = cmd("XACK");
-        acknowledge.arg(&stream).arg(GROUP);
-        for (entry, ..) in rows {
-            acknowledge.arg(entry);
-        }
-        self.query::<Value>(&acknowledge).await?;
-        Ok(true)
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use xco_worker::sandbox::Sandbox;
 const MOST_OUTSTANDING: u64 = 3_000;
 
 /// Where jobs wait for workers.
-const STREAMS: [&str; 4] = ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"];
+pub(crate) const STREAMS: [&str; 4] = ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"];
 
 /// Enqueues a job whose reply list is of a wrong type before anything is written to it.
 const SPOILED_REPLY: &str = "redis.call('SET', KEYS[2], 'spoiled', 'EX', 600) \

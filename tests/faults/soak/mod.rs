@@ -1,7 +1,6 @@
 //! The soak: real workers under steady traffic of every kind, and faults without end, drawn from a seed: workers killed,
 //! paused and stopped; Redis killed, hung and cut off, its keys spoiled, its deliveries and permissions taken away, commands in
-//! scripts refused; XCO failing, refusing, slow and cut off. What must hold is checked
-//! while it runs and at its end:
+//! scripts refused; XCO failing, refusing, slow and cut off. What must hold is checked while it runs and at its end:
 //!
 //! - every accepted job ends in exactly one completion, of a kind that the job can have, with one reply and one count in its
 //!   batch; once the faults stop, everything drains, and nothing is left over;
@@ -11,8 +10,8 @@
 //!
 //! `SOAK_SECONDS` (default 20) is how long faults strike, `SOAK_SEED` the seed (else drawn, and printed), `SOAK_RATE` the jobs
 //! a second (default 120; several seeds side by side want fewer). `SOAK_WITHOUT=KeySpoiled,ForeignAck` leaves kinds of faults
-//! out, by their names in [`schedule::Kind`]; all others strike as the seed has them. With `SOAK_ONLY` none but those it names strike, one
-//! after the other. `make soak SECONDS=1800 SEED=7` runs it long.
+//! out, by their names in [`schedule::Kind`]; all others strike as the seed has them. With `SOAK_ONLY` none but those it names
+//! strike, one after the other. `make soak SECONDS=1800 SEED=7` runs it long.
 
 mod admissions;
 mod calls;
@@ -114,6 +113,7 @@ async fn run(
         } else {
             crew.look(world);
             hands.make_good(world).await;
+            hands.go_on(world).await;
             if told.elapsed() >= TELL_EVERY {
                 told = Instant::now();
                 println!("{}", report::progress(world, &calls.borrow(), crew, begun.elapsed()));

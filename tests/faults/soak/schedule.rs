@@ -58,9 +58,9 @@ pub(crate) enum Kind {
     RepliesSpoiled,
     /// The workers' user may not run one of its commands.
     PermissionWithdrawn,
-    /// `XGROUP DELCONSUMER`: what was pending for it is pending for nobody.
+    /// `XGROUP DELCONSUMER`, again and again: what was pending for them is pending for nobody.
     ConsumerDeleted,
-    /// `XACK` of deliveries by somebody who does not hold them.
+    /// `XACK` of deliveries by somebody who does not hold them, again and again.
     ForeignAck,
     /// Now and then one of the commands in a worker's scripts fails.
     ScriptSabotaged,
@@ -164,8 +164,7 @@ impl Kind {
     /// For how long, in milliseconds: from, to.
     const fn lasts(self) -> (u64, u64) {
         match self {
-            RedisCut | RedisClientsKilled | RedisScriptsFlushed | XcoCut | XcoTokensRevoked | ConsumerDeleted
-            | ForeignAck => (0, 1),
+            RedisCut | RedisClientsKilled | RedisScriptsFlushed | XcoCut | XcoTokensRevoked => (0, 1),
             WorkerKilled | WorkerStopped => (100, 1_500),
             WorkerPaused => (LEASE_MS + 500, LEASE_MS + 4_000),
             RedisKilled => (200, 2_000),
@@ -174,7 +173,8 @@ impl Kind {
             XcoRefused | XcoHalfOpen | XcoStalled | KeySpoiled | PermissionWithdrawn | ScriptSabotaged => (500, 4_000),
             XcoOutage => (2_000, 6_000),
             RedisLate | RedisReplyLost | RedisReplyTorn | XcoLate | XcoReset | XcoSlow => (1_500, 4_000),
-            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoTruncated | RepliesSpoiled => (1_000, 3_000),
+            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoTruncated | RepliesSpoiled | ConsumerDeleted
+            | ForeignAck => (1_000, 3_000),
             ClockStepped => (500, LEASE_MS + 2_000),
         }
     }
