@@ -50,9 +50,13 @@ for _, row in ipairs(rows) do
       idle[#idle + 1] = id
     elseif took < most then
       local count = string.format('%.0f', deliveries + 1)
-      took = took + 1
-      redis.call('XCLAIM', KEYS[1], 'workers', ARGV[1], 0, id, 'RETRYCOUNT', count, 'JUSTID')
-      describe(id, count, entry[2])
+      if is_error(redis.pcall('XCLAIM', KEYS[1], 'workers', ARGV[1], 0, id, 'RETRYCOUNT', count, 'JUSTID')) then
+        -- What was taken over before must be told all the same.
+        idle[#idle + 1] = id
+      else
+        took = took + 1
+        describe(id, count, entry[2])
+      end
     else
       idle[#idle + 1] = id
     end

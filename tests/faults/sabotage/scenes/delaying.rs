@@ -1,6 +1,6 @@
 //! What puts jobs aside and brings them back: `defer.lua`, `hold.lua`, `release.lua`, `call_up.lua`, `promote.lua`.
 
-use super::{Facts, Job, Scene, Snapshot, Stage};
+use super::{Facts, Job, Scene, Snapshot, Stage, stage::CONSUMER};
 use rand::Rng;
 use std::time::Duration;
 use xco_worker::{
@@ -55,9 +55,18 @@ impl Scene for Deferring {
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let Job { lane, source, .. } = self.jobs[0];
-        let deferred = defer(link, &stage.keys, lane, source, &self.deferral).await;
-        self.answer = Some(deferred.map_err(|error| error.to_string())?);
-        Ok(true)
+        let deferred = defer(link, &stage.keys, lane, source, CONSUMER, &self.deferral).await;
+        match deferred.map_err(|error| error.to_string())? {
+            // The bucket is closed by now: what is left is to delay the job.
+            Deferred::Failed(why) => {
+                self.deferral.retry_after = Some(Duration::ZERO);
+                Err(why.to_string())
+            }
+            answer => {
+                self.answer = Some(answer);
+                Ok(true)
+            }
+        }
     }
 
     fn jobs(&self) -> &[Job] {
@@ -113,8 +122,11 @@ impl Scene for Holding {
             })
             .collect();
         let Job { lane, source, .. } = self.jobs[0];
-        let held = control::hold(link, &stage.keys, (lane, source), RULE, &holds).await;
-        held.map(|()| true).map_err(|error| error.to_string())
+        let refused = control::hold(link, &stage.keys, (lane, source), (RULE, CONSUMER), &holds).await;
+        match refused.map_err(|error| error.to_string())?.first() {
+            Some((_, why)) => Err(why.to_string()),
+            None => Ok(true),
+        }
     }
 
     fn jobs(&self) -> &[Job] {
@@ -223,6 +235,7 @@ impl Scene for CallingUp {
 pub(crate) struct Promoting {
     jobs: Vec<Job>,
     due: usize,
+    promoted: usize,
 }
 
 impl Scene for Promoting {
@@ -247,18 +260,30 @@ impl Scene for Promoting {
             }
             jobs.push(job);
         }
-        Self { jobs, due }
+        Self { jobs, due, promoted: 0 }
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
-        let promoted = upkeep::promote(link, &stage.keys, &[(SharedBucket::Client, client())]).await;
-        promoted.map_err(|error| error.to_string())?;
-        // It is asked for again and again: more often than a worker that is told that it is due would.
-        Ok(upkeep::promote(link, &stage.keys, &[(SharedBucket::Client, client())])
-            .await
-            .map_err(|error| error.to_string())?
-            .promoted
-            == 0)
+        let promotion = upkeep::promote(link, &stage.keys, &[(SharedBucket::Client, client())]).await;
+        let promotion = promotion.map_err(|error| error.to_string())?;
+        self.promoted += promotion.promoted;
+        if let Some(why) = promotion.failures.first() {
+            return Err(why.to_string());
+        }
+        // Asked once more than a worker would, to see that nothing comes twice.
+        if promotion.promoted == 0 && self.promoted >= self.due {
+            return Ok(true);
+        }
+        if promotion.promoted == 0 {
+            // What could not be promoted is due again a second later.
+            tokio::time::sleep(promotion.next_due.unwrap_or_default().min(Duration::from_millis(200))).await;
+        }
+        Ok(false)
+    }
+
+    /// When a job that could not be promoted is tried again.
+    fn may_run_ahead(fact: &str) -> bool {
+        fact == "due"
     }
 
     fn jobs(&self) -> &[Job] {

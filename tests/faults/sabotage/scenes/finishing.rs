@@ -6,18 +6,16 @@ use std::time::Duration;
 use xco_worker::{
     contract::Status,
     limits::SharedBucket,
-    queue::{Child, Dead, Extras, Finish, FinishOp, Link, Place, Source, Unmark, finish},
+    queue::{Child, Dead, Extras, Finish, FinishOp, Finished, Link, Place, Source, Unmark, finish},
 };
 
 #[derive(Debug)]
 pub(crate) struct Finishing {
     jobs: Vec<Job>,
+    /// What is not written yet.
     batch: Vec<Finish>,
-    /// After a failure each delivery is ended by itself.
-    one_by_one: bool,
     /// Nobody holds the first: its entry alone tells that it has not ended.
     acknowledged: bool,
-    failed: bool,
     completing: usize,
     delaying: usize,
 }
@@ -96,22 +94,25 @@ impl Scene for Finishing {
         }
         let completing = batch.iter().filter(|one| matches!(one.op, FinishOp::Complete { .. })).count();
         let delaying = batch.iter().filter(|one| matches!(one.op, FinishOp::Park { .. })).count();
-        let one_by_one = stage.rng.random_bool(0.5);
-        Self { jobs, batch, one_by_one, acknowledged, failed: false, completing, delaying }
+        Self { jobs, batch, acknowledged, completing, delaying }
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let Job { lane, source, .. } = self.jobs[0];
-        let ttl = Duration::from_secs(60);
-        let at_once = if self.failed && self.one_by_one { 1 } else { self.batch.len() };
-        for some in self.batch.chunks(at_once) {
-            // Whatever is answered, the worker does not ask again.
-            if let Err(error) = finish(link, &stage.keys, lane, source, ttl, some).await {
-                self.failed = true;
-                return Err(error.to_string());
+        let whose = (CONSUMER, Duration::from_secs(60));
+        let finishes = finish(link, &stage.keys, lane, source, whose, &self.batch).await;
+        let each = finishes.map_err(|error| error.to_string())?.each;
+        // Those that were refused are written again, and no others.
+        let mut why = None;
+        let mut each = each.into_iter();
+        self.batch.retain(|_| match each.next() {
+            Some(Finished::Failed(failure)) => {
+                why = Some(failure.to_string());
+                true
             }
-        }
-        Ok(true)
+            _ => false,
+        });
+        why.map_or(Ok(true), Err)
     }
 
     fn jobs(&self) -> &[Job] {

@@ -1,11 +1,15 @@
-//! Leases and those who hold them: `renew.lua`, `retire.lua`.
+//! Leases and those who hold them: `renew.lua`, `retire.lua`, `rescue.lua`, `find_adrift.lua`, `read_cut.lua`.
 
 use super::{Facts, Job, Scene, Snapshot, Stage, stage::CONSUMER};
 use rand::Rng;
 use std::{collections::BTreeMap, time::Duration};
 use xco_worker::{
     contract::{EntryId, Lane},
-    queue::{GROUP, Link, Source, upkeep},
+    queue::{
+        GROUP, Link, Source, read_cut,
+        rescue::{self, Place, Round, Search},
+        upkeep,
+    },
 };
 
 /// A worker renews its leases.
@@ -32,7 +36,7 @@ impl Scene for Renewing {
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let entries: Vec<EntryId> = self.jobs.iter().map(|job| job.entry).collect();
         let stream = stage.keys.jobs(Lane::Interactive);
-        let renewed = upkeep::renew(link, stream, CONSUMER, &entries).await;
+        let renewed = rescue::renew(link, stream, CONSUMER, &entries).await;
         renewed.map(|_| true).map_err(|error| error.to_string())
     }
 
@@ -94,5 +98,118 @@ impl Scene for Retiring {
     fn check(&self, calm: &Facts) {
         assert_eq!(calm.get("", "consumers"), CONSUMER);
         assert_eq!(calm.jobs_with("pending for", CONSUMER), 2);
+    }
+}
+
+/// What a worker that is gone held is taken over.
+#[derive(Debug)]
+pub(crate) struct Rescuing {
+    jobs: Vec<Job>,
+    /// What the caller was given.
+    taken: usize,
+}
+
+impl Scene for Rescuing {
+    const RESUMES: bool = true;
+
+    async fn prepare(stage: &mut Stage) -> Self {
+        let lane = stage.lane();
+        let count = stage.rng.random_range(2..6);
+        let jobs = stage.delivered(lane, Source::Jobs, count).await;
+        let mut claim = redis::cmd("XCLAIM");
+        claim.arg(stage.keys.jobs(lane)).arg(GROUP).arg("gone").arg(0);
+        for job in &jobs {
+            claim.arg(job.entry.to_string());
+        }
+        stage.run::<redis::Value>(claim.arg("IDLE").arg(600_000).arg("JUSTID")).await;
+        Self { jobs, taken: 0 }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let mut round = Round::new(self.jobs.iter().map(|job| job.entry).collect());
+        let place = Place { lane: self.jobs[0].lane, source: Source::Jobs, consumer: CONSUMER };
+        let rescued = rescue::rescue(link, &stage.keys, place, Duration::from_secs(60), 10, &mut round).await;
+        self.taken += rescued.map_err(|error| error.to_string())?.taken.len();
+        Ok(self.taken == self.jobs.len())
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn more_facts(&self, _: &Snapshot, facts: &mut Facts) {
+        facts.note("", "given", &self.taken);
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.jobs_with("pending for", CONSUMER), self.jobs.len());
+        assert_eq!(calm.get("", "given"), self.jobs.len().to_string());
+    }
+}
+
+/// Deliveries that nobody holds are found.
+#[derive(Debug)]
+pub(crate) struct FindingAdrift {
+    jobs: Vec<Job>,
+    adrift: usize,
+}
+
+impl Scene for FindingAdrift {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let count = stage.rng.random_range(2..6);
+        let jobs = stage.delivered(Lane::Bulk, Source::Jobs, count).await;
+        let adrift = stage.rng.random_range(1..count);
+        for job in &jobs[..adrift] {
+            let stream = stage.keys.jobs(Lane::Bulk);
+            stage.run::<u64>(redis::cmd("XACK").arg(stream).arg(GROUP).arg(job.entry.to_string())).await;
+        }
+        Self { jobs, adrift }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let found = rescue::find_adrift(link, stage.keys.jobs(Lane::Bulk), &mut Search::default()).await;
+        found.map(|(_, at_end)| at_end).map_err(|error| error.to_string())
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.jobs_with("pending for", "adrift"), self.adrift);
+        assert_eq!(calm.jobs_with("pending for", CONSUMER), self.jobs.len() - self.adrift);
+    }
+}
+
+/// A lane is read whose entries may be too large.
+#[derive(Debug)]
+pub(crate) struct ReadingCut {
+    jobs: Vec<Job>,
+    read: usize,
+}
+
+impl Scene for ReadingCut {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let jobs: Vec<Job> = (0..4).map(|_| stage.job(Lane::Interactive, Source::Jobs)).collect();
+        for job in &jobs {
+            let mut add = redis::cmd("XADD");
+            add.arg(stage.keys.jobs(Lane::Interactive)).arg(job.entry.to_string()).arg("job").arg(&job.text);
+            stage.run::<String>(&add).await;
+        }
+        Self { jobs, read: 0 }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let read = read_cut(link, &stage.keys, Lane::Interactive, CONSUMER, 8).await;
+        self.read += read.map_err(|error| error.to_string())?.len();
+        Ok(self.read == self.jobs.len())
+    }
+
+    fn jobs(&self) -> &[Job] {
+        &self.jobs
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.jobs_with("pending for", CONSUMER), self.jobs.len());
     }
 }

@@ -14,6 +14,7 @@ mod lending;
 mod replaying;
 mod ruling;
 mod stage;
+mod watching;
 
 pub(crate) use facts::{Facts, Snapshot};
 pub(crate) use stage::{Job, Stage};
@@ -83,4 +84,10 @@ scenes! {
     replay, "replay.lua", replaying::Replaying;
     feed, "feed.lua", backfilling::Feeding;
     record, "record.lua", backfilling::Recording;
+    rescue, "rescue.lua", lending::Rescuing;
+    find_adrift, "find_adrift.lua", lending::FindingAdrift;
+    read_cut, "read_cut.lua", lending::ReadingCut;
+    clock, "clock.lua", watching::LookingAtTheClock;
+    clock_put_back, "clock_put_back.lua", watching::PuttingBack;
+    preflight, "preflight.lua", watching::Checking;
 }
