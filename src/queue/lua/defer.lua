@@ -12,7 +12,7 @@
 --         Done by a full Redis too: its first write cannot grow. O(log parked).
 
 local now_us = limiter_now()
-local bucket = limiter_open(redis.call('GET', KEYS[5]), limiter_rate(ARGV[5], ARGV[6], 0, 0), now_us)
+local bucket = limiter_open(limiter_read(KEYS[5]), limiter_rate(ARGV[5], ARGV[6], 0, 0), now_us)
 limiter_close(bucket, now_us, tonumber(ARGV[4]), ARGV[8] == '1')
 
 -- A full Redis refuses a script whose first write may grow, and takes what follows one that cannot: this one does nothing.

@@ -9,7 +9,10 @@
 
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if is_error(groups) then
-  return {'', 0}
+  if string.find(groups.err, 'no such key', 1, true) then
+    return {'', 0}
+  end
+  return groups
 end
 local last, pending, lag
 for _, group in ipairs(groups) do

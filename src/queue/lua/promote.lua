@@ -165,7 +165,7 @@ end
 for queue = 6, #KEYS, 2 do
   if waiting[queue] > 0 then
     local rate = limiter_rate(ARGV[queue - 4], ARGV[queue - 3], 0, 0)
-    local bucket = limiter_open(redis.call('GET', KEYS[queue - 1]), rate, now_us)
+    local bucket = limiter_open(limiter_read(KEYS[queue - 1]), rate, now_us)
     local room, next_us = limiter_hand_back(bucket, math.min(most, waiting[queue]), now_us)
     if room > 0 then
       local origins, scores = redis.call('ZRANGE', KEYS[queue], 0, room - 1), {}
@@ -173,8 +173,8 @@ for queue = 6, #KEYS, 2 do
         scores[i] = redis.call('ZSCORE', KEYS[1], origin)
       end
       promote(origins, scores)
-      limiter_save(KEYS[queue - 1], bucket, now_us)
     end
+    limiter_save(KEYS[queue - 1], bucket, now_us)
     if waiting[queue] > 0 then
       sooner(next_us / 1000)
     end

@@ -38,8 +38,9 @@ local function record()
       end
     end
   end
-  total = write({'HINCRBY', KEYS[2], 'ended', -ended}, 'HINCRBY', KEYS[2], 'ended', ended)
-  short = write(nil, 'HINCRBY', KEYS[2], 'unsuccessful', unsuccessful)
+  local totals = redis.call('HMGET', KEYS[2], 'ended', 'unsuccessful')
+  total, short = (tonumber(totals[1]) or 0) + ended, (tonumber(totals[2]) or 0) + unsuccessful
+  write(nil, 'HSET', KEYS[2], 'ended', string.format('%.0f', total), 'unsuccessful', string.format('%.0f', short))
 end
 
 local why = all_or_nothing(record)

@@ -52,7 +52,8 @@ impl Refusal {
 pub(crate) enum Sabotage {
     /// Nothing; writing commands are noted.
     Trace,
-    /// The k-th writing command of a run is refused; with `again`, so is the same command on the same key later in the run.
+    /// The k-th writing command of a run is refused; with `again`, so is the same command on the same key later in the
+    /// run, unless it was done before: within a script Redis does not change its mind.
     Kth { k: u32, refusal: Refusal, again: bool },
     /// Every run has its k-th refused with this chance in 10,000, and k is drawn.
     Chance { of_10_000: u32 },

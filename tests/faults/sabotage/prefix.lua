@@ -10,7 +10,8 @@ local redis = (function()
     'zrevrangebyscore zrevrank zscore', '%S+') do
     reads[name] = true
   end
-  local count, refused = 0, {}
+  -- What is refused from now on, by key; and what was done, by command and key: Redis does not refuse that later in a script.
+  local count, refused, done = 0, {}, {}
 
   local function note(what, command, key)
     real.pcall('RPUSH', spec.log, string.format('%s\t%s\t%d\t%s\t%s', what, spec.script, count, command, key))
@@ -38,7 +39,7 @@ local redis = (function()
     elseif spec.key and spec.key == key and not replaces and command ~= 'exists' and command ~= 'type' then
       why = 'WRONGTYPE Operation against a key holding the wrong kind of value'
     elseif spec.k and (writes or spec.reads) and count == spec.k then
-      refused[key] = spec.again and command
+      refused[key] = spec.again and not done[command .. ' ' .. key] and command
       why = spec.text
     elseif refused[key] == command then
       why = spec.text
@@ -54,6 +55,8 @@ local redis = (function()
     end
     if why then
       note('refused', command, key)
+    else
+      done[command .. ' ' .. key] = true
     end
     return why
   end

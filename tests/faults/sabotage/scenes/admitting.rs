@@ -1,6 +1,6 @@
 //! `admit.lua`: ids to reserve, batches to count in, marks to set, duplicates to find.
 
-use super::{Facts, Job, Scene, Stage, stage::CONSUMER};
+use super::{Facts, Job, Scene, Stage, is_counter, stage::CONSUMER};
 use rand::Rng;
 use xco_worker::{
     contract::Lane,
@@ -45,7 +45,8 @@ impl Scene for Admitting {
                 entry: job.entry,
                 token: job.origin.clone(),
                 reserve_id: has_id.then(|| job.id.clone()),
-                count_in_batch: stage.rng.random_bool(0.5).then(|| format!("b{}", n % 2)),
+                // A batch counts those that reserve something.
+                count_in_batch: (has_id && stage.rng.random_bool(0.6)).then(|| format!("b{}", n % 2)),
                 bucket: (bucket, Held::No),
                 total: None,
                 slot: None,
@@ -77,9 +78,17 @@ impl Scene for Admitting {
         }
     }
 
-    /// An id that is reserved for a job which asks again, and a slot too many, harm nobody. A batch that is counted does.
+    /// An id that is reserved for a job which asks again, and is counted with that, and a slot too many harm nobody.
     fn may_run_ahead(fact: &str) -> bool {
-        fact == "its id is held by" || fact == "answer" || fact.contains("expires id:") || fact.contains("limit:")
+        fact == "its id is held by"
+            || fact == "answer"
+            || fact.contains("expires id:")
+            || fact.contains("limit:")
+            || is_counter(fact)
+    }
+
+    fn may_be_lost(fact: &str) -> bool {
+        is_counter(fact)
     }
 
     fn check(&self, calm: &Facts) {

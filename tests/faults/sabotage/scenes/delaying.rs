@@ -84,7 +84,13 @@ impl Scene for Deferring {
 
     /// The bucket is closed in any case: the 429 was received.
     fn may_run_ahead(fact: &str) -> bool {
-        fact.contains("limit:") || fact.contains("learned") || fact == "too late"
+        // A body without a due time is nothing.
+        fact.contains("limit:") || fact.contains("learned") || fact == "too late" || fact == "delayed body"
+    }
+
+    /// What operators are shown of 429s.
+    fn may_be_lost(fact: &str) -> bool {
+        fact.contains("learned")
     }
 
     fn check(&self, calm: &Facts) {
@@ -235,7 +241,6 @@ impl Scene for CallingUp {
 pub(crate) struct Promoting {
     jobs: Vec<Job>,
     due: usize,
-    promoted: usize,
 }
 
 impl Scene for Promoting {
@@ -260,18 +265,18 @@ impl Scene for Promoting {
             }
             jobs.push(job);
         }
-        Self { jobs, due, promoted: 0 }
+        Self { jobs, due }
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let promotion = upkeep::promote(link, &stage.keys, &[(SharedBucket::Client, client())]).await;
         let promotion = promotion.map_err(|error| error.to_string())?;
-        self.promoted += promotion.promoted;
         if let Some(why) = promotion.failures.first() {
             return Err(why.to_string());
         }
         // Asked once more than a worker would, to see that nothing comes twice.
-        if promotion.promoted == 0 && self.promoted >= self.due {
+        let left = usize::try_from(promotion.parked).unwrap();
+        if promotion.promoted == 0 && left + self.due == self.jobs.len() {
             return Ok(true);
         }
         if promotion.promoted == 0 {

@@ -1,6 +1,6 @@
 //! `finish.lua`: a batch of every kind of end.
 
-use super::{Facts, Job, Scene, Snapshot, Stage, stage::CONSUMER};
+use super::{Facts, Job, Scene, Snapshot, Stage, is_counter, stage::CONSUMER};
 use rand::{Rng, seq::IndexedRandom};
 use std::time::Duration;
 use xco_worker::{
@@ -124,6 +124,15 @@ impl Scene for Finishing {
             // Who puts it back may do better than find it.
             facts.note(&self.jobs[0].id, "pending for", &"");
         }
+    }
+
+    /// A body without a due time is nothing.
+    fn may_run_ahead(fact: &str) -> bool {
+        fact == "delayed body"
+    }
+
+    fn may_be_lost(fact: &str) -> bool {
+        is_counter(fact) || fact == "replies" || fact.starts_with("expires reply:")
     }
 
     fn check(&self, calm: &Facts) {

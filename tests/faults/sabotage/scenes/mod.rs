@@ -16,6 +16,11 @@ mod ruling;
 mod stage;
 mod watching;
 
+/// Counters of batches and of completions, and how long they are kept.
+fn is_counter(fact: &str) -> bool {
+    ["batch:", "expires batch:", "stats", "expires stats"].iter().any(|start| fact.starts_with(start))
+}
+
 pub(crate) use facts::{Facts, Snapshot};
 pub(crate) use stage::{Job, Stage};
 
@@ -46,7 +51,8 @@ pub(crate) trait Scene: Sized {
         false
     }
 
-    /// Facts that a command which fails may cost for good.
+    /// Facts that a command which fails may cost for good: counters, expiries and replies are a courtesy, which no job waits
+    /// for and whose failure is reported.
     fn may_be_lost(_fact: &str) -> bool {
         false
     }

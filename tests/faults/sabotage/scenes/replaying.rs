@@ -1,6 +1,6 @@
 //! `replay.lua`: dead letters go back into the bulk lane.
 
-use super::{Facts, Job, Scene, Snapshot, Stage};
+use super::{Facts, Job, Scene, Snapshot, Stage, is_counter};
 use rand::{Rng, seq::IndexedRandom};
 use xco_worker::{
     contract::Lane,
@@ -77,6 +77,10 @@ impl Scene for Replaying {
 
     fn may_run_ahead(fact: &str) -> bool {
         fact == "answer"
+    }
+
+    fn may_be_lost(fact: &str) -> bool {
+        is_counter(fact)
     }
 
     fn check(&self, calm: &Facts) {
