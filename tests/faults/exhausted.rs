@@ -82,8 +82,14 @@ async fn a_lane_without_ids_costs_no_innocent_job_and_goes_on_once_repaired() {
 }
 
 /// Jobs that come back go through streams of their own, which can be exhausted as well.
+#[rstest::rstest]
+#[case::of_the_bulk_lane("interactive", "bulk")]
+#[case::of_the_interactive_lane("bulk", "interactive")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_come_back_keeps_nobody_from_it_and_has_nothing_called_twice() {
+async fn what_cannot_come_back_keeps_nobody_from_it_and_has_nothing_called_twice(
+    #[case] open: &str,
+    #[case] exhausted: &str,
+) {
     let mut rig = Setup { redis: own_redis(), ..Setup::default() }.without_worker().await;
     let mut worker = Process::ready(&rig, &[]).await;
     seed(&rig.sandbox, "s");
@@ -92,16 +98,15 @@ async fn what_cannot_come_back_keeps_nobody_from_it_and_has_nothing_called_twice
         job["run_at"] = json!(run_at.to_string());
         job
     };
-    // Due before it is the other's turn.
-    rig.enqueue(&due_at(start("s"))).await;
-    rig.enqueue_text("bulk", &due_at(check("b", "192.0.2.1")).to_string()).await;
+    rig.enqueue_text(open, &due_at(start("s")).to_string()).await;
+    rig.enqueue_text(exhausted, &due_at(check("b", "192.0.2.1")).to_string()).await;
     let delayed = rig.key("delayed");
     rig.eventually("both are put aside", async |rig: &mut Rig| {
         let length: u64 = cmd("ZCARD").arg(&delayed).query_async(&mut rig.connection).await.unwrap();
         length == 2
     })
     .await;
-    let due = rig.key("due:bulk");
+    let due = rig.key(&format!("due:{exhausted}"));
     exhaust(&mut rig, &due).await;
     all_complete(&mut rig, &BTreeSet::from(["s".to_owned()]), 20).await;
     // Long enough for it to be promoted several times.
