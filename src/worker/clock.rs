@@ -5,7 +5,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Redis's clock has stepped where it differs from what is expected by more than this and a round trip. NTP slews smaller
@@ -18,8 +18,6 @@ pub(super) const STEP_BOUND_MS: i64 = 500;
 pub(super) struct RedisClock {
     start: Instant,
     offset_ms: AtomicI64,
-    /// When a step was noticed last, on this process's clock; [`NEVER`] where none was.
-    stepped_at_ms: AtomicI64,
     /// When an entry from the future was warned of last.
     warned_at_ms: AtomicI64,
     /// By partition: in a cluster each has a Redis with a clock of its own.
@@ -60,7 +58,6 @@ impl RedisClock {
         Self {
             start: Instant::now(),
             offset_ms: AtomicI64::new(i64::try_from(now.as_millis()).unwrap_or(0)),
-            stepped_at_ms: AtomicI64::new(NEVER),
             warned_at_ms: AtomicI64::new(NEVER),
             expected: Mutex::new(vec![None; partitions]),
         }
@@ -103,21 +100,7 @@ impl RedisClock {
         } else {
             return None;
         };
-        self.stepped_at_ms.store(answered_at_ms, Ordering::Release);
         Some(ClockStep { by_ms })
-    }
-
-    /// A step was noticed by other means.
-    pub(super) fn stepped(&self) {
-        self.stepped_at_ms.store(self.elapsed_ms(), Ordering::Release);
-    }
-
-    /// Whether a step, forward or back, was noticed within that time.
-    #[allow(dead_code, reason = "for whoever takes over from lost workers")]
-    pub(super) fn stepped_within(&self, time: Duration) -> bool {
-        let stepped_at_ms = self.stepped_at_ms.load(Ordering::Acquire);
-        let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        stepped_at_ms != NEVER && self.elapsed_ms().saturating_sub(stepped_at_ms) <= time_ms
     }
 
     /// Whether it is time to warn of an entry from the future again: once a minute.
@@ -131,15 +114,6 @@ impl RedisClock {
     pub(super) fn least_ms(&self, partition: usize) -> Option<u64> {
         let before = self.last_reading(partition)?;
         u64::try_from(before.least_ms.saturating_add(self.elapsed_ms())).ok()
-    }
-
-    /// Now at the most, on Redis's clock, with the tolerance of [`STEP_BOUND_MS`]: more only where it was put forward since it
-    /// was read. `None` until it was read. A script that finds more must not conclude from idle times that a worker is lost.
-    #[allow(dead_code, reason = "for whoever takes over from lost workers")]
-    pub(super) fn most_ms(&self, partition: usize) -> Option<u64> {
-        let before = self.last_reading(partition)?;
-        let now_ms = before.most_ms.saturating_add(self.elapsed_ms());
-        u64::try_from(now_ms.saturating_add(STEP_BOUND_MS)).ok()
     }
 
     fn last_reading(&self, partition: usize) -> Option<Reading> {
@@ -173,7 +147,6 @@ mod tests {
         let clock = RedisClock::new(1);
         assert_eq!(clock.compare(0, 0, 10, T), None, "the first reading");
         assert_eq!(clock.compare(0, 1_000, 1_010, T + 1_005), None);
-        assert!(!clock.stepped_within(Duration::MAX));
         // Asked for long: Redis may have answered at any moment of it.
         assert_eq!(clock.compare(0, 2_000, 12_000, T + 2_001), None);
         assert_eq!(clock.compare(0, 13_000, 13_001, T + 13_000), None);
@@ -185,24 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_remembered_for_a_while() {
-        let clock = RedisClock::new(1);
-        assert!(!clock.stepped_within(Duration::from_secs(9)));
-        clock.stepped();
-        assert!(clock.stepped_within(Duration::from_secs(9)));
-        let now_ms = clock.elapsed_ms();
-        clock.stepped_at_ms.store(now_ms - 10_000, Ordering::Release);
-        assert!(!clock.stepped_within(Duration::from_secs(9)));
-        assert!(clock.stepped_within(Duration::from_secs(30)));
-    }
-
-    #[test]
     fn what_redis_says_next_is_known_within_bounds() {
         let clock = RedisClock::new(1);
-        assert_eq!((clock.least_ms(0), clock.most_ms(0)), (None, None));
+        assert_eq!(clock.least_ms(0), None);
         let at_ms = clock.elapsed_ms();
         clock.compare(0, at_ms - 40, at_ms, T);
         assert!(clock.least_ms(0).is_some_and(|ms| (T..T + 5_000).contains(&ms)));
-        assert!(clock.most_ms(0).is_some_and(|ms| (T + 540..T + 5_540).contains(&ms)));
     }
 }

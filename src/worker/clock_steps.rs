@@ -60,7 +60,6 @@ pub(super) async fn look(shared: &Shared, link: &mut Link, partition: usize) -> 
         .filter(|_| found.noted)
         .map(|step| ClockStep { by_ms: i64::try_from(step.by_ms).map_or(i64::MIN, |by_ms| -by_ms) });
     if let Some(step) = by_own_clock.or(from_before) {
-        shared.clock.stepped();
         shared.metrics.clock_step(step.direction());
         tracing::warn!(
             partition = part.keys.partition,

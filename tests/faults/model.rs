@@ -295,7 +295,9 @@ impl World {
             let counters: BTreeMap<String, u64> =
                 redis::cmd("HGETALL").arg(key).query_async(&mut self.rig.connection).await.unwrap();
             let ended: u64 = counters.iter().filter(|(name, _)| *name != "accepted").map(|(_, count)| count).sum();
-            assert_eq!(ended, completed, "seed {seed}: batch {batch}: {counters:?}");
+            // A counter that Redis refuses is lost, and reported: it is a courtesy.
+            let counted = ended == completed || self.way.is_some() && ended < completed;
+            assert!(counted, "seed {seed}: batch {batch}: {completed} ended, {counters:?}");
         }
         self.rig.assert_clean().await;
         assert_no_blind_repetition(&self.rig);
