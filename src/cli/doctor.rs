@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod redis;
 mod server;
+mod strays;
 mod xco;
 
 use super::{Context, Exit, print_line, style::Style};

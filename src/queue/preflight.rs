@@ -205,7 +205,8 @@ fn is_about_a_key(error: &RedisError) -> bool {
 fn failures(failed: &[String], wanted: &Wanted) -> RedisResult<Vec<Finding>> {
     let (mut forbidden_ones, mut others) = (Vec::new(), Vec::new());
     for pair in failed.chunks_exact(2) {
-        let (command, message) = (&pair[0], pair[1].trim_start_matches('-'));
+        // Redis 6.2 puts the line of the script first: `@user_script: 18: -OOM …`.
+        let (command, message) = (&pair[0], pair[1].rsplit(": -").next().unwrap_or_default().trim_start_matches('-'));
         let code = message.split(' ').next().unwrap_or_default();
         if passes_by_itself(code) {
             return Err(redis::make_extension_error(code.to_owned(), None));

@@ -1,15 +1,15 @@
 //! Redis: reachable, fit, and what waits in it.
 
-use super::{
-    check::Check,
-    completions,
-    server::{self, Info},
-};
+use super::{check::Check, completions, server, strays};
 use crate::{
     cli::redis_access::{describe, shown},
     config::{Config, RedisConfig, format_duration},
     contract::Lane,
-    queue::{Connector, GROUP, Keys, Link, Load, Source, lane_load, upkeep},
+    queue::{
+        Connector, GROUP, Keys, Link, Load, Source, lane_load,
+        preflight::{self, ServerInfo, Wanted},
+        upkeep,
+    },
 };
 use redis::{RedisResult, Value, cmd};
 use std::{
@@ -45,7 +45,7 @@ pub(super) async fn checks(config: &Config, longest: Duration) -> Vec<Check> {
     let mut checks = vec![Check::ok(NAME, format!("{} answers in {} ms", shown(redis), began.elapsed().as_millis()))];
     let rest = async {
         checks.extend(of_server(&mut link, redis.url.len() > 1).await);
-        checks.push(writes(&mut link, redis).await);
+        checks.extend(preflight(&mut link, redis).await);
         checks.extend(clock(&mut link).await);
     };
     if timeout(longest, rest).await.is_err() {
@@ -56,6 +56,11 @@ pub(super) async fn checks(config: &Config, longest: Duration) -> Vec<Check> {
         Ok(Ok(check)) => check,
         Ok(Err(error)) => Check::fail("queue", describe(&error), "is something else stored under these keys?"),
         Err(_) => Check::warn("queue", "no answer in time", "look at Redis's load"),
+    });
+    checks.push(match timeout(longest, strays::check(&mut link, redis)).await {
+        Ok(Ok(check)) => check,
+        Ok(Err(error)) => Check::warn("stray keys", describe(&error), "allow the user SCAN"),
+        Err(_) => Check::warn("stray keys", "no answer in time", "look at Redis's load"),
     });
     checks.push(match timeout(longest, completions::check(&mut link, redis, &config.completions)).await {
         Ok(Ok(check)) => check,
@@ -70,10 +75,8 @@ async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<Check> {
         let remedy = "allow the user INFO, so that this can be checked";
         vec![Check::warn("redis server", format!("INFO: {why}"), remedy)]
     };
-    let infos: Vec<Info> = match link.query::<Value>(&cmd("INFO")).await {
-        // A cluster answers for each node.
-        Ok(Value::Map(nodes)) => nodes.iter().filter_map(|(_, info)| info_of(info)).collect(),
-        Ok(info) => info_of(&info).into_iter().collect(),
+    let infos = match link.query::<Value>(&cmd("INFO")).await {
+        Ok(info) => ServerInfo::of(&info),
         Err(error) => return unsaid(&describe(&error)),
     };
     if infos.is_empty() {
@@ -86,33 +89,41 @@ async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<Check> {
     checks
 }
 
-fn info_of(value: &Value) -> Option<Info> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().map(Info::parse),
-        Value::VerbatimString { text, .. } | Value::SimpleString(text) => Some(Info::parse(text)),
-        _ => None,
-    }
-}
-
-/// Whether a script may write: what every step of a worker is.
-async fn writes(link: &mut Link, redis: &RedisConfig) -> Check {
+/// Whether a worker may do all that it does, and finds keys as they must be: what its gate asks, too.
+async fn preflight(link: &mut Link, redis: &RedisConfig) -> Vec<Check> {
     const NAME: &str = "redis writes";
-    let probe = format!("{{{}:0}}:limit:doctor", redis.namespace);
-    let mut eval = cmd("EVAL");
-    eval.arg("return redis.call('SET', KEYS[1], '0', 'PX', 1)").arg(1).arg(probe);
-    match link.query::<Value>(&eval).await {
-        Ok(_) => Check::ok(NAME, "a script may write"),
+    let keys: Vec<_> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
+    let findings = match preflight::check(link, keys.iter(), &Wanted::new(redis).looking()).await {
+        Ok(findings) => findings,
         Err(error) => {
             let remedy = match error.code() {
                 Some("OOM") => "Redis is full: raise maxmemory, or trim completions (completions.max_bytes)",
                 Some("READONLY") => "this is a replica: point redis.url at the master, or use redis+sentinel://",
                 Some("MISCONF") => "Redis cannot save its data and takes no writes: look at its disk and its log",
-                Some("NOPERM") => "allow the user EVAL, EVALSHA and SCRIPT LOAD, and the keys of redis.namespace",
                 _ => "a worker writes by scripts only: see Redis's log",
             };
-            Check::fail(NAME, describe(&error), remedy)
+            return vec![Check::fail(NAME, describe(&error), remedy)];
         }
+    };
+    let mut checks = Vec::new();
+    if !findings.iter().any(|finding| finding.what() == "permission") {
+        checks.push(Check::ok(NAME, "a script may write, and run all that a worker runs"));
     }
+    for finding in &findings {
+        let name = match finding.what() {
+            "permission" => NAME,
+            "partitions" => "redis partitions",
+            "command" => "redis commands",
+            // The server's own checks tell.
+            "eviction" if !finding.forbids_work() => continue,
+            "persistence" | "unseen" => continue,
+            "eviction" => "redis.strict",
+            _ => "redis keys",
+        };
+        let check = if finding.forbids_work() { Check::fail } else { Check::warn };
+        checks.push(check(name, finding.to_string(), &finding.remedy()));
+    }
+    checks
 }
 
 async fn clock(link: &mut Link) -> Option<Check> {

@@ -1,26 +1,8 @@
 //! What Redis says of itself.
 
 use super::check::Check;
-use std::{cmp::Ordering, collections::HashMap, time::Duration};
-
-/// `INFO`, by field.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Info(HashMap<String, String>);
-
-impl Info {
-    pub(super) fn parse(text: &str) -> Self {
-        let fields = text.lines().filter_map(|line| line.trim_end().split_once(':'));
-        Self(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
-    }
-
-    fn get(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", String::as_str)
-    }
-
-    fn number(&self, name: &str) -> u64 {
-        self.get(name).parse().unwrap_or(0)
-    }
-}
+use crate::queue::preflight::ServerInfo as Info;
+use std::{cmp::Ordering, time::Duration};
 
 /// The checks that need nothing but `INFO`. In a cluster every node is asked, replicas too, so that a role is no fault.
 pub(super) fn checks(info: &Info, in_cluster: bool) -> Vec<Check> {
