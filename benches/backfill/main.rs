@@ -16,6 +16,9 @@ mod ports;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/integration/support/redis_server.rs"]
 mod redis_server;
+#[allow(dead_code)]
+#[path = "../../tests/integration/support/users.rs"]
+mod users;
 
 use messy::{MAP, Messy};
 use redis::Commands;

@@ -15,6 +15,9 @@ mod ports;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/integration/support/redis_server.rs"]
 mod redis_server;
+#[allow(dead_code)]
+#[path = "../../tests/integration/support/users.rs"]
+mod users;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use redis_server::RedisServer;

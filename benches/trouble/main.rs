@@ -36,6 +36,9 @@ mod redis_server;
 mod server;
 mod stage;
 mod unknown;
+#[allow(dead_code)]
+#[path = "../../tests/integration/support/users.rs"]
+mod users;
 
 use std::time::Duration;
 

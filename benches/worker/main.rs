@@ -21,6 +21,9 @@ mod ports;
 mod redis_server;
 mod server;
 mod table;
+#[allow(dead_code)]
+#[path = "../../tests/integration/support/users.rs"]
+mod users;
 
 use table::Table;
 

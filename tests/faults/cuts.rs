@@ -7,7 +7,7 @@ use super::{
     process::Process,
     producer::produce,
     proxy::{Chances, Proxy},
-    support::Setup,
+    support::{Setup, as_user},
 };
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ async fn outlasted(chances: Chances, seed: u64) {
     let full = FaultKind::Status { status: 429, retry_after: Some("0".to_owned()), body: None };
     rig.sandbox.order(Fault::new(full).with_probability(0.03, seed));
     let proxy = Proxy::start(rig.redis.url(), chances, seed).await;
-    let url = proxy.url();
+    let url = as_user(&proxy.url(), "worker");
     let settings = [
         ("REDIS__URL", url.as_str()),
         ("REDIS__RESPONSE_TIMEOUT", "500ms"),
@@ -45,7 +45,7 @@ async fn outlasted(chances: Chances, seed: u64) {
         }
     }
     let parents = ids_of(&jobs);
-    let producer = produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(2));
+    let producer = produce(&rig.redis.url_as("producer"), rig.key("jobs:interactive"), jobs, Duration::from_millis(2));
     producer.await.unwrap();
     proxy.calm();
     all_complete(&mut rig, &all, 40).await;

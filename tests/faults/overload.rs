@@ -38,7 +38,7 @@ async fn a_lane_that_holds_too_much_is_alarmed_on_and_the_worker_stays_ready() {
     let settings = [("QUEUE__MAX_PENDING", "50"), ("WORKER__CONCURRENCY", "20"), ("WORKER__ADAPTIVE", "false")];
     let jobs: Vec<_> = (0..300).map(|n| check(&format!("j{n}"), &format!("j{n}"))).collect();
     let all = ids_of(&jobs);
-    produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::ZERO).await.unwrap();
+    produce(&rig.redis.url_as("producer"), rig.key("jobs:interactive"), jobs, Duration::ZERO).await.unwrap();
     let worker = Process::ready(&rig, &settings).await;
     until_metric(&worker, r#"xco_worker_over_max_pending{lane="interactive",partition="0"} 1"#).await;
     until_metric(&worker, r#"xco_worker_over_max_pending{lane="bulk",partition="0"} 0"#).await;

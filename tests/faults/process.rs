@@ -33,7 +33,7 @@ impl Settings {
         let defaults = SandboxConfig::default();
         let mut env = Vec::new();
         let mut set = |key: &str, value: &str| env.push((format!("XCO_WORKER__{key}"), value.to_owned()));
-        set("REDIS__URL", rig.redis.url());
+        set("REDIS__URL", &rig.redis.url_as("worker"));
         set("REDIS__NAMESPACE", &rig.config.redis.namespace);
         set("XCO__BASE_URL", rig.sandbox.base_url().as_str());
         set("XCO__TOKEN_URL", rig.sandbox.token_url().as_str());

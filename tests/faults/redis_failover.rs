@@ -8,7 +8,7 @@ use super::{
     process::Process,
     producer::produce,
     sentinel::{Sentinel, primary, replica_of},
-    support::{RedisServer, Rig, Setup, check},
+    support::{RedisServer, Rig, Setup, as_user, check},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -81,7 +81,7 @@ async fn survived(replicas: usize, durability: &str, strike: impl FnOnce(&mut Re
     }
     let sentinel = Sentinel::over(&primary, replicas).await;
     let mut rig = rig(primary).await;
-    let url = sentinel.url();
+    let url = as_user(&sentinel.url(), "worker");
     let settings = [
         ("REDIS__URL", url.as_str()),
         ("REDIS__DURABILITY", durability),
@@ -163,7 +163,7 @@ async fn a_primary_that_turns_replica_and_back_has_its_jobs_ended_once() {
     rig.enqueue(&check("slow", "192.0.2.1")).await;
     all.insert("slow".to_owned());
     rig.sandbox.wait_for_calls(1).await;
-    produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::ZERO).await.unwrap();
+    produce(&rig.redis.url_as("producer"), rig.key("jobs:interactive"), jobs, Duration::ZERO).await.unwrap();
     role(&mut rig, &["127.0.0.1", "1"]).await;
     let rest = Rest::begins(&mut worker, "READONLY").await;
     rest.lasts(&mut worker, Duration::from_secs(3)).await;

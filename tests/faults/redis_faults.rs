@@ -39,7 +39,7 @@ async fn outlasted(mut rig: Rig, n: usize, mut trouble: impl AsyncFnMut(&mut Rig
     let mut workers = [Process::ready(&rig, &SETTINGS).await, Process::ready(&rig, &SETTINGS).await];
     let jobs = mixed(&rig.sandbox, "j", n);
     let all = ids_of(&jobs);
-    let producer = produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(1));
+    let producer = produce(&rig.redis.url_as("producer"), rig.key("jobs:interactive"), jobs, Duration::from_millis(1));
     for round in 0..times {
         sleep(Duration::from_millis(100)).await;
         trouble(&mut rig, round).await;
@@ -109,7 +109,8 @@ async fn an_emptied_redis_is_worked_on() {
     let mut workers = [Process::ready(&rig, &SETTINGS).await, Process::ready(&rig, &SETTINGS).await];
     for round in 0..4 {
         let jobs = mixed(&rig.sandbox, &format!("lost-{round}"), 120);
-        let producer = produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(2));
+        let producer =
+            produce(&rig.redis.url_as("producer"), rig.key("jobs:interactive"), jobs, Duration::from_millis(2));
         sleep(Duration::from_millis(150)).await;
         run(&mut rig, &["FLUSHALL"]).await;
         producer.await.unwrap();
@@ -131,7 +132,7 @@ async fn a_redis_that_crashes_and_comes_back_has_lost_and_doubled_nothing() {
     let mut worker = Process::ready(&rig, &SETTINGS).await;
     let jobs = mixed(&rig.sandbox, "j", 600);
     let all = ids_of(&jobs);
-    let producer = produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(5));
+    let producer = produce(&rig.redis.url_as("producer"), rig.key("jobs:interactive"), jobs, Duration::from_millis(5));
     let mut recoveries = Vec::new();
     for _ in 0..3 {
         sleep(Duration::from_millis(500)).await;

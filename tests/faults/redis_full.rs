@@ -54,7 +54,7 @@ async fn a_full_redis_is_told_every_end_and_begins_nothing() {
     }
     let waiting: Vec<_> = (0..100).map(|n| check(&format!("w{n}"), &format!("w{n}"))).collect();
     all.extend(ids_of(&waiting));
-    produce(rig.redis.url(), rig.key("jobs:interactive"), waiting, Duration::ZERO).await.unwrap();
+    produce(&rig.redis.url_as("producer"), rig.key("jobs:interactive"), waiting, Duration::ZERO).await.unwrap();
     limit_memory(&mut rig, 1).await;
     assert!(rig.completions.is_empty(), "the test was too slow to mean anything");
 

@@ -8,7 +8,7 @@ use super::{
     patience::Rest,
     process::Process,
     producer::produce,
-    support::{RedisServer, Rig, Setup},
+    support::{RedisServer, Rig, Setup, as_user},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -42,7 +42,7 @@ fn jobs(rig: &Rig, n: usize) -> (Vec<Value>, BTreeSet<String>) {
 }
 
 fn producer(rig: &Rig, jobs: Vec<Value>) -> JoinHandle<usize> {
-    produce(rig.redis.url(), rig.key("jobs:interactive"), jobs, Duration::from_millis(2))
+    produce(&rig.redis.url_as("producer"), rig.key("jobs:interactive"), jobs, Duration::from_millis(2))
 }
 
 async fn settled(mut rig: Rig, mut worker: Process, all: &BTreeSet<String>) {
@@ -127,7 +127,7 @@ async fn a_redis_that_hangs_longer_than_every_timeout_is_come_back_to() {
 async fn connections_that_fall_silent_are_replaced() {
     let mut rig = rig(own_redis()).await;
     let hole = Hole::before(rig.redis.url()).await;
-    let url = hole.url();
+    let url = as_user(&hole.url(), "worker");
     let settings = [&[("REDIS__URL", url.as_str()), ("REDIS__CONNECT_TIMEOUT", "500ms")], &SETTINGS[..]].concat();
     let mut worker = Process::ready(&rig, &settings).await;
     let (jobs, all) = jobs(&rig, 600);

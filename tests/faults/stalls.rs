@@ -86,7 +86,8 @@ async fn workers_that_fall_asleep_at_any_moment_repeat_nothing_in_doubt() {
         seed(&rig.sandbox, id);
     }
     let key = rig.key("jobs:interactive");
-    let producer = produce(rig.redis.url(), key, all.iter().map(|id| start(id)).collect(), Duration::from_millis(5));
+    let producer =
+        produce(&rig.redis.url_as("producer"), key, all.iter().map(|id| start(id)).collect(), Duration::from_millis(5));
     let seed = 7;
     let mut rng = StdRng::seed_from_u64(seed);
     for round in 0..6 {

@@ -26,7 +26,7 @@ use xco_worker::sandbox::{Fault, Route};
 
 fn environment(rig: &Rig) -> [(&'static str, String); 3] {
     [
-        ("XCO_WORKER__REDIS__URL", rig.redis.url().to_owned()),
+        ("XCO_WORKER__REDIS__URL", rig.redis.url_as("operator")),
         ("XCO_WORKER__REDIS__NAMESPACE", rig.config.redis.namespace.clone()),
         ("XCO_WORKER__REDIS__PARTITIONS", rig.config.redis.partitions.to_string()),
     ]

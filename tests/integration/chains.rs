@@ -159,7 +159,7 @@ async fn pop(url: String, key: String) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_request_pops_its_reply() {
     let mut rig = Setup::default().start().await;
-    let waiting = tokio::spawn(pop(rig.redis.url().to_owned(), rig.key("reply:web/1")));
+    let waiting = tokio::spawn(pop(rig.redis.url_as("producer"), rig.key("reply:web/1")));
     let done = rig.complete(with(check("web/1", "ip"), "reply", true)).await;
     assert_eq!(waiting.await.unwrap(), done, "the completion again");
 
@@ -181,13 +181,13 @@ async fn a_child_a_failure_and_a_rejected_job_reply_too() {
     let mut rig = Setup::default().start().await;
     let mut replying = child("CheckUser", &json!({"email": "a@example.com"}));
     replying["reply"] = json!(true);
-    let waiting = tokio::spawn(pop(rig.redis.url().to_owned(), rig.key("reply:parent/absent")));
+    let waiting = tokio::spawn(pop(rig.redis.url_as("producer"), rig.key("reply:parent/absent")));
     rig.enqueue(&with(check("parent", "ip"), "next", json!({"absent": replying}))).await;
     assert_eq!(waiting.await.unwrap(), rig.completion("parent/absent").await);
 
     rig.sandbox.order(Fault::status(403));
     let failed = rig.complete(with(check("failed", "ip"), "reply", true)).await;
-    let url = rig.redis.url().to_owned();
+    let url = rig.redis.url_as("producer");
     assert_eq!(pop(url.clone(), rig.key("reply:failed")).await, failed);
 
     let mut wrong = with(check("wrong", "ip"), "reply", true);

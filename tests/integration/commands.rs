@@ -28,7 +28,7 @@ fn command(folder: &tempfile::TempDir) -> Command {
 pub(super) fn environment(rig: &Rig) -> Vec<(&'static str, String)> {
     let credentials = SandboxConfig::default();
     vec![
-        ("XCO_WORKER__REDIS__URL", rig.redis.url().to_owned()),
+        ("XCO_WORKER__REDIS__URL", rig.redis.url_as("operator")),
         ("XCO_WORKER__REDIS__NAMESPACE", rig.config.redis.namespace.clone()),
         ("XCO_WORKER__XCO__BASE_URL", rig.sandbox.base_url().to_string()),
         ("XCO_WORKER__XCO__TOKEN_URL", rig.sandbox.token_url().to_string()),

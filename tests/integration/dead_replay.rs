@@ -335,7 +335,7 @@ async fn a_step_whose_answer_was_lost_can_be_taken_again() {
         batch: None,
         original: None,
     };
-    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
+    let mut link = Connector::new(&rig.redis_as("operator")).unwrap().link(false);
     let keys = Keys::new(&rig.config.redis.namespace, 0);
     let mut run = Run::new("ada".to_owned(), Duration::from_secs(60));
     run.next_step();

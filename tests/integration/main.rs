@@ -18,6 +18,7 @@ mod learning;
 mod limits;
 mod malformed;
 mod overload;
+mod preflight;
 mod privacy;
 mod promises;
 mod quota;

@@ -90,7 +90,7 @@ fn spawn_worker(rig: &Rig, format: &str, listen: &str, collector: &Collector, lo
         .env_clear()
         .current_dir(std::env::temp_dir())
         .envs([
-            ("XCO_WORKER__REDIS__URL", rig.redis.url()),
+            ("XCO_WORKER__REDIS__URL", rig.redis.url_as("worker").as_str()),
             ("XCO_WORKER__REDIS__NAMESPACE", config.redis.namespace.as_str()),
             ("XCO_WORKER__XCO__BASE_URL", url(&config.xco.base_url).as_str()),
             ("XCO_WORKER__XCO__TOKEN_URL", url(&config.xco.token_url).as_str()),

@@ -30,7 +30,7 @@ async fn all_partitions_are_read_from_where_one_asks() {
     let mut setup = Setup::default();
     setup.config.redis.partitions = 3;
     let mut rig = setup.start().await;
-    let redis = rig.config.redis.clone();
+    let redis = rig.redis_as("reader");
     let enqueue = async |rig: &mut super::support::Rig, n: u32| {
         let caller = format!("192.0.2.{n}");
         let key = rig.key_in(partition_of(&caller, 3), "jobs:interactive");
@@ -69,7 +69,7 @@ async fn all_partitions_are_read_from_where_one_asks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_reader_did_not_acknowledge_comes_again() {
     let mut rig = Setup::default().start().await;
-    let redis = rig.config.redis.clone();
+    let redis = rig.redis_as("reader");
     for n in 0..4 {
         rig.enqueue(&check(&format!("a{n}"), &format!("192.0.2.{n}"))).await;
     }
@@ -104,11 +104,11 @@ async fn what_a_reader_did_not_acknowledge_comes_again() {
 async fn readers_outlast_redis_and_miss_nothing() {
     let redis = RedisServer::own(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     let mut rig = Setup { redis, ..Setup::default() }.start().await;
-    let redis = rig.config.redis.clone();
+    let redis = rig.redis_as("reader");
     let mut alone = Subscriber::start(&redis, Options::default()).await.unwrap();
     let membership = Some(Membership::new("web", "one"));
     let mut member = Subscriber::start(&redis, Options { membership, ..Options::default() }).await.unwrap();
-    let waiter = Waiter::new(&redis, 0).await.unwrap();
+    let waiter = Waiter::new(&rig.redis_as("producer"), 0).await.unwrap();
     rig.complete(check("before", "192.0.2.1")).await;
     assert_eq!(ids(&read(&mut alone, 1).await), ["before"]);
     let batch = read(&mut member, 1).await;
@@ -134,7 +134,7 @@ async fn readers_outlast_redis_and_miss_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiter_gives_up_in_time() {
     let rig = Setup::default().without_worker().await;
-    let waiter = Waiter::new(&rig.config.redis, 0).await.unwrap();
+    let waiter = Waiter::new(&rig.redis_as("producer"), 0).await.unwrap();
     let none = timeout(Duration::from_secs(5), waiter.wait_for("nobody", Duration::from_millis(50))).await;
     assert_eq!(none.expect("in time").unwrap(), None);
     rig.end().await;

@@ -6,6 +6,9 @@ mod ports;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../../tests/integration/support/redis_server.rs"]
 mod redis_server;
+#[allow(dead_code)]
+#[path = "../../../tests/integration/support/users.rs"]
+mod users;
 #[allow(dead_code, reason = "the worker's benchmark uses the rest of it")]
 #[path = "../../worker/server.rs"]
 mod server;

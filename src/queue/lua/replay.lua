@@ -67,7 +67,7 @@ local function replay()
   end
   answer = table.concat(answer)
   write({'DEL', KEYS[3]}, 'HSET', KEYS[3], 'step', ARGV[2], 'answer', answer)
-  write({'PERSIST', KEYS[3]}, 'EXPIRE', KEYS[3], 3600)
+  write(nil, 'EXPIRE', KEYS[3], 3600)
   if #moved > 0 then
     -- The last, for it cannot be taken back.
     write(nil, 'XDEL', KEYS[1], unpack(moved))

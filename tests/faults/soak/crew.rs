@@ -2,7 +2,7 @@
 
 use super::{
     calls::{CALLER, CLIENT},
-    hands::{WORKERS_PASSWORD, WORKERS_USER},
+    hands::WORKERS_USER,
     schedule::{Event, Kind, LEASE_MS, WORKERS},
     world::World,
 };
@@ -10,7 +10,7 @@ use crate::{
     process::{Process, Settings},
     proxy::{Chances, Network, Proxy},
     sabotage::{self, Sabotage},
-    support::{RedisServer, Rig},
+    support::{RedisServer, Rig, as_user},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -252,7 +252,7 @@ impl Kind {
 fn settings(rig: &Rig, redis: &Proxy, xco: &Proxy) -> Settings {
     let rate = |limit: f64| format!("{limit}/s");
     let base = format!("http://{}/", xco.address());
-    let redis_url = format!("redis://{WORKERS_USER}:{WORKERS_PASSWORD}@{}", redis.address());
+    let redis_url = as_user(&redis.url(), WORKERS_USER);
     Settings::new(
         rig,
         &[

@@ -13,10 +13,7 @@ use tokio::time::timeout;
 use xco_worker::queue::GROUP;
 
 /// Whom the workers connect as.
-pub(crate) const WORKERS_USER: &str = "soak-worker";
-pub(crate) const WORKERS_PASSWORD: &str = "soak";
-/// What that user may do, as a server is started with it.
-pub(crate) const WORKERS_RIGHTS: [&str; 5] = ["on", ">soak", "~*", "&*", "+@all"];
+pub(crate) const WORKERS_USER: &str = "worker";
 
 /// What a spoiled key holds.
 const SPOILED: &str = "spoiled by the soak";

@@ -28,7 +28,7 @@ mod world;
 use crate::support::{RedisServer, Rig, Setup};
 use calls::{CALLER, CLIENT, Calls};
 use crew::Crew;
-use hands::{Hands, WORKERS_RIGHTS, WORKERS_USER};
+use hands::Hands;
 use merchant::Wire;
 use schedule::{Event, Kind, Schedule};
 use std::{cell::RefCell, time::Duration};
@@ -61,9 +61,7 @@ fn kinds(variable: &str) -> Vec<Kind> {
 
 async fn rig(seed: u64) -> Rig {
     // It must keep what it acknowledged, whenever it is killed.
-    let mut options = vec!["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--user", WORKERS_USER];
-    options.extend(WORKERS_RIGHTS);
-    let redis = RedisServer::own(&options);
+    let redis = RedisServer::own(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     let mut setup = Setup { redis, ..Setup::default() };
     setup.sandbox.latency = Latency { min: Duration::from_millis(1), max: Duration::from_millis(30) };
     setup.sandbox.seed = seed;

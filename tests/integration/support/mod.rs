@@ -8,6 +8,7 @@ pub(crate) mod messy;
 mod ports;
 mod redis_server;
 mod rig;
+mod users;
 
 pub(crate) use clock::{ServerClock, Step};
 pub(crate) use jobs::{
@@ -16,3 +17,4 @@ pub(crate) use jobs::{
 pub(crate) use ports::free_port;
 pub(crate) use redis_server::RedisServer;
 pub(crate) use rig::{MERCHANT, Rig, Setup, check};
+pub(crate) use users::as_user;

@@ -1,7 +1,11 @@
 //! A Redis for one test: `REDIS_URL` where it is set; a container where `REDIS_CONTAINER=1` asks for it; else a `redis-server`
 //! (or `valkey-server`) of the test's own, on a free port, with a folder that goes with it, which starts fastest.
 
-use super::{container::RedisContainer, ports::free_port};
+use super::{
+    container::RedisContainer,
+    ports::free_port,
+    users::{acl_file, as_user, create_users},
+};
 use std::{
     net::TcpStream,
     process::{Child, Command, Stdio},
@@ -12,6 +16,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct RedisServer {
     url: String,
+    /// Those of `deploy/redis/users.acl` can log in.
+    has_users: bool,
     own: Option<Own>,
     _container: Option<RedisContainer>,
 }
@@ -29,7 +35,14 @@ impl RedisServer {
     /// `REDIS_URL`, else a server of its own, without persistence.
     pub(crate) fn start() -> Self {
         match std::env::var("REDIS_URL") {
-            Ok(url) if !url.is_empty() => Self { url, own: None, _container: None },
+            Ok(url) if !url.is_empty() => {
+                // Credentials in the URL leave no room for others.
+                let has_users = !url.contains('@') && create_users(&url);
+                if !has_users {
+                    eprintln!("REDIS_URL lets no users be created: everything here is done as one user");
+                }
+                Self { url, has_users, own: None, _container: None }
+            }
             _ if std::env::var_os("REDIS_CONTAINER").is_some() => Self::contained().expect("a Redis in a container"),
             _ => Self::own(&["--save", "", "--appendonly", "no"]),
         }
@@ -38,7 +51,8 @@ impl RedisServer {
     /// A server in a container, where there can be one.
     pub(crate) fn contained() -> Result<Self, String> {
         let container = RedisContainer::start()?;
-        Ok(Self { url: container.url().to_owned(), own: None, _container: Some(container) })
+        let url = container.url().to_owned();
+        Ok(Self { has_users: create_users(&url), url, own: None, _container: Some(container) })
     }
 
     /// What a server, or a Sentinel, is started with.
@@ -63,6 +77,7 @@ impl RedisServer {
         let child = spawn(port, folder.path(), &options, &env);
         Self {
             url: format!("redis://127.0.0.1:{port}"),
+            has_users: true,
             own: Some(Own { child, port, folder, options, env }),
             _container: None,
         }
@@ -70,6 +85,16 @@ impl RedisServer {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether it has the users of `deploy/redis/users.acl`.
+    pub(crate) fn has_users(&self) -> bool {
+        self.has_users
+    }
+
+    /// As one of the users of `deploy/redis/users.acl`, where the server has them.
+    pub(crate) fn url_as(&self, user: &str) -> String {
+        if self.has_users { as_user(&self.url, user) } else { self.url.clone() }
     }
 
     /// Its port.
@@ -106,10 +131,16 @@ impl Drop for RedisServer {
 }
 
 fn spawn(port: u16, folder: &std::path::Path, options: &[String], env: &[(String, String)]) -> Child {
+    let users = folder.join("users.acl");
+    if !users.exists() {
+        std::fs::write(&users, acl_file()).unwrap();
+    }
     let mut child = Command::new(RedisServer::program())
         .envs(env.iter().map(|(name, value)| (name, value)))
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)
+        .arg("--aclfile")
+        .arg(&users)
         .args(options)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -13,7 +13,7 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use xco_worker::{
-    config::Config,
+    config::{Config, RedisConfig},
     sandbox::{Sandbox, SandboxConfig},
     telemetry::Metrics,
     worker::{Stopped, Worker},
@@ -51,7 +51,12 @@ pub(crate) struct Rig {
     pub(crate) redis: RedisServer,
     pub(crate) sandbox: Sandbox,
     pub(crate) config: Config,
+    /// For prying: it may do everything.
     pub(crate) connection: MultiplexedConnection,
+    /// As the shop.
+    producer: MultiplexedConnection,
+    /// As whoever follows the completions.
+    reader: MultiplexedConnection,
     workers: Vec<(CancellationToken, JoinHandle<Stopped>)>,
     last_seen: HashMap<u16, String>,
     /// Completions read so far, in order.
@@ -71,7 +76,7 @@ impl Setup {
         let Self { redis, sandbox, mut config } = self;
         let sandbox = Sandbox::start(sandbox).await.unwrap();
         let defaults = SandboxConfig::default();
-        config.redis.url = vec![SecretString::from(redis.url())];
+        config.redis.url = vec![SecretString::from(redis.url_as("worker"))];
         config.xco.base_url = Some(sandbox.base_url());
         config.xco.token_url = Some(sandbox.token_url());
         config.xco.client_id = Some(defaults.client_id);
@@ -85,11 +90,14 @@ impl Setup {
             config.xco.merchant_id = xco_worker::config::load(&sources).unwrap().xco.merchant_id;
         }
         let connection = connect(redis.url()).await;
+        let (producer, reader) = (connect(&redis.url_as("producer")).await, connect(&redis.url_as("reader")).await);
         Rig {
             redis,
             sandbox,
             config,
             connection,
+            producer,
+            reader,
             workers: Vec::new(),
             last_seen: HashMap::new(),
             completions: Vec::new(),
@@ -106,6 +114,11 @@ async fn connect(url: &str) -> MultiplexedConnection {
 }
 
 impl Rig {
+    /// How one of the users of `deploy/redis/users.acl` reaches the test's Redis.
+    pub(crate) fn redis_as(&self, user: &str) -> RedisConfig {
+        RedisConfig { url: vec![SecretString::from(self.redis.url_as(user))], ..self.config.redis.clone() }
+    }
+
     /// Starts one more worker in this process.
     pub(crate) fn start_worker(&mut self) {
         let api = Arc::new(XcoClient::new(&self.config.xco).unwrap());
@@ -128,6 +141,8 @@ impl Rig {
     /// the server before.
     pub(crate) async fn move_to(&mut self, redis: RedisServer) -> RedisServer {
         self.connection = connect(redis.url()).await;
+        self.producer = connect(&redis.url_as("producer")).await;
+        self.reader = connect(&redis.url_as("reader")).await;
         self.completions.clear();
         self.last_seen.clear();
         std::mem::replace(&mut self.redis, redis)
@@ -151,7 +166,11 @@ impl Rig {
     /// One `XADD` of any text.
     pub(crate) async fn enqueue_text(&mut self, lane: &str, job: &str) -> String {
         let key = self.key(&format!("jobs:{lane}"));
-        self.connection.xadd(key, "*", &[("job", job)]).await.unwrap()
+        // The test may have done things to Redis since.
+        if redis::cmd("PING").query_async::<String>(&mut self.producer).await.is_err() {
+            self.producer = connect(&self.redis.url_as("producer")).await;
+        }
+        self.producer.xadd(key, "*", &[("job", job)]).await.unwrap()
     }
 
     /// Follows the completions until `done` says so of all read so far, or fails after `seconds`.
@@ -173,16 +192,19 @@ impl Rig {
             for partition in 0..partitions {
                 read.arg(self.last_seen.get(&partition).cloned().unwrap_or_else(|| "0-0".to_owned()));
             }
-            let reply: redis::streams::StreamReadReply = match read.query_async(&mut self.connection).await {
+            let reply: redis::streams::StreamReadReply = match read.query_async(&mut self.reader).await {
                 Ok(Some(reply)) => reply,
                 Ok(None) => continue,
                 Err(_) => {
                     // The test is doing things to Redis.
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    if let Ok(client) = redis::Client::open(self.redis.url())
-                        && let Ok(connection) = client.get_multiplexed_async_connection().await
-                    {
-                        self.connection = connection;
+                    for (user, connection) in [(None, &mut self.connection), (Some("reader"), &mut self.reader)] {
+                        let url = user.map_or_else(|| self.redis.url().to_owned(), |user| self.redis.url_as(user));
+                        if let Ok(client) = redis::Client::open(url)
+                            && let Ok(open) = client.get_multiplexed_async_connection().await
+                        {
+                            *connection = open;
+                        }
                     }
                     continue;
                 }
@@ -225,6 +247,8 @@ impl Rig {
     /// Everything under the namespace that should be gone when all jobs have ended. The invariant of every test:
     /// completions are unique, and nothing is pending, parked, begun or left in a lane.
     pub(crate) async fn assert_clean(&mut self) {
+        let denials = self.denials().await;
+        assert!(denials.is_empty(), "Redis forbade what somebody needed: {denials:#?}");
         // A job that operators replay ends once more each time.
         let mut counts: BTreeMap<(&str, u64), usize> = BTreeMap::new();
         for event in &self.completions {
@@ -278,6 +302,32 @@ impl Rig {
             // -2: it has expired since it was listed.
             assert!(life >= 0 || life == -2, "stray key {key}");
         }
+    }
+
+    /// What Redis forbade to one of our users since it was asked last, `user: command or key`.
+    pub(crate) async fn denials(&mut self) -> Vec<String> {
+        if !self.redis.has_users() {
+            return Vec::new();
+        }
+        let entries: Vec<HashMap<String, RedisValue>> =
+            redis::cmd("ACL").arg("LOG").query_async(&mut self.connection).await.unwrap();
+        let _: () = redis::cmd("ACL").arg("LOG").arg("RESET").query_async(&mut self.connection).await.unwrap();
+        let text = |entry: &HashMap<String, RedisValue>, field: &str| {
+            entry.get(field).and_then(|value| redis::from_redis_value::<String>(value.clone()).ok()).unwrap_or_default()
+        };
+        entries
+            .iter()
+            .map(|entry| {
+                format!(
+                    "{}: {} {} ({})",
+                    text(entry, "username"),
+                    text(entry, "reason"),
+                    text(entry, "object"),
+                    text(entry, "context")
+                )
+            })
+            .filter(|denial| ["worker", "producer", "reader", "operator"].iter().any(|user| denial.starts_with(user)))
+            .collect()
     }
 
     /// Stops the workers and accuses.

@@ -1,0 +1,189 @@
+//! What is looked for in Redis before work begins: permission for every command, keys of the right type, agreement.
+
+use super::{
+    commands::pointed,
+    support::{Rig, Setup, check},
+};
+use predicates::str::contains;
+use redis::{AsyncCommands, cmd};
+use std::time::Duration;
+use xco_worker::{queue::Keys, queue::Kind, telemetry::Metrics, worker::Worker, xco::XcoClient};
+
+/// The commands that the check before work asks for, as an ACL rule names them.
+fn asked() -> Vec<String> {
+    let text = include_str!("../../src/queue/lua/preflight.lua");
+    let mut asked: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.trim_start().trim_start_matches("local found = ").strip_prefix("try('"))
+        .map(|rest| {
+            let mut words = rest.split('\'');
+            let name = words.next().unwrap().to_lowercase();
+            match name.as_str() {
+                "xgroup" | "xinfo" | "memory" => format!("{name}|{}", words.nth(1).unwrap().to_lowercase()),
+                _ => name,
+            }
+        })
+        .collect();
+    asked.extend(["evalsha", "script|load"].map(str::to_owned));
+    asked.sort();
+    asked.dedup();
+    asked
+}
+
+async fn acl(rig: &mut Rig, rules: &[&str]) {
+    let mut set = cmd("ACL");
+    set.arg("SETUSER").arg(rules);
+    let () = set.query_async(&mut rig.connection).await.unwrap();
+}
+
+/// A worker's state: ready, or why not.
+struct Watched {
+    stop: tokio_util::sync::CancellationToken,
+    task: tokio::task::JoinHandle<xco_worker::worker::Stopped>,
+    state: tokio::sync::watch::Receiver<Result<(), String>>,
+}
+
+impl Watched {
+    fn start(rig: &Rig) -> Self {
+        let api = std::sync::Arc::new(XcoClient::new(&rig.config.xco).unwrap());
+        let worker = Worker::new(rig.config.clone(), api, Metrics::default()).unwrap();
+        let (state, stop) = (worker.health().watch(), tokio_util::sync::CancellationToken::new());
+        Self { task: tokio::spawn(worker.run(stop.clone())), stop, state }
+    }
+
+    async fn until(&mut self, what: &str, holds: impl FnMut(&Result<(), String>) -> bool) {
+        let seen = tokio::time::timeout(Duration::from_secs(20), self.state.wait_for(holds)).await.is_ok();
+        assert!(seen, "never: {what}; {:?}", *self.state.borrow());
+    }
+
+    async fn not_ready(&mut self, because: &str) {
+        self.until(because, |state| state.as_ref().is_err_and(|reason| reason.contains(because))).await;
+    }
+
+    async fn ready(&mut self) {
+        self.until("ready", Result::is_ok).await;
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_begins_nothing_while_a_command_is_forbidden_and_names_it() {
+    let mut rig = Setup::default().without_worker().await;
+    assert!(asked().len() > 45, "{:?}", asked());
+    for (n, command) in asked().into_iter().enumerate() {
+        acl(&mut rig, &["worker", &format!("-{command}")]).await;
+        let id = format!("j{n}");
+        rig.enqueue(&check(&id, &id)).await;
+        let calls = rig.sandbox.stats().calls;
+        let mut worker = Watched::start(&rig);
+        let name = command.to_uppercase().replace('|', " ");
+        worker.not_ready(&format!("Redis forbids {name} to user worker")).await;
+        assert_eq!(rig.sandbox.stats().calls, calls, "nothing is begun without {name}");
+        acl(&mut rig, &["worker", &format!("+{command}")]).await;
+        worker.ready().await;
+        rig.completion(&id).await;
+        worker.stop().await;
+    }
+    assert!(!rig.denials().await.is_empty());
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_fails_and_names_what_is_forbidden_and_what_is_no_lane() {
+    let mut rig = Setup::default().without_worker().await;
+    let folder = tempfile::tempdir().unwrap();
+    let stray = format!("{{{}:0}}:jobs:interactiv", rig.config.redis.namespace);
+    let _: String = rig.connection.xadd(&stray, "*", &[("job", "{}")]).await.unwrap();
+    let warned = format!("{{{}:0}}:jobs:interactive was meant", rig.config.redis.namespace);
+    pointed(&folder, &rig).arg("doctor").assert().code(0).stdout(contains(warned));
+    let _: u64 = rig.connection.del(&stray).await.unwrap();
+    acl(&mut rig, &["operator", "-rpush"]).await;
+    pointed(&folder, &rig)
+        .arg("doctor")
+        .assert()
+        .code(1)
+        .stdout(contains("Redis forbids RPUSH to user operator"))
+        .stdout(contains("ACL SETUSER operator +rpush"));
+    acl(&mut rig, &["operator", "+rpush"]).await;
+    rig.denials().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_begins_nothing_while_a_key_is_of_another_type_and_names_it() {
+    let mut rig = Setup::default().without_worker().await;
+    let keys = Keys::new(&rig.config.redis.namespace, 0);
+    let fixed: Vec<_> =
+        keys.fixed().into_iter().filter(|key| key.is_for_jobs).map(|key| (key.name.to_owned(), key.kind)).collect();
+    for (n, (key, kind)) in fixed.into_iter().enumerate() {
+        assert_ne!(kind, Kind::Text);
+        let kept = format!("{key}:kept");
+        let _: redis::RedisResult<()> = rig.connection.rename(&key, &kept).await;
+        let () = rig.connection.set(&key, "foreign").await.unwrap();
+        let calls = rig.sandbox.stats().calls;
+        let mut worker = Watched::start(&rig);
+        worker.not_ready(&format!("{key} is a string, {kind} is needed")).await;
+        assert_eq!(rig.sandbox.stats().calls, calls, "nothing is begun");
+        let _: u64 = rig.connection.del(&key).await.unwrap();
+        let _: redis::RedisResult<()> = rig.connection.rename(&kept, &key).await;
+        worker.ready().await;
+        let id = format!("j{n}");
+        rig.enqueue(&check(&id, &id)).await;
+        rig.completion(&id).await;
+        worker.stop().await;
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_count_on_another_number_of_partitions_are_refused() {
+    let mut rig = Setup::default().start().await;
+    rig.complete(check("a", "a")).await;
+    rig.config.redis.partitions = 2;
+    let mut other = Watched::start(&rig);
+    other.not_ready("redis.partitions is 2 here and 1").await;
+    other.stop().await;
+    rig.config.redis.partitions = 1;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_worker_does_not_work_on_a_redis_that_evicts() {
+    let mut setup = Setup::default();
+    setup.config.redis.strict = true;
+    let mut rig = setup.without_worker().await;
+    let policy = |value: &str| {
+        let mut set = cmd("CONFIG");
+        set.arg("SET").arg("maxmemory-policy").arg(value);
+        set
+    };
+    let () = policy("allkeys-lru").query_async(&mut rig.connection).await.unwrap();
+    let mut worker = Watched::start(&rig);
+    worker.not_ready("maxmemory-policy is allkeys-lru").await;
+    let () = policy("noeviction").query_async(&mut rig.connection).await.unwrap();
+    worker.ready().await;
+    worker.stop().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exhausted_completion_stream_is_named_and_an_exhausted_lane_stops_nobody() {
+    let mut rig = Setup::default().without_worker().await;
+    let top = "18446744073709551615-18446744073709551615";
+    for (key, forbids) in [("completions", true), ("jobs:bulk", false)] {
+        let key = rig.key(key);
+        let _: String = rig.connection.xadd(&key, top, &[("job", "{}")]).await.unwrap();
+        let mut worker = Watched::start(&rig);
+        if forbids {
+            worker.not_ready(&format!("{key} takes no more entries")).await;
+        } else {
+            worker.ready().await;
+        }
+        worker.stop().await;
+        let _: u64 = rig.connection.del(&key).await.unwrap();
+    }
+}
