@@ -1,14 +1,11 @@
 //! The binary: parse, configure, run a command, exit with its code.
 
 use clap::Parser;
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 use xco_worker::{
     cli::{Cli, Context, Exit, conclude},
     config::{self, Config},
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, say_at_end},
 };
 
 fn main() -> ExitCode {
@@ -32,9 +29,9 @@ fn run(cli: Cli) -> Exit {
         Ok(config) => config,
         Err(faults) => {
             for fault in &faults.0 {
-                say(&fault.to_string());
+                say_at_end(&fault.to_string());
             }
-            say(&format!("{faults}; every key is explained in config/xco-worker.toml"));
+            say_at_end(&format!("{faults}; every key is explained in config/xco-worker.toml"));
             return Exit::Usage;
         }
     };
@@ -57,12 +54,7 @@ fn execute(cli: Cli, context: Context) -> anyhow::Result<Exit> {
 fn end(result: anyhow::Result<Exit>) -> Exit {
     let (exit, said) = conclude(result);
     if let Some(said) = said {
-        say(&said);
+        say_at_end(&said);
     }
     exit
-}
-
-/// stderr may be closed too; that is no reason to panic.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -3,15 +3,18 @@
 use super::{Context, Exit, HintExt, UsageError};
 use crate::{
     config::HttpConfig,
-    telemetry::{HttpEndpoint, Readiness},
+    telemetry::{HttpEndpoint, Readiness, flush_logs},
     worker::{Health, Worker},
     xco::XcoClient,
 };
 use anyhow::Context as _;
 use clap::Args;
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// How long a worker that is told to leave at once waits for its last log lines to be written.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// Flags of `run`.
 #[derive(Args)]
@@ -71,6 +74,7 @@ pub(super) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
             }
             if count > 1 {
                 tracing::warn!("a second signal: leaving at once");
+                flush_logs(LAST_LINES);
                 std::process::exit(Exit::CODE_FAILED);
             }
             stop.cancel();

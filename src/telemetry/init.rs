@@ -1,6 +1,10 @@
 //! Setting up logs, traces and metrics for a process.
 
-use super::{Metrics, exports::Exports};
+use super::{
+    Metrics,
+    exports::Exports,
+    lines::{Lines, LinesGuard, report_panics_as_lines},
+};
 use crate::config::{LogFormat, TelemetryConfig};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
@@ -41,13 +45,15 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Keeps telemetry alive; dropped, it flushes what is still held, for at most three seconds.
+/// Keeps telemetry alive; dropped, it flushes what is still held, for at most four seconds.
 #[must_use = "dropping it ends telemetry"]
 #[derive(Debug)]
 pub struct TelemetryGuard {
     metrics: Metrics,
     tracer: Option<SdkTracerProvider>,
     exports: Exports,
+    /// Last of all: what ends before it may have something to say.
+    _lines: LinesGuard,
 }
 
 impl TelemetryGuard {
@@ -76,13 +82,16 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
         None
     };
     let metrics = Metrics::with_provider(meters).map_err(TelemetryError::Metrics)?;
-    let guard = TelemetryGuard { metrics, tracer, exports };
+    let (lines, lines_guard) = Lines::to_stderr();
+    let dropped = lines.clone();
+    metrics.log_lines_dropped(move || dropped.dropped());
+    let guard = TelemetryGuard { metrics, tracer, exports, _lines: lines_guard };
 
     let filter = EnvFilter::builder().parse(&config.log).map_err(|_| TelemetryError::Filter)?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let logs = match config.format {
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour).boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(lines).with_ansi(colour).boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(lines).json().boxed(),
     };
     let spans = guard.tracer.as_ref().map(|provider| {
         // Only this program's own spans: the exporter's HTTP client has spans too, and would export without end. Down to
@@ -96,6 +105,7 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
         .with(logs.with_filter(filter))
         .try_init()
         .map_err(|_| TelemetryError::Twice)?;
+    report_panics_as_lines();
     Ok(guard)
 }
 

@@ -98,6 +98,19 @@ impl Metrics {
         Ok(text)
     }
 
+    /// Log lines that were dropped, by whoever counts them.
+    pub(super) fn log_lines_dropped(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        let Some(on) = &self.0 else { return };
+        // The provider keeps the callback.
+        let _ = on
+            .provider
+            .meter("xco-worker")
+            .u64_observable_counter("xco_worker.log_lines_dropped")
+            .with_description("Log lines dropped because stderr was not read, or was closed")
+            .with_callback(move |counter| counter.observe(count(), &[]))
+            .build();
+    }
+
     pub(super) fn provider(&self) -> Option<SdkMeterProvider> {
         self.0.as_ref().map(|on| on.provider.clone())
     }
