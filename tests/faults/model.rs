@@ -123,7 +123,7 @@ impl World {
 
     /// A pause for a moment, or the cancellation of a batch.
     async fn give_order(&mut self) {
-        let mut link = Connector::new(&self.rig.config.redis).unwrap().link(false);
+        let mut link = Connector::new(&self.rig.redis_as("operator")).unwrap().link(false);
         let at_ms = control::past_ms(&mut link).await.unwrap();
         let mut selector = Selector::default();
         match self.rng.random_range(0..4) {

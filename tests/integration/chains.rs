@@ -91,7 +91,7 @@ async fn faulty_children_are_faults_of_the_parent() {
             "/next/absent/caller_id",
         ),
         ("n4", json!({"absent": 7}), "/next/absent"),
-        ("n5", json!([]), "/next"),
+        ("n5", json!([7]), "/next"),
         ("n6", json!({"absent": {"v": 2, "type": "CheckUser", "args": {"email": "a@example.com"}}}), "/next/absent/v"),
     ] {
         let done = rig.complete(with(check(id, "ip"), "next", next)).await;

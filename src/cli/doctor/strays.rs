@@ -109,7 +109,7 @@ mod tests {
             ("xco:0:jobs:interactive", "{xco:0}:jobs:interactive, braces included"),
             ("{shop:0}:jobs:bulk", "redis.namespace is xco"),
             ("{xco:4}:jobs:bulk", "partitions are 0 to 3"),
-            ("{xco}:jobs:bulk", "redis.namespace is xco"),
+            ("{xco}:jobs:bulk", "partitions are 0 to 3"),
             ("{xco:01}:jobs:bulk", "partitions are 0 to 3"),
         ] {
             let told = stray(name, "xco", 4).unwrap();

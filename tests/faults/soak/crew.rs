@@ -10,7 +10,7 @@ use crate::{
     process::{Process, Settings},
     proxy::{Chances, Network, Proxy},
     sabotage::{self, Sabotage},
-    support::{RedisServer, Rig, as_user},
+    support::{RedisServer, Rig, ServerClock, Step, as_user},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -47,6 +47,8 @@ struct Place {
 #[derive(Debug)]
 pub(crate) struct Crew {
     places: Vec<Place>,
+    /// Redis's, where it can be stepped.
+    clock: Option<ServerClock>,
     /// The most memory that one of them took, in KiB.
     pub(crate) most_rss_kib: u64,
     pub(crate) spawned: u64,
@@ -54,7 +56,7 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    pub(crate) async fn start(rig: &Rig, seed: u64) -> Self {
+    pub(crate) async fn start(rig: &Rig, clock: Option<ServerClock>, seed: u64) -> Self {
         let mut places = Vec::new();
         for n in 0..WORKERS {
             let seed = seed.wrapping_add(n as u64);
@@ -65,7 +67,7 @@ impl Crew {
             let process = Some(settings.spawn());
             places.push(Place { settings, redis, scripts, xco, process, paused: false, stopping: None, unborn: false });
         }
-        Self { places, most_rss_kib: 0, spawned: WORKERS as u64, reclaimed: 0 }
+        Self { places, clock, most_rss_kib: 0, spawned: WORKERS as u64, reclaimed: 0 }
     }
 
     /// The places that an event is about.
@@ -90,7 +92,7 @@ impl Crew {
             Kind::ScriptSabotaged => {
                 self.about(event).for_each(|place| place.scripts.set(Sabotage::Chance { of_10_000: SABOTAGED }));
             }
-            Kind::ClockStepped => return step_clock(redis, event.step_ms()),
+            Kind::ClockStepped => return self.step_clock(event.step_ms()),
             Kind::XcoOutage => sandbox.outage(503, None),
             kind => match (way(event), kind) {
                 (Some((true, network)), _) => self.about(event).for_each(|place| place.redis.set(network)),
@@ -119,7 +121,7 @@ impl Crew {
             Kind::XcoOutage => sandbox.end_outage(),
             Kind::ScriptSabotaged => self.about(event).for_each(|place| place.scripts.calm()),
             Kind::ClockStepped => {
-                step_clock(redis, 0);
+                self.step_clock(0);
             }
             kind => match way(event) {
                 Some((true, _)) => self.about(event).for_each(|place| place.redis.calm()),
@@ -128,6 +130,17 @@ impl Crew {
                 None => {}
             },
         }
+    }
+
+    /// From now on Redis's clock is ahead of the machine's by so much, or behind it. Whether that can be done.
+    fn step_clock(&self, ahead_ms: i64) -> bool {
+        let by = Duration::from_millis(ahead_ms.unsigned_abs());
+        let to = match ahead_ms {
+            0 => Step::None,
+            1.. => Step::Forward(by),
+            _ => Step::Back(by),
+        };
+        self.clock.as_ref().inspect(|clock| clock.step(to)).is_some()
     }
 
     async fn strike_worker(&mut self, event: &Event) -> bool {
@@ -319,13 +332,6 @@ fn order(event: &Event, sandbox: &Sandbox) {
         Kind::XcoTruncated => often(Fault::new(FaultKind::Truncate), 0.3),
         _ => {}
     }
-}
-
-/// From now on Redis's clock is ahead of the machine's by so much, or behind it. Whether that can be done.
-///
-/// The place for a server whose clock can be set: until [`RedisServer`] is one, the clock is never stepped.
-fn step_clock(_redis: &RedisServer, _ahead_ms: i64) -> bool {
-    false
 }
 
 fn signal_redis(redis: &RedisServer, signal: Signal) {

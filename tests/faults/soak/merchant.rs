@@ -173,6 +173,7 @@ async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<(usize, Stri
         look.arg(&key).arg(0).arg(-1);
         match wire.query::<Vec<String>>(&look).await {
             Some(found) if found == [event.as_str()] => world.replies_checked.set(world.replies_checked.get() + 1),
+            Some(found) if found.is_empty() && world.may_miss_a_reply() => {}
             Some(found) => world.accuse(Some(number), format!("replied {} times: {found:?}", found.len())),
             None => later.push((number, event)),
         }
@@ -217,7 +218,8 @@ pub(crate) async fn check_batches(world: &World, wire: &mut Wire) {
         };
         let accepted = counts.get("accepted").copied().unwrap_or(0);
         let ended: u32 = counts.iter().filter(|(name, _)| *name != "accepted").map(|(_, count)| count).sum();
-        if (accepted, ended) != (expected, expected) {
+        let fewer = world.may_miss_counts() && accepted <= expected && ended <= expected;
+        if (accepted, ended) != (expected, expected) && !fewer {
             world.accuse(None, format!("batch {number} holds {expected} jobs and counts {counts:?}"));
         }
     }

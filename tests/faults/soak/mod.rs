@@ -25,7 +25,7 @@ mod schedule;
 mod traffic;
 mod world;
 
-use crate::support::{RedisServer, Rig, Setup};
+use crate::support::{RedisServer, Rig, ServerClock, Setup};
 use calls::{CALLER, CLIENT, Calls};
 use crew::Crew;
 use hands::Hands;
@@ -59,9 +59,14 @@ fn kinds(variable: &str) -> Vec<Kind> {
     names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(kind).collect()
 }
 
-async fn rig(seed: u64) -> Rig {
+/// Redis and the sandbox, and Redis's clock where it can be stepped.
+async fn rig(seed: u64) -> (Rig, Option<ServerClock>) {
     // It must keep what it acknowledged, whenever it is killed.
-    let redis = RedisServer::own(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+    let options = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
+    let (redis, clock) = match RedisServer::own_with_clock(&options) {
+        Some((redis, clock)) => (redis, Some(clock)),
+        None => (RedisServer::own(&options), None),
+    };
     let mut setup = Setup { redis, ..Setup::default() };
     setup.sandbox.latency = Latency { min: Duration::from_millis(1), max: Duration::from_millis(30) };
     setup.sandbox.seed = seed;
@@ -71,7 +76,7 @@ async fn rig(seed: u64) -> Rig {
         setup.sandbox.client_limit = Some(CLIENT);
     }
     setup.sandbox.token_life = Duration::from_secs(60);
-    setup.without_worker().await
+    (setup.without_worker().await, clock)
 }
 
 /// Faults as the seed has them until `lasting` is over; then none, and the drain.
@@ -187,10 +192,10 @@ async fn soak() {
     let only = Some(kinds("SOAK_ONLY")).filter(|kinds| !kinds.is_empty());
     let schedule = Schedule::new(seed, only.as_deref().unwrap_or(&Kind::ALL));
     println!("soak: seed {seed}, {seconds} s, {rate} jobs a second");
-    let mut rig = rig(seed).await;
+    let (mut rig, clock) = rig(seed).await;
     let world = World::new(&rig);
     let calls = RefCell::new(Calls::default());
-    let mut crew = Crew::start(&rig, seed).await;
+    let mut crew = Crew::start(&rig, clock, seed).await;
     let url = rig.redis.url().to_owned();
     let begun = Instant::now();
     let lasting = Duration::from_secs(seconds);

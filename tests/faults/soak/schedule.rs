@@ -102,7 +102,8 @@ const SPOILED: [&str; 9] =
 const WITHDRAWN: [&str; 12] =
     ["rpush", "xadd", "hincrby", "expire", "zadd", "xclaim", "zrem", "xdel", "hdel", "hset", "xack", "evalsha"];
 /// By how much Redis's clock jumps, in milliseconds.
-const STEPS_MS: [i64; 6] = [-600_000, -20_000, -2_000, 2_000, 20_000, 600_000];
+/// Forward by less than what replies, ids and completions are kept for here.
+const STEPS_MS: [i64; 6] = [-600_000, -20_000, -2_000, 2_000, 20_000, 60_000];
 
 impl Kind {
     pub(crate) const ALL: [Self; 35] = [
@@ -193,6 +194,11 @@ impl Kind {
                 _ => None,
             },
         }
+    }
+
+    /// Whether Redis refuses commands of workers meanwhile.
+    pub(crate) const fn refuses_commands(self) -> bool {
+        matches!(self, KeySpoiled | PermissionWithdrawn | ScriptSabotaged)
     }
 
     /// Whether calls may be lost on their way to XCO, or not be made for want of a token.

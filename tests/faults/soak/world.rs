@@ -38,6 +38,9 @@ pub(crate) struct World {
     pub(crate) held: RefCell<Held>,
     /// When calls may have been lost on their way to XCO, or never been made for want of a token: in milliseconds since 1970.
     lossy_ms: RefCell<VecDeque<(u64, u64)>>,
+    /// Until when replies, counters and expiries may be refused: milliseconds since 1970. They are courtesies: a completion does
+    /// not wait for them.
+    courtesies_refused_until_ms: Cell<u64>,
     /// Ends of which something may follow.
     pub(crate) ended: RefCell<VecDeque<Ended>>,
     /// Jobs whose completion is to be found in a reply list, too.
@@ -85,6 +88,11 @@ impl World {
                 admissions.stepped(at_ms, event.step_ms());
             }
         }
+        if event.kind.refuses_commands() {
+            // A reply is looked for some time after it was due.
+            let until_ms = from_ms + event.lasting_ms + 10_000;
+            self.courtesies_refused_until_ms.set(self.courtesies_refused_until_ms.get().max(until_ms));
+        }
         if let Some(longer_ms) = event.kind.holds_calls_back() {
             let until_ms = from_ms + event.lasting_ms + longer_ms;
             self.held.borrow_mut().add(from_ms * 1_000, until_ms * 1_000);
@@ -97,6 +105,16 @@ impl World {
                 lossy.pop_front();
             }
         }
+    }
+
+    /// Whether a reply that is missed now may have been refused.
+    pub(crate) fn may_miss_a_reply(&self) -> bool {
+        now_ms() < self.courtesies_refused_until_ms.get()
+    }
+
+    /// Whether counters may have been refused.
+    pub(crate) fn may_miss_counts(&self) -> bool {
+        self.courtesies_refused_until_ms.get() > 0
     }
 
     /// Whether every call made between these moments arrived.
