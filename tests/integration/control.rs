@@ -367,7 +367,7 @@ async fn status_shows_workers_waits_errors_and_rates() {
     rig.completion("later").await;
     rig.stop_workers().await;
     assert_eq!(rig.connection.hlen::<_, u64>(rig.key("workers")).await.unwrap(), 0, "it took itself off the list");
-    rig.connection.set_ex::<_, _, ()>(rig.key("breaker"), "open", 60).await.unwrap();
+    rig.connection.set_ex::<_, _, ()>(rig.key("breaker"), "open", 9).await.unwrap();
     let status = console.status(&rig);
     assert_eq!((&status["breaker"]["open"], &status["workers"]), (&json!(true), &json!([])), "{status:#}");
     rig.end().await;

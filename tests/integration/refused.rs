@@ -164,7 +164,7 @@ async fn what_xco_says_is_in_the_completion_as_it_was() {
     rig.stop_workers().await;
     // Our own reader stumbles over none of it.
     let options = Options { start: Start::Beginning, ..Options::default() };
-    let mut subscriber = Subscriber::start(&rig.config.redis, options).await.unwrap();
+    let mut subscriber = Subscriber::start(&rig.redis_as("reader"), options).await.unwrap();
     let read = tokio::time::timeout(Duration::from_secs(20), subscriber.next()).await.unwrap().unwrap();
     assert_eq!(read.len(), 3);
     assert!(read.iter().all(|completed| completed.event["completed_at"].is_string()));

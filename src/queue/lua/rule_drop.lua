@@ -10,7 +10,8 @@ local order = redis.call('HGET', KEYS[1], ARGV[1])
 if not order or (ARGV[2] ~= '' and ARGV[2] ~= order) then
   return 0
 end
-if redis.call('HLEN', KEYS[1]) <= redis.call('HEXISTS', KEYS[1], 'v') + 1 then
+local version = redis.call('HGET', KEYS[1], 'v')
+if redis.call('HLEN', KEYS[1]) <= (version and 2 or 1) then
   redis.call('DEL', KEYS[1])
 else
   local t = redis.call('TIME')
