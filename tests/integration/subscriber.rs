@@ -108,7 +108,7 @@ async fn readers_outlast_redis_and_miss_nothing() {
     let mut alone = Subscriber::start(&redis, Options::default()).await.unwrap();
     let membership = Some(Membership::new("web", "one"));
     let mut member = Subscriber::start(&redis, Options { membership, ..Options::default() }).await.unwrap();
-    let waiter = Waiter::new(&rig.redis_as("producer"), 0).await.unwrap();
+    let waiter = Waiter::new(&rig.redis_as("operator"), 0).await.unwrap();
     rig.complete(check("before", "192.0.2.1")).await;
     assert_eq!(ids(&read(&mut alone, 1).await), ["before"]);
     let batch = read(&mut member, 1).await;
@@ -134,7 +134,7 @@ async fn readers_outlast_redis_and_miss_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiter_gives_up_in_time() {
     let rig = Setup::default().without_worker().await;
-    let waiter = Waiter::new(&rig.redis_as("producer"), 0).await.unwrap();
+    let waiter = Waiter::new(&rig.redis_as("operator"), 0).await.unwrap();
     let none = timeout(Duration::from_secs(5), waiter.wait_for("nobody", Duration::from_millis(50))).await;
     assert_eq!(none.expect("in time").unwrap(), None);
     rig.end().await;

@@ -102,8 +102,8 @@ const SPOILED: [&str; 9] =
 const WITHDRAWN: [&str; 12] =
     ["rpush", "xadd", "hincrby", "expire", "zadd", "xclaim", "zrem", "xdel", "hdel", "hset", "xack", "evalsha"];
 /// By how much Redis's clock jumps, in milliseconds.
-/// Forward by less than what replies, ids and completions are kept for here.
-const STEPS_MS: [i64; 6] = [-600_000, -20_000, -2_000, 2_000, 20_000, 60_000];
+/// Forward, and back forward again, by less than replies (5 min), ids and completions (10 min) are kept for here.
+const STEPS_MS: [i64; 6] = [-200_000, -20_000, -2_000, 2_000, 20_000, 60_000];
 
 impl Kind {
     pub(crate) const ALL: [Self; 35] = [
