@@ -75,6 +75,7 @@ end
 local function promote(origins, scores)
   -- What takes entries back must be permitted before the first is added.
   redis.call('XDEL', KEYS[3], '0-0')
+  redis.call('XDEL', KEYS[4], '0-0')
   local bodies = redis.call('HMGET', KEYS[2], unpack(origins))
   for i = 1, #origins do
     if bodies[i] and not string.find(bodies[i], '\n', 1, true) then

@@ -61,11 +61,21 @@ local redis = (function()
     return why
   end
 
+  -- Where Redis itself refuses something, nothing else is refused in this run: what takes back the rest was permitted before.
+  local function alone()
+    spec.k = nil
+  end
+
   return setmetatable({
     call = function(...)
       local why = refusal(...)
       if not why then
-        return real.call(...)
+        local reply = real.pcall(...)
+        if type(reply) ~= 'table' or not reply.err then
+          return reply
+        end
+        alone()
+        why = reply.err
       end
       -- From 7.0 on what a command raises is a table.
       if real.REDIS_VERSION_NUM then
@@ -76,7 +86,11 @@ local redis = (function()
     pcall = function(...)
       local why = refusal(...)
       if not why then
-        return real.pcall(...)
+        local reply = real.pcall(...)
+        if type(reply) == 'table' and reply.err then
+          alone()
+        end
+        return reply
       end
       return {err = why}
     end,

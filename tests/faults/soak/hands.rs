@@ -21,9 +21,10 @@ const SPOILED: &str = "spoiled by the soak";
 const SPOIL: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end \
     redis.call('SET', KEYS[1], ARGV[1])";
 
-/// 1 where it is as it was; 0 where somebody else has written there.
+/// 1 where it is as it was, by this or by an earlier run whose answer was lost; 0 where somebody else has written there.
 const RESTORE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
-    if kind ~= 'none' and (kind ~= 'string' or redis.call('GET', KEYS[1]) ~= ARGV[1]) then return 0 end \
+    if kind ~= 'none' and (kind ~= 'string' or redis.call('GET', KEYS[1]) ~= ARGV[1]) then \
+        return 1 - redis.call('EXISTS', KEYS[2]) end \
     redis.call('DEL', KEYS[1]) \
     if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[1]) end \
     return 1";
