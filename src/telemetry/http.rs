@@ -1,36 +1,43 @@
-//! `GET /healthz`, `/readyz` and `/metrics`, over plain HTTP.
+//! `GET /healthz`, `/readyz` and `/metrics`, over plain HTTP/1.1.
 //!
-//! Bounded: at most 64 connections at once, each of at most 60 seconds; clients connect again.
+//! A probe is answered whatever others do: every connection carries one request, which must be sent within five seconds and
+//! its answer read within ten. When all places are taken, whoever has not sent a whole request makes room for a new caller.
 
-use super::{Metrics, Readiness};
+use super::{
+    Metrics, Readiness,
+    callers::{Callers, Place},
+};
 use axum::{
     Json, Router,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
-    serve::Listener,
 };
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Sleep,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
-const MAX_CONNECTIONS: usize = 64;
-const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+/// Connections at once, unless there are too few file descriptors.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a caller may take to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may last in all: to be slow at both ends.
+const CONNECTION_LIFE: Duration = Duration::from_secs(15);
+/// The most bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long answers may take to go out when the endpoint closes.
 const CLOSING: Duration = Duration::from_secs(1);
+/// How long to wait for file descriptors that others hold.
+const DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
 struct Shared {
@@ -43,6 +50,7 @@ struct Shared {
 pub struct HttpEndpoint {
     listener: TcpListener,
     address: SocketAddr,
+    max_connections: usize,
 }
 
 impl HttpEndpoint {
@@ -50,7 +58,13 @@ impl HttpEndpoint {
     pub async fn bind(listen: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, max_connections: MAX_CONNECTIONS })
+    }
+
+    /// Serves at most `connections` at once, where that is fewer than it would by itself (256).
+    #[must_use]
+    pub fn at_most(self, connections: usize) -> Self {
+        Self { max_connections: self.max_connections.min(connections.max(1)), ..self }
     }
 
     /// Where it listens.
@@ -65,12 +79,62 @@ impl HttpEndpoint {
             .route("/readyz", get(readyz))
             .route("/metrics", get(scrape))
             .with_state(Shared { readiness, metrics });
-        let listener = Bounded { listener: self.listener, slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
-        let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        tokio::select! {
-            ended = server.into_future() => ended,
-            () = async { stop.cancelled().await; tokio::time::sleep(CLOSING).await } => Ok(()),
+        self.serve_router(router, stop).await;
+        Ok(())
+    }
+
+    async fn serve_router(self, router: Router, stop: CancellationToken) {
+        let callers = Callers::new(self.max_connections);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(answer_one(stream, callers.enter(), router.clone()));
+                    }
+                    Err(error) if is_about_one_caller(&error) => {}
+                    Err(_) => {
+                        callers.dismiss_one();
+                        sleep(DESCRIPTOR_WAIT).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
         }
+        drop(self.listener);
+        callers.dismiss_silent();
+        // What is not read by then is cut off.
+        let _ = timeout(CLOSING, async { while connections.join_next().await.is_some() {} }).await;
+    }
+}
+
+/// Everything else that `accept` fails with is about the process: it is out of file descriptors, or memory.
+fn is_about_one_caller(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Serves one connection: one request, one answer.
+async fn answer_one(stream: TcpStream, place: Place, router: Router) {
+    let place = Arc::new(place);
+    let asked = Arc::clone(&place);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        asked.asked();
+        router.clone().oneshot(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // An error is the caller's: it went away, or sent what is no request.
+        _ = timeout(CONNECTION_LIFE, connection) => {}
+        () = place.dismissed() => {}
     }
 }
 
@@ -97,66 +161,12 @@ async fn scrape(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// Takes a connection only when there is a slot for it; further ones wait in the kernel's queue, which is bounded too.
-struct Bounded {
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-}
-
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed, so there always is a permit in the end.
-        let slot = self.slots.clone().acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, _slot: slot, life: Box::pin(tokio::time::sleep(CONNECTION_LIFE)) }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-struct Connection {
-    stream: TcpStream,
-    _slot: Option<OwnedSemaphorePermit>,
-    life: Pin<Box<Sleep>>,
-}
-
-impl Connection {
-    fn check_life(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.life.as_mut().poll(cx).is_ready() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check_life(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check_life(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
     async fn answers_over_http_until_it_is_stopped() {
@@ -192,21 +202,132 @@ mod tests {
         assert!(client.get(format!("{base}/healthz")).send().await.is_err());
     }
 
-    #[tokio::test]
-    async fn too_many_connections_wait_and_are_served_in_the_end() {
-        let stop = CancellationToken::new();
-        let endpoint = HttpEndpoint::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = endpoint.address();
-        let server = tokio::spawn(endpoint.serve(Readiness::default(), Metrics::default(), stop.clone()));
-        let mut silent = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
-            silent.push(TcpStream::connect(address).await.unwrap());
+    struct Serving {
+        address: SocketAddr,
+        stop: CancellationToken,
+        server: tokio::task::JoinHandle<()>,
+    }
+
+    impl Serving {
+        async fn start() -> Self {
+            // More than the system buffers for whoever does not read.
+            let long = Bytes::from_static(&[b'x'; 8 << 20]);
+            let router =
+                Router::new().route("/healthz", get(healthz)).route("/metrics", get(async move || long.clone()));
+            let stop = CancellationToken::new();
+            let endpoint = HttpEndpoint::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let address = endpoint.address();
+            Self { address, server: tokio::spawn(endpoint.serve_router(router, stop.clone())), stop }
         }
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let request = tokio::spawn(reqwest::Client::new().get(format!("http://{address}/healthz")).send());
-        drop(silent);
-        assert_eq!(request.await.unwrap().unwrap().status().as_u16(), 200);
-        stop.cancel();
-        server.await.unwrap().unwrap();
+
+        async fn send(&self, text: &str) -> TcpStream {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            // It may be closed by now, in favour of others.
+            let _ = stream.write_all(text.as_bytes()).await;
+            stream
+        }
+
+        /// What a probe gets within the second it gives a worker.
+        async fn probe(&self) -> String {
+            let probe = async {
+                let mut stream = self.send("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+                let mut text = String::new();
+                stream.read_to_string(&mut text).await.unwrap();
+                text
+            };
+            timeout(Duration::from_secs(1), probe).await.unwrap()
+        }
+
+        async fn probes_are_answered(&self) {
+            for _ in 0..10 {
+                let text = self.probe().await;
+                assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+            }
+        }
+
+        async fn stop(self) {
+            self.stop.cancel();
+            timeout(CLOSING * 3, self.server).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn too_many_silent_connections_keep_no_probe_waiting() {
+        let serving = Serving::start().await;
+        let mut silent = Vec::new();
+        for n in 0..500 {
+            silent.push(serving.send("").await);
+            if n % 50 == 0 {
+                serving.probes_are_answered().await;
+            }
+        }
+        serving.probes_are_answered().await;
+        serving.stop().await;
+    }
+
+    #[tokio::test]
+    async fn half_sent_requests_keep_no_probe_waiting() {
+        let serving = Serving::start().await;
+        let mut halves = Vec::new();
+        for n in 0..500 {
+            halves.push(serving.send("GET /healthz HTTP/1.1\r\nhost: ").await);
+            if n % 50 == 0 {
+                serving.probes_are_answered().await;
+            }
+        }
+        serving.probes_are_answered().await;
+        // The newest still has its place, and its time.
+        let mut last = halves.pop().unwrap();
+        last.write_all(b"x\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        last.read_to_string(&mut text).await.unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+        serving.stop().await;
+    }
+
+    #[tokio::test]
+    async fn slow_readers_of_metrics_keep_no_probe_waiting() {
+        let serving = Serving::start().await;
+        let mut readers = Vec::new();
+        for n in 0..300 {
+            readers.push(serving.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await);
+            if n % 50 == 0 {
+                serving.probes_are_answered().await;
+            }
+        }
+        serving.probes_are_answered().await;
+        serving.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_carries_one_request() {
+        let serving = Serving::start().await;
+        let mut idle = serving.send("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: keep-alive\r\n\r\n").await;
+        let mut text = String::new();
+        timeout(REQUEST_TIMEOUT / 2, idle.read_to_string(&mut text)).await.unwrap().unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("connection: close"), "{text}");
+        serving.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let serving = Serving::start().await;
+        let request = format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
+        let mut stream = serving.send(&request).await;
+        let mut start = [0; 12];
+        timeout(Duration::from_secs(1), stream.read_exact(&mut start)).await.unwrap().unwrap();
+        assert_eq!(&start, b"HTTP/1.1 431");
+        serving.probes_are_answered().await;
+        serving.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_never_completed_ends_with_its_time() {
+        let serving = Serving::start().await;
+        let mut half = serving.send("GET /healthz HTTP/1.1\r\n").await;
+        let mut rest = Vec::new();
+        let ended = timeout(REQUEST_TIMEOUT * 3, half.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "still open");
+        serving.stop().await;
     }
 }

@@ -3,6 +3,7 @@
 //! Logs go to stderr, and never wait for whoever reads it. Metrics are counted with OpenTelemetry and scraped at `/metrics`; they, and traces, also go out by
 //! OTLP where the standard `OTEL_*` environment variables ask for it. Nothing about a person is in any of the three.
 
+mod callers;
 mod exports;
 mod http;
 mod init;
