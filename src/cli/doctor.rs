@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod host;
 mod redis;
 mod server;
 mod strays;
@@ -29,6 +30,7 @@ pub(super) async fn run(_args: DoctorArgs, context: Context) -> anyhow::Result<E
     let (redis, xco) = tokio::join!(redis::checks(&config, longest), xco::checks(&config.xco));
     checks.extend(redis);
     checks.extend(xco);
+    checks.extend(host::checks(&config));
     for check in &checks {
         check.print(json, style)?;
     }

@@ -11,6 +11,7 @@ mod doctor;
 mod enqueue;
 mod local_redis;
 mod locate;
+mod open_files;
 mod operator;
 mod outcome;
 mod output;

@@ -1,8 +1,11 @@
 //! `xco-worker run`
 
-use super::{Context, Exit, HintExt, UsageError};
+use super::{
+    Context, Exit, HintExt, UsageError,
+    open_files::{OpenFiles, REMEDY, Share},
+};
 use crate::{
-    config::HttpConfig,
+    config::{Config, HttpConfig},
     telemetry::{HttpEndpoint, Readiness, flush_logs},
     worker::{Health, Worker},
     xco::XcoClient,
@@ -33,10 +36,11 @@ pub struct RunArgs {
 
 /// Runs a worker, and its HTTP endpoint, until a signal.
 pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit> {
-    let Context { config, metrics, .. } = context;
+    let Context { mut config, metrics, .. } = context;
     // First of all: a signal that comes before this ends the process at once.
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
+    let endpoint_places = share_open_files(&mut config);
     let api = XcoClient::new(&config.xco).map_err(|error| UsageError(error.to_string()))?;
     let listen = config.http.listen;
     let worker = Worker::new(config, Arc::new(api), metrics.clone())?;
@@ -46,7 +50,7 @@ pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit
     let endpoint = match listen {
         Some(listen) => bind(listen).await?.map(|bound| {
             tracing::info!(address = %bound.address(), "serving /healthz, /readyz and /metrics");
-            tokio::spawn(bound.serve(readiness, metrics, endpoint_stop.clone()))
+            tokio::spawn(bound.at_most(endpoint_places).serve(readiness, metrics, endpoint_stop.clone()))
         }),
         None => None,
     };
@@ -59,6 +63,20 @@ pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit
         tracing::warn!(jobs = stopped.unwritten, "Redis was away: the lease brings these jobs back");
     }
     Ok(if stopped.broken { Exit::Failed } else { Exit::Done })
+}
+
+/// Asks the system for all the open files it may have. Where they are too few, fewer calls are made at once, so that Redis
+/// can always be reached. Tells how many connections the endpoint may have.
+fn share_open_files(config: &mut Config) -> usize {
+    let Some(files) = OpenFiles::read() else { return usize::MAX };
+    let files = files.raise();
+    let share = Share::of(config, files);
+    if let Some(said) = share.complaint(config, files) {
+        tracing::warn!(needed = share.needed, "{said}; {REMEDY}");
+        config.worker.concurrency = share.concurrency;
+        config.xco.pool_idle = config.xco.pool_idle.min(share.concurrency);
+    }
+    share.endpoint
 }
 
 /// The first SIGTERM or SIGINT stops in order; a second one ends the process at once, not 0, and leaves what it held to the

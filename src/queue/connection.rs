@@ -10,7 +10,7 @@ use redis::{
 };
 use secrecy::ExposeSecret;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 /// Why a queue could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,7 @@ pub struct Connector {
     kind: Kind,
     connect_timeout: Duration,
     response_timeout: Duration,
+    starved: Arc<Notify>,
 }
 
 #[derive(Clone)]
@@ -71,11 +72,30 @@ impl Connector {
                     .map_err(bad)?,
             ),
         };
-        Ok(Self { kind, connect_timeout: config.connect_timeout, response_timeout: config.response_timeout })
+        Ok(Self {
+            kind,
+            connect_timeout: config.connect_timeout,
+            response_timeout: config.response_timeout,
+            starved: Arc::default(),
+        })
     }
 
     /// A new connection. With `blocking`, replies may take as long as they like: the caller bounds its waits.
     pub async fn connect(&self, blocking: bool) -> RedisResult<Connection> {
+        let connected = self.open(blocking).await;
+        if connected.is_err() && no_file_can_be_opened() {
+            self.starved.notify_one();
+        }
+        connected
+    }
+
+    /// Comes back when a connection could not be made because this process has as many files open as it may: whoever
+    /// holds some that it can do without gives them up.
+    pub async fn starved(&self) {
+        self.starved.notified().await;
+    }
+
+    async fn open(&self, blocking: bool) -> RedisResult<Connection> {
         // The client's own default of 500 ms would cut blocking reads short and lose what they then receive.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
@@ -106,6 +126,13 @@ impl Connector {
     pub fn link(&self, blocking: bool) -> Link {
         Link { connector: self.clone(), blocking, connection: None }
     }
+}
+
+/// Whatever the client makes of the error, the system says it of any file.
+fn no_file_can_be_opened() -> bool {
+    // EMFILE of this process, ENFILE of the system.
+    const TOO_MANY: [Option<i32>; 2] = [Some(24), Some(23)];
+    std::fs::File::open("/dev/null").is_err_and(|error| TOO_MANY.contains(&error.raw_os_error()))
 }
 
 fn sentinel(url: SentinelUrl) -> Result<SentinelClient, RedisError> {

@@ -63,7 +63,7 @@ use stuck::Stuck;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +73,9 @@ const FINISHERS: usize = 2;
 /// How long a stopping worker waits for Redis where `worker.shutdown_grace` is shorter or has run out: for a read under way
 /// to end, and for the last ends to be written.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Idle connections to XCO are given up once in so long at most.
+const SPARED: Duration = Duration::from_secs(1);
 
 /// A worker that has been told what to do and not yet begun.
 #[derive(Debug)]
@@ -157,6 +160,7 @@ impl<A: XcoApi> Worker<A> {
         readers.spawn(heartbeat::beat(Arc::clone(&shared), stop.clone()));
         readers.spawn(clock_steps::watch(Arc::clone(&shared), stop.clone()));
 
+        upkeep.spawn(spare(Arc::clone(&shared), Arc::clone(&api)));
         let handler = Handler::new(Arc::clone(&shared), api);
         let backend = StreamsBackend::new(receiver, stop.clone());
         let apalis = WorkerBuilder::new("xco-worker")
@@ -206,6 +210,16 @@ impl<A: XcoApi> Worker<A> {
         while finishers.join_next().await.is_some() {}
         tracing::info!(cut_off, unwritten, "worker stopped");
         Stopped { cut_off, unwritten, broken }
+    }
+}
+
+/// Redis comes first: when there is no file descriptor for a connection to it, idle ones to XCO are given up.
+async fn spare<A: XcoApi>(shared: Arc<Shared>, api: Arc<A>) {
+    loop {
+        shared.connector.starved().await;
+        tracing::warn!("no file descriptor is left for Redis: giving up idle connections to XCO");
+        api.give_up_idle();
+        sleep(SPARED).await;
     }
 }
 

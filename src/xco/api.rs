@@ -103,4 +103,7 @@ pub struct CallReport {
 pub trait XcoApi: Send + Sync + 'static {
     /// Makes the call. Never retries, except once after a 401 that is about the token.
     fn call<'a>(&'a self, call: Call<'a>, context: CallContext<'a>) -> impl Future<Output = CallReport> + Send + 'a;
+
+    /// The process has as many files open as it may: gives up connections that nobody uses now.
+    fn give_up_idle(&self) {}
 }

@@ -128,6 +128,10 @@ impl XcoApi for XcoClient {
         };
         CallReport { result, calls, elapsed: began.elapsed() }
     }
+
+    fn give_up_idle(&self) {
+        self.shared.http.give_up_idle();
+    }
 }
 
 fn unsendable(why: Unsendable) -> CallFailure {

@@ -48,11 +48,13 @@ pub(super) struct Http {
 struct Pool {
     client: reqwest::Client,
     since: Instant,
+    /// For when another cannot be made: that takes files (the system's certificates), and there may be none left.
+    spare: Option<reqwest::Client>,
 }
 
 impl Http {
     pub(super) fn new(config: &XcoConfig) -> Result<Self, XcoSetupError> {
-        let pool = Pool { client: client(config)?, since: Instant::now() };
+        let pool = Pool { client: client(config)?, since: Instant::now(), spare: client(config).ok() };
         Ok(Self { config: config.clone(), pool: Arc::new(RwLock::new(pool)) })
     }
 
@@ -65,10 +67,26 @@ impl Http {
     pub(super) fn unanswered(&self, began: Instant) {
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
         // One that began on connections forgotten since says nothing of those of now.
-        if began >= pool.since
-            && let Ok(client) = client(&self.config)
-        {
-            *pool = Pool { client, since: Instant::now() };
+        if began >= pool.since {
+            pool.forget(&self.config);
+        }
+    }
+
+    /// File descriptors are needed elsewhere. Idle connections are closed as soon as the calls under way have ended.
+    pub(super) fn give_up_idle(&self) {
+        self.pool.write().unwrap_or_else(PoisonError::into_inner).forget(&self.config);
+    }
+}
+
+impl Pool {
+    fn forget(&mut self, config: &XcoConfig) {
+        let made = client(config).ok();
+        if made.is_some() && self.spare.is_none() {
+            self.spare = client(config).ok();
+        }
+        if let Some(client) = made.or_else(|| self.spare.take()) {
+            self.client = client;
+            self.since = Instant::now();
         }
     }
 }

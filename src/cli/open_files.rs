@@ -1,0 +1,125 @@
+//! How many files and connections this process may have open at once (`RLIMIT_NOFILE`), and what a worker needs.
+
+use crate::config::Config;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::fmt::Write as _;
+
+/// Enough for any worker. Some systems refuse a limit that is "infinite".
+const ENOUGH: u64 = 65_536;
+/// Standard streams, the runtime's own, signals, timers, certificates and the resolver's files while they are read.
+const OWN: u64 = 20;
+/// Links to Redis for each partition: two fetchers with two intakes each, rescuer and intake, housekeeper, timekeeper,
+/// finishers.
+const LINKS_OF_PARTITION: u64 = 12;
+/// Links to Redis that look at all partitions.
+const LINKS: u64 = 6;
+/// Connections of the HTTP endpoint at least and at most.
+const ENDPOINT: (u64, u64) = (4, 256);
+
+/// What to do where there are too few.
+pub(super) const REMEDY: &str = "raise the limit of open files: LimitNOFILE= in a systemd unit, --ulimit nofile= of a container, ulimit -n in a shell";
+
+/// So many files may be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenFiles {
+    /// What the kernel enforces now.
+    pub(super) now: u64,
+    /// What this process may have by asking for it.
+    pub(super) most: u64,
+}
+
+/// How a number of open files is shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Calls to XCO at once: `worker.concurrency`, or what fits.
+    pub(super) concurrency: usize,
+    /// Connections to the HTTP endpoint at once.
+    pub(super) endpoint: usize,
+    /// What it takes for all of `worker.concurrency`.
+    pub(super) needed: u64,
+}
+
+impl OpenFiles {
+    /// What the system says.
+    pub(super) fn read() -> Option<Self> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        Some(Self { now: soft, most: hard.min(ENOUGH).max(soft) })
+    }
+
+    /// Asks for all there is. Tells how many there are then.
+    pub(super) fn raise(self) -> u64 {
+        if self.now >= self.most {
+            return self.now;
+        }
+        let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return self.now };
+        if setrlimit(Resource::RLIMIT_NOFILE, self.most, hard).is_ok() { self.most } else { self.now }
+    }
+}
+
+impl Share {
+    /// Shares `files` out: Redis comes first, XCO has what is left.
+    pub(super) fn of(config: &Config, files: u64) -> Self {
+        let endpoint = if config.http.listen.is_some() { (files / 16).clamp(ENDPOINT.0, ENDPOINT.1) } else { 0 };
+        let nodes = u64::try_from(config.redis.url.len()).unwrap_or(u64::MAX).max(1);
+        let links = u64::from(config.redis.partitions.max(1)).saturating_mul(LINKS_OF_PARTITION).saturating_add(LINKS);
+        let others = OWN.saturating_add(links.saturating_mul(nodes));
+        let wanted = u64::try_from(config.worker.concurrency).unwrap_or(u64::MAX);
+        // A ninth of those for XCO is for connections that are being replaced.
+        let for_calls = |calls: u64| calls.saturating_add(calls.div_ceil(8));
+        let left = files.saturating_sub(others).saturating_sub(endpoint);
+        let fitting = left.saturating_sub(left.div_ceil(9)).max(1);
+        let concurrency = config.worker.concurrency.min(usize::try_from(fitting).unwrap_or(usize::MAX));
+        // The endpoint's share is a sixteenth of all.
+        let without_endpoint = others.saturating_add(for_calls(wanted));
+        let needed = if endpoint == 0 {
+            without_endpoint
+        } else {
+            let share = (without_endpoint / 15).saturating_add(1).clamp(ENDPOINT.0, ENDPOINT.1);
+            without_endpoint.saturating_add(share)
+        };
+        Self { concurrency, endpoint: usize::try_from(endpoint).unwrap_or(usize::MAX), needed }
+    }
+
+    /// Says what is too little, if anything is.
+    pub(super) fn complaint(&self, config: &Config, files: u64) -> Option<String> {
+        let wanted = config.worker.concurrency;
+        if self.concurrency >= wanted {
+            return None;
+        }
+        let mut said = format!("{files} open files are too few for worker.concurrency {wanted}");
+        let _ = write!(said, ": it takes {}; with these there are {} calls at once", self.needed, self.concurrency);
+        Some(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(concurrency: usize) -> Config {
+        let mut config = Config::default();
+        config.worker.concurrency = concurrency;
+        config
+    }
+
+    #[test]
+    fn what_is_needed_is_just_enough() {
+        for concurrency in [1, 2, 7, 64, 300, 1000, 4096] {
+            let config = config(concurrency);
+            let needed = Share::of(&config, 0).needed;
+            assert_eq!(Share::of(&config, needed).concurrency, concurrency, "{needed}");
+            assert_eq!(Share::of(&config, needed).complaint(&config, needed), None);
+        }
+    }
+
+    #[test]
+    fn too_few_files_leave_fewer_calls_but_one() {
+        let config = config(300);
+        let at = |files| Share::of(&config, files).concurrency;
+        assert!((1..64).contains(&at(64)), "{}", at(64));
+        assert!(at(64) < at(256) && at(256) < 300, "{} {}", at(64), at(256));
+        assert_eq!((at(0), at(u64::MAX)), (1, 300));
+        let said = Share::of(&config, 64).complaint(&config, 64);
+        assert!(said.is_some_and(|said| said.starts_with("64 open files are too few for worker.concurrency 300")));
+    }
+}
