@@ -22,6 +22,7 @@ mod preflight;
 mod privacy;
 mod promises;
 mod quota;
+mod redis_users;
 mod refused;
 mod retries;
 mod subscriber;
