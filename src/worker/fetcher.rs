@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     contract::Lane,
-    queue::{self, Keys, Link, RawEntry, is_transient},
+    queue::{self, Keys, Link, RawEntry},
 };
 use redis::RedisResult;
 use std::{
@@ -246,9 +246,6 @@ impl Reader<'_> {
                 }
             }
             shared.metrics.redis_error("read");
-            if !is_transient(&error) {
-                shared.gate.suspect();
-            }
             let wait = self.pulse.ill("read", &error);
             tokio::select! {
                 () = self.stop.cancelled() => return,

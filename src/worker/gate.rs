@@ -1,7 +1,7 @@
 //! Whether work may begin: only what Redis permits, and state of the right kind, is worked with.
 //!
 //! A command that Redis forbids, or a key of a wrong type, would be met in the middle of a job. So all of it is checked
-//! before ([`crate::queue::preflight`]): at start, every half minute, and soon after a script has failed. While the gate
+//! before ([`crate::queue::preflight`]): at start, every half minute, and soon after Redis has refused a command. While the gate
 //! is closed no job is read and none is taken over; what is under way goes on and ends.
 
 use super::{health::Pulse, shared::Shared};
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,12 +33,11 @@ pub(super) struct Gate {
     /// The same as `state`, for the price of one load.
     open: AtomicBool,
     state: watch::Sender<bool>,
-    suspicion: Notify,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { open: AtomicBool::new(false), state: watch::Sender::new(false), suspicion: Notify::new() }
+        Self { open: AtomicBool::new(false), state: watch::Sender::new(false) }
     }
 }
 
@@ -59,11 +58,6 @@ impl Gate {
             () = stop.cancelled() => false,
             opened = state.wait_for(|open| *open) => opened.is_ok(),
         }
-    }
-
-    /// Redis refused a command although it could be reached: check again soon.
-    pub(super) fn suspect(&self) {
-        self.suspicion.notify_one();
     }
 
     fn set(&self, open: bool) {
@@ -121,7 +115,7 @@ impl Gatekeeper {
                 () = stop.cancelled() => return,
                 () = async {
                     sleep_until(now + LEAST).await;
-                    let _ = timeout_at(now + again, shared.gate.suspicion.notified()).await;
+                    let _ = timeout_at(now + again, shared.health.refusal()).await;
                 } => {}
             }
         }

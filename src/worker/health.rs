@@ -13,7 +13,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Told by every loop that talks to Redis; read by `/readyz` and the tests.
 #[derive(Debug, Clone)]
@@ -25,12 +25,14 @@ struct Inner {
     /// Why each loop that cannot work does not, by its number.
     ill: Mutex<BTreeMap<usize, String>>,
     loops: AtomicUsize,
+    /// Redis refused a command although it could be reached.
+    refusal: Notify,
 }
 
 impl Default for Health {
     fn default() -> Self {
         let state = watch::Sender::new(Err("connecting to Redis".to_owned()));
-        Self(Arc::new(Inner { state, ill: Mutex::default(), loops: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { state, ill: Mutex::default(), loops: AtomicUsize::new(0), refusal: Notify::new() }))
     }
 }
 
@@ -49,6 +51,16 @@ impl Health {
     /// The pulse of a loop that may fail for a while: it is told in the log alone.
     pub(super) fn pulse_aside(&self) -> Pulse {
         Pulse { health: self.clone(), number: None, failures: 0, heard: false }
+    }
+
+    /// Redis refused a command that waiting alone does not cure.
+    pub(super) fn refused(&self) {
+        self.0.refusal.notify_one();
+    }
+
+    /// Waits until Redis has refused a command since this was awaited last.
+    pub(super) async fn refusal(&self) {
+        self.0.refusal.notified().await;
     }
 
     fn tell(&self, number: usize, reason: Option<String>) {
@@ -102,6 +114,7 @@ impl Pulse {
         if self.is_worth_a_line() {
             tracing::error!(what, reason, failures = self.failures + 1, "Redis refuses a command");
         }
+        self.health.refused();
         self.failed(reason)
     }
 

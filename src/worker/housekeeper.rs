@@ -117,6 +117,7 @@ impl Timekeeper {
             return;
         }
         shared.metrics.redis_error("housekeeping");
+        shared.whole_script_failed(what, error);
         tokio::time::sleep(pulse.ill(what, error)).await;
     }
 }

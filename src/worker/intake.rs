@@ -171,6 +171,7 @@ impl Intake {
                 },
                 Err(error) => {
                     self.shared.metrics.redis_error("admit");
+                    self.shared.whole_script_failed("admit", &error);
                     tokio::select! {
                         () = tokio::time::sleep(self.pulse.ill("admit", &error)) => {}
                         () = self.stop.cancelled() => return hand_back(batch, requests),

@@ -100,6 +100,7 @@ impl Rescuer {
                 Err(error) if error.code() == Some("NOGROUP") => {}
                 Err(error) => {
                     self.shared.metrics.redis_error("rescue");
+                    self.shared.whole_script_failed("rescue", &error);
                     tokio::time::sleep(self.pulse.ill("rescue", &error)).await;
                 }
             }

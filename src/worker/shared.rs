@@ -13,9 +13,10 @@ use crate::{
     config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
     limits::Limits,
-    queue::{Connector, Keys, Load, ScriptFailure},
+    queue::{Connector, Keys, Load, ScriptFailure, is_transient},
     telemetry::Metrics,
 };
+use redis::RedisError;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::{Notify, mpsc};
 
@@ -119,7 +120,14 @@ impl Shared {
     /// A script could not do a part of its work: counted, and looked into.
     pub(super) fn script_failed(&self, failure: &ScriptFailure) {
         self.metrics.script_failure(failure.script, failure.reason);
-        self.gate.suspect();
+        self.health.refused();
+    }
+
+    /// A whole script failed: counted, unless it passes by itself.
+    pub(super) fn whole_script_failed(&self, script: &'static str, error: &RedisError) {
+        if !is_transient(error) {
+            self.script_failed(&ScriptFailure::of_whole(script, error));
+        }
     }
 
     /// The retry policy of a type.
