@@ -88,6 +88,7 @@ pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
         for (partition, watched) in partitions.iter_mut().enumerate() {
             if let Err(error) = watched.round(&shared, &mut link, partition).await {
                 shared.metrics.redis_error("clock");
+                shared.whole_script_failed("clock", &error);
                 tracing::debug!(%error, "Redis's clock was not read");
             }
         }

@@ -75,9 +75,9 @@ pub(super) struct Gatekeeper {
 }
 
 impl Gatekeeper {
-    /// To be made before the other loops: of several reasons not to be ready, this one names the cause.
+    /// Not ready until the first check has passed.
     pub(super) fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
-        let mut pulse = shared.health.pulse();
+        let mut pulse = shared.health.pulse_of_gate();
         pulse.stopped("connecting to Redis".to_owned());
         Self { shared, pulse, wanted, told: BTreeSet::new() }
     }

@@ -32,7 +32,7 @@ struct Inner {
 impl Default for Health {
     fn default() -> Self {
         let state = watch::Sender::new(Err("connecting to Redis".to_owned()));
-        Self(Arc::new(Inner { state, ill: Mutex::default(), loops: AtomicUsize::new(0), refusal: Notify::new() }))
+        Self(Arc::new(Inner { state, ill: Mutex::default(), loops: AtomicUsize::new(1), refusal: Notify::new() }))
     }
 }
 
@@ -46,6 +46,11 @@ impl Health {
     pub(super) fn pulse(&self) -> Pulse {
         let number = self.0.loops.fetch_add(1, Ordering::Relaxed);
         Pulse { health: self.clone(), number: Some(number), failures: 0, heard: false }
+    }
+
+    /// The pulse of the gate: of several reasons not to be ready, its own names the cause.
+    pub(super) fn pulse_of_gate(&self) -> Pulse {
+        Pulse { health: self.clone(), number: Some(0), failures: 0, heard: false }
     }
 
     /// The pulse of a loop that may fail for a while: it is told in the log alone.
@@ -168,6 +173,10 @@ mod tests {
         trimming.hindered("trim", "NOPERM".to_owned());
         reading.well();
         assert_eq!(*state.borrow(), Err("OOM".to_owned()), "a loop that works hides none that does not");
+        let mut gate = health.pulse_of_gate();
+        gate.stopped("Redis forbids XADD to user worker".to_owned());
+        assert_eq!(*state.borrow(), Err("Redis forbids XADD to user worker".to_owned()), "the cause comes first");
+        gate.well();
         admitting.well();
         assert!(state.borrow().is_ok(), "what may fail for a while is not asked");
     }

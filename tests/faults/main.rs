@@ -32,3 +32,4 @@ mod stalls;
 #[path = "../integration/support/mod.rs"]
 mod support;
 mod unreachable;
+mod withdrawn;

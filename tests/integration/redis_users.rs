@@ -154,6 +154,28 @@ async fn every_command_of_a_worker_is_tried_before_work_and_no_other_is_permitte
 }
 
 #[test]
+fn alerts_name_metrics_that_exist_and_trouble_has_a_remedy_for_each_finding() {
+    let metrics = files("src/telemetry", "rs").into_values().collect::<String>();
+    let alerts = include_str!("../../deploy/alerts.yaml");
+    let is_of_a_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let names: BTreeSet<&str> = alerts
+        .match_indices("xco_worker_")
+        .map(|(at, _)| alerts[at..].split(|c| !is_of_a_name(c)).next().unwrap())
+        .collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let series =
+            name.trim_end_matches("_total").trim_end_matches("_seconds").replacen("xco_worker_", "xco_worker.", 1);
+        assert!(metrics.contains(&format!("\"{series}\"")), "{name} is no metric");
+    }
+    assert_eq!(alerts.matches("- alert:").count(), alerts.matches("severity:").count());
+    let trouble = include_str!("../../docs/redis-trouble.md");
+    for what in xco_worker::queue::preflight::Finding::WHATS {
+        assert!(trouble.contains(&format!("| `{what}` |")), "docs/redis-trouble.md tells nothing of {what}");
+    }
+}
+
+#[test]
 fn other_users_may_what_their_part_of_the_code_does() {
     let of = |folder: &str| -> BTreeSet<(String, String)> {
         let files = files(folder, "rs").into_iter();

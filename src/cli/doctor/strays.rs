@@ -53,15 +53,12 @@ pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<C
 /// What was meant with a key that is no lane of this queue; none where it is one.
 fn stray(name: &str, namespace: &str, partitions: u16) -> Option<String> {
     let lanes = Lane::ALL.map(|lane| format!("jobs:{}", lane.as_str()));
-    let (tag, rest) = match name.strip_prefix('{').and_then(|inner| inner.split_once("}:")) {
-        Some((tag, rest)) => (tag, rest),
-        None => {
-            let (tag, rest) = name.split_at(name.find(":jobs:")?);
-            let meant = nearest(&rest[1..], &lanes);
-            let tag = if tag.contains(':') { tag.to_owned() } else { format!("{namespace}:0") };
-            let tag = tag.trim_start_matches('{').trim_end_matches('}');
-            return Some(format!("producers have to write to {{{tag}}}:{meant}, braces included"));
-        }
+    let Some((tag, rest)) = name.strip_prefix('{').and_then(|inner| inner.split_once("}:")) else {
+        let (tag, rest) = name.split_at(name.find(":jobs:")?);
+        let meant = nearest(&rest[1..], &lanes);
+        let tag = if tag.contains(':') { tag.to_owned() } else { format!("{namespace}:0") };
+        let tag = tag.trim_start_matches('{').trim_end_matches('}');
+        return Some(format!("producers have to write to {{{tag}}}:{meant}, braces included"));
     };
     if !rest.starts_with("jobs:") {
         return None;
