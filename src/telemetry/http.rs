@@ -211,7 +211,7 @@ mod tests {
     impl Serving {
         async fn start() -> Self {
             // More than the system buffers for whoever does not read.
-            let long = Bytes::from_static(&[b'x'; 8 << 20]);
+            let long = Bytes::from(vec![b'x'; 8 << 20]);
             let router =
                 Router::new().route("/healthz", get(healthz)).route("/metrics", get(async move || long.clone()));
             let stop = CancellationToken::new();
