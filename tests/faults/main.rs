@@ -11,6 +11,7 @@ mod cuts;
 mod exhausted;
 mod half_open;
 mod hole;
+mod host;
 mod jobs;
 mod kills;
 mod ledger;

@@ -6,6 +6,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    io::Read,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -18,7 +19,22 @@ use xco_worker::sandbox::SandboxConfig;
 
 /// How a worker is started: its environment.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings(Vec<(String, String)>);
+pub(crate) struct Settings {
+    env: Vec<(String, String)>,
+    /// What a shell does before it becomes the worker.
+    before: Option<String>,
+    /// Where it writes its log lines.
+    log: Log,
+}
+
+/// Where a worker writes its log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Log {
+    /// Nowhere, unless `FAULTS_LOG` names a filter.
+    Nowhere,
+    /// Into a pipe that is read once it has ended.
+    Kept,
+}
 
 /// A running worker. Dropped, it is killed.
 #[derive(Debug)]
@@ -49,26 +65,44 @@ impl Settings {
         for (key, value) in extra {
             set(key, value);
         }
-        Self(env)
+        Self { env, before: None, log: Log::Nowhere }
+    }
+
+    /// In a shell that runs `command` first, such as `ulimit -n 64`.
+    pub(crate) fn after(self, command: &str) -> Self {
+        Self { before: Some(command.to_owned()), ..self }
+    }
+
+    /// Its log lines go into a pipe that nobody drains while it runs.
+    pub(crate) fn into_a_pipe(self) -> Self {
+        Self { log: Log::Kept, ..self }
     }
 
     /// Starts a worker.
     pub(crate) fn spawn(&self) -> Process {
         let port = free_port();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xco-worker"));
-        command.envs(self.0.iter().map(|(key, value)| (key, value)));
+        let worker = env!("CARGO_BIN_EXE_xco-worker");
+        let mut command = match &self.before {
+            None => Command::new(worker),
+            Some(before) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("{before} && exec \"$0\" \"$@\"")).arg(worker);
+                shell
+            }
+        };
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command.env("XCO_WORKER__HTTP__LISTEN", format!("127.0.0.1:{port}"));
         // FAULTS_LOG=info shows what the workers say.
         let log = std::env::var("FAULTS_LOG").ok();
         if let Some(filter) = &log {
             command.env("XCO_WORKER__TELEMETRY__LOG", filter);
         }
-        let child = command
-            .arg("run")
-            .stdout(Stdio::null())
-            .stderr(if log.is_some() { Stdio::inherit() } else { Stdio::null() })
-            .spawn()
-            .unwrap();
+        let stderr = match self.log {
+            Log::Kept => Stdio::piped(),
+            Log::Nowhere if log.is_some() => Stdio::inherit(),
+            Log::Nowhere => Stdio::null(),
+        };
+        let child = command.arg("run").stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Process { child, port }
     }
 }
@@ -81,9 +115,20 @@ impl Process {
 
     /// Starts one and waits until it is ready.
     pub(crate) async fn ready(rig: &Rig, extra: &[(&str, &str)]) -> Self {
-        let mut process = Self::spawn(rig, extra);
-        process.until_status("/readyz", 200, Duration::from_secs(20)).await;
-        process
+        Self::spawn(rig, extra).is_ready().await
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn is_ready(mut self) -> Self {
+        self.until_status("/readyz", 200, Duration::from_secs(20)).await;
+        self
+    }
+
+    /// What it wrote into its pipe and nobody has read, after its end.
+    pub(crate) fn log(&mut self) -> String {
+        let mut text = String::new();
+        self.child.stderr.as_mut().unwrap().read_to_string(&mut text).unwrap();
+        text
     }
 
     /// As a crash would.
