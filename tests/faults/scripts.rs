@@ -1,0 +1,118 @@
+//! What producers and foreign hands leave in the keys that scripts write to: one bad key concerns one job at most.
+
+use super::{
+    kills::own_redis,
+    ledger::all_complete,
+    support::{Rig, Setup, check, in_time},
+};
+use redis::{AsyncCommands, cmd};
+use serde_json::json;
+use std::{collections::BTreeSet, time::Duration};
+
+fn ids(prefix: &str, n: usize) -> BTreeSet<String> {
+    (0..n).map(|n| format!("{prefix}{n}")).collect()
+}
+
+/// Adds jobs in one step: a worker finds them together.
+async fn enqueue_together(rig: &mut Rig, jobs: &[serde_json::Value]) {
+    let lane = rig.key("jobs:interactive");
+    let mut step = redis::pipe();
+    step.atomic();
+    for job in jobs {
+        step.cmd("XADD").arg(&lane).arg("*").arg("job").arg(job.to_string());
+    }
+    let _: Vec<String> = step.query_async(&mut rig.connection).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_key_of_another_type_costs_no_completion_and_no_reply() {
+    let mut rig = Setup { redis: own_redis(), ..Setup::default() }.start().await;
+    for n in (5..100).step_by(10) {
+        let key = rig.key(&format!("reply:j{n}"));
+        let () = rig.connection.set(&key, "x").await.unwrap();
+    }
+    let jobs: Vec<_> = (0..100)
+        .map(|n| {
+            let mut job = check(&format!("j{n}"), &format!("c{n}"));
+            if n % 10 == 5 {
+                job["reply"] = json!(true);
+            }
+            job
+        })
+        .collect();
+    enqueue_together(&mut rig, &jobs).await;
+    all_complete(&mut rig, &ids("j", 100), 20).await;
+    for n in (5..100).step_by(10) {
+        let key = rig.key(&format!("reply:j{n}"));
+        let replies: Vec<String> = rig.connection.lrange(&key, 0, -1).await.unwrap();
+        assert_eq!(replies.len(), 1, "{key}");
+        let event: serde_json::Value = serde_json::from_str(&replies[0]).unwrap();
+        assert_eq!(event["id"], format!("j{n}"));
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_body_that_is_none_of_ours_keeps_no_job_from_coming_back() {
+    let mut rig = Setup { redis: own_redis(), ..Setup::default() }.start().await;
+    for n in 0..5 {
+        let mut job = check(&format!("d{n}"), "192.0.2.1");
+        job["run_at"] = json!(in_time(Duration::from_millis(1500)));
+        rig.enqueue(&job).await;
+    }
+    let (delayed, bodies) = (rig.key("delayed"), rig.key("delayed:jobs"));
+    // A body without a newline, a due time without a body.
+    let () = rig.connection.hset(&bodies, "o", "nonewline").await.unwrap();
+    let () = rig.connection.zadd(&delayed, "o", 0).await.unwrap();
+    let () = rig.connection.zadd(&delayed, "alone", 0).await.unwrap();
+    all_complete(&mut rig, &ids("d", 5), 20).await;
+    rig.follow(20, |events| events.iter().any(|event| event["status"] == "rejected")).await;
+    assert_eq!(rig.letters().await.len(), 1);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_a_producer_made_up_are_ignored() {
+    let mut rig = Setup { redis: own_redis(), ..Setup::default() }.start().await;
+    let lane = rig.key("jobs:interactive");
+    let large = "a".repeat(5_000_000);
+    let cases = [("parent", large.as_str()), ("parent", "with space"), ("generation", "many"), ("what", &large)];
+    for (n, (field, value)) in cases.into_iter().enumerate() {
+        let job = check(&format!("j{n}"), "192.0.2.1").to_string();
+        let mut add = cmd("XADD");
+        add.arg(&lane).arg("*").arg("job").arg(job).arg(field).arg(value);
+        let _: String = add.query_async(&mut rig.connection).await.unwrap();
+    }
+    all_complete(&mut rig, &ids("j", cases.len()), 20).await;
+    for event in &rig.completions {
+        assert_eq!(event["status"], "succeeded", "{event:#}");
+        assert!(event.to_string().len() < 4096);
+        assert!(event.get("parent_id").is_none_or(serde_json::Value::is_null), "{event:#}");
+    }
+    rig.end().await;
+}
+
+#[rstest::rstest]
+#[case::few(60)]
+#[case::more_than_come_back_at_once(1200)]
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_due_at_the_same_time_come_back_in_the_order_of_the_lane(#[case] n: usize) {
+    let mut setup = Setup { redis: own_redis(), ..Setup::default() };
+    setup.config.worker.concurrency = 1;
+    let mut rig = setup.start().await;
+    let run_at = in_time(Duration::from_millis(2500));
+    let jobs: Vec<_> = (0..n)
+        .map(|n| {
+            let mut job = check(&format!("j{n}"), &format!("c{n}"));
+            job["run_at"] = json!(run_at);
+            job
+        })
+        .collect();
+    enqueue_together(&mut rig, &jobs).await;
+    all_complete(&mut rig, &ids("j", n), 60).await;
+    let calls = rig.sandbox.calls_of(xco_worker::sandbox::Route::Exists);
+    let order: Vec<_> = calls.iter().map(|call| call.key.clone().unwrap_or_default()).collect();
+    let wanted: Vec<_> = (0..n).map(|n| format!("j{n}@example.com")).collect();
+    assert_eq!(order, wanted);
+    rig.end().await;
+}
