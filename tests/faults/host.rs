@@ -42,7 +42,7 @@ async fn all_succeed(rig: &mut Rig, worker: &mut Process, ids: &BTreeSet<String>
 async fn a_soft_limit_of_open_files_is_raised() {
     let mut rig = rig(Duration::from_secs(3)).await;
     let settings = [("WORKER__CONCURRENCY", "300"), ("TELEMETRY__LOG", "warn")];
-    let mut worker = Settings::new(&rig, &settings).after("ulimit -Sn 256").into_a_pipe().spawn().is_ready().await;
+    let mut worker = Settings::new(&rig, &settings).after("ulimit -Sn 256").into_a_pipe().spawn().once_ready().await;
     let ids = enqueue_checks(&mut rig, 600).await;
     // More at once than 256 open files have room for.
     let under_way = rig.sandbox.wait_until(|stats| stats.calls >= stats.answered_in_all(Route::Exists) + 257);
@@ -56,7 +56,7 @@ async fn a_soft_limit_of_open_files_is_raised() {
 async fn with_too_few_open_files_fewer_calls_are_made_and_every_job_ends() {
     let mut rig = rig(Duration::from_millis(300)).await;
     let settings = [("WORKER__CONCURRENCY", "64"), ("TELEMETRY__LOG", "warn")];
-    let mut worker = Settings::new(&rig, &settings).after("ulimit -n 64").into_a_pipe().spawn().is_ready().await;
+    let mut worker = Settings::new(&rig, &settings).after("ulimit -n 64").into_a_pipe().spawn().once_ready().await;
     let ids = enqueue_checks(&mut rig, 460).await;
     all_succeed(&mut rig, &mut worker, &ids).await;
     let log = worker.log();
@@ -68,7 +68,7 @@ async fn with_too_few_open_files_fewer_calls_are_made_and_every_job_ends() {
 const VERBOSE: [(&str, &str); 2] = [("TELEMETRY__LOG", "trace"), ("WORKER__CONCURRENCY", "16")];
 
 async fn into_a_full_pipe(rig: &mut Rig) -> (Process, BTreeSet<String>) {
-    let worker = Settings::new(rig, &VERBOSE).into_a_pipe().spawn().is_ready().await;
+    let worker = Settings::new(rig, &VERBOSE).into_a_pipe().spawn().once_ready().await;
     let ids = enqueue_checks(rig, 2000).await;
     all_complete(rig, &ids, 60).await;
     let deadline = Instant::now() + Duration::from_secs(30);

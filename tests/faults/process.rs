@@ -115,11 +115,11 @@ impl Process {
 
     /// Starts one and waits until it is ready.
     pub(crate) async fn ready(rig: &Rig, extra: &[(&str, &str)]) -> Self {
-        Self::spawn(rig, extra).is_ready().await
+        Self::spawn(rig, extra).once_ready().await
     }
 
     /// Waits until it is ready.
-    pub(crate) async fn is_ready(mut self) -> Self {
+    pub(crate) async fn once_ready(mut self) -> Self {
         self.until_status("/readyz", 200, Duration::from_secs(20)).await;
         self
     }

@@ -61,8 +61,8 @@ impl Scene for PuttingBack {
             let job = stage.job(Lane::Bulk, Source::Jobs);
             stage.delay(&job, due_ms).await;
             let found = Ahead { origin: job.origin.clone(), state: job.state.clone() };
-            let state = job.state.replace("\"a\":1", "\"a\":2");
-            moves.push(PutBack { job: found, state, by_ms: 60_000 });
+            let after = job.state.replace("\"a\":1", "\"a\":2");
+            moves.push(PutBack { job: found, state: after, by_ms: 60_000 });
             jobs.push(job);
         }
         Self { jobs, moves }
