@@ -4,7 +4,7 @@
 use super::{
     Keys, Link, MAX_FIELD_BYTES, RawEntry, Source,
     entry::bounded_generation,
-    script::{Script, integers, script},
+    script::{Script, script},
 };
 use crate::contract::{EntryId, Lane};
 use redis::RedisResult;
@@ -159,13 +159,23 @@ pub async fn find_adrift(link: &mut Link, stream: &str, search: &mut Search) -> 
     Ok((found, at_end))
 }
 
-/// How many entries of a stream were removed by a foreign hand before they were read, since the group was made; `None` where
-/// this Redis cannot tell (before 7.0).
-pub async fn count_removed(link: &mut Link, stream: &str) -> RedisResult<Option<u64>> {
-    let mut call = COUNT_REMOVED.call(1);
-    call.arg(stream);
-    let count = integers(redis::Value::Array(vec![COUNT_REMOVED.run(link, &call).await?]))?;
-    Ok(count.first().and_then(|count| u64::try_from(*count).ok()))
+/// Looks how many entries of a lane a foreign hand removed before they had ended; `before` is what the look before found. What
+/// this look found (`None` where this Redis cannot tell, before 7.0), and how many are to be reported now: each once, whoever
+/// looks.
+pub async fn count_removed(
+    link: &mut Link,
+    keys: &Keys,
+    lane: Lane,
+    before: Option<u64>,
+) -> RedisResult<(Option<u64>, u64)> {
+    let mut call = COUNT_REMOVED.call(2);
+    call.arg(keys.jobs(lane)).arg(&keys.meta).arg(format!("removed_{}", lane.as_str()));
+    match before {
+        Some(before) => call.arg(before),
+        None => call.arg(-1),
+    };
+    let (count, report): (i64, u64) = redis::from_redis_value(COUNT_REMOVED.run(link, &call).await?)?;
+    Ok((u64::try_from(count).ok(), report))
 }
 
 /// Takes a delivery off the pending list whose entry is gone and whose holder, too; whether it was there.

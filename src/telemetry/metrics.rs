@@ -305,8 +305,27 @@ impl Instruments {
         let clock_steps = counter("xco_worker.clock_steps", "Steps of Redis's clock, by direction");
         let from_the_future =
             counter("xco_worker.entries_from_the_future", "Jobs whose entry id lay ahead of Redis's clock");
+        let client_refused =
+            counter("xco_worker.client_refused", "Calls that XCO refused to this client as a whole, by HTTP status");
+        let script_failures = counter("xco_worker.script_failures", "Commands that Redis refused inside a script");
+        let entries_removed = counter(
+            "xco_worker.entries_removed",
+            "Entries of a lane that something other than a worker removed before they had ended",
+        );
+        let adrift = counter("xco_worker.adrift", "Deliveries that no worker held and that are taken up again");
         // An alert must see the first, too.
         from_the_future.add(0, &[]);
+        adrift.add(0, &[]);
+        for reason in ["WRONGTYPE", "NOPERM", "ERR"] {
+            script_failures.add(0, &[KeyValue::new("script", "finish"), KeyValue::new("reason", reason)]);
+        }
+        for status in [401, 403] {
+            client_refused.add(0, &[KeyValue::new("status", status_label(status))]);
+        }
+        for lane in Lane::ALL {
+            let labels = [KeyValue::new("lane", lane.as_str()), KeyValue::new("partition", 0_i64)];
+            entries_removed.add(0, &labels);
+        }
         for direction in ["back", "forward"] {
             clock_steps.add(0, &[KeyValue::new("direction", direction)]);
         }
@@ -321,17 +340,11 @@ impl Instruments {
             retries: Series::new(move |attributes| retries.bind(attributes)),
             rate_limited: Series::new(move |attributes| rate_limited.bind(attributes)),
             limited: Series::new(move |attributes| limited.bind(attributes)),
-            client_refused: counter(
-                "xco_worker.client_refused",
-                "Calls that XCO refused to this client as a whole, by HTTP status",
-            ),
+            client_refused,
             reclaimed: counter("xco_worker.reclaimed", "Jobs of dead workers taken over"),
-            script_failures: counter("xco_worker.script_failures", "Commands that Redis refused inside a script"),
-            entries_removed: counter(
-                "xco_worker.entries_removed",
-                "Entries of a lane that something other than a worker removed before they had ended",
-            ),
-            adrift: counter("xco_worker.adrift", "Deliveries that no worker held and that are taken up again"),
+            script_failures,
+            entries_removed,
+            adrift,
             duplicates: counter("xco_worker.duplicates", "Jobs dropped because their id was there already").bind(&[]),
             redis_errors: WhatSeries::new(redis_errors),
             preflight: gauge("xco_worker.preflight_findings", "What is not as work needs it in Redis, by what it is"),

@@ -38,29 +38,8 @@ struct Known {
     /// Idle for a lease, and since when that is known, on the process's clock.
     idle_since_ms: BTreeMap<EntryId, i64>,
     search: Search,
-    removed: Removed,
-}
-
-/// How many entries a foreign hand removed before they were read, as Redis tells.
-#[derive(Debug, Default)]
-struct Removed {
-    /// The last two answers; the lower of two in a row is believed, for one may come in the middle of something.
-    last: Option<u64>,
-    /// What was reported.
-    reported: Option<u64>,
-}
-
-impl Removed {
-    /// Takes in an answer; how many more there are than were reported.
-    fn look(&mut self, count: u64) -> u64 {
-        let Some(last) = self.last.replace(count) else { return 0 };
-        let sure = last.min(count);
-        // What was removed before this process began is not its to report.
-        let reported = self.reported.get_or_insert(sure);
-        let more = sure.saturating_sub(*reported);
-        *reported += more;
-        more
-    }
+    /// How many entries a foreign hand removed, as of the last look.
+    removed: Option<u64>,
 }
 
 /// Looks after the deliveries of one partition.
@@ -244,9 +223,10 @@ impl Rescuer {
             return Ok(());
         }
         let keys = &self.shared.partitions[self.partition].keys;
-        let stream = keys.stream(lane, source);
-        let Some(count) = rescue::count_removed(&mut self.link, stream).await? else { return Ok(()) };
-        let more = self.known[stream_place(lane, source)].removed.look(count);
+        let stream = keys.jobs(lane);
+        let known = &mut self.known[stream_place(lane, source)].removed;
+        let (count, more) = rescue::count_removed(&mut self.link, keys, lane, *known).await?;
+        *known = count;
         if more > 0 {
             self.shared.metrics.entries_removed(lane, keys.partition, more);
             tracing::error!(
@@ -256,17 +236,5 @@ impl Rescuer {
             );
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn removed_entries_are_reported_once_and_not_on_one_answer_alone() {
-        let mut removed = Removed::default();
-        let reported: Vec<_> = [3, 3, 53, 3, 53, 53, 43, 60, 60].map(|count| removed.look(count)).to_vec();
-        assert_eq!(reported, [0, 0, 0, 0, 0, 50, 0, 0, 7]);
     }
 }

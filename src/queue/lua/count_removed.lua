@@ -1,8 +1,11 @@
--- count_removed.lua: how many entries of a stream were removed before they were read: trimmed or deleted by a foreign hand.
+-- count_removed.lua: how many entries of a stream were removed before they had ended: trimmed or deleted by a foreign hand.
 --
--- KEYS  1 the stream
--- Returns  their number since the group was made; -1 where this Redis cannot tell (before 7.0, or after XGROUP SETID)
--- Guarantees  Changes nothing. O(1). Entries that were deleted one by one, not trimmed, may be missed.
+-- KEYS  1 the stream · 2 meta
+-- ARGV  1 the field of meta that keeps how many were reported · 2 the answer of the look before, -1 without one
+-- Returns  {removed since the group was made (-1 where this Redis cannot tell: before 7.0, or after XGROUP SETID), how many of
+--          them are to be reported now}
+-- Guarantees  Each is reported once, whoever looks, and only when two looks agree, since one may come in the middle of something. A
+--         report whose answer is lost is lost. O(1). Entries that were deleted one by one, not trimmed, may be missed.
 
 local function fields(list)
   local of = {}
@@ -12,17 +15,35 @@ local function fields(list)
   return of
 end
 
-local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
-local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
-if info.err or groups.err then
+local function removed()
+  local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
+  local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+  if info.err or groups.err then
+    return -1
+  end
+  local stream = fields(info)
+  for _, list in ipairs(groups) do
+    local group = fields(list)
+    if group.name == 'workers' and stream['entries-added'] and group['entries-read'] then
+      local waiting = stream.length - group.pending
+      return math.max(0, stream['entries-added'] - group['entries-read'] - waiting)
+    end
+  end
   return -1
 end
-local stream = fields(info)
-for _, list in ipairs(groups) do
-  local group = fields(list)
-  if group.name == 'workers' and stream['entries-added'] and group['entries-read'] then
-    local waiting = stream.length - group.pending
-    return math.max(0, stream['entries-added'] - group['entries-read'] - waiting)
-  end
+
+local count, before = removed(), tonumber(ARGV[2])
+local reported = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0) or 0
+if count < 0 or before < 0 then
+  return {count, 0}
 end
-return -1
+local sure = math.min(count, before)
+if sure > reported then
+  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', sure))
+  return {count, sure - reported}
+end
+if reported > 0 and math.max(count, before) == 0 then
+  -- The group was made anew, or all of them were under way and have ended: counting begins anew.
+  redis.call('HDEL', KEYS[2], ARGV[1])
+end
+return {count, 0}

@@ -230,5 +230,7 @@ async fn soak() {
         panic!("seed {seed}: {}", accusations[0].text);
     }
     rig.connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    // Permissions were withdrawn on purpose.
+    rig.denials().await;
     rig.assert_clean().await;
 }

@@ -213,3 +213,36 @@ impl Scene for ReadingCut {
         assert_eq!(calm.jobs_with("pending for", CONSUMER), self.jobs.len());
     }
 }
+
+/// Jobs that a foreign hand removed are reported.
+#[derive(Debug)]
+pub(crate) struct CountingRemoved {
+    before: Option<u64>,
+    reported: u64,
+}
+
+impl Scene for CountingRemoved {
+    async fn prepare(stage: &mut Stage) -> Self {
+        let jobs = stage.delivered(Lane::Bulk, Source::Jobs, 3).await;
+        stage.run::<u64>(redis::cmd("XTRIM").arg(stage.keys.jobs(Lane::Bulk)).arg("MAXLEN").arg(jobs.len() - 2)).await;
+        Self { before: None, reported: 0 }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        for _ in 0..2 {
+            let counted = rescue::count_removed(link, &stage.keys, Lane::Bulk, self.before).await;
+            let (count, report) = counted.map_err(|error| error.to_string())?;
+            self.reported += report;
+            self.before = count;
+        }
+        Ok(true)
+    }
+
+    fn more_facts(&self, _: &Snapshot, facts: &mut Facts) {
+        facts.note("", "reported", &self.reported);
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.get("", "reported"), "2");
+    }
+}

@@ -92,6 +92,7 @@ scenes! {
     record, "record.lua", backfilling::Recording;
     rescue, "rescue.lua", lending::Rescuing;
     find_adrift, "find_adrift.lua", lending::FindingAdrift;
+    count_removed, "count_removed.lua", lending::CountingRemoved;
     read_cut, "read_cut.lua", lending::ReadingCut;
     clock, "clock.lua", watching::LookingAtTheClock;
     clock_put_back, "clock_put_back.lua", watching::PuttingBack;
