@@ -230,7 +230,14 @@ async fn soak() {
         panic!("seed {seed}: {}", accusations[0].text);
     }
     rig.connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
-    // Permissions were withdrawn on purpose.
+    // Permissions were withdrawn on purpose: EXPIRE, too, so that replies and counters may have no end.
     rig.denials().await;
+    for pattern in ["reply:*", "batch:*"] {
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg(world.key(pattern)).query_async(&mut rig.connection).await.unwrap();
+        for key in keys {
+            let _: u64 = redis::cmd("DEL").arg(key).query_async(&mut rig.connection).await.unwrap();
+        }
+    }
     rig.assert_clean().await;
 }
