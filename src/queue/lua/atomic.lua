@@ -34,7 +34,10 @@ end
 
 -- Appends an entry to a stream.
 local function append(key, ...)
-  local id = write(nil, 'XADD', key, '*', ...)
+  local id = redis.pcall('XADD', key, '*', ...)
+  if is_error(id) then
+    error('XADD ' .. key .. ': ' .. id.err, 0)
+  end
   undo[#undo + 1] = {'XDEL', key, id}
   return id
 end
