@@ -18,6 +18,7 @@ mod kills;
 mod ledger;
 mod model;
 mod overload;
+mod oversized;
 mod patience;
 mod process;
 mod producer;
