@@ -116,3 +116,24 @@ async fn jobs_due_at_the_same_time_come_back_in_the_order_of_the_lane(#[case] n:
     assert_eq!(order, wanted);
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_of_another_type_than_an_id_reserves_nothing() {
+    let mut rig = Setup::default().start().await;
+    for id in ["listed", "hashed"] {
+        let mut spoil = redis::cmd(if id == "listed" { "RPUSH" } else { "HSET" });
+        spoil.arg(rig.key(&format!("id:{id}"))).arg("x");
+        if id == "hashed" {
+            spoil.arg("y");
+        }
+        let _: u64 = spoil.query_async(&mut rig.connection).await.unwrap();
+        rig.enqueue(&check(id, "192.0.2.1")).await;
+    }
+    rig.enqueue(&check("neighbour", "192.0.2.2")).await;
+    rig.wait_for(3).await;
+    // It is reserved from now on.
+    rig.enqueue(&check("listed", "192.0.2.1")).await;
+    rig.complete(check("after", "192.0.2.2")).await;
+    assert_eq!(rig.completions.len(), 4, "{:#?}", rig.completions);
+    rig.end().await;
+}
