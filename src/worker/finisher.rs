@@ -329,7 +329,13 @@ impl Finisher {
             let rule = (rule.as_str(), shared.consumer.as_str());
             match control::hold(&mut self.link, keys, (lane, source), rule, &holds).await {
                 Ok(refused) => break refused,
-                Err(error) => self.failed("hold", &error).await,
+                Err(error) if is_transient(&error) => self.failed("hold", &error).await,
+                Err(error) => {
+                    // Nothing was done: a command that every pause needs is refused. Other ends are not to wait for it.
+                    shared.metrics.redis_error("hold");
+                    let why = ScriptFailure::of_whole("hold", &error);
+                    break (0..holds.len()).map(|place| (place, why.clone())).collect();
+                }
             }
         };
         self.pulse.well();
