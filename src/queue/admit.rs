@@ -110,7 +110,7 @@ pub enum Admission {
     TooLate,
     /// An unsafe call of this job was begun by another delivery and has not ended.
     Begun,
-    /// The delivery is another consumer's by now, or nobody's.
+    /// The delivery is another consumer's by now, or nobody's, or this Redis does not know it.
     NotOurs,
 }
 
@@ -159,6 +159,8 @@ pub async fn admit(
 
     let window_ms = u64::try_from(dedupe_window.as_millis()).unwrap_or(u64::MAX).max(1);
     call.arg(requests.len()).arg(groups.0.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer).arg(asking);
+    let youngest = requests.iter().filter(|request| request.reserve_id.is_some()).map(|request| request.entry).max();
+    call.arg(youngest.map_or_else(String::new, |entry| entry.to_string()));
     let mut before = 0;
     let mut firsts = Vec::with_capacity(groups.0.len());
     for group in &groups.0 {
@@ -191,6 +193,9 @@ pub async fn admit(
             letters += usize::from(present);
         }
         call.arg(&has[..letters]).arg(&request.token).arg(number(&request.bucket));
+        if request.reserve_id.is_some() {
+            call.arg(request.entry.to_string());
+        }
         if let Some(total) = &request.total {
             call.arg(number(total));
         }

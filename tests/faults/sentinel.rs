@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 /// What the Sentinel calls them.
 const SERVICE: &str = "main";
 
-/// A replica of `primary`, in step with it.
+/// A replica of `primary`, in step with it: the primary sends it what is written.
 pub(crate) async fn replica_of(primary: &RedisServer) -> RedisServer {
     let port = primary.port().to_string();
     let replica = RedisServer::own(&["--save", "", "--appendonly", "no", "--replicaof", "127.0.0.1", &port]);
@@ -20,6 +20,15 @@ pub(crate) async fn replica_of(primary: &RedisServer) -> RedisServer {
         told.is_some_and(|told| format!("{told:?}").contains("master_link_status:up"))
     })
     .await;
+    // For up to a second more its primary sends it nothing: until it has acknowledged what it was given first.
+    eventually("the replica is sent what is written", async || {
+        let marker = primary.port().to_string();
+        let _ = ask(primary.url(), cmd("SET").arg("marker").arg(&marker)).await;
+        let copied = ask(replica.url(), cmd("GET").arg("marker")).await;
+        copied == Some(Value::BulkString(marker.into_bytes()))
+    })
+    .await;
+    let _ = ask(primary.url(), cmd("DEL").arg("marker")).await;
     replica
 }
 

@@ -1,12 +1,12 @@
 //! Marks of begun calls where answers were lost: admission asked again, things having changed meanwhile, and given up.
 
-use super::support::{Setup, start, with};
+use super::support::{Setup, check, start, with};
 use redis::AsyncCommands;
 use rstest::rstest;
 use std::time::Duration;
 use xco_worker::{
-    contract::{JobType, Lane},
-    limits::{Limits, Spender},
+    contract::{EntryId, JobType, Lane},
+    limits::{Bucket, Limits, Spender},
     queue::{self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Held, Keys, Source, Unmark},
 };
 
@@ -16,6 +16,24 @@ enum Change {
     Nothing,
     Deadline,
     Closure,
+}
+
+/// The first asking of a job that is just read and has no limit but `bucket`'s.
+fn request(entry: EntryId, id: &str, bucket: &Bucket) -> AdmissionRequest {
+    AdmissionRequest {
+        entry,
+        token: format!("interactive:0:{entry}"),
+        reserve_id: Some(id.to_owned()),
+        count_in_batch: None,
+        bucket: (bucket.clone(), Held::No),
+        total: None,
+        slot: None,
+        bulk_age: None,
+        deadline_ms: None,
+        run_at_ms: None,
+        mark: None,
+        aside: false,
+    }
 }
 
 #[rstest]
@@ -32,20 +50,8 @@ async fn who_is_not_admitted_the_second_time_has_not_begun(#[case] change: Chang
     rig.enqueue(&start("other", "ip", "b@example.com")).await;
     let entries = queue::read_lane(&mut link, &keys, Lane::Interactive, "me", 2, None).await.unwrap();
     let bucket = Limits::new(rig.config.limits.clone(), 1).bucket(JobType::StartOtp, Spender::Client);
-    let mut request = AdmissionRequest {
-        entry: entries[0].id,
-        token: "interactive:0:1-1".to_owned(),
-        reserve_id: Some("otp".to_owned()),
-        count_in_batch: None,
-        bucket: (bucket.clone(), Held::No),
-        total: None,
-        slot: None,
-        bulk_age: None,
-        deadline_ms: None,
-        run_at_ms: None,
-        mark: Some("me:1".to_owned()),
-        aside: false,
-    };
+    let mut request = request(entries[0].id, "otp", &bucket);
+    request.mark = Some("me:1".to_owned());
     let stream = keys.stream(Lane::Interactive, Source::Jobs).to_owned();
     let window = Duration::from_secs(60);
     let mut admit = async |asking: u32, request: &AdmissionRequest| {
@@ -114,4 +120,48 @@ async fn who_gives_up_takes_no_other_mark_off(#[case] found: &str, #[case] stays
     assert_eq!(marked, stays);
     let back: u64 = rig.connection.xlen(rig.key("due:interactive")).await.unwrap();
     assert_eq!(back, 1);
+}
+
+/// After a failover a worker still holds deliveries that the new primary has never seen. Their jobs may have been enqueued
+/// again meanwhile: a delivery that Redis does not know must not take the id away from those.
+#[rstest]
+#[case::all_lost(&[0, 1])]
+#[case::the_youngest_lost(&[1])]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
+    let mut rig = Setup::default().without_worker().await;
+    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
+    let keys = Keys::new(&rig.config.redis.namespace, 0);
+    queue::ensure_group(&mut link, &keys).await.unwrap();
+    let stream = keys.stream(Lane::Interactive, Source::Jobs).to_owned();
+    let bucket = Limits::new(rig.config.limits.clone(), 1).bucket(JobType::CheckUser, Spender::Client);
+    let window = Duration::from_secs(60);
+    let mut requests = Vec::new();
+    for id in ["a", "b"] {
+        rig.enqueue(&check(id, "192.0.2.1")).await;
+        let entries = queue::read_lane(&mut link, &keys, Lane::Interactive, "me", 1, None).await.unwrap();
+        requests.push(request(entries[0].id, id, &bucket));
+    }
+    for place in lost {
+        let entry = requests[*place].entry.to_string();
+        let _: i64 = rig.connection.xack(&stream, "workers", &[&entry]).await.unwrap();
+        let _: i64 = rig.connection.xdel(&stream, &[&entry]).await.unwrap();
+    }
+    let answers = queue::admit(&mut link, &keys, &stream, "me", window, 1, &requests).await.unwrap();
+    for (place, verdict) in answers.verdicts.iter().enumerate() {
+        let expected = if lost.contains(&place) { Admission::NotOurs } else { Admission::Admitted };
+        assert_eq!(*verdict, expected, "of {place}");
+    }
+    for place in lost {
+        let reserved: bool = rig.connection.exists(rig.key(&format!("id:{}", ["a", "b"][*place]))).await.unwrap();
+        assert!(!reserved, "{place}");
+    }
+    // Enqueued again, they are nobody's duplicates.
+    for place in lost {
+        rig.enqueue(&check(["a", "b"][*place], "192.0.2.1")).await;
+        let entries = queue::read_lane(&mut link, &keys, Lane::Interactive, "me", 1, None).await.unwrap();
+        let request = request(entries[0].id, ["a", "b"][*place], &bucket);
+        let answers = queue::admit(&mut link, &keys, &stream, "me", window, 1, &[request]).await.unwrap();
+        assert_eq!(answers.verdicts, [Admission::Admitted]);
+    }
 }

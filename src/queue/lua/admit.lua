@@ -3,11 +3,11 @@
 -- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · then limiter buckets, those of one
 --       rate together · then, job by job, the id key and the batch key of each that has one
 -- ARGV  1 jobs · 2 groups of buckets · 3 dedupe window in ms · 4 batch counters' life in s · 5 consumer · 6 which asking
---       this is, from 1 · then 5 a group:
+--       this is, from 1 · 7 the youngest entry of those that have an id key ('' if none has) · then 5 a group:
 --       how many buckets, interval, tolerance and slack in us, position of its queue in KEYS (0: not shared) · then for each
 --       job: what it has, in letters · token · bucket (its number, negative where a slot in it is already reserved) · and for
 --       some letters, in this order, more:
---         i  an id key: nothing · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
+--         i  an id key: the entry id · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
 --         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id · s  a
 --         reserved slot: how it was given (r as asked for · l in a line · 4 by a 429); and since when the job waits for it, ms ·
 --         q  a bulk job: its age in queues · a  it is put aside in any case (where it might call, with a slot that is now),
@@ -16,15 +16,17 @@
 --         time in us (0 where it has none):
 --         1 duplicate · 2 expired · 3 wait for the bucket, due then, its slot reserved · 4 the same for the second bucket,
 --         both reserved · 5 wait for run_at · 6 its limit lets it run only after its deadline · 7 an unsafe call was begun
---         by another delivery · 8 the delivery is another consumer's by now, or its entry is gone (asked only where a mark would
---         be set: a worker that slept over its lease must not begin; one that nobody holds is taken up again) · 9 wait in the bucket's queue · 10 the same for the second
+--         by another delivery · 8 the delivery is another consumer's by now, or its entry is gone (asked where a mark would be
+--         set: a worker that slept over its lease must not begin; and of all that would reserve ids where this Redis
+--         does not know the youngest of them; a delivery that nobody holds is taken up again) · 9 wait in the bucket's queue · 10 the same for the second
 --         bucket; its slot in the first, if that is not shared, is reserved · 11 its slot has no room, or is worth nothing
 --         since a 429: wait for this one
 -- Guarantees  Nothing is admitted twice under one mark. Run again after a lost reply it gives the same answers, but for
 --         slots, which it may reserve again, and for what time has changed: who was admitted then and is not now has no mark
 --         any more, unless a later asking has been answered since. Where a command fails, the whole is to be asked again:
 --         nobody was admitted, and what was written is written again to the same effect. An id's key that holds no text reserves
---         nothing and is replaced. O(jobs · log queue); jobs <= 512.
+--         nothing and is replaced. A delivery that Redis does not know (a failover has lost it) reserves no id: the job may have
+--         been enqueued again. O(jobs · log queue); jobs <= 512.
 
 local jobs, groups = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_us = limiter_now()
@@ -32,7 +34,7 @@ local now_ms = math.floor(now_us / 1000)
 local reserved_until = string.format('%.0f', now_ms + ARGV[3])
 local find = string.find
 
-local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 4, 6, 5
+local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 4, 7, 5
 local buckets, at = 0, FIXED_ARGS + 1
 for _ = 1, groups do
   buckets = buckets + ARGV[at]
@@ -127,6 +129,10 @@ local function enter_bulk(first, second, deadline, given_as, given_us, age)
   end
 end
 
+-- Whether this Redis has lost deliveries of this batch. One that has the youngest has the others, too: what reaches a replica
+-- or a log reaches it in the order of writing.
+local has_lost = ARGV[7] ~= '' and not is_pending(KEYS[2], ARGV[7], ARGV[5])
+
 -- Whether the id is this job's: whether it was reserved just now, and whether it is another's.
 local function reserve(key, token)
   if redis.call('SET', key, token, 'NX', 'PXAT', reserved_until) then
@@ -155,6 +161,9 @@ end
 
 -- Nothing for a job that is admitted, else a code, a time and whether it stands marked by this very delivery.
 local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us, age, aside)
+  if id_key and has_lost and not holds(entry) then
+    return 8, 0
+  end
   if not id_key then
     count(batch_key)
   else
@@ -214,11 +223,11 @@ for i = 1, jobs do
   if has == 'i' then
     -- Most jobs: a check, with an id.
     key = key + 1
-    id_key = key
+    id_key, entry, at = key, ARGV[at], at + 1
   elseif has ~= '' then
     if find(has, 'i', 1, true) then
       key = key + 1
-      id_key = key
+      id_key, entry, at = key, ARGV[at], at + 1
     end
     if find(has, 'c', 1, true) then
       key = key + 1
