@@ -117,16 +117,23 @@ async fn enqueue(world: &World, wire: &mut Wire, order: Order) {
     }
 }
 
+/// The most completions that one read yields.
+const READ_MOST: usize = 500;
+
 /// Reads completions as they come, and judges each.
 pub(crate) async fn follow(world: &World, url: &str) {
     let mut wire = Wire::new(url);
     let mut last = "0-0".to_owned();
     let mut replies = Vec::new();
+    // What is read now was written after this.
+    let mut read_all_at_ms = now_ms();
     let key = world.key("completions");
     while !world.over.is_cancelled() {
         let mut read = redis::cmd("XREAD");
-        read.arg("BLOCK").arg(100).arg("COUNT").arg(500).arg("STREAMS").arg(&key).arg(&last);
+        read.arg("BLOCK").arg(100).arg("COUNT").arg(READ_MOST).arg("STREAMS").arg(&key).arg(&last);
+        let asked_at_ms = now_ms();
         let Some(reply) = wire.query::<Option<redis::streams::StreamReadReply>>(&read).await else { continue };
+        let mut count = 0;
         for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
             let text: String = entry.get("event").unwrap_or_default();
             let event: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -135,7 +142,7 @@ pub(crate) async fn follow(world: &World, url: &str) {
                 Ok(Some(ended)) => {
                     world.admissions.borrow_mut().note(&event);
                     if world.replies_wanted.borrow_mut().remove(&ended.number) {
-                        replies.push((ended.number, text));
+                        replies.push(Reply { number: ended.number, event: text, written_after_ms: read_all_at_ms });
                     }
                     if matches!(ended.outcome.as_str(), "otp_sent" | "in_doubt" | "verified") {
                         world.ended.borrow_mut().push_back(ended);
@@ -148,15 +155,28 @@ pub(crate) async fn follow(world: &World, url: &str) {
                 }
             }
             last = entry.id;
+            count += 1;
+        }
+        if count < READ_MOST {
+            read_all_at_ms = asked_at_ms;
         }
         replies = check_replies(world, &mut wire, replies).await;
     }
 }
 
+/// A reply that must be there.
+struct Reply {
+    number: usize,
+    event: String,
+    /// Its completion was written after this, on the machine's clock.
+    written_after_ms: u64,
+}
+
 /// Each reply list holds its completion, once. Yields those that could not be looked at.
-async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<(usize, String)>) -> Vec<(usize, String)> {
+async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<Reply>) -> Vec<Reply> {
     let mut later = Vec::new();
-    for (number, event) in replies {
+    for reply in replies {
+        let number = reply.number;
         let key = world.key(&format!("reply:{}", id(number)));
         // Where a foreign key lay in its way, a reply may be missing.
         if world.replies_spoiled.borrow().contains(&number) {
@@ -164,7 +184,7 @@ async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<(usize, Stri
                 Some("list") => {}
                 Some(_) => continue,
                 None => {
-                    later.push((number, event));
+                    later.push(reply);
                     continue;
                 }
             }
@@ -172,10 +192,12 @@ async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<(usize, Stri
         let mut look = redis::cmd("LRANGE");
         look.arg(&key).arg(0).arg(-1);
         match wire.query::<Vec<String>>(&look).await {
-            Some(found) if found == [event.as_str()] => world.replies_checked.set(world.replies_checked.get() + 1),
-            Some(found) if found.is_empty() && world.may_miss_a_reply() => {}
+            Some(found) if found == [reply.event.as_str()] => {
+                world.replies_checked.set(world.replies_checked.get() + 1)
+            }
+            Some(found) if found.is_empty() && world.may_miss_a_reply(reply.written_after_ms) => {}
             Some(found) => world.accuse(Some(number), format!("replied {} times: {found:?}", found.len())),
-            None => later.push((number, event)),
+            None => later.push(reply),
         }
     }
     later

@@ -89,8 +89,8 @@ impl World {
             }
         }
         if event.kind.refuses_commands() {
-            // A reply is looked for some time after it was due.
-            let until_ms = from_ms + event.lasting_ms + 10_000;
+            // It is told a little before it is over, and what was begun before may end after it.
+            let until_ms = from_ms + event.lasting_ms + 3_000;
             self.courtesies_refused_until_ms.set(self.courtesies_refused_until_ms.get().max(until_ms));
         }
         if let Some(longer_ms) = event.kind.holds_calls_back() {
@@ -107,9 +107,9 @@ impl World {
         }
     }
 
-    /// Whether a reply that is missed now may have been refused.
-    pub(crate) fn may_miss_a_reply(&self) -> bool {
-        now_ms() < self.courtesies_refused_until_ms.get()
+    /// Whether a reply may have been refused whose completion was written after this.
+    pub(crate) fn may_miss_a_reply(&self, written_after_ms: u64) -> bool {
+        written_after_ms < self.courtesies_refused_until_ms.get()
     }
 
     /// Whether counters may have been refused.
