@@ -30,17 +30,7 @@ demo: setup
 	./target/demo/xco-worker demo $(DEMO_FLAGS)
 
 test: setup
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
-	@CARGO="$(CARGO)" DENY="$(DENY)" sh .ci/deny.sh
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		echo "$(CARGO) nextest run --locked"; \
-		$(CARGO) nextest run --locked && $(CARGO) test --doc --locked; \
-	else \
-		echo "$(CARGO) test --locked"; \
-		$(CARGO) test --locked; \
-	fi
+	@CARGO="$(CARGO)" DENY="$(DENY)" sh .ci/test.sh
 
 soak: setup
 	SOAK_SECONDS=$(SECONDS) SOAK_SEED=$(SEED) SOAK_RATE=$(RATE) $(CARGO) test --locked --test faults soak::soak -- --exact --nocapture

@@ -10,7 +10,7 @@ skip() {
 }
 
 if ! $CARGO deny --version >/dev/null 2>&1; then
-    skip "skipped: cargo-deny is missing ($CARGO install cargo-deny --locked)"
+    skip "not checked, cargo-deny is missing ($CARGO install cargo-deny --locked)"
     exit 0
 fi
 echo "$CARGO deny check licenses bans sources"
@@ -19,5 +19,5 @@ if $CARGO deny --locked --log-level off fetch db >/dev/null 2>&1; then
     echo "$CARGO deny check advisories"
     $CARGO deny --frozen --log-level error check advisories
 else
-    skip "advisories skipped: the database cannot be reached"
+    skip "advisories not checked, the database cannot be reached"
 fi
