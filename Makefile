@@ -11,11 +11,12 @@ SECONDS ?= 300
 SEED ?=
 RATE ?= 120
 
-.PHONY: help setup demo test soak bench bench-trouble bench-backfill
+.PHONY: help setup demo check test soak bench bench-trouble bench-backfill
 
 help:
 	@echo "make setup   see to it that redis-server and cargo are there (may ask for your password)"
 	@echo "make demo    see it work on this machine; DEMO_FLAGS=--once ends with a summary"
+	@echo "make check   format, lints and unit tests: the inner loop"
 	@echo "make test    everything a change must pass: format, lints, docs, licences, tests"
 	@echo "make soak    jobs and faults without end: SECONDS=1800 SEED=7 RATE=120; make test holds a short one"
 	@echo "make bench   measure it"
@@ -28,6 +29,11 @@ setup:
 demo: setup
 	$(CARGO) build --profile demo --locked
 	./target/demo/xco-worker demo $(DEMO_FLAGS)
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --quiet --all-targets --locked -- -D warnings
+	$(CARGO) test --quiet --lib --locked
 
 test: setup
 	@CARGO="$(CARGO)" DENY="$(DENY)" sh .ci/test.sh
