@@ -27,7 +27,8 @@ setup:
 	@sh .ci/setup.sh
 
 demo: setup
-	$(CARGO) build --profile demo --locked
+	@echo "demo: building xco-worker; the first time this takes some minutes"
+	$(CARGO) build --quiet --profile demo --locked
 	./target/demo/xco-worker demo $(DEMO_FLAGS)
 
 check:
