@@ -18,6 +18,7 @@
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
 //! | [`backfill`] | files of customers → rows → jobs, and what became of them | `contract`, `config`, `queue`, `completions` |
+//! | [`operations`] | what a program or an operator can do: typed requests, reports and errors | all of the above but `worker` |
 //! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
 //! | [`cli`] | one file a command | everything |
 //!
@@ -31,6 +32,7 @@ pub mod contract;
 pub mod control;
 pub mod jobs;
 pub mod limits;
+pub mod operations;
 pub mod queue;
 pub mod sandbox;
 pub mod telemetry;

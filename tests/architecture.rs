@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Module → the modules of this crate it may name.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("contract", &[]),
     ("control", &["contract"]),
     ("config", &["contract"]),
@@ -20,6 +20,10 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("worker", &["contract", "control", "config", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),
     ("backfill", &["contract", "config", "queue", "completions"]),
+    (
+        "operations",
+        &["contract", "control", "config", "telemetry", "xco", "limits", "jobs", "queue", "completions", "backfill"],
+    ),
     ("sandbox", &[]),
     (
         "cli",
@@ -35,19 +39,21 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "worker",
             "completions",
             "backfill",
+            "operations",
             "sandbox",
         ],
     ),
 ];
 
 /// Module → crates it must never touch.
-const NEVER: [(&str, &[&str]); 6] = [
+const NEVER: [(&str, &[&str]); 7] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
     ("control", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
     ("jobs", &["tokio", "redis", "reqwest", "axum", "rand"]),
     ("xco", &["redis", "axum", "apalis", "apalis_core"]),
     ("queue", &["reqwest", "axum", "apalis", "apalis_core"]),
+    ("operations", &["clap", "anyhow", "indicatif", "axum", "apalis", "apalis_core"]),
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -118,6 +124,23 @@ fn imports_point_one_way() {
                         wrong.push(format!("{} uses {banned}", file.display()));
                     }
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Who acts, and what is printed, is a face's matter.
+#[test]
+fn operations_know_no_terminal_and_no_environment() {
+    let mut files = Vec::new();
+    sources(Path::new("src/operations"), &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for banned in ["env::var", "println!", "eprintln!", "stdout()", "stderr()", "IsTerminal", "SystemTime::now"] {
+            if text.contains(banned) {
+                wrong.push(format!("{} uses {banned}", file.display()));
             }
         }
     }

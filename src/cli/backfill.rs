@@ -8,7 +8,7 @@ mod progress;
 mod reading;
 mod report;
 
-use super::{Context, Exit, HintExt, UsageError, operator::Operator, redis_access, run::stop_on_signal, say};
+use super::{Context, Exit, HintExt, UsageError, operator::this_operator, redis_access, run::stop_on_signal, say};
 use crate::{
     backfill::{Encoding, Format, MapEntry, Rows, RowsError},
     config::{Rate, parse_rate},
@@ -156,7 +156,7 @@ async fn begin(link: &mut Link, keys: &[Keys], plan: &Plan, context: &Context) -
     let before = backfill::plan(link, &keys[0], &plan.batch).await.map_err(failed)?;
     let what = json!({"batch": plan.batch, "files": plan.names(), "fingerprint": &plan.fingerprint[..16],
         "resumed": before.is_some()});
-    Operator::of_this_process().record(link, &redis.namespace, "backfill", &what, 0).await.map_err(failed)?;
+    this_operator().record(link, &redis.namespace, "backfill", &what, 0).await.map_err(failed)?;
     let wanted = backfill::Plan { fingerprint: plan.fingerprint.clone(), what: plan.to_json() };
     let held = backfill::begin(link, &keys[0], &plan.batch, &wanted).await.map_err(failed)?;
     if held.fingerprint == plan.fingerprint {

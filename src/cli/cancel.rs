@@ -3,9 +3,8 @@
 use super::{
     Context, Exit, UsageError,
     locate::{self, Found, Locator, Place},
-    operator::Operator,
+    operator::this_operator,
     output::say,
-    pause::too_many,
     print_json, print_line,
     redis_access::{connect, unreachable},
     values::parse_job_type,
@@ -14,6 +13,7 @@ use crate::{
     contract::{JobType, Lane, Origin},
     control::{Rule, Rules, Selector, Subject, Verb},
     jobs::JobState,
+    operations::{Actor, Error},
     queue::{
         Keys, Link,
         control::{self, MAX_CALL_UP, Parked},
@@ -71,7 +71,7 @@ pub(super) async fn run(args: CancelArgs, context: Context) -> anyhow::Result<Ex
         let wanted = "say which jobs: their ids, --batch, --lane, --type, --caller or --customer";
         return Err(UsageError(wanted.to_owned()).into());
     }
-    let mut order = Cancel { link: connect(redis).await?, context: &context, operator: Operator::of_this_process() };
+    let mut order = Cancel { link: connect(redis).await?, context: &context, operator: this_operator() };
     if ids.is_empty() {
         return order.selection(selector).await;
     }
@@ -87,7 +87,7 @@ pub(super) async fn run(args: CancelArgs, context: Context) -> anyhow::Result<Ex
 struct Cancel<'a> {
     link: Link,
     context: &'a Context,
-    operator: Operator,
+    operator: Actor,
 }
 
 impl Cancel<'_> {
@@ -140,7 +140,7 @@ impl Cancel<'_> {
             }
         };
         let selector = Selector { id: Some(id.to_owned()), ..Selector::default() };
-        let Some(rule) = self.order(&selector).await.map_err(failed)? else { return too_many() };
+        let Some(rule) = self.order(&selector).await.map_err(failed)? else { return Err(Error::TooManyRules.into()) };
         let keys = self.keys(partition);
         // It may be parked by now, wherever it was; once more when every worker knows.
         let mut marked = control::call_up(&mut self.link, &keys, &[origin]).await.map_err(failed)?;
@@ -173,7 +173,7 @@ impl Cancel<'_> {
     async fn selection(&mut self, selector: Selector) -> anyhow::Result<Exit> {
         let redis = &self.context.config.redis;
         let failed = |error| unreachable(redis, &error);
-        let Some(rule) = self.order(&selector).await.map_err(failed)? else { return too_many() };
+        let Some(rule) = self.order(&selector).await.map_err(failed)? else { return Err(Error::TooManyRules.into()) };
         tokio::time::sleep(KNOWN_TO_ALL).await;
         let rules: Rules = std::iter::once(rule.clone()).collect();
         let (mut called_up, mut waiting) = (0, 0);

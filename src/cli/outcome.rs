@@ -1,6 +1,7 @@
 //! How a command ends, and what the process makes of it.
 
 use super::StdoutClosed;
+use crate::operations;
 use std::{fmt, process::ExitCode};
 
 /// The exit codes (contract §5).
@@ -68,7 +69,8 @@ pub fn conclude(result: anyhow::Result<Exit>) -> (Exit, Option<String>) {
         return (Exit::Done, None);
     }
     let exit = if error.downcast_ref::<UsageError>().is_some() { Exit::Usage } else { Exit::Failed };
-    let hint = error.downcast_ref::<Hint>().map(|hint| hint.0.clone());
+    let remedy = || error.downcast_ref::<operations::Error>()?.remedy().map(str::to_owned);
+    let hint = error.downcast_ref::<Hint>().map(|hint| hint.0.clone()).or_else(remedy);
     let mut causes = error.chain().map(ToString::to_string).collect::<Vec<_>>();
     // The hint is one of the layers, but not a cause.
     causes.retain(|cause| Some(cause) != hint.as_ref());

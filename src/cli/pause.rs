@@ -1,18 +1,16 @@
 //! `xco-worker pause` and `xco-worker resume`
 
 use super::{
-    Context, Exit, HintExt, UsageError,
-    operator::Operator,
-    output::say,
-    print_json, print_line,
-    redis_access::{connect, unreachable},
-    values::parse_job_type,
+    Context, Exit, UsageError, operator::this_operator, output::say, print_json, print_line, values::parse_job_type,
 };
 use crate::{
     config::parse_duration,
-    contract::{JobType, Lane, format_ms},
-    control::{MAX_RULES, Rule, Selector, Verb},
-    queue::{Keys, Link, control},
+    contract::{JobType, Lane},
+    control::Selector,
+    operations::{
+        Backend, Error,
+        pauses::{self, PauseRequest},
+    },
 };
 use clap::Args;
 use serde_json::json;
@@ -71,87 +69,37 @@ impl PauseSelection {
     }
 }
 
-/// Puts a pause in force: every worker heeds it within a second or so, and so does every worker started later.
+/// Puts a pause in force.
 pub(super) async fn pause(args: PauseArgs, context: Context) -> anyhow::Result<Exit> {
-    let selector = args.selection.selector()?;
-    let redis = &context.config.redis;
-    let keys = Keys::new(&redis.namespace, 0);
-    let operator = Operator::of_this_process();
-    let mut link = connect(redis).await?;
-    let lasting_ms = args.lasting.map(|lasting| u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX));
-    let done: redis::RedisResult<(Rule, bool)> = async {
-        let what = json!({"jobs": selector.told(), "for_ms": lasting_ms});
-        operator.record(&mut link, &redis.namespace, "pause", &what, 1).await?;
-        let at_ms = control::now_ms(&mut link).await?;
-        let order = operator.order(at_ms, lasting_ms.map(|lasting_ms| at_ms.saturating_add(lasting_ms)));
-        let rule = Rule { verb: Verb::Pause, selector, order };
-        let set = control::set_rule(&mut link, &keys, &rule).await?;
-        Ok((rule, set))
-    }
-    .await;
-    let (rule, set) = done.map_err(|error| unreachable(redis, &error))?;
-    if !set {
-        return too_many();
-    }
-    let until = rule.order.until_ms.map(format_ms);
+    let request = PauseRequest { jobs: args.selection.selector()?, lasting: args.lasting };
+    let mut backend = Backend::connect(&context.config.redis).await?;
+    let paused = pauses::pause(&mut backend, &this_operator(), request).await?;
     if context.json {
-        print_json(&json!({"paused": rule.selector, "until": until}))?;
+        print_json(&json!(paused))?;
     } else {
-        let until = until.map_or_else(|| "until `resume`".to_owned(), |until| format!("until {until}"));
-        print_line(&format!("paused: {}, {until}", rule.selector.shown()))?;
+        let until = paused.until.map_or_else(|| "until `resume`".to_owned(), |until| format!("until {until}"));
+        print_line(&format!("paused: {}, {until}", paused.paused.shown()))?;
     }
     Ok(Exit::Done)
 }
 
-pub(super) fn too_many() -> anyhow::Result<Exit> {
-    let refused: anyhow::Result<Exit> = Err(anyhow::anyhow!("{MAX_RULES} orders are in force, and no more are taken"));
-    refused.hint("`xco-worker status` lists them; `xco-worker resume --all` ends every pause")
-}
-
 /// Ends a pause.
 pub(super) async fn resume(args: ResumeArgs, context: Context) -> anyhow::Result<Exit> {
-    let selector = args.selection.selector()?;
-    let redis = &context.config.redis;
-    let mut link = connect(redis).await?;
-    let ended = end(&mut link, &redis.namespace, &selector).await.map_err(|error| unreachable(redis, &error))?;
-    for selector in &ended.resumed {
+    let jobs = args.selection.selector()?;
+    let mut backend = Backend::connect(&context.config.redis).await?;
+    let ended = pauses::resume(&mut backend, &this_operator(), &jobs).await?;
+    for resumption in &ended.resumed {
         if context.json {
-            print_json(&json!({"resumed": selector}))?;
+            print_json(&json!(resumption))?;
         } else {
-            print_line(&format!("resumed: {}", selector.shown()))?;
+            print_line(&format!("resumed: {}", resumption.resumed.shown()))?;
         }
     }
     if ended.others > 0 {
         say(&format!("{} other pauses are in force; `xco-worker status` lists them", ended.others));
     }
     if ended.resumed.is_empty() {
-        anyhow::bail!("{} is not paused", selector.shown());
+        return Err(Error::NotPaused(jobs.shown()).into());
     }
     Ok(Exit::Done)
-}
-
-struct Ended {
-    resumed: Vec<Selector>,
-    others: usize,
-}
-
-async fn end(link: &mut Link, namespace: &str, selector: &Selector) -> redis::RedisResult<Ended> {
-    let keys = Keys::new(namespace, 0);
-    let now_ms = control::now_ms(link).await?;
-    let (_, rules) = control::load(link, &keys).await?;
-    let pauses = rules.all().filter(|(verb, _, order)| *verb == Verb::Pause && order.holds(now_ms));
-    let (meant, others): (Vec<_>, Vec<_>) =
-        pauses.map(|(_, paused, _)| paused.clone()).partition(|paused| selector.is_everything() || paused == selector);
-    if !meant.is_empty() {
-        let what = json!({"jobs": selector.told()});
-        let count = u64::try_from(meant.len()).unwrap_or(0);
-        Operator::of_this_process().record(link, namespace, "resume", &what, count).await?;
-    }
-    let mut resumed = Vec::new();
-    for paused in meant {
-        if control::drop_rule(link, &keys, &Rule::name(Verb::Pause, &paused), None).await? {
-            resumed.push(paused);
-        }
-    }
-    Ok(Ended { resumed, others: others.len() })
 }

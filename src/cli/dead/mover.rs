@@ -51,7 +51,7 @@ impl Mover {
     pub(super) fn new(letters: &Letters, task: &Task, stop: CancellationToken, outcomes: Option<Outcomes>) -> Self {
         let interval_us = task.rate.interval_us.max(1);
         let in_step = u64::try_from(STEP.as_micros()).unwrap_or(u64::MAX) / interval_us;
-        let who = letters.operator.who().to_owned();
+        let who = letters.operator.name().to_owned();
         Self {
             link: letters.link(),
             keys: letters.keys.clone(),

@@ -2,8 +2,9 @@
 
 use super::{facts::Facts, filter::Filter};
 use crate::{
-    cli::{Context, operator::Operator, redis_access},
+    cli::{Context, operator::this_operator, redis_access},
     contract::EntryId,
+    operations::Actor,
     queue::{
         Connector, Keys, Link,
         dead::{self, Letter, LetterReader, Order, Stretch},
@@ -24,7 +25,7 @@ pub(super) struct Letters {
     pub(super) link: Link,
     pub(super) keys: Vec<Keys>,
     pub(super) now_ms: u64,
-    pub(super) operator: Operator,
+    pub(super) operator: Actor,
     connector: Connector,
 }
 
@@ -46,7 +47,7 @@ impl Letters {
         let now_ms = dead::redis_now_ms(&mut link).await.map_err(|error| redis_access::unreachable(redis, &error))?;
         let keys = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
         let connector = Connector::new(redis)?;
-        Ok(Self { link, keys, now_ms, operator: Operator::of_this_process(), connector, context })
+        Ok(Self { link, keys, now_ms, operator: this_operator(), connector, context })
     }
 
     /// One more link.

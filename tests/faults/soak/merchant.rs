@@ -193,7 +193,7 @@ async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<Reply>) -> V
         look.arg(&key).arg(0).arg(-1);
         match wire.query::<Vec<String>>(&look).await {
             Some(found) if found == [reply.event.as_str()] => {
-                world.replies_checked.set(world.replies_checked.get() + 1)
+                world.replies_checked.set(world.replies_checked.get() + 1);
             }
             Some(found) if found.is_empty() && world.may_miss_a_reply(reply.written_after_ms) => {}
             Some(found) => world.accuse(Some(number), format!("replied {} times: {found:?}", found.len())),

@@ -1,0 +1,108 @@
+//! Why an operation failed, and what to do about it.
+
+use crate::{
+    config::{RedisConfig, RedisUrl, parse_redis_url},
+    control::MAX_RULES,
+    queue::QueueError,
+};
+use redis::RedisError;
+use secrecy::ExposeSecret;
+use url::Url;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Redis does not answer, or refuses.
+    #[error("Redis at {place} cannot be used: {reason}")]
+    Redis {
+        /// Where it is, without credentials.
+        place: String,
+        /// Why, in a few words.
+        reason: String,
+    },
+    /// `redis.url` makes no client.
+    #[error(transparent)]
+    RedisUrl(QueueError),
+    /// No more rules are taken.
+    #[error("{MAX_RULES} orders are in force, and no more are taken")]
+    TooManyRules,
+    /// There is no such pause.
+    #[error("{0} is not paused")]
+    NotPaused(String),
+}
+
+impl Error {
+    /// What to do about it, where there is something.
+    pub const fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Redis { .. } => {
+                Some("is it running? `--redis-url` or redis.url say where; `xco-worker doctor` checks it all")
+            }
+            Self::TooManyRules => Some("`xco-worker status` lists them; `xco-worker resume --all` ends every pause"),
+            Self::RedisUrl(_) | Self::NotPaused(_) => None,
+        }
+    }
+
+    /// Redis's error, with the place.
+    pub fn redis(redis: &RedisConfig, error: &RedisError) -> Self {
+        Self::Redis { place: redis_place(redis), reason: describe_redis_error(error) }
+    }
+}
+
+impl From<QueueError> for Error {
+    fn from(error: QueueError) -> Self {
+        Self::RedisUrl(error)
+    }
+}
+
+/// An error of Redis in a few words. What the server says may quote a command: its code is enough.
+pub fn describe_redis_error(error: &RedisError) -> String {
+    if let Some(code) = error.code() {
+        return code.to_owned();
+    }
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    if error.is_io_error() || error.is_connection_refusal() {
+        return if error.is_connection_refusal() { "connection refused".to_owned() } else { error.to_string() };
+    }
+    error.category().to_owned()
+}
+
+/// Where Redis is, without credentials.
+pub fn redis_place(redis: &RedisConfig) -> String {
+    redis.url.iter().map(|url| shown_url(url.expose_secret())).collect::<Vec<_>>().join(", ")
+}
+
+fn shown_url(text: &str) -> String {
+    match parse_redis_url(text) {
+        Ok(RedisUrl::Sentinel(sentinel)) => {
+            let hosts: Vec<_> = sentinel.sentinels.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+            format!("redis+sentinel://{}/{}", hosts.join(","), sentinel.service)
+        }
+        _ => match Url::parse(text) {
+            Ok(url) => {
+                let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+                let path = url.path().trim_end_matches('/');
+                format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or("?"))
+            }
+            Err(_) => "redis.url".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_credentials() {
+        for (url, wanted) in [
+            ("redis://user:hunter2@cache:6380/2?protocol=resp3", "redis://cache:6380/2"),
+            ("rediss://:hunter2@[::1]/", "rediss://[::1]"),
+            ("redis+sentinel://u:hunter2@a:1,b/main/0", "redis+sentinel://a:1,b:26379/main"),
+        ] {
+            assert_eq!(shown_url(url), wanted);
+        }
+    }
+}

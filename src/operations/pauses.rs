@@ -1,0 +1,103 @@
+//! Pauses: jobs that wait until an operator lets them go on.
+
+use super::{Actor, Backend, Error};
+use crate::{
+    contract::format_ms,
+    control::{Rule, Selector, Verb},
+    queue::control,
+};
+use redis::RedisResult;
+use serde::Serialize;
+use serde_json::json;
+use std::time::Duration;
+
+/// Which jobs are to wait, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseRequest {
+    /// The jobs that fit.
+    pub jobs: Selector,
+    /// The pause ends by itself after this; `None`: by [`resume`] alone.
+    pub lasting: Option<Duration>,
+}
+
+/// A pause that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Paused {
+    /// The jobs that fit.
+    pub paused: Selector,
+    /// When it ends by itself, RFC 3339, on Redis's clock.
+    pub until: Option<String>,
+}
+
+/// Pauses that were ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// Each pause that was ended.
+    pub resumed: Vec<Resumption>,
+    /// How many other pauses are still in force.
+    pub others: usize,
+}
+
+/// One pause that was ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Resumption {
+    /// The jobs that fit.
+    pub resumed: Selector,
+}
+
+/// Puts a pause in force. Every worker obeys it within about a second, and so does every worker that starts later. Calls in flight
+/// are not interrupted; deadlines go on.
+///
+/// # Errors
+/// [`Error::TooManyRules`], [`Error::Redis`].
+pub async fn pause(backend: &mut Backend<'_>, actor: &Actor, request: PauseRequest) -> Result<Paused, Error> {
+    let PauseRequest { jobs, lasting } = request;
+    let (keys, namespace, failed) = (backend.common_keys(), backend.namespace(), backend.failed());
+    let lasting_ms = lasting.map(|lasting| u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX));
+    let link = &mut backend.link;
+    let done: RedisResult<(Rule, bool)> = async {
+        let what = json!({"jobs": jobs.told(), "for_ms": lasting_ms});
+        actor.record(link, namespace, "pause", &what, 1).await?;
+        let at_ms = control::now_ms(link).await?;
+        let order = actor.order(at_ms, lasting_ms.map(|lasting_ms| at_ms.saturating_add(lasting_ms)));
+        let rule = Rule { verb: Verb::Pause, selector: jobs, order };
+        let set = control::set_rule(link, &keys, &rule).await?;
+        Ok((rule, set))
+    }
+    .await;
+    let (rule, set) = done.map_err(failed)?;
+    if !set {
+        return Err(Error::TooManyRules);
+    }
+    Ok(Paused { paused: rule.selector, until: rule.order.until_ms.map(format_ms) })
+}
+
+/// Ends the pause of exactly these jobs, or every pause where `jobs` is everything. What they held back goes on in its order.
+///
+/// # Errors
+/// [`Error::Redis`]. That there is no such pause is no error: nothing is resumed then.
+pub async fn resume(backend: &mut Backend<'_>, actor: &Actor, jobs: &Selector) -> Result<Resumed, Error> {
+    let failed = backend.failed();
+    end(backend, actor, jobs).await.map_err(failed)
+}
+
+async fn end(backend: &mut Backend<'_>, actor: &Actor, jobs: &Selector) -> RedisResult<Resumed> {
+    let (keys, namespace) = (backend.common_keys(), backend.namespace());
+    let link = &mut backend.link;
+    let now_ms = control::now_ms(link).await?;
+    let (_, rules) = control::load(link, &keys).await?;
+    let pauses = rules.all().filter(|(verb, _, order)| *verb == Verb::Pause && order.holds(now_ms));
+    let (meant, others): (Vec<_>, Vec<_>) =
+        pauses.map(|(_, paused, _)| paused.clone()).partition(|paused| jobs.is_everything() || paused == jobs);
+    if !meant.is_empty() {
+        let what = json!({"jobs": jobs.told()});
+        actor.record(link, namespace, "resume", &what, u64::try_from(meant.len()).unwrap_or(0)).await?;
+    }
+    let mut resumed = Vec::new();
+    for paused in meant {
+        if control::drop_rule(link, &keys, &Rule::name(Verb::Pause, &paused), None).await? {
+            resumed.push(Resumption { resumed: paused });
+        }
+    }
+    Ok(Resumed { resumed, others: others.len() })
+}
