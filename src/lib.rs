@@ -14,7 +14,8 @@
 //! | [`xco`] | the XCO API: client, token, wire types, problem documents, status → failure | `contract`, `config`, `telemetry` |
 //! | [`limits`] | which bucket a call spends and at what rate; breaker, adaptive concurrency, retry budget: pure | `contract`, `config` |
 //! | [`jobs`] | one file a job type, its policy beside it: state and answer → verdict, pure | `contract`, `config`, `limits`, `xco` (types) |
-//! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `control`, `config`, `limits`, `telemetry` |
+//! | [`dead_letters`] | what a dead letter is, which are meant, what may be shown, whether it may be replayed: pure | `contract`, `config`, `jobs` |
+//! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `control`, `config`, `limits`, `dead_letters` (types), `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
 //! | [`backfill`] | files of customers → rows → jobs, and what became of them | `contract`, `config`, `queue`, `completions` |
@@ -30,6 +31,7 @@ pub mod completions;
 pub mod config;
 pub mod contract;
 pub mod control;
+pub mod dead_letters;
 pub mod jobs;
 pub mod limits;
 pub mod operations;

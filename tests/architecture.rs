@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Module → the modules of this crate it may name.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("contract", &[]),
     ("control", &["contract"]),
     ("config", &["contract"]),
@@ -16,13 +16,26 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("xco", &["contract", "config", "telemetry"]),
     ("limits", &["contract", "config"]),
     ("jobs", &["contract", "config", "limits", "xco"]),
-    ("queue", &["contract", "control", "config", "limits", "telemetry"]),
+    ("dead_letters", &["contract", "config", "jobs"]),
+    ("queue", &["contract", "control", "config", "limits", "dead_letters", "telemetry"]),
     ("worker", &["contract", "control", "config", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),
     ("backfill", &["contract", "config", "queue", "completions"]),
     (
         "operations",
-        &["contract", "control", "config", "telemetry", "xco", "limits", "jobs", "queue", "completions", "backfill"],
+        &[
+            "contract",
+            "control",
+            "config",
+            "telemetry",
+            "xco",
+            "limits",
+            "jobs",
+            "dead_letters",
+            "queue",
+            "completions",
+            "backfill",
+        ],
     ),
     ("sandbox", &[]),
     (
@@ -35,6 +48,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
             "xco",
             "limits",
             "jobs",
+            "dead_letters",
             "queue",
             "worker",
             "completions",
@@ -46,13 +60,14 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
 ];
 
 /// Module → crates it must never touch.
-const NEVER: [(&str, &[&str]); 7] = [
+const NEVER: [(&str, &[&str]); 8] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
     ("control", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
     ("jobs", &["tokio", "redis", "reqwest", "axum", "rand"]),
     ("xco", &["redis", "axum", "apalis", "apalis_core"]),
     ("queue", &["reqwest", "axum", "apalis", "apalis_core"]),
+    ("dead_letters", &["tokio", "redis", "reqwest", "axum", "clap", "anyhow", "rand"]),
     ("operations", &["clap", "anyhow", "indicatif", "axum", "apalis", "apalis_core"]),
 ];
 

@@ -2,20 +2,17 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `filter`, `facts`, `scan` | which letters, what is known of one, reading them a page ahead |
-//! | `list`, `groups`, `show`, `mask` | looking: nothing about a person, unless asked for and recorded |
-//! | `replay`, `judge`, `plan`, `edit`, `mover`, `outcomes` | back into the queue: whether, how many and how long, at a pace |
+//! | `filter`, `scan` | which letters, reading them a page ahead |
+//! | `list`, `groups`, `show` | looking: nothing about a person, unless asked for and recorded |
+//! | `replay`, `plan`, `editor`, `mover`, `outcomes` | back into the queue: how many and how long, at a pace |
 //! | `discard`, `confirm` | away for good |
 
 mod confirm;
 mod discard;
-mod edit;
-mod facts;
+mod editor;
 mod filter;
 mod groups;
-mod judge;
 mod list;
-mod mask;
 mod mover;
 mod outcomes;
 mod plan;

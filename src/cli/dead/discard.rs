@@ -2,14 +2,14 @@
 
 use super::{
     confirm::confirm,
-    facts::Facts,
-    filter::Filter,
+    filter::FilterArgs,
     plan::letters as so_many,
     scan::{Enough, Letters, Places, TRIES, backoff},
 };
 use crate::{
     cli::{Context, Exit, UsageError, print_json, print_line, run::stop_on_signal, say},
     contract::{EntryId, ErrorKind, JobType},
+    dead_letters::{Facts, Filter},
     queue::{
         Keys, Link,
         dead::{self, Order},
@@ -32,7 +32,7 @@ const STEP: usize = 500;
     xco-worker dead discard --id signup-42 --yes")]
 pub(super) struct DiscardArgs {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArgs,
     /// All letters: wanted where no filter is given
     #[arg(long)]
     all: bool,
@@ -46,15 +46,16 @@ pub(super) struct DiscardArgs {
 
 /// Counts, asks, removes for good.
 pub(super) async fn run(args: DiscardArgs, context: Context) -> anyhow::Result<Exit> {
-    if args.filter.is_empty() && !args.all {
+    let filter = Filter::from(args.filter);
+    if filter.is_empty() && !args.all {
         return Err(UsageError("say which letters (`--older-than 7d`, …), or --all".to_owned()).into());
     }
     let json = context.json;
     let mut letters = Letters::open(context).await?;
-    let places = letters.places(&args.filter).await?;
+    let places = letters.places(&filter).await?;
     let mut kinds: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     let mut scan = letters.scan(&places, Order::OldestFirst);
-    scan.for_each(&letters, &args.filter, |facts| {
+    scan.for_each(&letters, &filter, |facts| {
         let job_type = JobType::from_name(&facts.letter.job_type).map_or("-", JobType::as_str);
         *kinds.entry((job_type, facts.error_kind().map_or("-", ErrorKind::as_str))).or_default() += 1;
         Ok(Enough::No)
@@ -82,10 +83,10 @@ pub(super) async fn run(args: DiscardArgs, context: Context) -> anyhow::Result<E
     }
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let what = json!({"filter": args.filter.recorded(letters.now_ms)});
+    let what = json!({"filter": filter.recorded(letters.now_ms)});
     letters.record("dead discard", &what, count).await?;
     let mut removed = 0;
-    let result = remove(&letters, &places, &args.filter, &stop, &mut removed).await;
+    let result = remove(&letters, &places, &filter, &stop, &mut removed).await;
     let ended = letters.record("dead discard ended", &what, removed).await;
     if json {
         print_json(&json!({"result": {"discarded": removed, "interrupted": stop.is_cancelled()}}))?;

@@ -1,10 +1,6 @@
 //! `dead list --by`: how many letters of which kind.
 
-use super::{
-    facts::Facts,
-    filter::Filter,
-    scan::{Enough, Letters, Places},
-};
+use super::scan::{Enough, Letters, Places};
 use crate::{
     cli::{
         Exit, print_json, print_line,
@@ -12,6 +8,7 @@ use crate::{
         say,
         style::{Style, Tone},
     },
+    dead_letters::{Facts, Filter},
     queue::dead::Order,
 };
 use serde_json::{Map, Value};
@@ -211,7 +208,8 @@ fn json_of(value: &str) -> Value {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{super::facts::letter, *};
+    use super::*;
+    use crate::dead_letters::testing::letter;
 
     #[test]
     fn letters_are_counted_by_several_things_at_once_the_most_first() {

@@ -1,8 +1,7 @@
 //! `dead list`
 
 use super::{
-    facts::Facts,
-    filter::Filter,
+    filter::FilterArgs,
     groups::{self, Key},
     scan::{Enough, Letters},
 };
@@ -14,6 +13,7 @@ use crate::{
         style::{Style, Tone},
     },
     contract::EntryId,
+    dead_letters::{Facts, Filter},
     queue::dead::Order,
 };
 use clap::Args;
@@ -28,7 +28,7 @@ use std::io::IsTerminal;
     xco-worker dead list --by type,error.http_status --batch spring --json")]
 pub(super) struct ListArgs {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArgs,
     /// Count the letters by these, instead of listing them: `type`, `error.kind`, `error.http_status`, `problem`, `batch`,
     /// `caller`, `customer_reference`, `replayable`, `replay`, `hour`, `day`
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
@@ -46,12 +46,13 @@ struct Row {
 
 /// Lists the newest letters, or counts all.
 pub(super) async fn run(args: ListArgs, context: Context) -> anyhow::Result<Exit> {
+    let filter = Filter::from(args.filter);
     let json = context.json;
     let mut letters = Letters::open(context).await?;
-    let places = letters.places(&args.filter).await?;
+    let places = letters.places(&filter).await?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     if !args.by.is_empty() {
-        return groups::run(&letters, &places, &args.filter, args.by, limit).await;
+        return groups::run(&letters, &places, &filter, args.by, limit).await;
     }
     // Partitions are read one after the other, and of each no more than could be shown.
     let mut rows: Vec<Row> = Vec::new();
@@ -59,7 +60,7 @@ pub(super) async fn run(args: ListArgs, context: Context) -> anyhow::Result<Exit
     for place in places.each() {
         let before = rows.len();
         let mut scan = letters.scan(&place, Order::NewestFirst);
-        scan.for_each(&letters, &args.filter, |facts| {
+        scan.for_each(&letters, &filter, |facts| {
             if rows.len() - before == limit {
                 cut = true;
                 return Ok(Enough::Yes);
@@ -82,7 +83,7 @@ pub(super) async fn run(args: ListArgs, context: Context) -> anyhow::Result<Exit
         if json { print_json(row)? } else { print_line(&for_people(row))? }
     }
     if cut && !json {
-        let more = if args.filter.is_empty() {
+        let more = if filter.is_empty() {
             let more = letters.count().await?.saturating_sub(rows.len() as u64);
             format!("… and {more} more")
         } else {

@@ -1,13 +1,10 @@
 //! What a replay would do: how many letters, of which kinds, which not and why, and how long it will take.
 
-use super::{
-    facts::Facts,
-    judge::{Ready, Refusal, Refused},
-};
 use crate::{
     cli::rows::printable,
     config::{Config, Rate},
     contract::MerchantId,
+    dead_letters::{Facts, Ready, Refusal, Refused},
     jobs::{JobState, Surroundings, plan},
     limits::{Bucket, Limits},
     queue::dead::BucketState,
@@ -244,15 +241,11 @@ pub(super) fn longest(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{
-        super::{
-            edit::Changes,
-            facts::letter,
-            judge::{Allowed, judge},
-        },
-        *,
+    use super::*;
+    use crate::{
+        config::Limit,
+        dead_letters::{Allowed, Changes, judge, testing::letter},
     };
-    use crate::config::Limit;
 
     fn count(plan: &mut Plan, spending: &mut Spending, job: &str, error: &str) {
         let one = letter(job, error);

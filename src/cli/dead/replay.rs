@@ -2,10 +2,8 @@
 
 use super::{
     confirm::confirm,
-    edit::{Assignment, Changes, in_editor, parse_pointer},
-    facts::Facts,
-    filter::Filter,
-    judge::{Allowed, judge},
+    editor::in_editor,
+    filter::FilterArgs,
     mover::{Mover, Tally},
     outcomes::Outcomes,
     plan::{self, Plan, Spending, letters as so_many},
@@ -14,6 +12,7 @@ use super::{
 use crate::{
     cli::{Context, Exit, UsageError, print_json, print_line, redis_access::queue_error, run::stop_on_signal, say},
     config::{Rate, parse_duration, parse_rate},
+    dead_letters::{Allowed, Assignment, Changes, Facts, Filter, judge, parse_pointer},
     queue::dead::{self, Letter, Order},
 };
 use clap::Args;
@@ -35,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 #[allow(clippy::struct_excessive_bools, reason = "independent flags")]
 pub(super) struct ReplayArgs {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArgs,
     /// All letters: wanted where no filter is given
     #[arg(long)]
     all: bool,
@@ -84,7 +83,8 @@ pub(super) struct Task {
 
 /// Plans, asks, replays, reports.
 pub(super) async fn run(args: ReplayArgs, context: Context) -> anyhow::Result<Exit> {
-    if args.filter.is_empty() && !args.all {
+    let filter = Filter::from(args.filter);
+    if filter.is_empty() && !args.all {
         return Err(UsageError("say which letters (`--error upstream`, …), or --all".to_owned()).into());
     }
     let json = context.json;
@@ -94,10 +94,10 @@ pub(super) async fn run(args: ReplayArgs, context: Context) -> anyhow::Result<Ex
         missing_caller: context.config.limits.allow_missing_caller_id,
     };
     let mut letters = Letters::open(context).await?;
-    let places = letters.places(&args.filter).await?;
+    let places = letters.places(&filter).await?;
     let mut changes = Changes { set: args.set, unset: args.unset, whole: None };
     if args.edit {
-        let letter = the_only(&letters, &places, &args.filter).await?;
+        let letter = the_only(&letters, &places, &filter).await?;
         let before = letter.job.clone();
         changes.whole = tokio::task::spawn_blocking(move || in_editor(&before)).await??;
         if changes.whole.is_none() {
@@ -105,7 +105,7 @@ pub(super) async fn run(args: ReplayArgs, context: Context) -> anyhow::Result<Ex
         }
     }
     let most = args.limit.unwrap_or(u64::MAX);
-    let mut task = Task { filter: args.filter, places, changes, allowed, rate: args.rate, most };
+    let mut task = Task { filter, places, changes, allowed, rate: args.rate, most };
 
     let (plan, spending) = planned(&letters, &task).await?;
     let (time, limited_by) = estimate(&mut letters, &task, &plan, &spending).await?;

@@ -1,9 +1,9 @@
 //! Reading all letters that may fit, a page ahead, in bounded memory.
 
-use super::{facts::Facts, filter::Filter};
 use crate::{
     cli::{Context, operator::this_operator, redis_access},
     contract::EntryId,
+    dead_letters::{Facts, Filter},
     operations::Actor,
     queue::{
         Connector, Keys, Link,

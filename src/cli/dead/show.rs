@@ -1,14 +1,13 @@
 //! `dead show` and `dead export`
 
 use super::{
-    facts::Facts,
-    filter::Filter,
-    mask::{masked_error, masked_job},
+    filter::FilterArgs,
     scan::{Enough, Letters},
 };
 use crate::{
     cli::{Context, Exit, HintExt, print_json, print_line, say},
     contract::{EntryId, format_ms, look_into},
+    dead_letters::{Facts, Filter, masked_error, masked_job},
     queue::dead::{self, Letter, Order},
 };
 use anyhow::Context as _;
@@ -109,7 +108,7 @@ fn print(value: &Value, json: bool) -> anyhow::Result<()> {
 #[derive(Args)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArgs,
     /// Into this new file, which only you can read, instead of stdout
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
@@ -117,8 +116,9 @@ pub(super) struct ExportArgs {
 
 /// Writes letters as they are, personal data included, one JSON object a line.
 pub(super) async fn export(args: ExportArgs, context: Context) -> anyhow::Result<Exit> {
+    let filter = Filter::from(args.filter);
     let mut letters = Letters::open(context).await?;
-    let places = letters.places(&args.filter).await?;
+    let places = letters.places(&filter).await?;
     let mut out: Box<dyn Write> = match &args.file {
         Some(path) => {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
@@ -127,12 +127,12 @@ pub(super) async fn export(args: ExportArgs, context: Context) -> anyhow::Result
         }
         None => Box::new(std::io::stdout()),
     };
-    let what = args.filter.recorded(letters.now_ms);
+    let what = filter.recorded(letters.now_ms);
     letters.record("dead export", &what, 0).await?;
     let mut out = BufWriter::with_capacity(1 << 16, &mut out);
     let mut count = 0_u64;
     let mut scan = letters.scan(&places, Order::OldestFirst);
-    let written = scan.for_each(&letters, &args.filter, |facts| {
+    let written = scan.for_each(&letters, &filter, |facts| {
         serde_json::to_writer(&mut out, &exported(facts.letter)?).map_err(std::io::Error::from).map_err(gone)?;
         out.write_all(b"\n").map_err(gone)?;
         count += 1;

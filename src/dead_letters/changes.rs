@@ -1,13 +1,12 @@
-//! Changing a job before it is replayed: `--set`, `--unset`, or an editor.
+//! Changing a job before it is replayed.
 
 use crate::contract::Fault;
-use anyhow::Context as _;
 use serde_json::Value;
-use std::{borrow::Cow, io::Write, process::Command, str::FromStr};
+use std::{borrow::Cow, str::FromStr};
 
 /// `POINTER=VALUE`. No `Debug`: the value may be about a person.
 #[derive(Clone)]
-pub(super) struct Assignment {
+pub struct Assignment {
     pointer: String,
     text: String,
 }
@@ -23,33 +22,36 @@ impl FromStr for Assignment {
 }
 
 /// A JSON Pointer (RFC 6901) to a member of the job.
-pub(super) fn parse_pointer(text: &str) -> Result<String, String> {
+pub fn parse_pointer(text: &str) -> Result<String, String> {
     let is_one = text.len() > 1 && text.starts_with('/');
     if is_one { Ok(text.to_owned()) } else { Err("a JSON Pointer begins with a slash: /args/email".to_owned()) }
 }
 
 /// What is done to every job.
 #[derive(Clone, Default)]
-pub(super) struct Changes {
-    pub(super) set: Vec<Assignment>,
-    pub(super) unset: Vec<String>,
+pub struct Changes {
+    /// Members that get a value.
+    pub set: Vec<Assignment>,
+    /// JSON Pointers of members that are removed.
+    pub unset: Vec<String>,
     /// The job as an editor left it.
-    pub(super) whole: Option<String>,
+    pub whole: Option<String>,
 }
 
 impl Changes {
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether the job stays as it is.
+    pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.unset.is_empty() && self.whole.is_none()
     }
 
     /// The pointers that are changed, for the audit stream.
-    pub(super) fn pointers(&self) -> Vec<&str> {
+    pub fn pointers(&self) -> Vec<&str> {
         let set = self.set.iter().map(|assignment| assignment.pointer.as_str());
         set.chain(self.unset.iter().map(String::as_str)).collect()
     }
 
     /// The job, changed.
-    pub(super) fn apply<'j>(&self, job: &'j str) -> Result<Cow<'j, str>, Fault> {
+    pub fn apply<'j>(&self, job: &'j str) -> Result<Cow<'j, str>, Fault> {
         if self.is_empty() {
             return Ok(Cow::Borrowed(job));
         }
@@ -97,33 +99,6 @@ fn value_of(text: &str, before: Option<&Value>) -> Value {
         Ok(value) => value,
         Err(_) => text.into(),
     }
-}
-
-/// Has a job edited in `$VISUAL` or `$EDITOR`, in a file that only this user can read; `None` if nothing was changed.
-pub(super) fn in_editor(job: &str) -> anyhow::Result<Option<String>> {
-    let named = |name: &str| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
-    let editor = named("VISUAL").or_else(|| named("EDITOR")).unwrap_or_else(|| "vi".to_owned());
-    let parsed: Option<Value> = serde_json::from_str(job).ok();
-    let pretty = parsed.as_ref().and_then(|job| serde_json::to_string_pretty(job).ok());
-    let before = pretty.unwrap_or_else(|| job.to_owned());
-    // Private to the user, and removed when it is dropped.
-    let mut file = tempfile::Builder::new().prefix("xco-job-").suffix(".json").tempfile()?;
-    writeln!(file, "{before}")?;
-    file.flush()?;
-    // As git does: an editor may be a command with flags.
-    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg(&editor).arg(file.path()).status();
-    let status = status.with_context(|| format!("the editor {editor:?} cannot be started"))?;
-    anyhow::ensure!(status.success(), "the editor {editor:?} failed: nothing was replayed");
-    let after = std::fs::read_to_string(file.path()).context("the edited job cannot be read")?;
-    if after.trim() == before.trim() {
-        return Ok(None);
-    }
-    // Compact, as long as it is JSON; validation says the rest.
-    let after: String = match serde_json::from_str::<Box<serde_json::value::RawValue>>(&after) {
-        Ok(_) => serde_json::from_str::<Value>(&after).map_or(after, |job| job.to_string()),
-        Err(_) => after,
-    };
-    Ok(Some(after))
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! Whether a letter may be replayed, and what it then becomes. Pure.
 
-use super::{edit::Changes, facts::Facts};
+use super::{Changes, Facts, Replay};
 use crate::{
     contract::{ErrorKind, Fault, Job, JobId, JobType, Lane, Origin, ParseContext, parse_job},
     jobs::JobState,
-    queue::dead::Replay,
 };
 
 /// Why a letter is not replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// Its job needs a code, which is kept nowhere.
     NeedsCode,
     /// It was rejected, and is as wrong as before.
@@ -24,7 +23,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// For programs.
-    pub(super) const fn code(self) -> &'static str {
+    pub const fn code(self) -> &'static str {
         match self {
             Self::NeedsCode => "needs_code",
             Self::Rejected => "rejected",
@@ -35,7 +34,7 @@ impl Refusal {
     }
 
     /// For people, and what they could do.
-    pub(super) const fn reason(self) -> &'static str {
+    pub const fn reason(self) -> &'static str {
         match self {
             Self::NeedsCode => "needs a code, and codes are not kept: it cannot be replayed",
             Self::Rejected => "rejected: `--set` or `--edit` what is wrong",
@@ -48,28 +47,32 @@ impl Refusal {
 
 /// What the operator takes upon them.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Allowed {
+pub struct Allowed {
     /// `--force`
-    pub(super) codes: bool,
+    pub codes: bool,
     /// `--accept-doubt`
-    pub(super) doubt: bool,
+    pub doubt: bool,
     /// `limits.allow_missing_caller_id`
-    pub(super) missing_caller: bool,
+    pub missing_caller: bool,
 }
 
 /// A letter that may be replayed.
-pub(super) struct Ready {
-    pub(super) replay: Replay,
-    pub(super) job: Job,
+pub struct Ready {
+    /// What is written into the queue.
+    pub replay: Replay,
+    /// The job, checked.
+    pub job: Job,
     /// What may thereby happen twice.
-    pub(super) risk: Option<Refusal>,
+    pub risk: Option<Refusal>,
 }
 
 /// Why not; and, of an invalid job, where.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refused {
-    pub(super) refusal: Refusal,
-    pub(super) faults: Vec<Fault>,
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// The faults of a job that is invalid; empty otherwise.
+    pub faults: Vec<Fault>,
 }
 
 impl From<Refusal> for Refused {
@@ -87,7 +90,7 @@ fn kept(pointer: &str) -> Refused {
 }
 
 /// Whether the letter may be replayed with these changes.
-pub(super) fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<Ready, Refused> {
+pub fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<Ready, Refused> {
     let letter = facts.letter;
     let kind = facts.error_kind();
     let rejected =
@@ -180,7 +183,7 @@ fn with_id(job: &str, id: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{super::facts::letter, *};
+    use super::{super::testing::letter, *};
 
     const CHECK: &str = r#"{"type":"CheckUser","id":"a","caller_id":"c","args":{"email":"a@b.example"}}"#;
     const FAILED: &str = r#"{"kind":"upstream"}"#;

@@ -20,7 +20,7 @@ const OPEN: [&str; 11] = [
 
 /// A job's JSON with letters and digits of everything personal replaced: what is wrong with an email can be seen, and whose
 /// it is cannot. Of what is not JSON, all of them.
-pub(super) fn masked_job(job: &str) -> Value {
+pub fn masked_job(job: &str) -> Value {
     match serde_json::from_str(job) {
         Ok(mut job) => {
             mask_job(&mut job);
@@ -50,7 +50,7 @@ fn is_plain(value: &Value) -> bool {
 }
 
 /// An error with its problem document masked: that may quote the customer.
-pub(super) fn masked_error(error: &str) -> Value {
+pub fn masked_error(error: &str) -> Value {
     let Some(mut error) = look_into(error) else { return shape(error).into() };
     if let Some(problem) = error.get_mut("problem").and_then(Value::as_object_mut) {
         for (name, value) in problem {

@@ -1,18 +1,18 @@
 //! What is to be known of a letter, read from it only when somebody asks.
 
+use super::Letter;
 use crate::{
     contract::{ErrorKind, format_ms},
     jobs::JobState,
-    queue::dead::Letter,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{borrow::Cow, cell::OnceCell};
 
 /// A letter and what has been read of it so far.
-pub(super) struct Facts<'a> {
+pub struct Facts<'a> {
     /// The letter itself.
-    pub(super) letter: &'a Letter,
+    pub letter: &'a Letter,
     error: OnceCell<RawError<'a>>,
     job: OnceCell<RawJob<'a>>,
 }
@@ -56,7 +56,8 @@ fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
 }
 
 impl<'a> Facts<'a> {
-    pub(super) const fn new(letter: &'a Letter) -> Self {
+    /// Reads nothing yet.
+    pub const fn new(letter: &'a Letter) -> Self {
         Self { letter, error: OnceCell::new(), job: OnceCell::new() }
     }
 
@@ -69,38 +70,38 @@ impl<'a> Facts<'a> {
     }
 
     /// `error.kind`
-    pub(super) fn kind(&self) -> Option<Cow<'a, str>> {
+    pub fn kind(&self) -> Option<Cow<'a, str>> {
         text(self.error().kind)
     }
 
     /// `error.kind`, where it is one of ours.
-    pub(super) fn error_kind(&self) -> Option<ErrorKind> {
+    pub fn error_kind(&self) -> Option<ErrorKind> {
         self.error().kind.and_then(|kind| serde_json::from_str(kind.get()).ok())
     }
 
     /// `error.message`
-    pub(super) fn message(&self) -> Option<Cow<'a, str>> {
+    pub fn message(&self) -> Option<Cow<'a, str>> {
         text(self.error().message)
     }
 
     /// `error.http_status`
-    pub(super) fn http_status(&self) -> Option<u16> {
+    pub fn http_status(&self) -> Option<u16> {
         self.error().http_status.and_then(|status| status.get().parse().ok())
     }
 
     /// The `type` of XCO's problem document.
-    pub(super) fn problem(&self) -> Option<Cow<'a, str>> {
+    pub fn problem(&self) -> Option<Cow<'a, str>> {
         let problem: RawProblem<'a> = serde_json::from_str(self.error().problem?.get()).ok()?;
         text(problem.problem_type)
     }
 
     /// `batch`
-    pub(super) fn batch(&self) -> Option<Cow<'a, str>> {
+    pub fn batch(&self) -> Option<Cow<'a, str>> {
         text(self.job().batch)
     }
 
     /// The customer reference of the job, else of its arguments.
-    pub(super) fn customer_reference(&self) -> Option<Cow<'a, str>> {
+    pub fn customer_reference(&self) -> Option<Cow<'a, str>> {
         text(self.job().customer_reference).or_else(|| {
             let args: RawJob<'a> = serde_json::from_str(self.job().args?.get()).ok()?;
             text(args.customer_reference)
@@ -108,22 +109,22 @@ impl<'a> Facts<'a> {
     }
 
     /// The effective caller.
-    pub(super) fn caller(&self) -> Option<Cow<'a, str>> {
+    pub fn caller(&self) -> Option<Cow<'a, str>> {
         text(self.job().caller_id).or_else(|| self.customer_reference())
     }
 
     /// What a replay must know of the job.
-    pub(super) fn state(&self) -> Option<JobState> {
+    pub fn state(&self) -> Option<JobState> {
         JobState::from_json(self.letter.state.as_bytes())
     }
 
     /// How often it was replayed.
-    pub(super) fn replays(&self) -> u32 {
+    pub fn replays(&self) -> u32 {
         self.state().map_or(0, |state| state.replay)
     }
 
     /// When the letter was written, on Redis's clock: to the hour or the day, say.
-    pub(super) fn at(&self, length: usize) -> String {
+    pub fn at(&self, length: usize) -> String {
         let mut at = format_ms(self.letter.entry.ms);
         at.truncate(length);
         at
@@ -131,21 +132,8 @@ impl<'a> Facts<'a> {
 }
 
 #[cfg(test)]
-pub(super) fn letter(job: &str, error: &str) -> Letter {
-    let entry = crate::contract::EntryId { ms: 1_732_265_000_000, seq: 0 };
-    Letter {
-        id: "a".to_owned(),
-        job_type: "CheckUser".to_owned(),
-        job: job.to_owned(),
-        error: error.to_owned(),
-        replayable: true,
-        ..Letter::empty(0, entry)
-    }
-}
-
-#[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::testing::letter, *};
 
     #[test]
     fn facts_are_read_from_what_is_there_and_from_nothing_else() {

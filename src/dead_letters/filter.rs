@@ -1,0 +1,166 @@
+//! Which letters are meant.
+
+use super::{Facts, Stretch};
+use crate::{
+    config::parse_duration,
+    contract::{EntryId, ErrorKind, JobType, format_ms},
+};
+use serde_json::{Value, json};
+use std::{str::FromStr, time::Duration};
+
+/// Which letters are meant: those that fit everything that is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of these types
+    pub job_type: Vec<JobType>,
+    /// With these kinds of error: `upstream`, `timeout`, `invalid_job`, …
+    pub error: Vec<ErrorKind>,
+    /// Whose last answer had this status: `503`, or `5xx`
+    pub http_status: Option<Statuses>,
+    /// Whose problem document has this type, or one that ends with `/` and this
+    pub problem: Option<String>,
+    /// Of this batch
+    pub batch: Option<String>,
+    /// Of this caller: the job's `caller_id`, else its customer reference
+    pub caller: Option<String>,
+    /// Of this customer
+    pub customer_reference: Option<String>,
+    /// From then on: RFC 3339, or so long ago (`2h`)
+    pub since: Option<Moment>,
+    /// Until then: RFC 3339, or so long ago
+    pub until: Option<Moment>,
+    /// At least so old
+    pub older_than: Option<Duration>,
+    /// With this text somewhere in the job or the error, as their JSON has it
+    pub text: Option<String>,
+    /// Of the job with this id
+    pub id: Vec<String>,
+    /// That may be replayed as they are
+    pub replayable: bool,
+}
+
+/// One status, or a hundred of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statuses {
+    first: u16,
+    last: u16,
+}
+
+impl FromStr for Statuses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hundred = text.strip_suffix("xx").and_then(|digit| digit.parse::<u16>().ok());
+        match (hundred, text.parse::<u16>()) {
+            (Some(digit @ 1..=5), _) => Ok(Self { first: digit * 100, last: digit * 100 + 99 }),
+            (None, Ok(status @ 100..=599)) => Ok(Self { first: status, last: status }),
+            _ => Err("a status such as 503, or 5xx".to_owned()),
+        }
+    }
+}
+
+/// A point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Milliseconds since 1970.
+    At(u64),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(ago) = parse_duration(text) {
+            return Ok(Self::Ago(ago));
+        }
+        let at = text.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
+        at.map(Self::At).ok_or_else(|| "RFC 3339 such as 2026-01-31T09:00:00Z, or an age such as 2h".to_owned())
+    }
+}
+
+impl Moment {
+    fn ms(self, now_ms: u64) -> u64 {
+        match self {
+            Self::At(ms) => ms,
+            Self::Ago(ago) => now_ms.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+impl Filter {
+    /// The stretch of a partition's letters that can fit, when its newest is `newest`; `None` if none can.
+    pub fn stretch(&self, now_ms: u64, newest: EntryId) -> Option<Stretch> {
+        let first = EntryId { ms: self.since.map_or(0, |since| since.ms(now_ms)), seq: 0 };
+        let until = self.until.or(self.older_than.map(Moment::Ago));
+        let last = until.map_or(newest, |until| newest.min(EntryId { ms: until.ms(now_ms), seq: u64::MAX }));
+        (first <= last).then_some(Stretch { first, last })
+    }
+
+    /// Whether a letter of that stretch fits. What is cheapest to tell is asked first.
+    pub fn wants(&self, facts: &Facts<'_>) -> bool {
+        let letter = facts.letter;
+        let is = |wanted: &Option<String>, fact: &dyn Fn() -> Option<String>| {
+            wanted.as_ref().is_none_or(|wanted| fact().as_ref() == Some(wanted))
+        };
+        (!self.replayable || letter.replayable)
+            && (self.id.is_empty() || self.id.contains(&letter.id))
+            && (self.job_type.is_empty() || self.job_type.iter().any(|wanted| wanted.as_str() == letter.job_type))
+            && self.text.as_ref().is_none_or(|text| letter.job.contains(text) || letter.error.contains(text))
+            && (self.error.is_empty() || facts.error_kind().is_some_and(|kind| self.error.contains(&kind)))
+            && self.http_status.is_none_or(|Statuses { first, last }| {
+                facts.http_status().is_some_and(|status| (first..=last).contains(&status))
+            })
+            && self.problem.as_ref().is_none_or(|wanted| {
+                let ends = |found: &str| found.strip_suffix(wanted.as_str()).is_some_and(|rest| rest.ends_with('/'));
+                facts.problem().is_some_and(|found| found == wanted.as_str() || ends(&found))
+            })
+            && is(&self.batch, &|| facts.batch().map(Into::into))
+            && is(&self.customer_reference, &|| facts.customer_reference().map(Into::into))
+            && is(&self.caller, &|| facts.caller().map(Into::into))
+    }
+
+    /// Whether every letter fits.
+    pub fn is_empty(&self) -> bool {
+        self.only_time() && self.since.is_none() && self.until.is_none() && self.older_than.is_none()
+    }
+
+    /// Whether nothing but the stretch decides.
+    pub fn only_time(&self) -> bool {
+        let Self {
+            job_type, error, http_status, problem, batch, caller, customer_reference, text, id, replayable, ..
+        } = self;
+        let lists = job_type.is_empty() && error.is_empty() && id.is_empty();
+        let texts = [problem, batch, caller, customer_reference, text].into_iter().all(Option::is_none);
+        lists && texts && http_status.is_none() && !replayable
+    }
+
+    /// For the audit stream: what may be about a person is said to have been asked for, and not what it was.
+    pub fn recorded(&self, now_ms: u64) -> Value {
+        let names = |kinds: &[JobType]| kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>();
+        let mut filter = json!({});
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                filter[name] = value;
+            }
+        };
+        let moment = |moment: Moment| Value::from(format_ms(moment.ms(now_ms)));
+        set("type", (!self.job_type.is_empty()).then(|| json!(names(&self.job_type))));
+        let kinds: Vec<_> = self.error.iter().map(|kind| kind.as_str()).collect();
+        set("error", (!kinds.is_empty()).then(|| json!(kinds)));
+        set("http_status", self.http_status.map(|s| json!([s.first, s.last])));
+        set("problem", self.problem.clone().map(Value::from));
+        set("batch", self.batch.clone().map(Value::from));
+        set("since", self.since.map(moment));
+        set("until", self.until.or(self.older_than.map(Moment::Ago)).map(moment));
+        set("id", (!self.id.is_empty()).then(|| json!(self.id)));
+        set("replayable", self.replayable.then_some(Value::Bool(true)));
+        for (name, given) in
+            [("caller", &self.caller), ("customer_reference", &self.customer_reference), ("text", &self.text)]
+        {
+            set(name, given.as_ref().map(|_| Value::from("given")));
+        }
+        filter
+    }
+}
