@@ -13,7 +13,7 @@ use crate::contract::{EntryId, Lane};
 use redis::{RedisResult, Value};
 use std::{sync::LazyLock, time::Duration};
 
-static LOOK: LazyLock<Script> = LazyLock::new(|| script!("clock"));
+static LOOK: LazyLock<Script> = LazyLock::new(|| script!("clock" on "fields"));
 static AHEAD: LazyLock<Script> = LazyLock::new(|| script!("clock_ahead"));
 static PUT_BACK: LazyLock<Script> = LazyLock::new(|| script!("clock_put_back" on "atomic"));
 

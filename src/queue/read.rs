@@ -9,7 +9,7 @@ use crate::contract::{Lane, MAX_JOB_BYTES};
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{sync::LazyLock, time::Duration};
 
-static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("weigh"));
+static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("weigh" on "fields"));
 static READ_CUT: LazyLock<Script> = LazyLock::new(|| script!("read_cut"));
 
 /// What of an entry's field is read at most: more than any job may have, so that a job that was cut is rejected as too large.

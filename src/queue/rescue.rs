@@ -12,8 +12,8 @@ use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 static RENEW: LazyLock<Script> = LazyLock::new(|| script!("renew" on "atomic"));
 static RESCUE: LazyLock<Script> = LazyLock::new(|| script!("rescue" on "atomic"));
-static FIND_ADRIFT: LazyLock<Script> = LazyLock::new(|| script!("find_adrift" on "atomic"));
-static COUNT_REMOVED: LazyLock<Script> = LazyLock::new(|| script!("count_removed"));
+static FIND_ADRIFT: LazyLock<Script> = LazyLock::new(|| script!("find_adrift" on "atomic" on "fields"));
+static COUNT_REMOVED: LazyLock<Script> = LazyLock::new(|| script!("count_removed" on "fields"));
 
 /// The most leases one renewal names.
 pub const MAX_RENEW: usize = 256;

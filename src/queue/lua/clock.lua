@@ -1,4 +1,4 @@
--- clock.lua: looks at Redis's clock, and notes where it has gone back.
+-- clock.lua: looks at Redis's clock, and notes where it has gone back. (fields.lua stands before this text.)
 --
 -- KEYS  1 meta · 2 jobs of the interactive lane · 3 jobs of the bulk lane
 -- ARGV  1 the least that the clock should say, in ms, as far as this worker knows (0: it does not know) · 2 after how many ms
@@ -28,16 +28,11 @@ local function last_entry(lane)
     -- No such stream, or no stream: nothing was enqueued.
     return last
   end
-  for _, fields in ipairs(groups) do
-    local group = {}
-    for i = 1, #fields, 2 do
-      group[fields[i]] = fields[i + 1]
-    end
-    if group.name == 'workers' then
-      last = group['last-delivered-id']
-      if group.lag == 0 then
-        return last
-      end
+  local group = workers_group(groups)
+  if group then
+    last = group['last-delivered-id']
+    if group.lag == 0 then
+      return last
     end
   end
   local newest = redis.call('XREVRANGE', lane, '+', '-', 'COUNT', 1)[1]

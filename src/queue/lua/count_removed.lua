@@ -1,4 +1,5 @@
 -- count_removed.lua: how many entries of a stream were removed before they had ended: trimmed or deleted by a foreign hand.
+-- (fields.lua stands before this text.)
 --
 -- KEYS  1 the stream · 2 meta
 -- ARGV  1 the field of meta that keeps how many were reported · 2 the answer of the look before, -1 without one
@@ -7,29 +8,17 @@
 -- Guarantees  Each is reported once, whoever looks, and only when two looks agree, since one may come in the middle of something. A
 --         report whose answer is lost is lost. O(1). Entries that were deleted one by one, not trimmed, may be missed.
 
-local function fields(list)
-  local of = {}
-  for i = 1, #list, 2 do
-    of[list[i]] = list[i + 1]
-  end
-  return of
-end
-
 local function removed()
   local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
   local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
   if info.err or groups.err then
     return -1
   end
-  local stream = fields(info)
-  for _, list in ipairs(groups) do
-    local group = fields(list)
-    if group.name == 'workers' and stream['entries-added'] and group['entries-read'] then
-      local waiting = stream.length - group.pending
-      return math.max(0, stream['entries-added'] - group['entries-read'] - waiting)
-    end
+  local stream, group = fields(info), workers_group(groups)
+  if not group or not stream['entries-added'] or not group['entries-read'] then
+    return -1
   end
-  return -1
+  return math.max(0, stream['entries-added'] - group['entries-read'] - (stream.length - group.pending))
 end
 
 local count, before = removed(), tonumber(ARGV[2])

@@ -1,6 +1,6 @@
 -- find_adrift.lua: one step through the entries of a stream that were delivered: those that nobody holds any more, because a
 -- foreign hand deleted their consumer, acknowledged them, or set the group ahead, are pending again, for nobody in particular:
--- after a lease a worker takes them over. (atomic.lua stands before this text.)
+-- after a lease a worker takes them over. (atomic.lua and fields.lua stand before.)
 --
 -- KEYS  1 the stream
 -- ARGV  1 where to begin (an entry id, or '-') · 2 how many to look at (<= 256)
@@ -14,22 +14,13 @@ if is_error(groups) then
   end
   return groups
 end
-local last, pending, lag
-for _, group in ipairs(groups) do
-  local of = {}
-  for i = 1, #group, 2 do
-    of[group[i]] = group[i + 1]
-  end
-  if of.name == 'workers' then
-    last, pending, lag = of['last-delivered-id'], of.pending, of.lag
-  end
-end
+local group = workers_group(groups)
 -- From Redis 7 on it says how many have not been delivered: where as many are pending as were, there is nothing to find.
-if not last or lag and redis.call('XLEN', KEYS[1]) - lag <= pending then
+if not group or group.lag and redis.call('XLEN', KEYS[1]) - group.lag <= group.pending then
   return {'', 0}
 end
 
-local entries = redis.call('XRANGE', KEYS[1], ARGV[1], last, 'COUNT', ARGV[2])
+local entries = redis.call('XRANGE', KEYS[1], ARGV[1], group['last-delivered-id'], 'COUNT', ARGV[2])
 if #entries == 0 then
   return {'', 0}
 end

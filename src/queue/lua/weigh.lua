@@ -1,4 +1,5 @@
 -- weigh.lua: how large the entries at the head of streams are, so that none is read that does not fit into memory.
+-- (fields.lua stands before this text.)
 --
 -- KEYS  streams
 -- ARGV  1 how many nodes of each stream are looked at
@@ -8,14 +9,6 @@
 
 -- What an entry on a pending list takes, which MEMORY USAGE counts too: about 600 bytes.
 local PENDING_BYTES = 1000
-
-local function fields(list)
-  local of = {}
-  for i = 1, #list, 2 do
-    of[list[i]] = list[i + 1]
-  end
-  return of
-end
 
 local weights = {}
 for i, stream in ipairs(KEYS) do
