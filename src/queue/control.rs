@@ -16,7 +16,7 @@ use std::{collections::HashMap, sync::LazyLock, time::Duration};
 static SET: LazyLock<Script> = LazyLock::new(|| script!("rule_set"));
 static DROP: LazyLock<Script> = LazyLock::new(|| script!("rule_drop"));
 static HOLD: LazyLock<Script> = LazyLock::new(|| script!("hold" on "atomic"));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("release"));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("release" on "order"));
 static CALL_UP: LazyLock<Script> = LazyLock::new(|| script!("call_up" on "atomic"));
 
 /// The most deliveries one hold parks.

@@ -13,7 +13,8 @@ use crate::{
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{sync::LazyLock, time::Duration};
 
-static PROMOTE: LazyLock<Script> = LazyLock::new(|| script!("promote" on "atomic" on "limiter"));
+static PROMOTE: LazyLock<Script> = LazyLock::new(|| script!("promote" on "atomic" on "limiter" on "order"));
+static HEADS: LazyLock<Script> = LazyLock::new(|| script!("heads"));
 static RETIRE: LazyLock<Script> = LazyLock::new(|| script!("retire"));
 
 /// The most jobs one promotion moves.

@@ -8,6 +8,12 @@ use super::{
 use redis::{AsyncCommands, cmd};
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
+use xco_worker::{
+    contract::JobType,
+    control::{Order, Rule, Selector, Verb},
+    queue::{Connector, Keys, control},
+    sandbox::Route,
+};
 
 fn ids(prefix: &str, n: usize) -> BTreeSet<String> {
     (0..n).map(|n| format!("{prefix}{n}")).collect()
@@ -110,7 +116,38 @@ async fn jobs_due_at_the_same_time_come_back_in_the_order_of_the_lane(#[case] n:
         .collect();
     enqueue_together(&mut rig, &jobs).await;
     all_complete(&mut rig, &ids("j", n), 60).await;
-    let calls = rig.sandbox.calls_of(xco_worker::sandbox::Route::Exists);
+    let calls = rig.sandbox.calls_of(Route::Exists);
+    let order: Vec<_> = calls.iter().map(|call| call.key.clone().unwrap_or_default()).collect();
+    let wanted: Vec<_> = (0..n).map(|n| format!("j{n}@example.com")).collect();
+    assert_eq!(order, wanted);
+    rig.end().await;
+}
+
+#[rstest::rstest]
+#[case::few(60)]
+#[case::more_than_are_called_up_at_once(1200)]
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_were_paused_come_back_in_the_order_of_the_lane(#[case] n: usize) {
+    let mut setup = Setup { redis: own_redis(), ..Setup::default() };
+    setup.config.worker.concurrency = 1;
+    let mut rig = setup.without_worker().await;
+    let mut link = Connector::new(&rig.redis_as("operator")).unwrap().link(false);
+    let keys = Keys::new(&rig.config.redis.namespace, 0);
+    let selector = Selector { job_type: Some(JobType::CheckUser), ..Selector::default() };
+    let order = Order { who: "ada".to_owned(), from: "here".to_owned(), at_ms: 1, until_ms: None };
+    let rule = Rule { verb: Verb::Pause, selector, order };
+    assert!(control::set_rule(&mut link, &keys, &rule).await.unwrap());
+    rig.start_worker();
+    let jobs: Vec<_> = (0..n).map(|n| check(&format!("j{n}"), &format!("c{n}"))).collect();
+    enqueue_together(&mut rig, &jobs).await;
+    rig.eventually("all are paused", async |rig: &mut Rig| {
+        rig.connection.zcard::<_, usize>(rig.key("delayed")).await.unwrap() == n
+    })
+    .await;
+    let name = Rule::name(rule.verb, &rule.selector);
+    assert!(control::drop_rule(&mut link, &keys, &name, None).await.unwrap());
+    all_complete(&mut rig, &ids("j", n), 60).await;
+    let calls = rig.sandbox.calls_of(Route::Exists);
     let order: Vec<_> = calls.iter().map(|call| call.key.clone().unwrap_or_default()).collect();
     let wanted: Vec<_> = (0..n).map(|n| format!("j{n}@example.com")).collect();
     assert_eq!(order, wanted);

@@ -1,5 +1,5 @@
 -- promote.lua: parked jobs whose time has come go back to their lanes, the earliest first; then bulk jobs that wait for a
--- shared bucket, the oldest first, as many as it has room for. (atomic.lua and limiter.lua stand before this text.)
+-- shared bucket, the oldest first, as many as it has room for. (atomic.lua, limiter.lua and order.lua stand before.)
 --
 -- KEYS  1 delayed · 2 delayed:jobs · 3 due:interactive · 4 due:bulk · then for each shared bucket: the bucket · its queue
 -- ARGV  1 the most to promote of each kind (<= 500) · then for each shared bucket: interval in us · tolerance in us
@@ -14,8 +14,7 @@ local now_us = limiter_now()
 local now_ms = now_us / 1000
 local most = tonumber(ARGV[1])
 local promoted, unreadable, reasons = 0, 0, {}
--- Of many jobs that are due at the same time so many are looked at to find the first.
-local MOST_TIES, TRY_AGAIN_MS = 8 * most, 1000
+local TRY_AGAIN_MS = 1000
 
 -- How many wait in each queue, by its position in KEYS.
 local waiting = {}
@@ -107,51 +106,10 @@ local function promote(origins, scores)
   end
 end
 
--- Sorts jobs that are due at the same time by their entry ids.
-local function sort_ties(list)
-  local function key(origin)
-    local ms, seq = string.match(origin, ':(%d+)%-(%d+)$')
-    return tonumber(ms) or 0, tonumber(seq) or 0
-  end
-  table.sort(list, function(a, b)
-    local a_ms, a_seq = key(a)
-    local b_ms, b_seq = key(b)
-    if a_ms ~= b_ms then
-      return a_ms < b_ms
-    end
-    if a_seq ~= b_seq then
-      return a_seq < b_seq
-    end
-    return a < b
-  end)
-end
-
--- The first that are due, in order: origins and scores.
-local function due_now()
-  local bound = string.format('%.3f', now_ms)
-  local found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', bound, 'WITHSCORES', 'LIMIT', 0, most)
-  local length = #found
-  if length == 2 * most and found[length] == found[length - 2] then
-    found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', bound, 'WITHSCORES', 'LIMIT', 0, MOST_TIES)
-  end
-  local origins, scores, i = {}, {}, 1
-  while i <= #found and #origins < most do
-    local ties, score = {}, found[i + 1]
-    repeat
-      ties[#ties + 1] = found[i]
-      i = i + 2
-    until found[i + 1] ~= score
-    if #ties > 1 then
-      sort_ties(ties)
-    end
-    for k = 1, math.min(#ties, most - #origins) do
-      origins[#origins + 1], scores[#scores + 1] = ties[k], score
-    end
-  end
-  return origins, scores
-end
-
-local due, due_scores = due_now()
+local bound = string.format('%.3f', now_ms)
+local due, due_scores = first_in_order(function(count)
+  return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', bound, 'WITHSCORES', 'LIMIT', 0, count)
+end, most)
 if #due > 0 then
   promote(due, due_scores)
 end
