@@ -27,6 +27,7 @@ mod redis_failover;
 mod redis_faults;
 mod redis_full;
 mod redis_outages;
+mod replies;
 mod sabotage;
 mod scripts;
 mod sentinel;

@@ -15,12 +15,12 @@ use xco_worker::{
     sandbox::Route,
 };
 
-fn ids(prefix: &str, n: usize) -> BTreeSet<String> {
+pub(crate) fn ids(prefix: &str, n: usize) -> BTreeSet<String> {
     (0..n).map(|n| format!("{prefix}{n}")).collect()
 }
 
 /// Adds jobs in one step: a worker finds them together.
-async fn enqueue_together(rig: &mut Rig, jobs: &[serde_json::Value]) {
+pub(crate) async fn enqueue_together(rig: &mut Rig, jobs: &[serde_json::Value]) {
     let lane = rig.key("jobs:interactive");
     let mut step = redis::pipe();
     step.atomic();
@@ -28,34 +28,6 @@ async fn enqueue_together(rig: &mut Rig, jobs: &[serde_json::Value]) {
         step.cmd("XADD").arg(&lane).arg("*").arg("job").arg(job.to_string());
     }
     let _: Vec<String> = step.query_async(&mut rig.connection).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reply_key_of_another_type_costs_no_completion_and_no_reply() {
-    let mut rig = Setup { redis: own_redis(), ..Setup::default() }.start().await;
-    for n in (5..100).step_by(10) {
-        let key = rig.key(&format!("reply:j{n}"));
-        let () = rig.connection.set(&key, "x").await.unwrap();
-    }
-    let jobs: Vec<_> = (0..100)
-        .map(|n| {
-            let mut job = check(&format!("j{n}"), &format!("c{n}"));
-            if n % 10 == 5 {
-                job["reply"] = json!(true);
-            }
-            job
-        })
-        .collect();
-    enqueue_together(&mut rig, &jobs).await;
-    all_complete(&mut rig, &ids("j", 100), 20).await;
-    for n in (5..100).step_by(10) {
-        let key = rig.key(&format!("reply:j{n}"));
-        let replies: Vec<String> = rig.connection.lrange(&key, 0, -1).await.unwrap();
-        assert_eq!(replies.len(), 1, "{key}");
-        let event: serde_json::Value = serde_json::from_str(&replies[0]).unwrap();
-        assert_eq!(event["id"], format!("j{n}"));
-    }
-    rig.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

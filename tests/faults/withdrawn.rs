@@ -109,11 +109,6 @@ async fn outlasted(
         assert!(worker.counter("xco_worker_script_failures_total").await > 0, "no script failed");
     }
     rig.denials().await;
-    // What a reply was written to while nothing could be told to expire stays.
-    let replies: Vec<String> = rig.connection.keys(rig.key("reply:*")).await.unwrap();
-    for reply in replies {
-        let _: u64 = rig.connection.del(reply).await.unwrap();
-    }
     settle(&mut rig, &mut [worker], &all).await;
     assert_no_blind_repetition(&rig);
     for event in &rig.completions {

@@ -15,7 +15,8 @@
 --            replayable, state}, next: {job, parent, generation}}; reply and batch are positions in KEYS, the _s their lives in s
 -- Returns  {not ours, failed, courtesies}. Not ours: the numbers (from 1) of deliveries that were ended before, by us or by a
 --         successor. Failed: number, reason, number, reason …: nothing of these was done, they are still pending for the
---         consumer. Courtesies: reasons why a reply, a counter or an expiry was not written. All others were ended by this run.
+--         consumer. Courtesies: reasons why a reply, a counter or an expiry was not written; a reply that cannot be given an
+--         end is taken back. All others were ended by this run.
 -- Guarantees  A delivery's consequences (completion, `next`, dead letter, place among the delayed, mark, removal) all happen or
 --         none does, whichever command fails, and exactly once, whoever asks and however often: only who takes the entry off
 --         the pending list or, where the group was lost, off the stream, acts. One job's failure touches no other. Safe to
@@ -240,6 +241,13 @@ local function courteous(...)
   courtesies[#courtesies + 1] = courtesy(...)
 end
 
+-- Gives a key an end; whether it has one.
+local function expire(key, life_s)
+  local why = courtesy('EXPIRE', key, life_s)
+  courtesies[#courtesies + 1] = why
+  return not why or not courtesy('PEXPIRE', key, life_s * 1000)
+end
+
 local function reply_to(key, event, life_s)
   local pushed = redis.pcall('RPUSH', key, event)
   if is_error(pushed) then
@@ -247,7 +255,13 @@ local function reply_to(key, event, life_s)
     courteous('DEL', key)
     courteous('RPUSH', key, event)
   end
-  courteous('EXPIRE', key, life_s)
+  if not expire(key, life_s) then
+    local left_ms = redis.pcall('PTTL', key)
+    if type(left_ms) ~= 'number' or left_ms < 0 then
+      -- It would stay for ever.
+      courteous('DEL', key)
+    end
+  end
 end
 
 local counts = {}
@@ -260,7 +274,7 @@ for i = 1, n do
     end
     if extras and extras.batch then
       courteous('HINCRBY', KEYS[extras.batch], statuses[name], 1)
-      courteous('EXPIRE', KEYS[extras.batch], extras.batch_s)
+      expire(KEYS[extras.batch], extras.batch_s)
     end
   end
 end
