@@ -1,10 +1,19 @@
 //! How a delivery ends, ready to be written to Redis, and written again where it was refused.
 
-use super::lease::LeaseKey;
-use crate::{
-    contract::{JobType, Lane, Status},
-    queue::{Finish, Source, control::Hold},
+use super::{
+    completion::{self, Final},
+    delivery::{End, Held, Rejected},
+    lease::LeaseKey,
 };
+use crate::{
+    contract::{ErrorKind, JobType, Lane, Status},
+    jobs::{Verdict, Waiting},
+    limits::SharedBucket,
+    queue::{Finish, FinishOp, Place, Source, Unmark, control::Hold},
+};
+
+/// A job without a deadline that waits in a queue is looked at this often at least, should the queue have lost it.
+const LONGEST_QUEUE_MS: u64 = 86_400_000;
 
 /// A delivery's end, ready for Redis.
 #[derive(Debug)]
@@ -32,4 +41,142 @@ pub(super) struct Pause {
     /// The rule's name.
     pub(super) rule: String,
     pub(super) holds: Vec<Hold>,
+}
+
+/// The end of something that is no job.
+pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> Ready {
+    let waited_ms = now_ms.saturating_sub(rejected.state.origin.entry.ms);
+    Ready {
+        key: (rejected.lane, rejected.source, rejected.entry),
+        finish: Finish {
+            entry: rejected.entry,
+            origin: rejected.state.origin.to_string(),
+            unmark: Unmark::Nothing,
+            op: completion::of_rejected(rejected, now_ms),
+        },
+        note: Note::Completed {
+            job_type: rejected.rejection.job_type,
+            status: Status::Rejected,
+            queued_ms: waited_ms,
+            total_ms: waited_ms,
+            dead: true,
+        },
+    }
+}
+
+/// The end of a job, or of this delivery of it.
+pub(super) fn of_job(held: &mut Held, end: End) -> Ready {
+    let now_ms = held.shared.clock.now_ms();
+    let job_type = held.job.job_type;
+    let waits = matches!(end, End::Called(Verdict::Retry { .. } | Verdict::Continue) | End::Aside(..) | End::Queued(_));
+    // It would only be taken up again to be cancelled.
+    let end = if waits && held.is_cancelled() { End::Cancelled } else { end };
+    let (op, note) = match end {
+        End::Called(Verdict::Succeeded { outcome, result }) => {
+            complete(held, &Final::Succeeded { outcome, result: result.as_ref() }, now_ms)
+        }
+        End::Called(Verdict::Failed { error, dead_letter }) => {
+            complete(held, &Final::Failed { error: &error, dead_letter }, now_ms)
+        }
+        End::Dead(error) => complete(held, &Final::Failed { error: &error, dead_letter: true }, now_ms),
+        End::Called(Verdict::Retry { error, delay_ms }) => {
+            let due_ms = now_ms.saturating_add(delay_ms);
+            if held.deadline_ms.is_some_and(|deadline_ms| due_ms >= deadline_ms) {
+                let mut late = completion::expired(held, false);
+                late.message = format!("{}; the last attempt: {}", late.message, error.message);
+                late.http_status = error.http_status;
+                cut_short(held, &Final::Expired { error: &late }, now_ms)
+            } else {
+                held.state.wait(Waiting::Retry, now_ms);
+                (park(held, due_ms.saturating_mul(1000)), Note::Retry(job_type))
+            }
+        }
+        End::Called(Verdict::Continue) => {
+            held.state.wait(Waiting::Slot, now_ms);
+            (requeue(held), Note::Nothing)
+        }
+        // A deferral goes another way; handed back it would run again.
+        End::Called(Verdict::Release | Verdict::Defer { .. }) => {
+            if held.state.waiting.is_none() {
+                held.state.wait(Waiting::Slot, now_ms);
+            }
+            (requeue(held), Note::Nothing)
+        }
+        End::Aside(why, due_us) => {
+            held.state.resume(now_ms);
+            held.state.wait(why, now_ms);
+            let note = if why == Waiting::Limit { Note::Limited(job_type) } else { Note::Nothing };
+            (park(held, due_us), note)
+        }
+        End::Queued(bucket) => {
+            held.state.resume(now_ms);
+            held.state.wait(Waiting::Limit, now_ms);
+            (queue_up(held, bucket, now_ms), Note::Limited(job_type))
+        }
+        End::Expired { limited } => {
+            let error = completion::expired(held, limited);
+            cut_short(held, &Final::Expired { error: &error }, now_ms)
+        }
+        // A pause is written elsewhere, unless the job is cancelled by now.
+        End::Cancelled | End::Paused { .. } => {
+            let error = completion::cancelled(held);
+            cut_short(held, &Final::Cancelled { error: &error }, now_ms)
+        }
+        End::Duplicate => (FinishOp::Drop, Note::Duplicate),
+    };
+    Ready {
+        key: (held.lane, held.source, held.entry),
+        finish: Finish {
+            entry: held.entry,
+            origin: held.state.origin.to_string(),
+            unmark: std::mem::take(&mut held.unmark),
+            op,
+        },
+        note,
+    }
+}
+
+/// A deadline that passed or an operator's order ends a job, unless an earlier call may have taken effect.
+fn cut_short(held: &mut Held, end: &Final<'_>, now_ms: u64) -> (FinishOp, Note) {
+    match end {
+        Final::Expired { error } | Final::Cancelled { error } if error.kind == ErrorKind::InDoubt => {
+            complete(held, &Final::Failed { error, dead_letter: true }, now_ms)
+        }
+        end => complete(held, end, now_ms),
+    }
+}
+
+fn complete(held: &mut Held, end: &Final<'_>, now_ms: u64) -> (FinishOp, Note) {
+    let op = completion::of_job(held, end, now_ms);
+    let (status, dead) = match end {
+        Final::Succeeded { .. } => (Status::Succeeded, false),
+        Final::Failed { dead_letter, .. } => (Status::Failed, *dead_letter),
+        Final::Expired { .. } => (Status::Expired, false),
+        Final::Cancelled { .. } => (Status::Cancelled, false),
+    };
+    let total_ms = now_ms.saturating_sub(held.state.enqueued_at_ms());
+    let queued_ms = completion::timings(held, total_ms).queued;
+    if let Final::Failed { error, .. } = end {
+        tracing::info!(id = held.id, kind = error.kind.as_str(), status = error.http_status, "job failed");
+    }
+    (op, Note::Completed { job_type: Some(held.job.job_type), status, queued_ms, total_ms, dead })
+}
+
+fn park(held: &mut Held, due_us: u64) -> FinishOp {
+    FinishOp::Park { due_us, place: None, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+}
+
+fn queue_up(held: &mut Held, bucket: SharedBucket, now_ms: u64) -> FinishOp {
+    let due_us = latest_ms(held, now_ms).saturating_mul(1000);
+    let place = held.bulk_age().map(|age| Place { bucket, age });
+    FinishOp::Park { due_us, place, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+}
+
+/// When a job that waits in a queue is looked at in any case: at its deadline, so that it ends in time.
+pub(super) fn latest_ms(held: &Held, now_ms: u64) -> u64 {
+    held.deadline_ms.unwrap_or_else(|| now_ms.saturating_add(LONGEST_QUEUE_MS))
+}
+
+fn requeue(held: &mut Held) -> FinishOp {
+    FinishOp::Requeue { state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
 }

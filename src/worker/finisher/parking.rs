@@ -1,0 +1,145 @@
+//! Ends after which a job waits outside its lane: behind a 429, or behind an operator's pause.
+
+use super::{
+    super::{
+        delivery::{End, Ending, Held},
+        lease::LeaseKey,
+        settlement::{self, Pause, Ready, latest_ms},
+    },
+    Finisher,
+};
+use crate::{
+    contract::Lane,
+    jobs::{Verdict, Waiting},
+    limits::SlotKind,
+    queue::{
+        self, Deferral, Deferred, Place, ScriptFailure, Source,
+        control::{self, Hold, MAX_HOLD},
+        is_transient,
+    },
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+impl Finisher {
+    /// A 429: closes the bucket and parks the job in one step. Returns an end where its deadline comes first.
+    pub(super) async fn defer(&mut self, mut held: Box<Held>, retry_after: Option<Duration>) -> Option<Ready> {
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        shared.metrics.rate_limited(held.job.job_type);
+        held.state.wait(Waiting::Limit, shared.clock.now_ms());
+        let place = held
+            .bulk_age()
+            .zip(held.bucket.shared)
+            .map(|(age, bucket)| (Place { bucket, age }, latest_ms(&held, shared.clock.now_ms())));
+        if place.is_none() {
+            held.state.reserve(SlotKind::After429);
+        }
+        let cancelled = held.is_cancelled();
+        let deferral = Deferral {
+            entry: held.entry,
+            origin: held.state.origin.to_string(),
+            bucket: held.bucket.clone(),
+            retry_after,
+            learn: shared.limits.learns(),
+            // Cancelled, it is not to wait: the bucket is closed and the job is ours to end.
+            deadline_ms: if cancelled { Some(1) } else { held.deadline_ms },
+            state: held.state.to_json(),
+            place,
+            job: std::mem::take(&mut held.raw),
+        };
+        let deferred = loop {
+            match queue::defer(&mut self.link, keys, held.lane, held.source, &shared.consumer, &deferral).await {
+                Ok(deferred) => break deferred,
+                Err(error) => self.failed("defer", &error).await,
+            }
+        };
+        self.pulse.well();
+        held.free_slot();
+        if let Deferred::Failed(why) = &deferred {
+            held.raw = deferral.job;
+            let wait = self.refused(&[(held.lane, held.source, held.entry)], why);
+            // The bucket is closed for as long as XCO asked: the next try is not to begin that anew.
+            let end = End::Called(Verdict::Defer { retry_after: Some(Duration::ZERO) });
+            self.try_again(Ending::Job { held, end }, wait);
+            return None;
+        }
+        if deferred == Deferred::TooLate {
+            held.raw = deferral.job;
+            held.state.reserved = false;
+            let end = if cancelled { End::Cancelled } else { End::Expired { limited: true } };
+            return Some(settlement::of_job(&mut held, end));
+        }
+        self.done(std::iter::once((held.lane, held.source, held.entry)), 1);
+        shared.partitions[self.partition].parked.notify_one();
+        None
+    }
+
+    /// Parks what a rule pauses, with a note of the rule.
+    #[allow(clippy::vec_box, reason = "each was handed over so")]
+    pub(super) async fn hold(&mut self, paused: Vec<(Box<Held>, String, u64)>) {
+        let shared = Arc::clone(&self.shared);
+        let now_ms = shared.clock.now_ms();
+        let mut groups: HashMap<(Lane, Source, String), Vec<Hold>> = HashMap::new();
+        for (mut held, rule, due_ms) in paused {
+            held.state.resume(now_ms);
+            held.state.wait(Waiting::Paused, now_ms);
+            // The slots that it waited for are long past when it comes back: it asks for others.
+            held.state.spend_slots();
+            groups.entry((held.lane, held.source, rule)).or_default().push(Hold {
+                entry: held.entry,
+                origin: held.state.origin.to_string(),
+                due_ms,
+                state: held.state.to_json(),
+                job: std::mem::take(&mut held.raw),
+            });
+        }
+        for ((lane, source, rule), mut holds) in groups {
+            while !holds.is_empty() {
+                let rest = holds.split_off(holds.len().min(MAX_HOLD));
+                self.park_paused(Pause { lane, source, rule: rule.clone(), holds }).await;
+                holds = rest;
+            }
+        }
+        shared.partitions[self.partition].parked.notify_one();
+    }
+
+    pub(super) async fn park_paused(&mut self, Pause { lane, source, rule, holds }: Pause) {
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        let refused = loop {
+            let rule = (rule.as_str(), shared.consumer.as_str());
+            match control::hold(&mut self.link, keys, (lane, source), rule, &holds).await {
+                Ok(refused) => break refused,
+                Err(error) if is_transient(&error) => self.failed("hold", &error).await,
+                Err(error) => {
+                    // Nothing was done: a command that every pause needs is refused. Other ends are not to wait for it.
+                    shared.metrics.redis_error("hold");
+                    let why = ScriptFailure::of_whole("hold", &error);
+                    break (0..holds.len()).map(|place| (place, why.clone())).collect();
+                }
+            }
+        };
+        self.pulse.well();
+        let why = refused.first().map(|(_, why)| why.clone());
+        let places: BTreeSet<usize> = refused.into_iter().map(|(place, _)| place).collect();
+        let (mut again, mut parked) = (Vec::new(), Vec::new());
+        for (place, hold) in holds.into_iter().enumerate() {
+            if places.contains(&place) {
+                again.push(hold);
+            } else {
+                parked.push((lane, source, hold.entry));
+            }
+        }
+        let count = parked.len();
+        self.done(parked.into_iter(), count);
+        if let Some(why) = why {
+            let keys: Vec<LeaseKey> = again.iter().map(|hold| (lane, source, hold.entry)).collect();
+            let wait = self.refused(&keys, &why);
+            self.try_again(Ending::HoldAgain(Pause { lane, source, rule, holds: again }), wait);
+        }
+    }
+}
