@@ -13,7 +13,7 @@ use crate::{
     control::Subject,
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost},
     limits::{Bucket, SharedBucket},
-    queue::{Source, Unmark},
+    queue::{Deferral, Source, Unmark},
 };
 use std::sync::Arc;
 
@@ -161,6 +161,8 @@ pub(super) enum Ending {
     Rejected(Box<Rejected>),
     /// Ends that were refused, to be written again.
     Again(Vec<Ready>),
+    /// What follows a 429 was refused: to be written again.
+    DeferAgain { held: Box<Held>, deferral: Box<Deferral> },
     /// Pauses that were refused, to be written again.
     HoldAgain(Pause),
 }

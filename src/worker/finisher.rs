@@ -78,6 +78,7 @@ impl Finisher {
                 Ending::Job { held, end: End::Called(Verdict::Defer { retry_after }) } => {
                     self.defer(held, retry_after).await
                 }
+                Ending::DeferAgain { held, deferral } => self.park_deferred(held, *deferral).await,
                 Ending::Job { held, end: End::Paused { rule, due_ms } } if !held.is_cancelled() => {
                     paused.push((held, rule, due_ms));
                     None

@@ -27,6 +27,7 @@ mod redis_failover;
 mod redis_faults;
 mod redis_full;
 mod redis_outages;
+mod refused_429;
 mod replies;
 mod sabotage;
 mod scripts;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     contract::Lane,
-    jobs::{Verdict, Waiting},
+    jobs::Waiting,
     limits::SlotKind,
     queue::{
         self, Deferral, Deferred, Place, ScriptFailure, Source,
@@ -28,7 +28,6 @@ impl Finisher {
     /// A 429: closes the bucket and parks the job in one step. Returns an end where its deadline comes first.
     pub(super) async fn defer(&mut self, mut held: Box<Held>, retry_after: Option<Duration>) -> Option<Ready> {
         let shared = Arc::clone(&self.shared);
-        let keys = &shared.partitions[self.partition].keys;
         shared.metrics.rate_limited(held.job.job_type);
         held.state.wait(Waiting::Limit, shared.clock.now_ms());
         let place = held
@@ -38,44 +37,68 @@ impl Finisher {
         if place.is_none() {
             held.state.reserve(SlotKind::After429);
         }
-        let cancelled = held.is_cancelled();
         let deferral = Deferral {
             entry: held.entry,
             origin: held.state.origin.to_string(),
             bucket: held.bucket.clone(),
             retry_after,
             learn: shared.limits.learns(),
-            // Cancelled, it is not to wait: the bucket is closed and the job is ours to end.
-            deadline_ms: if cancelled { Some(1) } else { held.deadline_ms },
+            deadline_ms: held.deadline_ms,
             state: held.state.to_json(),
             place,
             job: std::mem::take(&mut held.raw),
         };
+        self.park_deferred(held, deferral).await
+    }
+
+    /// Closes the bucket and parks the job, in one step, now or later. Returns an end where its deadline comes first.
+    pub(super) async fn park_deferred(&mut self, mut held: Box<Held>, mut deferral: Deferral) -> Option<Ready> {
+        let shared = Arc::clone(&self.shared);
+        let keys = &shared.partitions[self.partition].keys;
+        let cancelled = held.is_cancelled();
+        // Cancelled, it is not to wait: the bucket is closed and the job is ours to end.
+        deferral.deadline_ms = if cancelled { Some(1) } else { held.deadline_ms };
         let deferred = loop {
             match queue::defer(&mut self.link, keys, held.lane, held.source, &shared.consumer, &deferral).await {
-                Ok(deferred) => break deferred,
-                Err(error) => self.failed("defer", &error).await,
+                Ok(deferred) => break Ok(deferred),
+                Err(error) if is_transient(&error) => self.failed("defer", &error).await,
+                Err(error) => {
+                    // The bucket is not closed: a command that every 429 needs is refused. Other ends are not to wait for it.
+                    shared.metrics.redis_error("defer");
+                    break Err(ScriptFailure::of_whole("defer", &error));
+                }
             }
         };
         self.pulse.well();
         held.free_slot();
-        if let Deferred::Failed(why) = &deferred {
-            held.raw = deferral.job;
-            let wait = self.refused(&[(held.lane, held.source, held.entry)], why);
-            // The bucket is closed for as long as XCO asked: the next try is not to begin that anew.
-            let end = End::Called(Verdict::Defer { retry_after: Some(Duration::ZERO) });
-            self.try_again(Ending::Job { held, end }, wait);
-            return None;
+        let key = (held.lane, held.source, held.entry);
+        match deferred {
+            Ok(Deferred::Parked { .. } | Deferred::NotOurs) => {
+                self.done(std::iter::once(key), 1);
+                shared.partitions[self.partition].parked.notify_one();
+                None
+            }
+            Ok(Deferred::TooLate) => {
+                held.raw = deferral.job;
+                held.state.reserved = false;
+                let end = if cancelled { End::Cancelled } else { End::Expired { limited: true } };
+                Some(settlement::of_job(&mut held, end))
+            }
+            Ok(Deferred::Failed(why)) => {
+                // The bucket is closed for as long as XCO asked: the next try is not to begin that anew.
+                deferral.retry_after = Some(Duration::ZERO);
+                let wait = self.refused(&[key], &why);
+                self.try_again(Ending::DeferAgain { held, deferral: Box::new(deferral) }, wait);
+                None
+            }
+            Err(why) => {
+                let wait = self.refused(&[key], &why);
+                // XCO counts from its answer.
+                deferral.retry_after = deferral.retry_after.map(|asked| asked.saturating_sub(wait));
+                self.try_again(Ending::DeferAgain { held, deferral: Box::new(deferral) }, wait);
+                None
+            }
         }
-        if deferred == Deferred::TooLate {
-            held.raw = deferral.job;
-            held.state.reserved = false;
-            let end = if cancelled { End::Cancelled } else { End::Expired { limited: true } };
-            return Some(settlement::of_job(&mut held, end));
-        }
-        self.done(std::iter::once((held.lane, held.source, held.entry)), 1);
-        shared.partitions[self.partition].parked.notify_one();
-        None
     }
 
     /// Parks what a rule pauses, with a note of the rule.
