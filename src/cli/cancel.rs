@@ -135,6 +135,9 @@ impl Cancel<'_> {
             Some(Found { partition, place: Place::Waiting { live, .. } }) => {
                 (live.origin, partition, "ends when it comes up")
             }
+            Some(Found { partition, place: Place::Adrift { live } }) => {
+                (live.origin, partition, "nobody holds it: it ends when a worker takes it up again")
+            }
             Some(Found { partition, place: Place::InFlight { live, .. } }) => {
                 (live.origin, partition, "a worker has it: if its call ends it, so be it; it makes no other")
             }

@@ -8,6 +8,7 @@ use crate::{
         Keys, Link, RawEntry, Source,
         control::{Parked, scan_parked},
         find::{self, Pending},
+        rescue::ADRIFT,
     },
 };
 use redis::RedisResult;
@@ -37,6 +38,8 @@ pub(super) struct Found {
 pub(super) enum Place {
     /// In a lane, unread.
     Waiting { live: Live, source: Source, ahead: Ahead },
+    /// It was delivered, and nobody holds it: a foreign hand took it off the pending list. A worker takes it up again.
+    Adrift { live: Live },
     /// A worker has it.
     InFlight { live: Live, pending: Pending },
     /// Put aside.
@@ -148,8 +151,10 @@ impl<'a> Locator<'a> {
     /// Where the job of that origin is, if it has not ended.
     async fn at(&mut self, origin: Origin) -> RedisResult<Option<Place>> {
         let keys = self.keys(origin.partition);
-        if let Some(entry) = find::entry(self.link, &keys, origin.lane, Source::Jobs, origin.entry).await? {
-            return self.in_stream(&keys, origin, entry).await.map(Some);
+        if let Some(entry) = find::entry(self.link, &keys, origin.lane, Source::Jobs, origin.entry).await?
+            && let Some(place) = self.in_stream(&keys, origin, entry).await?
+        {
+            return Ok(Some(place));
         }
         let mut after = None;
         for _ in 0..MOST_WAITING / STEP {
@@ -158,7 +163,10 @@ impl<'a> Locator<'a> {
             let known =
                 |entry: &RawEntry| entry.state.as_deref().and_then(JobState::from_json).map(|state| state.origin);
             if let Some(entry) = page.into_iter().find(|entry| known(entry) == Some(origin)) {
-                return self.in_stream(&keys, origin, entry).await.map(Some);
+                if let Some(place) = self.in_stream(&keys, origin, entry).await? {
+                    return Ok(Some(place));
+                }
+                break;
             }
             after = Some(last);
         }
@@ -169,28 +177,55 @@ impl<'a> Locator<'a> {
         Ok(None)
     }
 
-    async fn in_stream(&mut self, keys: &Keys, origin: Origin, entry: RawEntry) -> RedisResult<Place> {
-        let stream = keys.stream(entry.lane, entry.source);
+    /// Where a job is whose entry was just seen in a stream; none where it has ended or been put aside since.
+    async fn in_stream(&mut self, keys: &Keys, origin: Origin, entry: RawEntry) -> RedisResult<Option<Place>> {
+        let (lane, source, id) = (entry.lane, entry.source, entry.id);
+        let stream = keys.stream(lane, source);
         let state = entry.state.as_deref().and_then(JobState::from_json);
-        let live = Live { origin, lane: entry.lane, state, job: entry.job };
-        if let Some(pending) = find::pending(self.link, stream, entry.id).await? {
-            return Ok(Place::InFlight { live, pending });
+        let live = Live { origin, lane, state, job: entry.job };
+        // Between two questions a worker may read it, or end it: what seems adrift is looked at twice.
+        for looks_again in [false, true] {
+            match find::pending(self.link, stream, id).await? {
+                Some(pending) if pending.consumer != ADRIFT => return Ok(Some(Place::InFlight { live, pending })),
+                Some(_) => return Ok(Some(Place::Adrift { live })),
+                None => {}
+            }
+            let read = find::last_read(self.link, stream).await?;
+            if read.is_none_or(|read| read < id) {
+                let ahead = self.ahead(keys, (lane, source), read, id).await?;
+                return Ok(Some(Place::Waiting { live, source, ahead }));
+            }
+            if find::entry(self.link, keys, lane, source, id).await?.is_none() {
+                return Ok(None);
+            }
+            if looks_again {
+                break;
+            }
         }
-        let mut after = find::last_read(self.link, stream).await?;
+        Ok(Some(Place::Adrift { live }))
+    }
+
+    /// How many unread entries stand before that one.
+    async fn ahead(
+        &mut self,
+        keys: &Keys,
+        (lane, source): (Lane, Source),
+        mut after: Option<EntryId>,
+        id: EntryId,
+    ) -> RedisResult<Ahead> {
         let mut ahead = 0;
-        let ahead = loop {
-            let page = find::page(self.link, keys, entry.lane, entry.source, after, STEP).await?;
-            let before = page.iter().take_while(|other| other.id < entry.id).count();
+        loop {
+            let page = find::page(self.link, keys, lane, source, after, STEP).await?;
+            let before = page.iter().take_while(|other| other.id < id).count();
             ahead += u64::try_from(before).unwrap_or(0);
             if before < STEP {
-                break Ahead::Exactly(ahead);
+                return Ok(Ahead::Exactly(ahead));
             }
             if ahead >= MOST_AHEAD {
-                break Ahead::AtLeast(ahead);
+                return Ok(Ahead::AtLeast(ahead));
             }
             after = page.last().map(|entry| entry.id);
-        };
-        Ok(Place::Waiting { live, source: entry.source, ahead })
+        }
     }
 
     /// A job whose id nobody has reserved: it has not come up yet, or long ago.
@@ -206,7 +241,11 @@ impl<'a> Locator<'a> {
                     if let Some(entry) = page.into_iter().find(|entry| self.is_it(&entry.job)) {
                         let state = entry.state.as_deref().and_then(JobState::from_json);
                         let new = Origin { lane, partition, entry: entry.id };
-                        return self.in_stream(&keys, state.map_or(new, |state| state.origin), entry).await.map(Some);
+                        let origin = state.map_or(new, |state| state.origin);
+                        if let Some(place) = self.in_stream(&keys, origin, entry).await? {
+                            return Ok(Some(place));
+                        }
+                        break;
                     }
                     after = Some(last);
                     if step * STEP >= MOST_WAITING {

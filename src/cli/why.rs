@@ -91,6 +91,15 @@ async fn explain(link: &mut Link, id: &str, context: &Context) -> RedisResult<(R
             live_job(&mut report, &live, now_ms);
             holds::tell(&mut report, link, context, &live, now_ms).await?;
         }
+        Place::Adrift { live } => {
+            report.say(format!(
+                "{id}: was delivered, and nobody holds it: something else than a worker deleted its consumer, acknowledged \
+                 it or set the group ahead. A worker takes it up again within about two leases"
+            ));
+            report.set("place", "adrift");
+            live_job(&mut report, &live, now_ms);
+            holds::tell(&mut report, link, context, &live, now_ms).await?;
+        }
         Place::InFlight { live, pending } => {
             report.say(format!(
                 "{id}: worker {} has it, since {} ago or longer",

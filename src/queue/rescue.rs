@@ -15,6 +15,9 @@ static RESCUE: LazyLock<Script> = LazyLock::new(|| script!("rescue" on "atomic")
 static FIND_ADRIFT: LazyLock<Script> = LazyLock::new(|| script!("find_adrift" on "atomic" on "fields"));
 static COUNT_REMOVED: LazyLock<Script> = LazyLock::new(|| script!("count_removed" on "fields"));
 
+/// The consumer of deliveries that nobody holds, as `lua/atomic.lua` names it.
+pub const ADRIFT: &str = "adrift";
+
 /// The most leases one renewal names.
 pub const MAX_RENEW: usize = 256;
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod admission;
+mod adrift;
 mod arithmetic;
 mod backfill;
 mod bucket_state;
