@@ -18,11 +18,11 @@ use crate::{
 use redis::{RedisError, RedisResult, Value, cmd};
 use std::{collections::BTreeSet, sync::LazyLock};
 
-const TEXT: &str = include_str!("lua/preflight.lua");
+const TEXT: &str = concat!(include_str!("lua/fields.lua"), include_str!("lua/preflight.lua"));
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("preflight", TEXT));
 
-/// What the script answers: failed commands with their messages, types, last ids, counters.
-type Answer = (Vec<String>, Vec<String>, Vec<String>, Vec<String>);
+/// What the script answers: failed commands with their messages, types, last ids, counters, the time.
+type Answer = (Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<u64>);
 
 /// How many keys the script probes with.
 const PROBES: [&str; 6] = ["stream", "hash", "zset", "list", "string", "set"];
@@ -32,6 +32,10 @@ const PARTITIONS: &str = "partitions";
 
 /// A stream with fewer ids left than this counts as exhausted.
 const FEW_IDS: u64 = 1 << 32;
+
+/// A lane whose last id is further ahead of Redis's clock than this was given an id by a producer. A clock that steps back by
+/// less is caught up with soon.
+const AHEAD_MS: u64 = 60_000;
 
 /// What is wanted of Redis.
 #[derive(Debug, Clone)]
@@ -148,7 +152,7 @@ async fn partition(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut
             return Ok(());
         }
     };
-    let (failed, types, last, values): Answer = redis::from_redis_value(answer)?;
+    let (failed, types, last, values, now_ms): Answer = redis::from_redis_value(answer)?;
     match failures(&failed, wanted) {
         Ok(failures) => findings.extend(failures),
         Err(error) => {
@@ -164,10 +168,14 @@ async fn partition(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut
                 let (found, wanted) = (kind, key.kind);
                 findings.insert(Finding::WrongType { key: name(), found, wanted, forbids: key.is_for_jobs });
             }
-            Some(Kind::Stream) if is_exhausted(last) => {
+            Some(Kind::Stream) => {
                 let is_lane = Lane::ALL.iter().any(|lane| keys.jobs(*lane) == key.name);
-                // A producer's lane that is closed closes no other.
-                findings.insert(Finding::Exhausted { key: name(), forbids: key.is_for_jobs && !is_lane });
+                if is_exhausted(last) {
+                    // A producer's lane that is closed closes no other.
+                    findings.insert(Finding::Exhausted { key: name(), forbids: key.is_for_jobs && !is_lane });
+                } else if is_lane && let Some(last_ms) = ahead_of(last, &now_ms) {
+                    findings.insert(Finding::Ahead { key: name(), last_ms });
+                }
             }
             _ => {}
         }
@@ -238,6 +246,13 @@ fn counters() -> Vec<String> {
 
 fn is_exhausted(last: &str) -> bool {
     last.parse::<EntryId>().is_ok_and(|last| last.ms == u64::MAX && last.seq > u64::MAX - FEW_IDS)
+}
+
+/// The time of a last id that lies ahead of now; none where it does not.
+fn ahead_of(last: &str, now_ms: &[u64]) -> Option<u64> {
+    let last_ms = last.parse::<EntryId>().ok()?.ms;
+    let now_ms = now_ms.first()?;
+    (last_ms > now_ms.saturating_add(AHEAD_MS)).then_some(last_ms)
 }
 
 /// Whether all workers count on the same number of partitions: the first one settles it.

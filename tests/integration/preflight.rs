@@ -5,7 +5,7 @@ use super::{
     redis_users::self_test,
     support::{RedisServer, Rig, Setup, check},
 };
-use predicates::str::contains;
+use predicates::{prelude::PredicateBooleanExt, str::contains};
 use redis::{AsyncCommands, cmd};
 use std::time::Duration;
 use xco_worker::{queue::Keys, queue::Kind, telemetry::Metrics, worker::Worker, xco::XcoClient};
@@ -173,4 +173,27 @@ async fn an_exhausted_completion_stream_is_named_and_an_exhausted_lane_stops_nob
         worker.stop().await;
         let _: u64 = rig.connection.del(&key).await.unwrap();
     }
+}
+
+#[rstest::rstest]
+#[case::of_a_clock_that_counts_microseconds("1795748202763061-0", "9999-12-31T23:59:59.999Z")]
+#[case::of_a_day_to_come("4000000000000-7", "2096-10-02T07:06:40.000Z")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_whose_ids_lie_ahead_is_told_with_its_remedy_and_work_goes_on(#[case] id: &str, #[case] when: &str) {
+    let mut rig = Setup::default().without_worker().await;
+    let folder = tempfile::tempdir().unwrap();
+    let lane = rig.key("jobs:interactive");
+    let ahead = format!("the ids of {lane} lie ahead of Redis's clock");
+    rig.enqueue(&check("before", "192.0.2.1")).await;
+    pointed(&folder, &rig).arg("doctor").assert().code(0).stdout(contains(&ahead).not());
+    let job = check("ahead", "192.0.2.1").to_string();
+    let _: String = rig.connection.xadd(&lane, id, &[("job", job)]).await.unwrap();
+    let told = || contains(&ahead).and(contains(when)).and(contains("producers must give XADD the id `*`"));
+    pointed(&folder, &rig).arg("doctor").assert().code(0).stdout(told());
+    rig.start_worker();
+    rig.enqueue(&check("after", "192.0.2.1")).await;
+    rig.wait_for(3).await;
+    // No entry is left, and its ids still lie ahead.
+    pointed(&folder, &rig).arg("doctor").assert().code(0).stdout(told());
+    rig.end().await;
 }

@@ -1,10 +1,11 @@
 -- preflight.lua: proves that everything a worker does in a partition is permitted and finds keys of the right kind.
+-- (fields.lua stands before this text.)
 --
 -- KEYS  the partition's fixed keys · then six keys to probe with: stream, hash, sorted set, list, string, set
 -- ARGV  1 how many fixed keys · then fields of the last fixed key that must be whole numbers
 -- Returns  {commands that failed: name, message, name, message … · each fixed key's type, or the message with which Redis
 --       refused to tell · each fixed key's last generated id where it is a stream, else '' · the fields' values, '' where
---       there is none}
+--       there is none · {now in ms}, empty where Redis does not tell}
 -- Guarantees  Changes nothing but the probe keys, and deletes those; where deleting is forbidden they expire. Done by a full
 --       Redis too: its first write cannot grow. Safe to repeat. O(keys).
 
@@ -25,7 +26,7 @@ local function try(...)
 end
 
 try('DEL', stream, hash, zset, list, text, set)
-try('TIME')
+local time = try('TIME')
 
 try('SET', text, '1', 'PX', 1000)
 try('GET', text)
@@ -92,12 +93,7 @@ for i = 1, fixed do
   types[i] = found.err or found.ok or ''
   last[i] = ''
   if types[i] == 'stream' then
-    local facts = redis.pcall('XINFO', 'STREAM', KEYS[i])
-    for at = 1, #facts, 2 do
-      if facts[at] == 'last-generated-id' then
-        last[i] = facts[at + 1]
-      end
-    end
+    last[i] = fields(redis.pcall('XINFO', 'STREAM', KEYS[i]))['last-generated-id'] or ''
   end
 end
 
@@ -110,4 +106,4 @@ if types[fixed] == 'hash' and #ARGV > 1 then
 end
 
 try('DEL', stream, hash, zset, list, text, set)
-return {failed, types, last, values}
+return {failed, types, last, values, {time[1] and time[1] * 1000 + math.floor(time[2] / 1000)}}

@@ -1,6 +1,6 @@
 //! What a check before work can find, in words that name the command or the key and what to do about it.
 
-use crate::queue::keys::Kind;
+use crate::{contract::format_ms, queue::keys::Kind};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -53,6 +53,13 @@ pub enum Finding {
         /// Whether it is one that workers write to.
         forbids: bool,
     },
+    /// The ids of a lane lie ahead of Redis's clock: a producer chose one, or the clock went back.
+    Ahead {
+        /// The lane.
+        key: String,
+        /// The time of its last id, in milliseconds. It is the same for all entries that follow.
+        last_ms: u64,
+    },
     /// Other workers count on another number of partitions.
     Partitions {
         /// `redis.partitions` here.
@@ -96,7 +103,7 @@ impl Finding {
             | Self::Partitions { .. } => true,
             Self::WrongType { forbids, .. } | Self::Exhausted { forbids, .. } => *forbids,
             Self::Evicts { strict, .. } => *strict,
-            Self::NotKept | Self::Refused { .. } | Self::Unseen { .. } => false,
+            Self::Ahead { .. } | Self::NotKept | Self::Refused { .. } | Self::Unseen { .. } => false,
         }
     }
 
@@ -107,6 +114,7 @@ impl Finding {
             Self::Unknown { .. } | Self::Refused { .. } => "command",
             Self::WrongType { .. } | Self::NotANumber { .. } => "key_type",
             Self::Exhausted { .. } => "exhausted_stream",
+            Self::Ahead { .. } => "future_ids",
             Self::Partitions { .. } => "partitions",
             Self::Evicts { .. } => "eviction",
             Self::NotKept => "persistence",
@@ -115,8 +123,17 @@ impl Finding {
     }
 
     /// All names that [`Finding::what`] gives.
-    pub const WHATS: [&'static str; 8] =
-        ["permission", "command", "key_type", "exhausted_stream", "partitions", "eviction", "persistence", "unseen"];
+    pub const WHATS: [&'static str; 9] = [
+        "permission",
+        "command",
+        "key_type",
+        "exhausted_stream",
+        "future_ids",
+        "partitions",
+        "eviction",
+        "persistence",
+        "unseen",
+    ];
 
     /// What to do about it.
     pub fn remedy(&self) -> String {
@@ -139,6 +156,10 @@ impl Finding {
             Self::Exhausted { key, .. } => {
                 format!("see \"A stream without ids\" in docs/redis-trouble.md: {key} has to begin anew")
             }
+            Self::Ahead { key, .. } => format!(
+                "producers must give XADD the id `*`; how {key} gets right ids again: \"A lane ahead of the clock\" in \
+                 docs/redis-trouble.md"
+            ),
             Self::Partitions { configured, kept, key } => format!(
                 "set redis.partitions = {kept} here; to change the number for everybody stop all workers and producers \
                  once the queue is empty, then HSET {key} partitions {configured}"
@@ -160,6 +181,9 @@ impl fmt::Display for Finding {
             Self::WrongType { key, found, wanted, .. } => write!(f, "{key} is {found}, {wanted} is needed"),
             Self::NotANumber { key, field } => write!(f, "{key} holds no usable number in its field {field}"),
             Self::Exhausted { key, .. } => write!(f, "{key} takes no more entries: its ids are exhausted"),
+            Self::Ahead { key, last_ms } => {
+                write!(f, "the ids of {key} lie ahead of Redis's clock: at {}", format_ms(*last_ms))
+            }
             Self::Partitions { configured, kept, .. } => {
                 write!(f, "redis.partitions is {configured} here and {kept} for the workers that were first")
             }
