@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod host;
 mod redis;
+mod removed;
 mod server;
 mod strays;
 mod xco;

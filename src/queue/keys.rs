@@ -28,7 +28,7 @@
 //! | `{NS:0}:audit` | stream | what operators did |
 //! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with them |
 //! | `{NS:0}:workers` | hash, expires | what each worker says of itself, once a second |
-//! | `{NS:P}:meta` | hash | what Redis's clock said last, its steps back, and the last entries before them (`lua/clock.lua`) |
+//! | `{NS:P}:meta` | hash | what Redis's clock said last, its steps back, the last entries before them (`lua/clock.lua`); removed jobs |
 //! | `{NS:P}:held` | set | names of the rules that hold jobs |
 //! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause parked, with the score it gave them |
 //! | `{NS:P}:stats` | hash | completions by type and status, since ever |

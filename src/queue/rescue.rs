@@ -172,13 +172,35 @@ pub async fn count_removed(
     before: Option<u64>,
 ) -> RedisResult<(Option<u64>, u64)> {
     let mut call = COUNT_REMOVED.call(2);
-    call.arg(keys.jobs(lane)).arg(&keys.meta).arg(format!("removed_{}", lane.as_str()));
+    call.arg(keys.jobs(lane)).arg(&keys.meta).arg(removed_field(lane));
     match before {
         Some(before) => call.arg(before),
         None => call.arg(-1),
     };
     let (count, report): (i64, u64) = redis::from_redis_value(COUNT_REMOVED.run(link, &call).await?)?;
     Ok((u64::try_from(count).ok(), report))
+}
+
+/// Entries of a lane that a foreign hand removed before they had ended, as workers reported them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// How many.
+    pub count: u64,
+    /// When more were found for the last time, in milliseconds on Redis's clock.
+    pub at_ms: u64,
+}
+
+/// What workers have reported as removed from a lane. O(1).
+pub async fn removed(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Option<Removed>> {
+    let field = removed_field(lane);
+    let kept: (Option<String>, Option<String>) =
+        link.query(redis::cmd("HMGET").arg(&keys.meta).arg(&field).arg(format!("{field}_at"))).await?;
+    let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
+    Ok(number(kept.0).map(|count| Removed { count, at_ms: number(kept.1).unwrap_or(0) }))
+}
+
+fn removed_field(lane: Lane) -> String {
+    format!("removed_{}", lane.as_str())
 }
 
 /// Takes a delivery off the pending list whose entry is gone and whose holder, too; whether it was there.

@@ -197,3 +197,27 @@ async fn a_lane_whose_ids_lie_ahead_is_told_with_its_remedy_and_work_goes_on(#[c
     pointed(&folder, &rig).arg("doctor").assert().code(0).stdout(told());
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tells_of_jobs_that_something_else_removed() {
+    let mut rig = Setup::default().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    rig.complete(check("a", "192.0.2.1")).await;
+    pointed(&folder, &rig).arg("doctor").assert().code(0).stdout(contains("no worker missed any"));
+    rig.stop_workers().await;
+    for n in 0..5 {
+        rig.enqueue(&check(&format!("j{n}"), "192.0.2.1")).await;
+    }
+    let lane = rig.key("jobs:interactive");
+    let trimmed: u64 = cmd("XTRIM").arg(&lane).arg("MAXLEN").arg(2).query_async(&mut rig.connection).await.unwrap();
+    assert_eq!(trimmed, 3);
+    rig.start_worker();
+    rig.wait_for(3).await;
+    let told = format!("3 were removed from lanes before they had ended, from {lane}");
+    rig.eventually("doctor tells", async |rig: &mut Rig| {
+        let output = pointed(&folder, rig).arg("doctor").assert().code(0).get_output().stdout.clone();
+        String::from_utf8(output).unwrap().contains(&told)
+    })
+    .await;
+    rig.end().await;
+}

@@ -1,6 +1,6 @@
 //! Redis: reachable, fit, and what waits in it.
 
-use super::{check::Check, completions, server, strays};
+use super::{check::Check, completions, removed, server, strays};
 use crate::{
     cli::redis_access::{describe, shown},
     config::{Config, RedisConfig, format_duration},
@@ -56,6 +56,11 @@ pub(super) async fn checks(config: &Config, longest: Duration) -> Vec<Check> {
         Ok(Ok(check)) => check,
         Ok(Err(error)) => Check::fail("queue", describe(&error), "is something else stored under these keys?"),
         Err(_) => Check::warn("queue", "no answer in time", "look at Redis's load"),
+    });
+    checks.push(match timeout(longest, removed::check(&mut link, redis)).await {
+        Ok(Ok(check)) => check,
+        Ok(Err(error)) => Check::warn("removed jobs", describe(&error), "allow the user HMGET"),
+        Err(_) => Check::warn("removed jobs", "no answer in time", "look at Redis's load"),
     });
     checks.push(match timeout(longest, strays::check(&mut link, redis)).await {
         Ok(Ok(check)) => check,
