@@ -5,6 +5,7 @@ use super::{
     Keys, Link, Source,
     finish::parked,
     script::{Script, ScriptFailure, failures, integers, script},
+    upkeep,
 };
 use crate::{
     contract::{EntryId, Lane, Origin},
@@ -169,24 +170,19 @@ pub async fn scan_parked(link: &mut Link, keys: &Keys, cursor: u64, count: usize
     Ok((next, found))
 }
 
-/// An entry's id, and its fields.
-type First = Vec<(String, Value)>;
-
 /// When the oldest job that may wait or run in a partition was enqueued, milliseconds on Redis's clock; none where there is
 /// none. Jobs that were put aside or came back may be of any age: 0.
 pub async fn oldest_ms(link: &mut Link, keys: &Keys) -> RedisResult<Option<u64>> {
+    // In this order: a job that leaves its lane meanwhile is found where it went.
+    let first = upkeep::heads(link, &Lane::ALL.map(|lane| keys.jobs(lane))).await?;
     let mut asked = pipe();
     asked.cmd("ZCARD").arg(&keys.delayed);
     for lane in Lane::ALL {
         asked.cmd("XLEN").arg(keys.due(lane));
     }
-    for lane in Lane::ALL {
-        asked.cmd("XRANGE").arg(keys.jobs(lane)).arg("-").arg("+").arg("COUNT").arg(1);
-    }
-    let (parked, due, due_bulk, first, first_bulk): (u64, u64, u64, First, First) = link.pipeline(&asked).await?;
+    let (parked, due, due_bulk): (u64, u64, u64) = link.pipeline(&asked).await?;
     if parked + due + due_bulk > 0 {
         return Ok(Some(0));
     }
-    let enqueued_ms = |(id, _): &(String, Value)| id.parse::<EntryId>().ok().map(|id| id.ms);
-    Ok(first.iter().chain(&first_bulk).filter_map(enqueued_ms).min())
+    Ok(first.into_iter().flatten().map(|id| id.ms).min())
 }

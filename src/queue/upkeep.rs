@@ -71,14 +71,24 @@ pub struct Backlog {
     pub oldest: Duration,
 }
 
+/// The first entry of each of these streams of one partition. One round trip; no entry is sent.
+pub(super) async fn heads(link: &mut Link, streams: &[&str]) -> RedisResult<Vec<Option<EntryId>>> {
+    let mut call = HEADS.call(streams.len());
+    for stream in streams {
+        call.arg(stream);
+    }
+    let ids: Vec<String> = redis::from_redis_value(HEADS.run(link, &call).await?)?;
+    Ok(ids.iter().map(|id| id.parse().ok()).collect())
+}
+
 /// A lane's figures. O(1).
 pub async fn backlog(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Backlog> {
+    let streams = [keys.due(lane), keys.jobs(lane)];
     let mut asked = pipe();
     asked.cmd("TIME");
-    for stream in [keys.due(lane), keys.jobs(lane)] {
+    for stream in streams {
         asked.cmd("XLEN").arg(stream);
         asked.cmd("XPENDING").arg(stream).arg(GROUP);
-        asked.cmd("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
     }
     let replies: Vec<Value> = link.pipeline(&asked).await?;
     let mut figures = Backlog::default();
@@ -86,19 +96,18 @@ pub async fn backlog(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Ba
         .first()
         .and_then(|time| redis::from_redis_value::<(u64, u64)>(time.clone()).ok())
         .map_or(0, |(seconds, micros)| seconds * 1000 + micros / 1000);
-    for triple in replies.get(1..).unwrap_or_default().chunks_exact(3) {
-        if let Value::Int(length) = triple[0] {
+    for pair in replies.get(1..).unwrap_or_default().chunks_exact(2) {
+        if let Value::Int(length) = pair[0] {
             figures.entries += u64::try_from(length).unwrap_or(0);
         }
-        if let Value::Array(summary) = &triple[1]
+        if let Value::Array(summary) = &pair[1]
             && let Some(Value::Int(pending)) = summary.first()
         {
             figures.in_flight += u64::try_from(*pending).unwrap_or(0);
         }
-        if let Value::Array(first) = &triple[2]
-            && let Some(Value::Array(entry)) = first.first()
-            && let Some(id) = entry.first().and_then(text).and_then(|id| id.parse::<EntryId>().ok())
-        {
+    }
+    if figures.entries > 0 {
+        for id in heads(link, &streams).await?.into_iter().flatten() {
             figures.oldest = figures.oldest.max(Duration::from_millis(now_ms.saturating_sub(id.ms)));
         }
     }

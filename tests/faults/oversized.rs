@@ -1,9 +1,11 @@
 //! Entries that are larger than a job may be: they are rejected, and do not come into a worker's memory together.
 
 use super::{
+    kills::own_redis,
     process::Process,
-    support::{Setup, check},
+    support::{Rig, Setup, check},
 };
+use redis::cmd;
 use std::time::Duration;
 
 /// A worker that takes more has read several of them whole.
@@ -32,4 +34,45 @@ async fn many_large_entries_at_once_are_rejected_within_bounded_memory() {
     }
     worker.stop().await;
     rig.end().await;
+}
+
+/// Bytes that Redis has sent to anybody.
+async fn sent(rig: &mut Rig) -> u64 {
+    let info: String = cmd("INFO").arg("stats").query_async(&mut rig.connection).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[rstest::rstest]
+#[case::of_a_dead_worker(false)]
+#[case::of_nobody(true)]
+#[tokio::test(flavor = "multi_thread")]
+async fn large_entries_that_are_taken_over_never_leave_redis_whole(#[case] adrift: bool) {
+    const LARGE: usize = 12 << 20;
+    let mut rig = Setup { redis: own_redis(), ..Setup::default() }.without_worker().await;
+    let lane = rig.key("jobs:interactive");
+    let large = vec![b'x'; LARGE];
+    for _ in 0..4 {
+        let _: String =
+            cmd("XADD").arg(&lane).arg("*").arg("job").arg(&large).query_async(&mut rig.connection).await.unwrap();
+    }
+    rig.enqueue(&check("neighbour", "192.0.2.1")).await;
+    // Read by a worker that is gone; what it read stays in Redis here, too.
+    let read = redis::Script::new(
+        "redis.call('XGROUP', 'CREATE', KEYS[1], 'workers', '0') \
+         redis.call('XREADGROUP', 'GROUP', 'workers', 'gone', 'COUNT', 9, 'STREAMS', KEYS[1], '>') \
+         if ARGV[1] == '1' then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'workers', 'gone') end",
+    );
+    let () = read.key(&lane).arg(u8::from(adrift)).invoke_async(&mut rig.connection).await.unwrap();
+    let before = sent(&mut rig).await;
+    let mut worker = Process::ready(&rig, &[]).await;
+    rig.wait_for(5).await;
+    let rejected = rig.completions.iter().filter(|event| event["status"] == "rejected").count();
+    assert_eq!(rejected, 4);
+    assert_eq!(rig.completion("neighbour").await["outcome"], "absent");
+    let sent = sent(&mut rig).await - before;
+    assert!(sent < u64::try_from(LARGE).unwrap(), "{sent} bytes left Redis");
+    worker.stop().await;
+    rig.drain().await;
+    rig.assert_clean().await;
 }
