@@ -24,7 +24,7 @@ pub(crate) fn ids<const N: usize>(ids: [&str; N]) -> BTreeSet<String> {
 }
 
 /// Sends the customer a code, through a worker.
-async fn send_code(rig: &mut Rig, id: &str) -> String {
+pub(crate) async fn send_code(rig: &mut Rig, id: &str) -> String {
     seed(&rig.sandbox, id);
     let sent = rig.complete(start(id)).await;
     assert_eq!(sent["outcome"], "otp_sent", "{sent:#}");

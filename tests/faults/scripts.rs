@@ -49,12 +49,64 @@ async fn a_delayed_body_that_is_none_of_ours_keeps_no_job_from_coming_back() {
     rig.end().await;
 }
 
+#[rstest::rstest]
+#[case::without_a_newline(Some("nonewline"), "0")]
+#[case::empty(Some(""), "0")]
+#[case::without_a_state(Some("\n{\"type\":\"CheckUser\"}"), "0")]
+#[case::with_a_state_that_is_none(Some("{\"o\":1\n{\"type\":\"CheckUser\"}"), "0")]
+#[case::with_a_newline_alone(Some("\n"), "0")]
+#[case::before_all_time(Some("{}\n{}"), "-inf")]
+#[case::without_a_body(None, "0")]
+#[case::without_a_body_before_all_time(None, "-inf")]
+#[case::never_due(None, "+inf")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_foreign_hand_delayed_keeps_no_job_from_coming_back(#[case] body: Option<&str>, #[case] due: &str) {
+    let mut rig = Setup { redis: own_redis(), ..Setup::default() }.start().await;
+    for n in 0..5 {
+        let mut job = check(&format!("d{n}"), "192.0.2.1");
+        job["run_at"] = json!(in_time(Duration::from_millis(1200)));
+        rig.enqueue(&job).await;
+    }
+    let (delayed, bodies) = (rig.key("delayed"), rig.key("delayed:jobs"));
+    for member in ["o", "interactive:0:1-0", "interactive:0:99999999999999999999-0"] {
+        if let Some(body) = body {
+            let () = rig.connection.hset(&bodies, member, body).await.unwrap();
+        }
+        let _: u64 = cmd("ZADD").arg(&delayed).arg(due).arg(member).query_async(&mut rig.connection).await.unwrap();
+    }
+    all_complete(&mut rig, &ids("d", 5), 20).await;
+    if body.is_some() {
+        rig.follow(20, |events| events.iter().filter(|event| event["status"] == "rejected").count() == 3).await;
+    }
+    if due == "+inf" {
+        let _: u64 = rig.connection.del(&delayed).await.unwrap();
+    }
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_that_a_producer_made_up_are_ignored() {
     let mut rig = Setup { redis: own_redis(), ..Setup::default() }.start().await;
     let lane = rig.key("jobs:interactive");
     let large = "a".repeat(5_000_000);
-    let cases = [("parent", large.as_str()), ("parent", "with space"), ("generation", "many"), ("what", &large)];
+    // As a job that an operator cancelled after 99 calls, one of them in doubt, would have it.
+    let state = r#"{"e":true,"o":"interactive:0:1-0","a":99,"f":99,"d":true,"g":3}"#;
+    let cases = [
+        ("parent", large.as_str()),
+        ("parent", "with space"),
+        ("parent", ""),
+        ("parent", "\u{202e}"),
+        ("generation", "many"),
+        ("generation", "-1"),
+        ("generation", "255"),
+        ("generation", "99999999999999999999"),
+        ("generation", &large),
+        ("state", state),
+        ("state", "{"),
+        ("state", &large),
+        ("", ""),
+        ("what", &large),
+    ];
     for (n, (field, value)) in cases.into_iter().enumerate() {
         let job = check(&format!("j{n}"), "192.0.2.1").to_string();
         let mut add = cmd("XADD");
@@ -66,6 +118,7 @@ async fn fields_that_a_producer_made_up_are_ignored() {
         assert_eq!(event["status"], "succeeded", "{event:#}");
         assert!(event.to_string().len() < 4096);
         assert!(event.get("parent_id").is_none_or(serde_json::Value::is_null), "{event:#}");
+        assert_eq!(event["attempts"], 1, "{event:#}");
     }
     rig.end().await;
 }
