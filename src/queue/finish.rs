@@ -112,6 +112,9 @@ pub enum Unmark {
     Nothing,
     /// The job's, whosever it is: the call is accounted for.
     Any,
+    /// The same, of a delivery that set this one when it was admitted. While it stands the delivery has not ended, even where
+    /// its whole lane is gone.
+    Called(String),
     /// This one, as it was asked for in an [`super::AdmissionRequest`]. Whether it was set is not known, and another
     /// delivery's must stay: nobody knows yet what became of that one's call.
     Own(String),
@@ -234,6 +237,7 @@ pub async fn finish(
         let mark = match &one.unmark {
             Unmark::Nothing => Cow::Borrowed(""),
             Unmark::Any => Cow::Borrowed(one.origin.as_str()),
+            Unmark::Called(mark) => Cow::Owned(format!("{}\n!{mark}", one.origin)),
             Unmark::Own(mark) => Cow::Owned(format!("{}\n{mark}", one.origin)),
         };
         match &one.op {

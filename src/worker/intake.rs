@@ -182,12 +182,12 @@ impl Intake {
         self.pulse.well();
         self.shared.clock.set(answers.now_ms);
         let mut admitted = Vec::with_capacity(batch.len());
-        for (mut held, verdict) in batch.into_iter().zip(answers.verdicts) {
+        for ((mut held, request), verdict) in batch.into_iter().zip(requests).zip(answers.verdicts) {
             held.state.accepted |= verdict != Admission::Duplicate;
             match verdict {
                 Admission::Admitted => {
                     if held.doubt != Doubt::Harmless {
-                        held.unmark = Unmark::Any;
+                        held.unmark = request.mark.map_or(Unmark::Any, Unmark::Called);
                     }
                     held.state.resume(answers.now_ms);
                     held.state.started_at_ms.get_or_insert(answers.now_ms);

@@ -1,7 +1,7 @@
 //! Commands that somebody else gives Redis: consumers deleted, deliveries acknowledged, lanes trimmed.
 
 use super::{
-    jobs::{create, ids_of, mixed, seed, start, verify},
+    jobs::{create, email, ids_of, mixed, seed, start, verify},
     kills::{ids, own_redis, rig, send_code},
     ledger::{all_complete, calls_by_key, of, settle},
     process::Process,
@@ -193,4 +193,38 @@ async fn calls_whose_entries_a_producer_removed_are_completed_and_what_is_lost_i
     kept.insert("afterwards".to_owned());
     all_complete(&mut rig, &kept, 20).await;
     settle(&mut rig, std::slice::from_mut(&mut worker), &kept).await;
+}
+
+/// What had not begun is gone with the lane. A call that is not safe to repeat has left its mark elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_that_are_sent_while_their_lane_is_deleted_complete_and_later_jobs_go_on() {
+    let mut setup = Setup { redis: own_redis(), ..Setup::default() };
+    setup.sandbox.latency = Latency::fixed(Duration::from_millis(700));
+    let mut rig = setup.without_worker().await;
+    let mut worker = Process::ready(&rig, &[("WORKER__CONCURRENCY", "8")]).await;
+    let before: Vec<String> = (0..40).map(|n| format!("before-{n}")).collect();
+    for id in &before {
+        seed(&rig.sandbox, id);
+        rig.enqueue(&start(id)).await;
+    }
+    rig.sandbox.wait_for_calls(8).await;
+    let lane = rig.key("jobs:interactive");
+    let _: u64 = cmd("DEL").arg(&lane).query_async(&mut rig.connection).await.unwrap();
+    let after: BTreeSet<String> = (0..20).map(|n| format!("after-{n}")).collect();
+    for id in &after {
+        rig.enqueue(&check(id, id)).await;
+    }
+    all_complete(&mut rig, &after, 30).await;
+    worker.until_status("/readyz", 200, Duration::from_secs(10)).await;
+    worker.stop().await;
+    rig.drain().await;
+    let calls = calls_by_key(&rig, Route::Start);
+    assert!(calls.values().all(|calls| calls.len() == 1), "{calls:#?}");
+    for id in &before {
+        let ends = rig.completions.iter().filter(|event| event["id"] == id.as_str());
+        let statuses: Vec<_> = ends.map(|event| event["status"].as_str().unwrap()).collect();
+        let wanted = if calls.contains_key(&email(id)) { vec!["succeeded"] } else { vec![] };
+        assert_eq!(statuses, wanted, "{id}");
+    }
+    rig.assert_clean().await;
 }

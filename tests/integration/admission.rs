@@ -7,7 +7,9 @@ use std::time::Duration;
 use xco_worker::{
     contract::{EntryId, JobType, Lane},
     limits::{Bucket, Limits, Spender},
-    queue::{self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Held, Keys, Source, Unmark},
+    queue::{
+        self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, Held, Keys, Source, Unmark,
+    },
 };
 
 /// Why a job that was admitted is not any more.
@@ -164,4 +166,40 @@ async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
         let answers = queue::admit(&mut link, &keys, &stream, "me", window, 1, &[request]).await.unwrap();
         assert_eq!(answers.verdicts, [Admission::Admitted]);
     }
+}
+
+/// Only a delivery's own mark says that it has not ended: by the time an end is repeated the job may have come back, and be
+/// under way again.
+#[rstest]
+#[case::before_its_lane_was_deleted("me:1/1", true)]
+#[case::by_the_jobs_next_delivery("another:7/1", false)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_counts_where_its_own_mark_was_set(#[case] mark: &str, #[case] ours: bool) {
+    let mut rig = Setup::default().without_worker().await;
+    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
+    let keys = Keys::new(&rig.config.redis.namespace, 0);
+    queue::ensure_group(&mut link, &keys).await.unwrap();
+    rig.enqueue(&start("otp", "ip", "a@example.com")).await;
+    let entry = queue::read_lane(&mut link, &keys, Lane::Interactive, "me", 1, None).await.unwrap()[0].id;
+    let origin = format!("interactive:0:{entry}");
+    let _: u64 = rig.connection.del(keys.jobs(Lane::Interactive)).await.unwrap();
+    let () = rig.connection.hset(&keys.begun, &origin, mark).await.unwrap();
+    let end = |unmark| Finish {
+        entry,
+        origin: origin.clone(),
+        unmark,
+        op: FinishOp::Park { due_us: 1_000, place: None, state: "{}".to_owned(), job: b"{}".to_vec() },
+    };
+    for unmark in [Unmark::Any, Unmark::Called("me:1".to_owned()), Unmark::Called("me:1".to_owned())] {
+        let first = unmark != Unmark::Any && rig.connection.hexists(&keys.begun, &origin).await.unwrap();
+        let whose = ("me", Duration::from_secs(60));
+        let finishes =
+            queue::finish(&mut link, &keys, Lane::Interactive, Source::Jobs, whose, &[end(unmark)]).await.unwrap();
+        let wanted = if ours && first { Finished::Ended } else { Finished::NotOurs };
+        assert_eq!(finishes.each, [wanted]);
+    }
+    let left: bool = rig.connection.hexists(&keys.begun, &origin).await.unwrap();
+    assert_eq!(left, !ours);
+    let parked: u64 = rig.connection.zcard(&keys.delayed).await.unwrap();
+    assert_eq!(parked, u64::from(ours));
 }

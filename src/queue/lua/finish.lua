@@ -4,7 +4,8 @@
 --       8 dead · 9 stats · then keys that are referred to by position (reply lists, batch
 --       counters, queues)
 -- ARGV  1 deliveries · 2 consumer · then their entry ids · then for each: operation · mark ('' or the origin, to be taken off
---       begun; with a newline and a mark of admit.lua's behind it only if it is that one) · and, by operation, more:
+--       begun; with a newline and the delivery's own mark behind it only if it is that one; with '!' before that whichever it
+--       is) · and, by operation, more:
 --         p  park: origin · due in ms · state, newline, job
 --         w  park in a shared bucket's queue: the same · the queue's position in KEYS · the job's age there; it is due then
 --            at the latest
@@ -19,12 +20,22 @@
 --         end is taken back. All others were ended by this run.
 -- Guarantees  A delivery's consequences (completion, `next`, dead letter, place among the delayed, mark, removal) all happen or
 --         none does, whichever command fails, and exactly once, whoever asks and however often: only who takes the entry off
---         the pending list or, where the group was lost, off the stream, acts. One job's failure touches no other. Safe to
---         repeat after a lost reply. Done by a full Redis too (OOM): it refuses a script whose first write may grow, and this
---         one's cannot. O(deliveries); deliveries <= 256.
+--         the pending list or, where the group was lost, off the stream, or its own mark off begun, acts. One job's failure
+--         touches no other. Safe to repeat after a lost reply. Done by a full Redis too (OOM): it refuses a script whose first
+--         write may grow, and this one's cannot. O(deliveries); deliveries <= 256.
 
 local n, consumer = tonumber(ARGV[1]), ARGV[2]
 local not_ours, failed, courtesies = {}, {}, {}
+
+-- A mark as it stands in ARGV: the origin, '!' where any mark is to go, and the delivery's own mark.
+local function parts(mark)
+  return string.match(mark, '^([^\n]*)\n(!?)(.*)$')
+end
+
+-- Whether what was found in begun is this mark, whichever asking set it.
+local function is_mark(found, own)
+  return type(found) == 'string' and string.sub(found, 1, #own + 1) == own .. '/'
+end
 
 -- What takes appended entries back must be permitted before anything is begun.
 redis.call('XDEL', KEYS[1], '0-0')
@@ -33,15 +44,23 @@ local acked = redis.call('XACK', KEYS[1], 'workers', unpack(ARGV, 3, n + 2))
 local ours
 if acked ~= n then
   -- Not all acknowledged at once. Then the entry itself tells: whoever finishes removes it. (One delivery alone is as
-  -- acknowledged as the answer says: its entry may have been trimmed by a foreign hand.)
+  -- acknowledged as the answer says: its entry may have been trimmed by a foreign hand.) Where the whole stream is gone, the
+  -- delivery's own mark of a begun call still tells: whoever finishes takes it off. (Another's mark tells nothing: the job may
+  -- have come back since.)
+  local widths, place = {p = 5, w = 7, q = 4, x = 2}, n + 3
+  local function is_marked(mark)
+    local origin, _, own = parts(mark)
+    return origin and is_mark(redis.pcall('HGET', KEYS[2], origin), own)
+  end
   ours = {}
   for i = 1, n do
-    local id = ARGV[2 + i]
-    if #redis.call('XRANGE', KEYS[1], id, id) == 1 then
+    local id, mark = ARGV[2 + i], ARGV[place + 1]
+    if #redis.call('XRANGE', KEYS[1], id, id) == 1 or is_marked(mark) then
       ours[i] = true
     else
       not_ours[#not_ours + 1] = i
     end
+    place = place + (widths[ARGV[place]] or 4)
   end
 end
 
@@ -161,12 +180,11 @@ end
 
 -- The origin whose mark is to go, if it is.
 local function to_unmark(mark)
-  local origin, wanted = string.match(mark, '^(.*)\n(.*)$')
-  if not origin then
-    return mark
+  local origin, any, own = parts(mark)
+  if not origin or any == '!' then
+    return origin or mark
   end
-  local found = redis.call('HGET', KEYS[2], origin)
-  if found and string.sub(found, 1, #wanted + 1) == wanted .. '/' then
+  if is_mark(redis.call('HGET', KEYS[2], origin), own) then
     return origin
   end
 end

@@ -78,10 +78,11 @@ impl Scene for Finishing {
             if marked {
                 stage.run::<()>(redis::cmd("HSET").arg(&stage.keys.begun).arg(&job.origin).arg("mine/1")).await;
             }
-            let unmark = match stage.rng.random_range(0..4) {
+            let unmark = match stage.rng.random_range(0..5) {
                 0 if !marked => Unmark::Nothing,
                 1 => Unmark::Own("mine".to_owned()),
                 2 => Unmark::Own("another's".to_owned()),
+                3 => Unmark::Called("mine".to_owned()),
                 _ => Unmark::Any,
             };
             batch.push(Finish { entry: job.entry, origin: job.origin.clone(), unmark, op });
