@@ -104,8 +104,9 @@ pub(super) fn failed(
         FailureKind::Network | FailureKind::Broken => (ErrorKind::Network, true),
     };
     // Nothing was sent, or XCO would not hear anybody: no fault of the job's.
-    let waits = failure.awaits_token() || everybodys;
-    let spared = again && (outage || waits);
+    let most = job.max_attempts.unwrap_or(policy.max_attempts);
+    // Who allows one attempt wants one call, whatever the reason why it failed.
+    let spared = again && (failure.awaits_token() || most > 1 && (outage || everybodys));
     state.failures = state.failures.saturating_add(u32::from(!spared));
     let retry_after = failure.retry_after;
     let unknown = failure.kind.effect_unknown();
@@ -123,7 +124,7 @@ pub(super) fn failed(
         error.retryable = end.retryable;
         return Verdict::Failed { error, dead_letter: true };
     }
-    if spared || again && state.failures < job.max_attempts.unwrap_or(policy.max_attempts) {
+    if spared || again && state.failures < most {
         let delay_ms = retry_delay_ms(policy, state.failures.max(1), retry_after, jitter);
         return Verdict::Retry { error, delay_ms };
     }

@@ -165,6 +165,22 @@ fn a_refusal_of_everybody_costs_no_attempt_and_ends_nobody() {
 }
 
 #[test]
+fn one_attempt_is_one_call_even_in_an_outage() {
+    for kind in TYPES {
+        for (outage, refusal, failure) in [
+            (true, Refusal::Own, FailureKind::Upstream),
+            (true, Refusal::Own, FailureKind::Network),
+            (true, Refusal::Everybodys, FailureKind::Unauthorized),
+        ] {
+            let mut case = Case::new(kind);
+            case.job.max_attempts = Some(1);
+            (case.outage, case.refusal) = (outage, refusal);
+            assert!(matches!(case.fail(failure), Verdict::Failed { .. }), "{kind} {failure:?}");
+        }
+    }
+}
+
+#[test]
 fn max_attempts_of_the_job_goes_before_its_types() {
     let mut case = Case::new("CheckUser");
     case.job.max_attempts = Some(1);
