@@ -19,7 +19,7 @@ const PRESENCE: Duration = Duration::from_secs(10);
 /// How much of the slots is bulk's, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BulkShare {
-    /// So much is kept for it, however many interactive jobs wait.
+    /// So much of what is allowed at the moment is kept for it, however many interactive jobs wait.
     pub(super) min: u8,
     /// So much it uses at most while interactive jobs come: what they need is then free before they ask, and the machine is not
     /// so busy with bulk that they wait for that.
@@ -64,7 +64,7 @@ impl Allowed {
 #[derive(Debug)]
 pub(super) struct Slots {
     total: usize,
-    bulk_min: usize,
+    bulk_min_percent: u8,
     bulk_max_percent: usize,
     most_unwritten: usize,
     /// [`Allowed::calls`]
@@ -81,7 +81,7 @@ impl Slots {
         let total = total.max(1);
         Self {
             total,
-            bulk_min: bulk_min(total, bulk.min),
+            bulk_min_percent: bulk.min,
             bulk_max_percent: usize::from(bulk.max.min(100)),
             most_unwritten: total.saturating_mul(2).max(1024),
             calls: AtomicUsize::new(total),
@@ -102,6 +102,8 @@ impl Slots {
             return 0;
         }
         let allowed = self.allowed();
+        // A share of what is allowed now: while few calls are, bulk must not have them all.
+        let bulk_min = bulk_min(allowed, self.bulk_min_percent);
         let calls = allowed.saturating_sub(ledger.running);
         let light = self.total.min(self.light.load(Ordering::Relaxed));
         let free = match lane {
@@ -109,11 +111,11 @@ impl Slots {
             Lane::Bulk => {
                 let free = calls.min(light.saturating_sub(ledger.running));
                 let people = ledger.interactive_at.is_some_and(|at| at.elapsed() < PRESENCE);
-                let most = (allowed * self.bulk_max_percent / 100).max(self.bulk_min).max(1);
+                let most = (allowed * self.bulk_max_percent / 100).max(bulk_min).max(1);
                 if people { free.min(most.saturating_sub(ledger.bulk_running)) } else { free }
             }
         };
-        let bulk_owed = self.bulk_min.saturating_sub(ledger.bulk_running);
+        let bulk_owed = bulk_min.saturating_sub(ledger.bulk_running);
         match lane {
             Lane::Interactive if ledger.bulk_demands > 0 => free.saturating_sub(bulk_owed),
             Lane::Bulk if ledger.interactive_demands > 0 => free.min(bulk_owed),
@@ -235,6 +237,12 @@ impl Slots {
     /// Whether so many calls are under way that their ends will come in numbers.
     pub(super) fn is_busy(&self) -> bool {
         self.ledger().running >= (self.total / 4).max(8)
+    }
+
+    /// Whether jobs wait, or may wait, for a slot.
+    pub(super) fn is_wanted(&self) -> bool {
+        let ledger = self.ledger();
+        ledger.interactive_demands + ledger.bulk_demands > 0
     }
 
     /// All slots.
@@ -388,6 +396,18 @@ mod tests {
         );
         slots.allow(Allowed::evenly(16));
         assert_eq!((slots.free_now(Lane::Bulk), slots.free_now(Lane::Interactive)), (12, 12));
+    }
+
+    #[tokio::test]
+    async fn of_a_few_slots_people_have_most() {
+        let slots = Slots::new(64, BulkShare { min: 10, max: 50 });
+        for (allowed, bulk) in [(40, 4), (4, 1), (1, 0)] {
+            slots.allow(Allowed::evenly(allowed));
+            let demand = (slots.demand(Lane::Interactive), slots.demand(Lane::Bulk));
+            let free = (slots.free_now(Lane::Interactive), slots.free_now(Lane::Bulk));
+            assert_eq!(free, (allowed - bulk, bulk), "of {allowed}");
+            drop(demand);
+        }
     }
 
     #[tokio::test]
