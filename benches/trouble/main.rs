@@ -5,8 +5,9 @@
 //! Latencies are compared within one run, with and without the trouble. They are from before the `XADD` to the completion
 //! in a subscriber's hands.
 //!
-//! Flags: `--only abuser,lanes,outage,unknown` · `--jobs N` (of the abuser; default 100,000) · `--waiting N` (bulk jobs;
-//! default 1,000,000) · `--seconds N` (of an outage, and under unknown limits; default 600).
+//! Flags: `--only abuser,lanes,outage,unknown,partial` · `--jobs N` (of the abuser; default 100,000) · `--waiting N` (bulk jobs;
+//! default 1,000,000) · `--seconds N` (of an outage, and under unknown limits; default 600) · `--rounds N` (of partial failure;
+//! default 3).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(
@@ -25,6 +26,7 @@ mod container;
 mod jobs;
 mod lanes;
 mod outage;
+mod partial;
 mod people;
 #[path = "../../tests/integration/support/ports.rs"]
 mod ports;
@@ -47,11 +49,13 @@ struct Flags {
     jobs: usize,
     waiting: usize,
     lasting: Duration,
+    rounds: usize,
 }
 
 impl Flags {
     fn read() -> Self {
-        let mut flags = Self { only: None, jobs: 100_000, waiting: 1_000_000, lasting: Duration::from_secs(600) };
+        let mut flags =
+            Self { only: None, jobs: 100_000, waiting: 1_000_000, lasting: Duration::from_secs(600), rounds: 3 };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().unwrap_or_else(|| panic!("{word} needs a value"));
@@ -60,9 +64,10 @@ impl Flags {
                 "--jobs" => flags.jobs = value().parse().expect("--jobs is a number"),
                 "--waiting" => flags.waiting = value().parse().expect("--waiting is a number"),
                 "--seconds" => flags.lasting = Duration::from_secs(value().parse().expect("--seconds is a number")),
+                "--rounds" => flags.rounds = value().parse().expect("--rounds is a number"),
                 // From `cargo bench`.
                 "--bench" => {}
-                _ => panic!("unknown flag {word}: there are --only, --jobs, --waiting and --seconds"),
+                _ => panic!("unknown flag {word}: there are --only, --jobs, --waiting, --seconds and --rounds"),
             }
         }
         flags
@@ -85,6 +90,9 @@ fn main() {
     }
     if flags.wants("outage") {
         outage::measure(flags.lasting);
+    }
+    if flags.wants("partial") {
+        partial::measure(flags.rounds);
     }
     if flags.wants("unknown") {
         unknown::measure(flags.lasting);

@@ -64,6 +64,9 @@ pub struct JobState {
     /// When and why it was put aside last.
     #[serde(rename = "w", default, skip_serializing_if = "is_default")]
     pub waiting: Option<(Waiting, u64)>,
+    /// It was put aside by the breaker of its route, not by an operator.
+    #[serde(rename = "u", default, skip_serializing_if = "is_default")]
+    pub by_breaker: bool,
     /// The slot in its own bucket is reserved: do not ask for another.
     #[serde(rename = "b", default, skip_serializing_if = "is_default")]
     pub reserved: bool,
@@ -120,6 +123,7 @@ impl JobState {
             retrying_ms: 0,
             xco_ms: 0,
             waiting: None,
+            by_breaker: false,
             reserved: false,
             reserved_total: false,
             slot: SlotKind::Reserved,
@@ -185,6 +189,7 @@ impl JobState {
     /// Books the wait that ends at `now_ms`.
     pub fn resume(&mut self, now_ms: u64) {
         if let Some((why, since_ms)) = self.waiting.take() {
+            self.by_breaker = false;
             let waited_ms = now_ms.saturating_sub(since_ms);
             match why {
                 Waiting::Limit => self.limited_ms += waited_ms,
@@ -197,6 +202,7 @@ impl JobState {
     /// Puts it aside.
     pub const fn wait(&mut self, why: Waiting, now_ms: u64) {
         self.waiting = Some((why, now_ms));
+        self.by_breaker = false;
     }
 
     /// For Redis. One line: no newline can occur in JSON's compact form.

@@ -1,9 +1,17 @@
-//! How many calls XCO takes at once: additive increase, multiplicative decrease, on latency and failures.
+//! How many calls XCO takes at once. Pure: it is simulated against models of links in the tests.
 //!
-//! The idea is that of TCP's congestion avoidance, of Netflix's concurrency-limits and of Vector's Adaptive Request
-//! Concurrency: while answers come as fast as they used to and all slots are used, one more is tried; when they slow down or
-//! fail, the number shrinks by a tenth. Pure: it is simulated against models of links in the tests.
+//! There is one rule: **the number shrinks for what a lighter load would be spared, and for nothing else.** What calls are like
+//! under a light load is seen by trying: now and then the calls at once are a quarter of the limit for a moment (as in BBR's
+//! `ProbeRTT`). That gives each route a baseline: its usual latency, and its usual share of calls that XCO turns away (503) or
+//! leaves unanswered. At full load, the limit shrinks by a tenth where calls wait in XCO for more than they are worked on,
+//! or where clearly more of them are turned away than under a light load. Else it grows by a tenth while it is wanted.
+//!
+//! Why not additive increase and multiplicative decrease on failures, as in TCP's congestion avoidance: there a loss means
+//! congestion. Here, most failures do not. A constant share of failing calls would shrink the limit again with every window,
+//! and one slow route beside a fast one would look like a queue. A comparison with the same route under a light load knows
+//! the difference. And because growing is as fast as shrinking, a window that was judged wrongly costs a tenth for a moment.
 
+use crate::contract::JobType;
 use std::time::Duration;
 
 /// Between which bounds, and what counts as slow.
@@ -19,41 +27,118 @@ pub struct AdaptivePolicy {
     pub slow_by: Duration,
 }
 
+/// What the end of a call says of the load on XCO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadSign {
+    /// XCO did its work: how long it took tells something.
+    Worked,
+    /// XCO turned the call away or did not answer in time: it may have too much to do.
+    Overloaded,
+    /// Nothing: a failure of another kind, or an answer given before any work.
+    None,
+}
+
+/// A call that ended.
+#[derive(Debug, Clone, Copy)]
+pub struct CallSeen {
+    /// The route, named by the job type whose call it is.
+    pub route: JobType,
+    /// How long it took.
+    pub latency: Duration,
+    /// What it says of the load.
+    pub sign: LoadSign,
+    /// Calls under way when it ended, itself included.
+    pub in_flight: usize,
+    /// Whether jobs wait for a slot.
+    pub wanted: bool,
+    /// When it ended, on a monotonic clock.
+    pub at: Duration,
+}
+
 /// The number of calls that one worker has under way at most.
 #[derive(Debug, Clone)]
 pub struct Adaptive {
     policy: AdaptivePolicy,
     limit: f64,
-    /// The latency of a lightly loaded XCO in seconds, as the last probe (or any faster window since) found it.
-    usual: Option<f64>,
+    /// By route: what calls are like under a light load.
+    usual: [Usual; ROUTES],
     phase: Phase,
+    /// Calls that began within this time tell what a light load is like, whenever they end.
+    light: (Duration, Duration),
     window: Window,
+    /// How often it shrank since the last light load.
+    shrunk: u32,
 }
 
-/// What is usual can only be seen under a light load, as in BBR's `ProbeRTT`: now and then the load is lightened for a
-/// moment. Without that, a start in full load would take the congestion itself for usual.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+const ROUTES: usize = JobType::ALL.len();
+
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    /// So many windows until the next probe.
+    /// So many windows until the next light load.
     Steady(u32),
-    /// Answers to calls of before are still coming.
-    Draining,
-    /// These answers tell what is usual.
-    Probing,
+    /// The load is being lightened: too many calls of before are still under way.
+    Lightening,
+    /// It is light. So many answers to calls that began since are in.
+    Light(usize),
 }
 
-/// Windows between probes: with two windows at a quarter of the load, probing costs about 2 % of the throughput.
-const PROBE_EVERY: u32 = 64;
+/// Windows between light loads: one costs the answers of about two windows' time.
+const LIGHT_EVERY: u32 = 128;
 /// The first one comes soon.
-const FIRST_PROBE: u32 = 2;
+const FIRST_LIGHT: u32 = 2;
+/// After shrinking so often, a light load shows whether the baseline still holds.
+const MOST_SHRUNK: u32 = 4;
+/// The share of all calls that a light load has under way.
+const LIGHT_SHARE: f64 = 0.25;
+/// Fewer answers than this say nothing.
+const LEAST_ANSWERS: usize = 16;
+/// A light load that has not come about after this many times the limit of answers is given up.
+const PATIENCE: usize = 8;
+/// The step up or down.
+const STEP: f64 = 1.1;
+/// The latencies of light loads before count for as much as this many answers.
+const FADED_TO: f64 = 2.0;
+/// Calls turned away beyond the usual share that are no sign of too much load.
+const TOLERATED: f64 = 0.1;
 
-/// The answers since the limit was looked at last: one window is as many answers as the limit, about one round trip.
+/// What calls of a route are like under a light load.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usual(Tally);
+
+impl Usual {
+    /// A light load begins: what was seen of others counts less.
+    fn fade(&mut self) {
+        let Self(seen) = self;
+        let share = if seen.worked > FADED_TO { FADED_TO / seen.worked } else { 1.0 };
+        (seen.worked, seen.latency_sum) = (seen.worked * share, seen.latency_sum * share);
+        (seen.answers, seen.overloaded) = (seen.answers / 2.0, seen.overloaded / 2.0);
+    }
+
+    fn latency(&self) -> Option<f64> {
+        (self.0.worked > 0.0).then(|| self.0.latency_sum / self.0.worked)
+    }
+
+    fn overloaded_share(&self) -> f64 {
+        if self.0.answers > 0.0 { self.0.overloaded / self.0.answers } else { 0.0 }
+    }
+}
+
+/// Answers of one route in a window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    answers: f64,
+    worked: f64,
+    latency_sum: f64,
+    overloaded: f64,
+}
+
+/// The answers since the limit was looked at last: about one round trip.
 #[derive(Debug, Clone, Default)]
 struct Window {
     answers: usize,
-    failures: usize,
-    latency_sum: f64,
-    full: bool,
+    routes: [Tally; ROUTES],
+    peak: usize,
+    wanted: bool,
 }
 
 impl Adaptive {
@@ -61,16 +146,23 @@ impl Adaptive {
     pub fn new(policy: AdaptivePolicy) -> Self {
         #[allow(clippy::cast_precision_loss, reason = "thousands at most")]
         let limit = policy.most as f64;
-        Self { policy, limit, usual: None, phase: Phase::Steady(FIRST_PROBE), window: Window::default() }
+        Self {
+            policy,
+            limit,
+            usual: [Usual::default(); ROUTES],
+            phase: Phase::Steady(FIRST_LIGHT),
+            light: (Duration::MAX, Duration::MAX),
+            window: Window::default(),
+            shrunk: 0,
+        }
     }
 
     /// Calls at once, at the moment.
     pub fn limit(&self) -> usize {
-        self.bounded(if matches!(self.phase, Phase::Steady(_)) { 1.0 } else { 0.25 })
+        self.bounded(if matches!(self.phase, Phase::Steady(_)) { 1.0 } else { LIGHT_SHARE })
     }
 
-    /// Calls at once that XCO is known to take: what [`limit`](Self::limit) is, but for the moments in which a light load is to
-    /// tell what is usual.
+    /// Calls at once that XCO is known to take: what [`limit`](Self::limit) is, but for the moments of a light load.
     pub fn known(&self) -> usize {
         self.bounded(1.0)
     }
@@ -78,158 +170,136 @@ impl Adaptive {
     fn bounded(&self, share: f64) -> usize {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between least and most")]
         let limit = (self.limit * share) as usize;
-        limit.clamp(self.policy.least.max(1), self.policy.most.max(1))
+        limit.clamp(if share < 1.0 { 1 } else { self.policy.least.max(1) }, self.policy.most.max(1))
     }
 
-    /// A call ended after `latency`, with `in_flight` under way at that moment (itself included); `failed` by XCO's or the
-    /// network's fault. Returns whether the limit changed.
-    pub fn record(&mut self, latency: Duration, failed: bool, in_flight: usize) -> bool {
+    /// A call ended. Returns whether the limit changed.
+    pub fn record(&mut self, call: CallSeen) -> bool {
         let before = self.limit();
+        let known = self.known();
         self.window.answers += 1;
-        self.window.failures += usize::from(failed);
-        self.window.full |= in_flight >= before;
-        if !failed {
-            self.window.latency_sum += latency.as_secs_f64();
+        self.window.peak = self.window.peak.max(call.in_flight);
+        self.window.wanted |= call.wanted || call.in_flight >= before;
+        let enough = self.window.answers >= known.max(LEAST_ANSWERS);
+        let in_vain = self.window.answers >= known.saturating_mul(PATIENCE).max(LEAST_ANSWERS);
+        let began = call.at.saturating_sub(call.latency);
+        let was_light = (self.light.0..self.light.1).contains(&began);
+        if was_light {
+            self.usual[call.route as usize].0.count(call);
         }
-        // What was under way when the load was lightened must have come back before a probe counts.
-        let enough = if self.phase == Phase::Draining { before * 4 } else { before };
-        if self.window.answers >= enough {
-            let window = std::mem::take(&mut self.window);
-            self.look(&window);
+        match self.phase {
+            Phase::Steady(_) => {
+                self.window.routes[call.route as usize].count(call);
+                if enough {
+                    let window = std::mem::take(&mut self.window);
+                    self.look(&window);
+                }
+            }
+            // Interactive jobs may be under way beside the bulk that a light load leaves.
+            Phase::Lightening if call.in_flight <= (known / 2).max(before) => {
+                self.usual.iter_mut().for_each(Usual::fade);
+                self.light = (call.at, Duration::MAX);
+                (self.phase, self.window) = (Phase::Light(0), Window::default());
+            }
+            Phase::Lightening if in_vain => self.steady(),
+            Phase::Lightening => {}
+            Phase::Light(answers) => {
+                let answers = answers + usize::from(began >= self.light.0);
+                self.phase = Phase::Light(answers);
+                let wanted = (2 * before).max(LEAST_ANSWERS);
+                if answers >= wanted / 2 || in_vain {
+                    // Those that begin from here on would end under a full load.
+                    self.light.1 = self.light.1.min(call.at);
+                }
+                if answers >= wanted || in_vain {
+                    self.steady();
+                }
+            }
         }
         self.limit() != before
     }
 
+    fn steady(&mut self) {
+        (self.phase, self.window, self.shrunk) = (Phase::Steady(LIGHT_EVERY), Window::default(), 0);
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "thousands at most")]
     fn look(&mut self, window: &Window) {
-        let successes = window.answers - window.failures;
-        let mean = (successes > 0).then(|| window.latency_sum / successes as f64);
-        match self.phase {
-            Phase::Draining => self.phase = Phase::Probing,
-            Phase::Probing => {
-                self.usual = mean.or(self.usual);
-                self.phase = Phase::Steady(PROBE_EVERY);
+        let light = window.peak as f64 <= self.limit * LIGHT_SHARE;
+        if light {
+            // So few come that no load needs to be lightened.
+            for (usual, seen) in self.usual.iter_mut().zip(&window.routes) {
+                usual.fade();
+                usual.0.add(seen);
             }
-            Phase::Steady(windows) => {
-                // Only a worker whose slots are all in use can tell, or needs to know, that there are too many.
-                let slow = match (self.usual, mean) {
-                    (Some(usual), Some(mean)) => {
-                        mean > usual * self.policy.slow_factor && mean > usual + self.policy.slow_by.as_secs_f64()
-                    }
-                    _ => false,
-                };
-                if slow || window.failures * 10 > window.answers {
-                    self.limit = (self.limit * 0.9).max(self.policy.least.max(1) as f64);
-                } else if window.full {
-                    self.limit = (self.limit + 1.0).min(self.policy.most as f64);
-                }
-                if let (Some(usual), Some(mean)) = (self.usual, mean) {
-                    self.usual = Some(usual.min(mean));
-                }
-                self.phase = match windows.checked_sub(1) {
-                    Some(left) => Phase::Steady(left),
-                    None if window.full => Phase::Draining,
-                    None => Phase::Steady(0),
-                };
+        } else if self.is_too_much(window) {
+            if self.shrunk >= MOST_SHRUNK {
+                (self.phase, self.window) = (Phase::Lightening, Window::default());
+                return;
             }
+            self.shrunk += 1;
+            self.limit = (self.limit.min(window.peak as f64) / STEP).max(self.policy.least.max(1) as f64);
+            return;
         }
+        if window.wanted {
+            self.limit = (self.limit * STEP).max(self.limit + 1.0).min(self.policy.most as f64);
+        }
+        if let Phase::Steady(windows) = self.phase {
+            self.phase = match windows.checked_sub(1) {
+                Some(left) => Phase::Steady(left),
+                None if window.wanted && !light => Phase::Lightening,
+                None => Phase::Steady(0),
+            };
+        }
+    }
+
+    /// Whether a lighter load would be spared some of this.
+    fn is_too_much(&self, window: &Window) -> bool {
+        let (mut took, mut usual_s, mut worked) = (0.0, 0.0, 0.0);
+        let (mut overloaded, mut expected, mut variance, mut answers) = (0.0, 0.0, 0.0, 0.0);
+        for (usual, seen) in self.usual.iter().zip(&window.routes) {
+            if let Some(latency) = usual.latency() {
+                took += seen.latency_sum;
+                usual_s += latency * seen.worked;
+                worked += seen.worked;
+            }
+            let share = usual.overloaded_share();
+            // Never quite certain: (k + 1) / (n + 2), Laplace's rule of succession.
+            let likely = (usual.0.overloaded + 1.0) / (usual.0.answers + 2.0);
+            let spread = seen.answers / usual.0.answers.max(1.0);
+            overloaded += seen.overloaded;
+            expected += share * seen.answers;
+            variance += seen.answers * likely * (1.0 - likely) * (1.0 + spread);
+            answers += seen.answers;
+        }
+        // Weighed by time: of all that calls hold their slots for, how much is waiting.
+        let slow =
+            took > usual_s * self.policy.slow_factor && took > usual_s + worked * self.policy.slow_by.as_secs_f64();
+        slow || overloaded > expected + answers * TOLERATED + variance.sqrt()
+    }
+}
+
+impl Tally {
+    fn count(&mut self, call: CallSeen) {
+        self.answers += 1.0;
+        match call.sign {
+            LoadSign::Worked => {
+                self.worked += 1.0;
+                self.latency_sum += call.latency.as_secs_f64();
+            }
+            LoadSign::Overloaded => self.overloaded += 1.0,
+            LoadSign::None => {}
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.answers += other.answers;
+        self.worked += other.worked;
+        self.latency_sum += other.latency_sum;
+        self.overloaded += other.overloaded;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A link: up to `knee` calls at once take `base_ms`; beyond it they queue behind each other; some share is dropped.
-    struct Link {
-        name: &'static str,
-        base_ms: f64,
-        knee: usize,
-        jitter_ms: f64,
-        drop_percent: u64,
-        /// Slower by this factor during the first windows.
-        slow_start: f64,
-    }
-
-    const LINKS: [Link; 6] = [
-        Link { name: "wide", base_ms: 40.0, knee: 1_000, jitter_ms: 0.0, drop_percent: 0, slow_start: 1.0 },
-        Link { name: "knee", base_ms: 40.0, knee: 20, jitter_ms: 0.0, drop_percent: 0, slow_start: 1.0 },
-        Link { name: "jitter", base_ms: 40.0, knee: 1_000, jitter_ms: 60.0, drop_percent: 0, slow_start: 1.0 },
-        Link { name: "drop", base_ms: 40.0, knee: 20, jitter_ms: 5.0, drop_percent: 2, slow_start: 1.0 },
-        Link { name: "slower for good", base_ms: 40.0, knee: 1_000, jitter_ms: 5.0, drop_percent: 0, slow_start: 0.2 },
-        Link { name: "slow start", base_ms: 40.0, knee: 1_000, jitter_ms: 5.0, drop_percent: 0, slow_start: 10.0 },
-    ];
-
-    /// Runs saturated rounds over a link; returns the mean limit of the last half.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn saturate(link: &Link, start: usize, rounds: usize) -> f64 {
-        let policy = AdaptivePolicy { least: 2, most: 100, slow_factor: 1.5, slow_by: Duration::from_millis(25) };
-        let mut adaptive = Adaptive::new(policy);
-        adaptive.limit = start as f64;
-        let mut seed = 42_u64;
-        let mut chance = move || {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % 1_000
-        };
-        let mut sum = 0.0;
-        for round in 0..rounds {
-            let in_flight = adaptive.limit();
-            let over = in_flight as f64 / link.knee as f64;
-            let slow = if round < 50 { link.slow_start } else { 1.0 };
-            for _ in 0..in_flight {
-                let jitter = chance() as f64 / 1_000.0 * link.jitter_ms;
-                let latency_ms = link.base_ms * over.max(1.0) * slow + jitter;
-                let dropped = chance() < link.drop_percent * 10;
-                adaptive.record(Duration::from_secs_f64(latency_ms / 1_000.0), dropped, in_flight);
-            }
-            if round >= rounds / 2 {
-                sum += in_flight as f64;
-            }
-        }
-        sum / (rounds - rounds / 2) as f64
-    }
-
-    #[test]
-    fn it_settles_where_the_link_wants_it() {
-        // The mean includes the probes.
-        for (link, from, to) in [
-            (&LINKS[0], 90.0, 100.0),
-            (&LINKS[1], 15.0, 45.0),
-            (&LINKS[2], 85.0, 100.0),
-            (&LINKS[3], 12.0, 45.0),
-            (&LINKS[4], 85.0, 100.0),
-            (&LINKS[5], 90.0, 100.0),
-        ] {
-            for start in [2, 100] {
-                let settled = saturate(link, start, 600);
-                assert!((from..=to).contains(&settled), "{} from {start}: {settled}", link.name);
-            }
-        }
-    }
-
-    #[test]
-    fn failures_shrink_it_to_its_least_and_successes_bring_it_back() {
-        let policy = AdaptivePolicy { least: 4, most: 64, slow_factor: 1.5, slow_by: Duration::from_millis(25) };
-        let mut adaptive = Adaptive::new(policy);
-        for _ in 0..5_000 {
-            adaptive.record(Duration::from_millis(1), true, 64);
-        }
-        assert_eq!(adaptive.limit(), 4);
-        for _ in 0..5_000 {
-            let limit = adaptive.limit();
-            adaptive.record(Duration::from_millis(1), false, limit);
-        }
-        assert_eq!(adaptive.limit(), 64);
-    }
-
-    #[test]
-    fn an_idle_worker_does_not_grow_and_noise_does_not_shrink_it() {
-        let policy = AdaptivePolicy { least: 1, most: 64, slow_factor: 1.5, slow_by: Duration::from_millis(25) };
-        let mut adaptive = Adaptive::new(policy);
-        adaptive.limit = 10.0;
-        for n in 0..1_000_u64 {
-            adaptive.record(Duration::from_micros(100 + n % 20_000), false, 3);
-        }
-        assert_eq!(adaptive.limit(), 10);
-    }
-}
+#[path = "adaptive_tests.rs"]
+mod tests;

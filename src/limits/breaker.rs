@@ -19,11 +19,13 @@
 /// When to open, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerPolicy {
-    /// Failures in a row that open it.
+    /// Failures in a row that open it; one more for each doubling of the other calls in the window. Among many calls, long rows
+    /// come about by chance.
     pub in_a_row: u32,
     /// Calls in a window before their share of failures counts.
     pub least_calls: u32,
-    /// The share of failures that opens it, in percent.
+    /// The share of failures that opens it, in percent: once it is clear that it is no chance. By chance the number of
+    /// failures among n calls differs from the expected by half the root of n; four times that is demanded.
     pub share_percent: u32,
     /// The window, in milliseconds.
     pub window_ms: u64,
@@ -92,6 +94,7 @@ pub struct Breaker {
     window_calls: u32,
     window_failures: u32,
     next_open_ms: u64,
+    half_open_since_ms: u64,
 }
 
 impl Breaker {
@@ -108,6 +111,7 @@ impl Breaker {
             window_calls: 0,
             window_failures: 0,
             next_open_ms: policy.open_ms,
+            half_open_since_ms: 0,
         }
     }
 
@@ -117,6 +121,7 @@ impl Breaker {
             && now_ms >= until_ms
         {
             self.state = BreakerState::HalfOpen;
+            self.half_open_since_ms = until_ms;
             self.successes_in_a_row = 0;
         }
         self.state
@@ -170,6 +175,11 @@ impl Breaker {
         self.state != before
     }
 
+    /// Since when it lets a trickle through, if it does.
+    pub const fn half_open_since_ms(&self) -> u64 {
+        self.half_open_since_ms
+    }
+
     /// Refusals since XCO last accepted a call.
     pub const fn refusals_in_a_row(&self) -> u32 {
         self.refusals_in_a_row
@@ -181,9 +191,12 @@ impl Breaker {
     }
 
     fn too_many(&self) -> bool {
-        let share = u64::from(self.window_failures) * 100
-            >= u64::from(self.window_calls) * u64::from(self.policy.share_percent);
-        self.failures_in_a_row >= self.policy.in_a_row || (self.window_calls >= self.policy.least_calls && share)
+        let (calls, failures) = (i64::from(self.window_calls), i64::from(self.window_failures));
+        let beyond = 100 * failures - i64::from(self.policy.share_percent) * calls;
+        let clearly = beyond >= 0 && beyond.saturating_mul(beyond) >= 40_000 * calls;
+        let others = self.window_calls.saturating_sub(self.failures_in_a_row);
+        let in_a_row = self.policy.in_a_row + others.checked_ilog2().map_or(0, |doublings| doublings + 1);
+        self.failures_in_a_row >= in_a_row || (self.window_calls >= self.policy.least_calls && clearly)
     }
 
     fn open(&mut self, now_ms: u64) {
@@ -254,16 +267,26 @@ mod tests {
         assert_eq!(lengths, [1000, 1500, 2250, 3375, 5000, 5000, 5000, 5000]);
     }
 
+    /// How many calls of ten thousand a second, of which this share fails, it takes to open it.
+    fn opens_after(percent: u64, most: u64) -> Option<u64> {
+        let (mut breaker, mut seed) = (breaker(), 7_u64);
+        (0..most).find(|call| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            breaker.record((seed >> 33) % 100 < percent, call / 10)
+        })
+    }
+
     #[test]
-    fn half_of_many_opens_it_and_a_few_do_not() {
+    fn more_than_half_opens_it_once_that_is_no_chance() {
+        assert_eq!(opens_after(40, 3_000_000), None);
+        assert!(opens_after(60, 100_000).is_some_and(|calls| calls < 2_000));
+        assert!(opens_after(90, 100_000).is_some_and(|calls| calls < 60));
         let mut breaker = breaker();
-        for at in 0..19 {
+        for at in 0..20 {
             breaker.record(true, at);
             breaker.record(false, at);
         }
-        assert_eq!(breaker.state(20), BreakerState::Closed, "too few calls to judge");
-        breaker.record(false, 20);
-        assert!(breaker.record(true, 20), "20 of 40");
+        assert_eq!(breaker.state(20), BreakerState::Closed, "20 of 40 come about by chance");
     }
 
     const REFUSED: CallEnd = CallEnd::Refused { in_a_row: 5 };

@@ -1,13 +1,16 @@
 //! The retry budget: retries are at most a share of first attempts, so that a struggling XCO is not hammered.
 
-/// Earns a share of a retry with every first attempt and pays one for each retry; beyond it, delays stretch.
+/// Earns a share of a retry with every first attempt, and ten retries a second; pays one for each retry. Where there is
+/// nothing left to pay with, delays stretch, up to `retry.cap`.
 ///
-/// As in Finagle's retry budgets: a little is always there (`reserve`), so that a quiet worker may retry at all.
+/// As in Finagle's retry budgets, a worker may always retry a little, however few first attempts it makes.
 #[derive(Debug, Clone)]
 pub struct RetryBudget {
     share_percent: u32,
     /// Hundredths of a retry.
     balance: i64,
+    /// Up to when time has been earned with.
+    earned_at_ms: u64,
 }
 
 const RETRY: i64 = 100;
@@ -15,13 +18,13 @@ const RETRY: i64 = 100;
 const RESERVE: i64 = 10 * RETRY;
 /// What a storm of first attempts can save up.
 const MOST: i64 = 1_000 * RETRY;
-/// What a storm of retries can owe: bounds how far delays stretch.
-const LEAST: i64 = -MOST;
+/// What a storm of retries can owe: bounds how far delays stretch, and for how long.
+const LEAST: i64 = -150 * RETRY;
 
 impl RetryBudget {
     /// Retries are to be at most `share_percent` of first attempts; 0 turns the budget off.
     pub const fn new(share_percent: u32) -> Self {
-        Self { share_percent, balance: RESERVE }
+        Self { share_percent, balance: RESERVE, earned_at_ms: 0 }
     }
 
     /// A first attempt was made.
@@ -29,23 +32,33 @@ impl RetryBudget {
         self.balance = (self.balance + i64::from(self.share_percent)).min(MOST);
     }
 
-    /// A retry is to be made after `delay_ms`: pays for it, and returns how long it must wait, which is longer where there is
-    /// nothing left to pay with: twice as long at a debt of ten retries, three times at twenty, and so on up to sixteen.
-    pub fn spend(&mut self, delay_ms: u64) -> u64 {
+    /// A retry is to be made after `delay_ms`: pays for it, and returns how long it must wait. That is longer where there is
+    /// nothing left to pay with: twice as long at a debt of ten retries, three times at twenty, and so on up to sixteen. It
+    /// is never stretched beyond `cap_ms`. `now_ms` is monotonic.
+    pub fn spend(&mut self, delay_ms: u64, cap_ms: u64, now_ms: u64) -> u64 {
         if self.share_percent == 0 {
             return delay_ms;
+        }
+        let passed_ms = now_ms.saturating_sub(self.earned_at_ms);
+        self.earned_at_ms = now_ms;
+        if self.balance < RESERVE {
+            // Ten retries a second: one hundredth of a retry a millisecond.
+            let earned = i64::try_from(passed_ms).unwrap_or(i64::MAX);
+            self.balance = self.balance.saturating_add(earned).min(RESERVE);
         }
         self.balance = (self.balance - RETRY).max(LEAST);
         let owed = u64::try_from(-self.balance).unwrap_or(0);
         // At least something, so that full jitter's zero does not undo the stretch.
         let stretch = (1 + owed / (10 * RETRY.unsigned_abs())).min(16);
-        if stretch == 1 { delay_ms } else { delay_ms.max(100).saturating_mul(stretch) }
+        if stretch == 1 { delay_ms } else { delay_ms.max(100).saturating_mul(stretch).min(cap_ms.max(delay_ms)) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CAP: u64 = 60_000;
 
     #[test]
     fn within_the_share_nothing_is_stretched() {
@@ -54,26 +67,43 @@ mod tests {
             for _ in 0..5 {
                 budget.earn();
             }
-            assert_eq!(budget.spend(50), 50);
+            assert_eq!(budget.spend(50, CAP, 0), 50);
         }
     }
 
     #[test]
     fn beyond_it_delays_stretch_and_come_back() {
         let mut budget = RetryBudget::new(20);
-        let delays: Vec<u64> = (0..300).map(|_| budget.spend(100)).collect();
+        let delays: Vec<u64> = (0..300).map(|_| budget.spend(100, CAP, 0)).collect();
         assert_eq!(delays[0], 100);
         assert!(delays.is_sorted());
         assert_eq!(delays[299], 1_600);
-        for _ in 0..2_000 {
+        for _ in 0..800 {
             budget.earn();
         }
-        assert_eq!(budget.spend(100), 100);
+        assert_eq!(budget.spend(100, CAP, 0), 100);
+    }
+
+    #[test]
+    fn after_a_storm_quiet_alone_brings_it_back_within_seconds() {
+        let mut budget = RetryBudget::new(20);
+        for _ in 0..475 {
+            budget.spend(50, CAP, 1_000);
+        }
+        assert_eq!(budget.spend(50, CAP, 1_000), 1_600);
+        assert_eq!(budget.spend(50, CAP, 17_000), 50);
+    }
+
+    #[test]
+    fn no_delay_is_stretched_beyond_the_cap_and_none_is_shortened() {
+        let mut budget = RetryBudget::new(20);
+        assert!((0..500).all(|_| budget.spend(50, 200, 0) <= 200));
+        assert_eq!(budget.spend(3_000, 200, 0), 3_000, "XCO asked for it");
     }
 
     #[test]
     fn zero_turns_it_off() {
         let mut budget = RetryBudget::new(0);
-        assert!((0..1_000).all(|_| budget.spend(7) == 7));
+        assert!((0..1_000).all(|_| budget.spend(7, CAP, 0) == 7));
     }
 }

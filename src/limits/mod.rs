@@ -6,10 +6,12 @@
 
 mod adaptive;
 mod breaker;
+mod breakers;
 mod budget;
 
-pub use adaptive::{Adaptive, AdaptivePolicy};
+pub use adaptive::{Adaptive, AdaptivePolicy, CallSeen, LoadSign};
 pub use breaker::{Breaker, BreakerPolicy, BreakerState, CallEnd};
+pub use breakers::{Breakers, Permit, RouteEnd, Scope};
 pub use budget::RetryBudget;
 
 use crate::{

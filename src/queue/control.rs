@@ -120,11 +120,11 @@ pub async fn holding_rules(link: &mut Link, keys: &Keys) -> RedisResult<Vec<Stri
     link.query(cmd("SMEMBERS").arg(&keys.held)).await
 }
 
-/// Calls up jobs that the rule of that name held, the first enqueued first, [`MAX_CALL_UP`] at most; tells how many are
-/// left.
-pub async fn release(link: &mut Link, keys: &Keys, rule: &str) -> RedisResult<u64> {
+/// Calls up jobs that the rule of that name held, the first enqueued first, `most` at most ([`MAX_CALL_UP`] in any case); tells
+/// how many are left.
+pub async fn release(link: &mut Link, keys: &Keys, rule: &str, most: usize) -> RedisResult<u64> {
     let mut call = RELEASE.call(3);
-    call.arg(&keys.delayed).arg(&keys.held).arg(keys.held_by(rule)).arg(rule).arg(MAX_CALL_UP);
+    call.arg(&keys.delayed).arg(&keys.held).arg(keys.held_by(rule)).arg(rule).arg(most.clamp(1, MAX_CALL_UP));
     Ok(u64::try_from(redis::from_redis_value::<i64>(RELEASE.run(link, &call).await?)?).unwrap_or(0))
 }
 

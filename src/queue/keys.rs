@@ -24,18 +24,19 @@
 //! | `{NS:0}:backfill:<batch>:results` | string, expires | what became of its rows, four bytes each |
 //! | `{NS:0}:meta` | hash | what all workers must agree on: `partitions` |
 //! | `{NS:P}:probe:<type>` | any, expires | made and deleted by the check before work, within one script |
-//! | `{NS:0}:breaker` | string, expires | XCO fails: no job is to be taken while it lives |
+//! | `{NS:0}:breaker` | string, expires | XCO cannot be reached or refuses this client: no job is to be taken while it lives |
+//! | `{NS:0}:breaker:<type>` | string, expires | calls of this type fail: jobs that make them step aside |
 //! | `{NS:0}:audit` | stream | what operators did |
 //! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with them |
 //! | `{NS:0}:workers` | hash, expires | what each worker says of itself, once a second |
 //! | `{NS:P}:meta` | hash | what Redis's clock said last, its steps back, the last entries before them (`lua/clock.lua`); removed jobs |
-//! | `{NS:P}:held` | set | names of the rules that hold jobs |
-//! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause parked, with the score it gave them |
+//! | `{NS:P}:held` | set | names of the rules and breakers that hold jobs |
+//! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause or a breaker parked, with the score it gave them |
 //! | `{NS:P}:stats` | hash | completions by type and status, since ever |
 
 use crate::{
     contract::{Lane, Origin},
-    limits::SharedBucket,
+    limits::{Scope, SharedBucket},
 };
 
 /// The consumer group of all workers (contract §1).
@@ -255,6 +256,14 @@ impl Keys {
     /// Where bulk jobs wait for a shared bucket.
     pub fn waiting(&self, bucket: SharedBucket) -> &str {
         &self.waiting[bucket as usize]
+    }
+
+    /// What says that a breaker is open.
+    pub fn breaker_of(&self, scope: Scope) -> String {
+        match scope {
+            Scope::All => self.breaker.clone(),
+            Scope::Route(route) => format!("{}:{}", self.breaker, route.config_key()),
+        }
     }
 
     /// The jobs that a rule holds.

@@ -6,6 +6,7 @@
 mod admit;
 pub mod audit;
 pub mod backfill;
+pub mod breakers;
 pub mod clock_step;
 mod connection;
 pub mod control;
@@ -31,5 +32,5 @@ pub use entry::RawEntry;
 pub use finish::{Child, Dead, Extras, Finish, FinishOp, Finished, Finishes, MAX_FINISH, Place, Unmark, finish};
 pub use keys::{FixedKey, GROUP, Keys, Kind, Source};
 pub use load::{Load, LoadAlarm, lane_load};
-pub use read::{MAX_FIELD_BYTES, ensure_group, is_light, probe, read_cut, read_lane};
+pub use read::{MAX_FIELD_BYTES, ensure_group, is_light, probe, read_cut, read_due, read_lane};
 pub use script::ScriptFailure;

@@ -70,6 +70,21 @@ pub async fn read_lane(
     Ok(of_streams(in_time(link, &command, block.unwrap_or_default()).await?, keys, lane))
 }
 
+/// Reads one entry of those that come back to a lane, waiting for it; nothing that is new.
+pub async fn read_due(
+    link: &mut Link,
+    keys: &Keys,
+    lane: Lane,
+    consumer: &str,
+    block: Duration,
+) -> RedisResult<Vec<RawEntry>> {
+    let mut command = cmd("XREADGROUP");
+    command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(1);
+    command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1));
+    command.arg("STREAMS").arg(keys.due(lane)).arg(">");
+    Ok(of_streams(in_time(link, &command, block).await?, keys, lane))
+}
+
 /// The entries of an `XREADGROUP` reply.
 fn of_streams(reply: Value, keys: &Keys, lane: Lane) -> Vec<RawEntry> {
     let mut read = Vec::new();

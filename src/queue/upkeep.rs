@@ -19,8 +19,6 @@ static RETIRE: LazyLock<Script> = LazyLock::new(|| script!("retire"));
 
 /// The most jobs one promotion moves.
 pub const MAX_PROMOTE: usize = 500;
-/// No breaker is open for longer before the next look.
-const LONGEST_BREAKER_MS: u64 = 10_000;
 
 /// What a promotion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,21 +247,6 @@ pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> Red
     }
     let (letters, _): (u64, u64) = link.pipeline(&trims).await?;
     Ok(letters)
-}
-
-/// Tells the other workers that XCO fails, for `open_ms`. Of two, the longer holds.
-pub async fn tell_breaker(link: &mut Link, keys: &Keys, open_ms: u64) -> RedisResult<()> {
-    match ask_breaker(link, keys).await? {
-        Some(already_ms) if already_ms >= open_ms => Ok(()),
-        _ => link.query(cmd("SET").arg(&keys.breaker).arg("open").arg("PX").arg(open_ms.max(1))).await,
-    }
-}
-
-/// For how long, in milliseconds, a worker's breaker is open still; `None` if none is.
-pub async fn ask_breaker(link: &mut Link, keys: &Keys) -> RedisResult<Option<u64>> {
-    let life_ms: i64 = link.query(cmd("PTTL").arg(&keys.breaker)).await?;
-    // Longer than any breaker opens: Redis's clock went back while one was open. It counts no more.
-    Ok(u64::try_from(life_ms).ok().filter(|ms| (1..=LONGEST_BREAKER_MS).contains(ms)))
 }
 
 /// Waits until a replica has what this link wrote; tells how many have. `WAIT` holds up this connection alone.

@@ -1,6 +1,7 @@
 //! Which workers there are: `{NS:0}:workers`, where each says once a second how it is.
 
 use super::{Keys, Link};
+use crate::contract::JobType;
 use redis::{RedisResult, cmd, pipe};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,8 +35,11 @@ pub struct Heartbeat {
     pub calls_last_minute: u64,
     /// Of these, failed by XCO's or the network's fault.
     pub failures_last_minute: u64,
-    /// `closed`, `open`, `half_open`, or `off`.
+    /// The breaker of all calls: `closed`, `open`, `half_open`, or `off`.
     pub breaker: String,
+    /// The routes whose breakers are not closed, by the type whose call it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub breaker_routes: BTreeMap<JobType, String>,
     /// Why it is not closed, where that is not an outage: `refused`, XCO refuses this client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker_reason: Option<String>,

@@ -243,10 +243,13 @@ impl Metrics {
         on.queued.record(queued, &attributes);
     }
 
-    /// What the breaker lets through (0 everything, 1 a trickle, 2 nothing), and how many calls may be under way at once.
-    pub fn weather(&self, breaker: u64, calls_allowed: usize) {
+    /// What each breaker lets through (0 everything, 1 a trickle, 2 nothing), by its route (`all` for that of all calls), and how
+    /// many calls may be under way at once.
+    pub fn weather(&self, breakers: &[(&'static str, u64)], calls_allowed: usize) {
         let Some(on) = &self.0 else { return };
-        on.breaker.record(breaker, &[]);
+        for (route, breaker) in breakers {
+            on.breaker.record(*breaker, &[KeyValue::new("route", *route)]);
+        }
         on.calls_allowed.record(u64::try_from(calls_allowed).unwrap_or(u64::MAX), &[]);
     }
 
@@ -367,7 +370,10 @@ impl Instruments {
             learned: gauge("xco_worker.limits_learned", "Limits that have learned a rate from 429s, by partition"),
             closed: gauge("xco_worker.limits_closed", "Limits that a 429 keeps closed, by partition"),
             queued: gauge("xco_worker.quota_queue", "Bulk jobs that wait for a shared limit, by bucket and partition"),
-            breaker: gauge("xco_worker.breaker", "What the breaker lets through: 0 everything, 1 a trickle, 2 nothing"),
+            breaker: gauge(
+                "xco_worker.breaker",
+                "What a breaker lets through: 0 everything, 1 a trickle, 2 nothing. By route: the type whose call it is, or all",
+            ),
             calls_allowed: gauge("xco_worker.calls_allowed", "Calls to XCO that may be under way at once"),
             clock_steps,
             from_the_future,
@@ -437,7 +443,7 @@ mod tests {
         metrics.completions_trimmed_unread(9);
         metrics.limits(1, LimitFigures { learned: 3, closed: 2 });
         metrics.shared_limit("client", 1, 12.5, 40);
-        metrics.weather(2, 0);
+        metrics.weather(&[("all", 0), ("CreateUser", 2)], 0);
         metrics.clock_step("back");
         metrics.entry_from_the_future();
         let text = text(&metrics);
@@ -468,7 +474,7 @@ mod tests {
             r#"xco_worker_limits_closed{partition="1"} 2"#,
             r#"xco_worker_learned_rate{bucket="client",partition="1"} 12.5"#,
             r#"xco_worker_quota_queue{bucket="client",partition="1"} 40"#,
-            "xco_worker_breaker 2",
+            "xco_worker_breaker{route=\"CreateUser\"} 2",
             "xco_worker_calls_allowed 0",
             r#"xco_worker_clock_steps_total{direction="back"} 1"#,
             r#"xco_worker_clock_steps_total{direction="forward"} 0"#,

@@ -130,6 +130,11 @@ impl RedisClock {
     pub(super) fn elapsed_ms(&self) -> i64 {
         i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
+
+    /// The same, as breakers count.
+    pub(super) fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.elapsed_ms()).unwrap_or(0)
+    }
 }
 
 fn signed(ms: u64) -> i64 {

@@ -7,7 +7,7 @@ use super::{clock::RedisClock, clock_steps, shared::Shared};
 use crate::{
     contract::Lane,
     control::{Rule, Rules, Verb},
-    queue::{Link, control},
+    queue::{Link, breakers, control},
 };
 use redis::RedisResult;
 use std::{
@@ -156,15 +156,19 @@ impl Watcher {
         Ok(())
     }
 
-    /// Calls up the jobs that are held by rules that are over.
+    /// Calls up the jobs that are held by rules that are over, or by breakers that are closed.
     async fn release(&mut self) -> RedisResult<()> {
         let rules = self.shared.control.rules();
         for partition in &self.shared.partitions {
             for name in control::holding_rules(&mut self.link, &partition.keys).await? {
-                if rules.pause_holds(&name, self.shared.clock.now_ms()) {
+                let holds = match breakers::held_route(&name) {
+                    Some(route) => !self.shared.weather.is_closed(route, self.shared.clock.monotonic_ms()),
+                    None => rules.pause_holds(&name, self.shared.clock.now_ms()),
+                };
+                if holds {
                     continue;
                 }
-                while control::release(&mut self.link, &partition.keys, &name).await? > 0 {
+                while control::release(&mut self.link, &partition.keys, &name, control::MAX_CALL_UP).await? > 0 {
                     partition.parked.notify_one();
                 }
                 partition.parked.notify_one();

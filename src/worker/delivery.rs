@@ -7,9 +7,10 @@ use super::{
     lease::Lease,
     settlement::{Pause, Ready},
     shared::Shared,
+    weather::Probe,
 };
 use crate::{
-    contract::{EntryId, ErrorKind, Job, JobError, Lane, MerchantId, Rejection},
+    contract::{EntryId, ErrorKind, Job, JobError, JobType, Lane, MerchantId, Rejection},
     control::Subject,
     jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost},
     limits::{Bucket, SharedBucket},
@@ -40,8 +41,12 @@ pub(super) struct Held {
     pub(super) doubt: Doubt,
     /// Which mark of a begun call its end takes off.
     pub(super) unmark: Unmark,
+    /// The route of its next call, named by the job type whose call it is.
+    pub(super) route: JobType,
     /// It has one of the slots.
     pub(super) has_slot: bool,
+    /// Its call finds out whether its route is back.
+    pub(super) probe: Option<Probe>,
     /// Its call is under way.
     pub(super) calling: bool,
     pub(super) lease: Arc<Lease>,
@@ -93,6 +98,7 @@ impl Held {
         if std::mem::take(&mut self.has_slot) {
             self.shared.slots.release(self.lane, 1);
         }
+        self.probe = None;
     }
 
     /// Hands it to the finisher.
@@ -125,8 +131,17 @@ pub(super) enum End {
     Duplicate,
     /// An operator cancelled it.
     Cancelled,
-    /// A rule of that name pauses it until then, milliseconds on Redis's clock.
-    Paused { rule: String, due_ms: u64 },
+    /// It is held until then, milliseconds on Redis's clock.
+    Held { by: Holder, due_ms: u64 },
+}
+
+/// What holds a job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Holder {
+    /// A rule of that name.
+    Rule(String),
+    /// The breaker of this route.
+    Breaker(JobType),
 }
 
 /// What becomes of a job that is not to call. It is admitted all the same, as one whose time is up: whether it is a
@@ -137,8 +152,8 @@ pub(super) enum Instead {
     Cancel,
     /// Its time is up.
     Expire,
-    /// It is parked, by the rule of that name.
-    Pause { rule: String, due_ms: u64 },
+    /// It is held until then, milliseconds on Redis's clock.
+    Hold { by: Holder, due_ms: u64 },
 }
 
 impl From<Option<Instead>> for End {
@@ -146,7 +161,7 @@ impl From<Option<Instead>> for End {
     fn from(instead: Option<Instead>) -> Self {
         match instead {
             Some(Instead::Cancel) => Self::Cancelled,
-            Some(Instead::Pause { rule, due_ms }) => Self::Paused { rule, due_ms },
+            Some(Instead::Hold { by, due_ms }) => Self::Held { by, due_ms },
             Some(Instead::Expire) | None => Self::Expired { limited: false },
         }
     }

@@ -4,7 +4,7 @@ use super::{
     clock_steps,
     health::Pulse,
     intake::Intake,
-    shared::Shared,
+    shared::{Partition, Shared},
     sorter::{Crowd, Sorted, Sorter},
 };
 use crate::{
@@ -166,13 +166,19 @@ impl Reader<'_> {
                     count = shared.slots.available(self.lane, batch) => count.min(MAX_READ),
                 }
             };
-            let keys = &shared.partitions[self.partition].keys;
+            let Partition { keys, aside, .. } = &shared.partitions[self.partition];
             let asked_at_ms = shared.clock.elapsed_ms();
-            let block = demand.is_none().then_some(BLOCK);
+            // Enough of the lane stepped aside: what is new waits. What comes back is other jobs', too.
+            let only_due = aside.is_full(self.lane);
+            let block = (only_due || demand.is_none()).then_some(BLOCK);
             // Whatever ends a wait comes unweighed: it comes alone.
             let count = if block.is_some() { 1 } else { count };
-            let read = self.read(keys, count, block).await;
-            more = read.as_ref().is_ok_and(|entries| entries.len() >= count);
+            let read = if only_due {
+                queue::read_due(&mut self.link, keys, self.lane, &shared.consumer, BLOCK).await
+            } else {
+                self.read(keys, count, block).await
+            };
+            more = !only_due && read.as_ref().is_ok_and(|entries| entries.len() >= count);
             if !more {
                 demand = None;
             } else if demand.is_none() {

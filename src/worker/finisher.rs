@@ -79,8 +79,8 @@ impl Finisher {
                     self.defer(held, retry_after).await
                 }
                 Ending::DeferAgain { held, deferral } => self.park_deferred(held, *deferral).await,
-                Ending::Job { held, end: End::Paused { rule, due_ms } } if !held.is_cancelled() => {
-                    paused.push((held, rule, due_ms));
+                Ending::Job { held, end: End::Held { by, due_ms } } if !held.is_cancelled() => {
+                    paused.push((held, by, due_ms));
                     None
                 }
                 Ending::Job { mut held, end } => Some(settlement::of_job(&mut held, end)),

@@ -6,9 +6,9 @@ use super::{
     weather::{Observation, Outlook},
 };
 use crate::{
-    contract::MerchantId,
+    contract::{JobType, MerchantId},
     jobs::{Circumstances, Doubt, Verdict, judge, plan},
-    limits::CallEnd,
+    limits::{LoadSign, RouteEnd},
     xco::{Call, CallContext, CallReport, FailureKind, XcoApi},
 };
 use std::sync::Arc;
@@ -50,12 +50,12 @@ impl<A: XcoApi> Handler<A> {
             tracestate: held.job.tracestate.as_deref(),
         };
         if held.state.attempts == 0 {
-            self.shared.weather.first_attempt();
+            self.shared.weather.first_attempt(rate_class);
         }
         let of_merchant = is_of_a_merchant(&planned.call, self.shared.default_merchant.as_ref());
         let report = self.api.call(planned.call, context).instrument(span).await;
         held.calling = false;
-        let outlook = self.observe(&report, of_merchant);
+        let outlook = self.observe(rate_class, &report, of_merchant);
         let awaits_token = report.result.as_ref().is_err_and(crate::xco::CallFailure::awaits_token);
 
         let http_status = match &report.result {
@@ -72,24 +72,30 @@ impl<A: XcoApi> Handler<A> {
         };
         if let Verdict::Retry { delay_ms, .. } = &mut verdict
             && !awaits_token
+            && !outlook.outage
         {
-            *delay_ms = self.shared.weather.retry(*delay_ms);
+            // In an outage few calls are made anyway, and none of the failures is the job's.
+            let cap_ms = u64::try_from(policy.cap.as_millis()).unwrap_or(u64::MAX);
+            let now_ms = self.shared.clock.monotonic_ms();
+            *delay_ms = self.shared.weather.retry(rate_class, (*delay_ms, cap_ms), now_ms);
         }
         delivery.settle(verdict);
     }
 
     /// What the end of a call says of XCO, and what follows for the slots.
-    fn observe(&self, report: &CallReport, of_merchant: bool) -> Outlook {
+    fn observe(&self, route: JobType, report: &CallReport, of_merchant: bool) -> Outlook {
         let (in_flight, _) = self.shared.slots.in_use();
-        let now_ms = u64::try_from(self.shared.clock.elapsed_ms()).unwrap_or(0);
+        let wanted = self.shared.slots.is_wanted();
+        let now_ms = self.shared.clock.monotonic_ms();
         let outlook = match call_end(report, of_merchant) {
             Some(end) => {
-                if let (CallEnd::Refused { .. }, Err(failure)) = (end, &report.result) {
+                if let (RouteEnd::Refused { .. }, Err(failure)) = (end, &report.result) {
                     self.shared.metrics.client_refused(failure.http_status.unwrap_or(0));
                 }
-                self.shared.weather.observe(Observation { latency: report.elapsed, end, in_flight, now_ms })
+                let (latency, sign) = (report.elapsed, load_sign(report, end));
+                self.shared.weather.observe(Observation { route, latency, end, sign, in_flight, wanted, now_ms })
             }
-            None => self.shared.weather.outlook(now_ms),
+            None => self.shared.weather.outlook(route, now_ms),
         };
         self.shared.slots.allow(outlook.allowed);
         outlook
@@ -119,15 +125,27 @@ fn is_of_a_merchant(call: &Call<'_>, configured: Option<&MerchantId>) -> bool {
 /// A 401 that a fresh token does not cure is about the client, whatever was asked. A 403 is about the client only where
 /// configuration chose everything that may be forbidden: a merchant that a job named may be forbidden for itself, and must
 /// not stop the others.
-fn call_end(report: &CallReport, of_merchant: bool) -> Option<CallEnd> {
-    let Err(failure) = &report.result else { return Some(CallEnd::Accepted) };
+fn call_end(report: &CallReport, of_merchant: bool) -> Option<RouteEnd> {
+    let Err(failure) = &report.result else { return Some(RouteEnd::Accepted) };
     Some(match failure.kind {
         _ if failure.awaits_token() => return None,
-        kind if kind.is_outage() => CallEnd::Failed,
-        FailureKind::Unauthorized => CallEnd::Refused { in_a_row: UNAUTHORIZED_IN_A_ROW },
-        FailureKind::Forbidden if !of_merchant => CallEnd::Refused { in_a_row: FORBIDDEN_IN_A_ROW },
+        FailureKind::Network => RouteEnd::Unreached,
+        FailureKind::Timeout | FailureKind::Broken => RouteEnd::Unanswered,
+        kind if kind.is_outage() => RouteEnd::Failed,
+        FailureKind::Unauthorized => RouteEnd::Refused { in_a_row: UNAUTHORIZED_IN_A_ROW },
+        FailureKind::Forbidden if !of_merchant => RouteEnd::Refused { in_a_row: FORBIDDEN_IN_A_ROW },
         // These may come from before anybody looked at the token, or mean a wrong code.
-        _ if matches!(failure.http_status, None | Some(401 | 403 | 429)) => CallEnd::Answered,
-        _ => CallEnd::Accepted,
+        _ if matches!(failure.http_status, None | Some(401 | 403 | 429)) => RouteEnd::Answered,
+        _ => RouteEnd::Accepted,
     })
+}
+
+/// What the end of a call says of the load on XCO. A 500 says nothing: there are as many under a light load.
+fn load_sign(report: &CallReport, end: RouteEnd) -> LoadSign {
+    match &report.result {
+        _ if end == RouteEnd::Accepted => LoadSign::Worked,
+        Err(failure) if matches!(failure.http_status, Some(503 | 504)) => LoadSign::Overloaded,
+        Err(failure) if failure.kind == FailureKind::Timeout && failure.http_status.is_none() => LoadSign::Overloaded,
+        _ => LoadSign::None,
+    }
 }

@@ -44,7 +44,8 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
                 running: Running { interactive: number(interactive), bulk: number(bulk) },
                 calls_last_minute: calls - calls_before,
                 failures_last_minute: failures - failures_before,
-                breaker: shared.weather.breaker(u64::try_from(shared.clock.elapsed_ms()).unwrap_or(0)).to_owned(),
+                breaker: shared.weather.breaker(shared.clock.monotonic_ms()).to_owned(),
+                breaker_routes: shared.weather.troubled_routes(shared.clock.monotonic_ms()),
                 breaker_reason: shared.weather.is_refused().then(|| "refused".to_owned()),
             };
             workers::beat(&mut link, keys, &shared.consumer, &heartbeat).await?;

@@ -182,8 +182,8 @@ impl Housekeeper {
         }
         self.limit_figures().await?;
         if self.partition == 0 {
-            let (breaker, allowed) = self.shared.weather.figures(&self.shared.clock);
-            self.shared.metrics.weather(breaker, allowed);
+            let (breakers, allowed) = self.shared.weather.figures(&self.shared.clock);
+            self.shared.metrics.weather(&breakers, allowed);
             let held: usize = self.shared.partitions.iter().map(|partition| partition.leases.len()).sum();
             self.shared.metrics.in_flight(i64::try_from(held).unwrap_or(i64::MAX));
         }

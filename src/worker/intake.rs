@@ -1,18 +1,20 @@
 //! From what was sorted to what may be called: slot, admit, hand on.
 
 use super::{
-    delivery::{Delivery, End, Held},
+    aside,
+    delivery::{Delivery, End, Held, Holder, Instead},
     health::Pulse,
     orders::{Judgement, judge},
     replication::await_replica,
     shared::Shared,
     sorter::{Crowd, Sorted, Sorter},
+    weather::Probe,
 };
 use crate::{
     config::Durability,
     contract::Lane,
     jobs::{Doubt, Verdict, Waiting},
-    limits::{SharedBucket, SlotKind},
+    limits::{Permit, SharedBucket, SlotKind},
     queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry, Unmark},
 };
 use std::{
@@ -73,8 +75,16 @@ impl Intake {
             if self.shared.control.any() || ready.iter().any(|held| held.state.cancelled) {
                 ready = self.screen(ready).await;
             }
+            ready = self.step_aside(ready).await;
             if ready.is_empty() {
                 return waited;
+            }
+            let now_ms = self.shared.clock.monotonic_ms();
+            if self.shared.weather.is_trying(now_ms)
+                && let Some(harmless) = ready.iter().position(|held| held.doubt == Doubt::Harmless)
+            {
+                // One call is to find out whether XCO is back: one that does no harm where it is not quite.
+                ready[..=harmless].rotate_right(1);
             }
             // One stream at a time: a script is told of one. What comes back stands before what is new.
             let (lane, source) = (ready[0].lane, ready[0].source);
@@ -91,12 +101,65 @@ impl Intake {
                 taken = slots(&self.shared, lane, alike.min(MAX_ADMIT)) => taken,
             };
             waited += waiting_since.elapsed();
-            let mut batch: Vec<Box<Held>> = ready.drain(..taken).collect();
-            for held in &mut batch {
-                held.has_slot = true;
+            let batch = self.permitted(&mut ready, taken);
+            if !batch.is_empty() {
+                self.admit(batch, Asks::ToCall).await;
             }
-            self.admit(batch, Asks::ToCall).await;
         }
+    }
+
+    /// Takes the next jobs, for `taken` slots, that may call now. Where a route has failed in the meantime its jobs stay, and
+    /// their slots are given back.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    fn permitted(&self, ready: &mut Vec<Box<Held>>, taken: usize) -> Vec<Box<Held>> {
+        let shared = &self.shared;
+        let now_ms = shared.clock.monotonic_ms();
+        let lane = ready[0].lane;
+        let (mut batch, mut stay) = (Vec::with_capacity(taken), Vec::new());
+        for mut held in ready.drain(..taken) {
+            match shared.weather.ask(held.route, held.lane, now_ms) {
+                Permit::Go => {}
+                Permit::Probe => held.probe = Some(Probe::new(Arc::clone(shared), held.route)),
+                Permit::Wait => {
+                    stay.push(held);
+                    continue;
+                }
+            }
+            held.has_slot = true;
+            batch.push(held);
+        }
+        if !stay.is_empty() {
+            shared.slots.release(lane, stay.len());
+            ready.splice(..0, stay);
+        }
+        batch
+    }
+
+    /// Puts those aside whose route's breaker is not closed, but for one that could find out whether the route is back; the
+    /// others are returned.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    async fn step_aside(&mut self, ready: Vec<Box<Held>>) -> Vec<Box<Held>> {
+        if !self.shared.weather.is_troubled() {
+            return ready;
+        }
+        let (now_ms, monotonic_ms) = (self.shared.clock.now_ms(), self.shared.clock.monotonic_ms());
+        let mut going = Vec::with_capacity(ready.len());
+        let mut aside = Vec::new();
+        let mut probes = Vec::new();
+        for mut held in ready {
+            match self.shared.weather.look(held.route, held.lane, monotonic_ms) {
+                Permit::Probe if !probes.contains(&held.route) => probes.push(held.route),
+                Permit::Go => {}
+                Permit::Probe | Permit::Wait => {
+                    held.instead = Some(step_aside(&held, now_ms));
+                    aside.push(held);
+                    continue;
+                }
+            }
+            going.push(held);
+        }
+        self.admit_instead(aside).await;
+        going
     }
 
     /// Has jobs put aside until their slots come. None of them calls, so that they need no place among the calls.
@@ -140,13 +203,19 @@ impl Intake {
                 }
             }
         }
+        self.admit_instead(instead).await;
+        going
+    }
+
+    /// Admits those that are not to call.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    async fn admit_instead(&mut self, mut instead: Vec<Box<Held>>) {
         while !instead.is_empty() {
             let (lane, source) = (instead[0].lane, instead[0].source);
             let alike = instead.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
             let batch = instead.drain(..alike.min(MAX_ADMIT)).collect();
             self.admit(batch, Asks::ToCall).await;
         }
-        going
     }
 
     /// One round trip for a batch that has its slots, or needs none.
@@ -289,6 +358,15 @@ fn hand_back(batch: Vec<Box<Held>>, requests: Vec<AdmissionRequest>) {
         held.unmark = request.mark.map_or(Unmark::Nothing, Unmark::Own);
         held.end(End::Called(Verdict::Release));
     }
+}
+
+/// What becomes of a job whose route's breaker is not closed.
+fn step_aside(held: &Held, now_ms: u64) -> Instead {
+    if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+        return Instead::Expire;
+    }
+    let due_ms = now_ms.saturating_add(aside::LONGEST_MS).min(held.deadline_ms.unwrap_or(u64::MAX));
+    Instead::Hold { by: Holder::Breaker(held.route), due_ms }
 }
 
 /// Takes up to `want` slots: a few at a time where they come free one by one.

@@ -10,6 +10,7 @@
 //! what was read and not begun is handed back, calls under way get `worker.shutdown_grace`, then are cut off (those whose
 //! effect is then unknown end in doubt), every end is written, and only then the loops that renew leases end.
 
+mod aside;
 mod backend;
 mod clock;
 mod clock_steps;
@@ -123,6 +124,7 @@ impl<A: XcoApi> Worker<A> {
                 keys: Keys::new(&config.redis.namespace, number),
                 leases: lease::Leases::default(),
                 crowds: crowds::Crowds::default(),
+                aside: aside::Aside::default(),
                 endings: sender,
                 parked: Notify::new(),
                 stuck: Stuck::new(health.pulse()),
@@ -155,7 +157,7 @@ impl<A: XcoApi> Worker<A> {
             }
         }
         drop(deliveries);
-        readers.spawn(weather::watch(Arc::clone(&shared), stop.clone()));
+        readers.spawn(aside::watch(Arc::clone(&shared), stop.clone()));
         readers.spawn(control::watch(Arc::clone(&shared), stop.clone()));
         readers.spawn(heartbeat::beat(Arc::clone(&shared), stop.clone()));
         readers.spawn(clock_steps::watch(Arc::clone(&shared), stop.clone()));

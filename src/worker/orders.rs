@@ -1,6 +1,6 @@
 //! What operators' rules mean for a job in this worker's hands.
 
-use super::delivery::{Held, Instead};
+use super::delivery::{Held, Holder, Instead};
 use crate::control::{Decision, Rules};
 
 /// The end of a pause that nobody set one for: beyond any time that a job can name, and exact as a score.
@@ -30,7 +30,7 @@ pub(super) fn judge(rules: &Rules, held: &Held, now_ms: u64) -> Judgement {
         }
         Decision::Pause(rule, order) => {
             let until_ms = order.until_ms.unwrap_or(FOR_EVER_MS).min(held.deadline_ms.unwrap_or(FOR_EVER_MS));
-            Judgement::Instead(Instead::Pause { rule, due_ms: until_ms })
+            Judgement::Instead(Instead::Hold { by: Holder::Rule(rule), due_ms: until_ms })
         }
     }
 }

@@ -33,13 +33,13 @@ pub(super) enum Note {
     Nothing,
 }
 
-/// Deliveries of one stream that a rule pauses, ready to be parked.
+/// Deliveries of one stream that a rule or a breaker holds, ready to be parked.
 #[derive(Debug)]
 pub(super) struct Pause {
     pub(super) lane: Lane,
     pub(super) source: Source,
-    /// The rule's name.
-    pub(super) rule: String,
+    /// Under which name.
+    pub(super) name: String,
     pub(super) holds: Vec<Hold>,
 }
 
@@ -117,8 +117,8 @@ pub(super) fn of_job(held: &mut Held, end: End) -> Ready {
             let error = completion::expired(held, limited);
             cut_short(held, &Final::Expired { error: &error }, now_ms)
         }
-        // A pause is written elsewhere, unless the job is cancelled by now.
-        End::Cancelled | End::Paused { .. } => {
+        // A hold is written elsewhere, unless the job is cancelled by now.
+        End::Cancelled | End::Held { .. } => {
             let error = completion::cancelled(held);
             cut_short(held, &Final::Cancelled { error: &error }, now_ms)
         }

@@ -1,6 +1,7 @@
 //! What the parts of one worker process share.
 
 use super::{
+    aside::Aside,
     clock::RedisClock,
     clock_steps::KnownSteps,
     crowds::Crowds,
@@ -29,6 +30,8 @@ pub(super) struct Partition {
     pub(super) leases: Leases,
     /// Who has more jobs than its limit lets through.
     pub(super) crowds: Crowds,
+    /// Whose route's breaker is not closed.
+    pub(super) aside: Aside,
     /// To the finisher. Unbounded in type only: [`Slots`] bounds the ends that are not yet written.
     pub(super) endings: mpsc::UnboundedSender<Ending>,
     /// Something was parked that may be due before the housekeeper looks again.

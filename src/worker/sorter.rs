@@ -156,7 +156,8 @@ impl Sorter {
         };
         let deadline_ms = shared.deadline_ms(&job, entry.lane, state.enqueued_at_ms());
         let planned = plan(&job, &state, Surroundings { merchant: &merchant });
-        let (doubt, bucket) = (planned.doubt, shared.limits.bucket(planned.rate_class, planned.spender));
+        let (doubt, route, bucket) =
+            (planned.doubt, planned.rate_class, shared.limits.bucket(planned.rate_class, planned.spender));
         if entry.deliveries > 1 && doubt == Doubt::Harmless {
             // Calls that leave no mark: the lost worker is taken to have made one each time.
             state.attempts = state.attempts.saturating_add(entry.deliveries - 1);
@@ -176,7 +177,9 @@ impl Sorter {
             bucket,
             doubt,
             unmark: Unmark::Nothing,
+            route,
             has_slot: false,
+            probe: None,
             calling: false,
             lease,
             taken_over: entry.deliveries > 1,

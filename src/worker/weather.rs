@@ -1,4 +1,4 @@
-//! How XCO is doing, and what follows from it for the slots: breaker, adaptive concurrency and retry budget together.
+//! How XCO is doing, and what follows from it: breakers, adaptive concurrency and retry budgets together.
 //!
 //! Each worker judges what it sees. An open breaker is told to the others by a key in Redis that lives as long as it is
 //! open; they look twice a second.
@@ -6,16 +6,22 @@
 use super::{clock::RedisClock, shared::Shared, slots::Allowed};
 use crate::{
     config::Config,
+    contract::{JobType, Lane},
     jobs::Refusal,
-    limits::{Adaptive, AdaptivePolicy, Breaker, BreakerPolicy, BreakerState, CallEnd, RetryBudget},
-    queue::{Link, upkeep},
+    limits::{
+        Adaptive, AdaptivePolicy, BreakerPolicy, BreakerState, Breakers, CallSeen, LoadSign, Permit, RetryBudget,
+        RouteEnd, Scope,
+    },
 };
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
-use tokio::{sync::Notify, time::interval};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 const DEFAULT_BUDGET_PERCENT: u32 = 20;
 
@@ -23,19 +29,25 @@ const DEFAULT_BUDGET_PERCENT: u32 = 20;
 #[derive(Debug)]
 pub(super) struct Weather {
     sky: Mutex<Sky>,
-    opened: Notify,
+    /// A route's breaker may not be closed: else nobody needs to look.
+    troubled: AtomicBool,
+    /// A breaker opened or closed.
+    changed: Notify,
 }
 
 #[derive(Debug)]
 struct Sky {
-    breaker: Option<Breaker>,
+    breakers: Option<Breakers>,
     adaptive: Option<Adaptive>,
-    budget: RetryBudget,
+    /// By route.
+    budgets: [RetryBudget; JobType::ALL.len()],
     most: usize,
     calls: u64,
     failures: u64,
     /// When it was last logged that XCO refuses this client.
     refusal_logged_ms: Option<u64>,
+    /// Breakers that opened and that other workers were not told of yet.
+    untold: Vec<Scope>,
 }
 
 /// How often it is logged that XCO refuses this client.
@@ -44,7 +56,7 @@ const LOG_EVERY_MS: u64 = 30_000;
 impl Sky {
     /// How many calls may be under way.
     fn allowed(&mut self, now_ms: u64) -> Allowed {
-        match (self.breaker.as_mut().map(|breaker| breaker.state(now_ms)), &self.adaptive) {
+        match (self.state(Scope::All, now_ms), &self.adaptive) {
             (Some(BreakerState::Open { .. }), _) => Allowed::evenly(0),
             (Some(BreakerState::HalfOpen), _) => Allowed::evenly(1),
             (Some(BreakerState::Closed) | None, Some(adaptive)) => {
@@ -53,17 +65,54 @@ impl Sky {
             (Some(BreakerState::Closed) | None, None) => Allowed::evenly(self.most),
         }
     }
+
+    fn state(&mut self, scope: Scope, now_ms: u64) -> Option<BreakerState> {
+        self.breakers.as_mut().map(|breakers| breakers.state(scope, now_ms))
+    }
+
+    /// Counts a call's end in the breakers; tells whether one opened or closed, and whether XCO newly refuses this client.
+    fn judge(&mut self, seen: &Observation) -> (bool, bool) {
+        let Some(breakers) = &mut self.breakers else { return (false, false) };
+        let (mut changed, mut refused) = (false, false);
+        for (scope, state) in breakers.observe(seen.route, seen.end, seen.now_ms).into_iter().flatten() {
+            changed = true;
+            match state {
+                BreakerState::Open { .. } => {
+                    self.untold.push(scope);
+                    match scope {
+                        Scope::All if breakers.of(scope).is_refusing() => refused = true,
+                        Scope::All => tracing::warn!("XCO cannot be reached: no jobs are taken for a while"),
+                        Scope::Route(route) => {
+                            tracing::warn!(
+                                call = route.as_str(),
+                                "XCO fails: jobs that make this call wait for a while"
+                            );
+                        }
+                    }
+                }
+                BreakerState::Closed => tracing::info!(call = scope.as_str(), "XCO is back"),
+                BreakerState::HalfOpen => {}
+            }
+        }
+        (changed, refused)
+    }
 }
 
-/// What a call's end says of XCO.
+/// A call that ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Observation {
+    /// Its route, named by the job type whose call it is.
+    pub(super) route: JobType,
     /// How long it took.
     pub(super) latency: Duration,
     /// What it says of XCO.
-    pub(super) end: CallEnd,
+    pub(super) end: RouteEnd,
+    /// What it says of the load on XCO.
+    pub(super) sign: LoadSign,
     /// Calls under way, this one included.
     pub(super) in_flight: usize,
+    /// Whether jobs wait for a slot.
+    pub(super) wanted: bool,
     /// Milliseconds on the process's clock.
     pub(super) now_ms: u64,
 }
@@ -73,7 +122,7 @@ pub(super) struct Observation {
 pub(super) struct Outlook {
     /// How many calls may be under way from now on.
     pub(super) allowed: Allowed,
-    /// XCO is down: its failures are not the jobs'.
+    /// XCO is down for this route: its failures are not the jobs'.
     pub(super) outage: bool,
     /// Whose a refusal is.
     pub(super) refusal: Refusal,
@@ -90,16 +139,18 @@ impl Weather {
                 slow_by: Duration::from_millis(50),
             })
         });
+        let budget = RetryBudget::new(config.retry.budget.unwrap_or(DEFAULT_BUDGET_PERCENT));
         let sky = Sky {
-            breaker: config.worker.breaker.then(|| Breaker::new(BreakerPolicy::default())),
+            breakers: config.worker.breaker.then(|| Breakers::new(BreakerPolicy::default())),
             adaptive,
-            budget: RetryBudget::new(config.retry.budget.unwrap_or(DEFAULT_BUDGET_PERCENT)),
+            budgets: JobType::ALL.map(|_| budget.clone()),
             most,
             calls: 0,
             failures: 0,
             refusal_logged_ms: None,
+            untold: Vec::new(),
         };
-        Self { sky: Mutex::new(sky), opened: Notify::new() }
+        Self { sky: Mutex::new(sky), troubled: AtomicBool::new(false), changed: Notify::new() }
     }
 
     fn sky(&self) -> MutexGuard<'_, Sky> {
@@ -111,38 +162,20 @@ impl Weather {
     pub(super) fn observe(&self, seen: Observation) -> Outlook {
         let mut sky = self.sky();
         sky.calls += 1;
-        let failed = seen.end == CallEnd::Failed;
-        sky.failures += u64::from(failed);
+        sky.failures += u64::from(seen.end.is_failure());
         if let Some(adaptive) = &mut sky.adaptive {
-            adaptive.record(seen.latency, failed, seen.in_flight);
+            adaptive.record(CallSeen {
+                route: seen.route,
+                latency: seen.latency,
+                sign: seen.sign,
+                in_flight: seen.in_flight,
+                wanted: seen.wanted,
+                at: Duration::from_millis(seen.now_ms),
+            });
         }
-        let (mut outage, mut refusal, mut refused) = (false, Refusal::Own, false);
-        if let Some(breaker) = &mut sky.breaker {
-            let was_closed = breaker.state(seen.now_ms) == BreakerState::Closed;
-            let changed = breaker.observe(seen.end, seen.now_ms);
-            let state = breaker.state(seen.now_ms);
-            outage = !was_closed || state != BreakerState::Closed;
-            refusal = match seen.end {
-                CallEnd::Refused { .. } if outage && breaker.is_refusing() => Refusal::Everybodys,
-                // Where another worker opened it, this one does not know why.
-                CallEnd::Refused { .. } if outage || breaker.refusals_in_a_row() > 1 => Refusal::Suspected,
-                _ => Refusal::Own,
-            };
-            if changed {
-                match state {
-                    BreakerState::Open { .. } => {
-                        if breaker.is_refusing() {
-                            refused = true;
-                        } else {
-                            tracing::warn!("XCO fails: no jobs are taken for a while");
-                        }
-                        self.opened.notify_one();
-                    }
-                    BreakerState::Closed => tracing::info!("XCO is back"),
-                    BreakerState::HalfOpen => {}
-                }
-            }
-        }
+        let was_outage = sky.is_outage(seen.route, seen.now_ms);
+        let (changed, refused) = sky.judge(&seen);
+        let outage = was_outage || sky.is_outage(seen.route, seen.now_ms);
         let log_due = sky.refusal_logged_ms.is_none_or(|at_ms| seen.now_ms.saturating_sub(at_ms) >= LOG_EVERY_MS);
         if refused && log_due {
             sky.refusal_logged_ms = Some(seen.now_ms);
@@ -151,30 +184,76 @@ impl Weather {
                  (check xco.api_key, xco.client_id, xco.scope, xco.base_url and xco.merchant_id)"
             );
         }
+        self.note_trouble(&mut sky, seen.now_ms);
+        if changed {
+            self.changed.notify_one();
+        }
+        let refusal = sky.refusal(&seen);
         Outlook { allowed: sky.allowed(seen.now_ms), outage, refusal }
     }
 
     /// What follows where no call was made.
-    pub(super) fn outlook(&self, now_ms: u64) -> Outlook {
+    pub(super) fn outlook(&self, route: JobType, now_ms: u64) -> Outlook {
         let mut sky = self.sky();
-        let state = sky.breaker.as_mut().map(|breaker| breaker.state(now_ms));
-        let outage = state.is_some_and(|state| state != BreakerState::Closed);
-        Outlook { allowed: sky.allowed(now_ms), outage, refusal: Refusal::Own }
+        Outlook { allowed: sky.allowed(now_ms), outage: sky.is_outage(route, now_ms), refusal: Refusal::Own }
     }
 
-    /// Whether the breaker is not closed because XCO refuses this client.
+    fn note_trouble(&self, sky: &mut Sky, now_ms: u64) {
+        let troubled = sky.breakers.as_mut().is_some_and(|breakers| breakers.any_route(now_ms));
+        self.troubled.store(troubled, Ordering::Release);
+    }
+
+    /// Whether a route's breaker is not closed, as far as this worker knows.
+    pub(super) fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Acquire)
+    }
+
+    /// What a job would be answered if it asked whether it may call now.
+    pub(super) fn look(&self, route: JobType, lane: Lane, now_ms: u64) -> Permit {
+        if !self.is_troubled() {
+            return Permit::Go;
+        }
+        self.sky().breakers.as_mut().map_or(Permit::Go, |breakers| breakers.look(route, lane, now_ms))
+    }
+
+    /// A job asks whether it may call now. A [`Permit::Probe`] lasts until [`Weather::end_probe`].
+    pub(super) fn ask(&self, route: JobType, lane: Lane, now_ms: u64) -> Permit {
+        if !self.is_troubled() {
+            return Permit::Go;
+        }
+        self.sky().breakers.as_mut().map_or(Permit::Go, |breakers| breakers.ask(route, lane, now_ms))
+    }
+
+    fn end_probe(&self, route: JobType) {
+        if let Some(breakers) = &mut self.sky().breakers {
+            breakers.end_probe(route);
+        }
+    }
+
+    /// Whether one call at a time is tried, of whichever route.
+    pub(super) fn is_trying(&self, now_ms: u64) -> bool {
+        self.sky().state(Scope::All, now_ms) == Some(BreakerState::HalfOpen)
+    }
+
+    /// Whether a route's breaker is closed.
+    pub(super) fn is_closed(&self, route: JobType, now_ms: u64) -> bool {
+        !self.is_troubled()
+            || matches!(self.sky().state(Scope::Route(route), now_ms), None | Some(BreakerState::Closed))
+    }
+
+    /// Whether no job is read because XCO refuses this client.
     pub(super) fn is_refused(&self) -> bool {
-        self.sky().breaker.as_ref().is_some_and(Breaker::is_refusing)
+        self.sky().breakers.as_mut().is_some_and(|breakers| breakers.of(Scope::All).is_refusing())
     }
 
     /// A first attempt was made.
-    pub(super) fn first_attempt(&self) {
-        self.sky().budget.earn();
+    pub(super) fn first_attempt(&self, route: JobType) {
+        self.sky().budgets[route as usize].earn();
     }
 
-    /// How long a retry must wait that was to wait `delay_ms`.
-    pub(super) fn retry(&self, delay_ms: u64) -> u64 {
-        self.sky().budget.spend(delay_ms)
+    /// How long a retry must wait that was to wait `delay_ms`: not stretched beyond `cap_ms`.
+    pub(super) fn retry(&self, route: JobType, (delay_ms, cap_ms): (u64, u64), now_ms: u64) -> u64 {
+        self.sky().budgets[route as usize].spend(delay_ms, cap_ms, now_ms)
     }
 
     /// Calls ended so far, and how many of them failed by XCO's or the network's fault.
@@ -183,69 +262,110 @@ impl Weather {
         (sky.calls, sky.failures)
     }
 
-    /// The breaker, in a word.
+    /// The breaker of all calls, in a word.
     pub(super) fn breaker(&self, now_ms: u64) -> &'static str {
-        match self.sky().breaker.as_mut().map(|breaker| breaker.state(now_ms)) {
-            Some(BreakerState::Open { .. }) => "open",
-            Some(BreakerState::HalfOpen) => "half_open",
-            Some(BreakerState::Closed) => "closed",
-            None => "off",
-        }
+        self.sky().state(Scope::All, now_ms).map_or("off", word)
     }
 
-    fn allowed(&self, now_ms: u64) -> Allowed {
-        self.sky().allowed(now_ms)
-    }
-
-    /// For the metrics: what the breaker lets through (0 everything, 1 a trickle, 2 nothing), and how many calls at once.
-    pub(super) fn figures(&self, clock: &RedisClock) -> (u64, usize) {
-        let now_ms = u64::try_from(clock.elapsed_ms()).unwrap_or(0);
+    /// The routes whose breakers are not closed, each with a word.
+    pub(super) fn troubled_routes(&self, now_ms: u64) -> BTreeMap<JobType, String> {
         let mut sky = self.sky();
-        let breaker = match sky.breaker.as_mut().map(|breaker| breaker.state(now_ms)) {
-            Some(BreakerState::Closed) | None => 0,
-            Some(BreakerState::HalfOpen) => 1,
-            Some(BreakerState::Open { .. }) => 2,
+        let states = JobType::ALL.map(|route| (route, sky.state(Scope::Route(route), now_ms)));
+        let open = states.into_iter().filter_map(|(route, state)| Some((route, state?)));
+        open.filter(|(_, state)| *state != BreakerState::Closed)
+            .map(|(route, state)| (route, word(state).to_owned()))
+            .collect()
+    }
+
+    /// How many calls may be under way.
+    pub(super) fn allowed(&self, now_ms: u64) -> Allowed {
+        let mut sky = self.sky();
+        self.note_trouble(&mut sky, now_ms);
+        sky.allowed(now_ms)
+    }
+
+    /// For the metrics: what each breaker lets through (0 everything, 1 a trickle, 2 nothing), and how many calls at once.
+    pub(super) fn figures(&self, clock: &RedisClock) -> (Vec<(&'static str, u64)>, usize) {
+        let now_ms = clock.monotonic_ms();
+        let mut sky = self.sky();
+        let figure = |scope: Scope| match sky.state(scope, now_ms) {
+            Some(BreakerState::Closed) | None => (scope.as_str(), 0),
+            Some(BreakerState::HalfOpen) => (scope.as_str(), 1),
+            Some(BreakerState::Open { .. }) => (scope.as_str(), 2),
         };
-        (breaker, sky.allowed(now_ms).calls)
+        let breakers = Scope::every().map(figure).collect();
+        (breakers, sky.allowed(now_ms).calls)
     }
 
-    fn open_for_ms(&self, now_ms: u64) -> Option<u64> {
-        match self.sky().breaker.as_mut()?.state(now_ms) {
-            BreakerState::Open { until_ms } => Some(until_ms.saturating_sub(now_ms)).filter(|ms| *ms > 0),
+    /// Waits until a breaker has opened or closed.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The breakers that opened since this was asked last, and for how many milliseconds each is open.
+    pub(super) fn take_opened(&self, now_ms: u64) -> Vec<(Scope, u64)> {
+        let mut sky = self.sky();
+        let untold = std::mem::take(&mut sky.untold);
+        let open_for = |scope| match sky.state(scope, now_ms) {
+            Some(BreakerState::Open { until_ms }) if until_ms > now_ms => Some((scope, until_ms - now_ms)),
             _ => None,
-        }
+        };
+        untold.into_iter().filter_map(open_for).collect()
     }
 
-    fn adopt(&self, open_until_ms: Option<u64>, now_ms: u64) {
-        if let Some(breaker) = &mut self.sky().breaker {
-            breaker.adopt(open_until_ms, now_ms);
-        }
-    }
-}
-
-/// Opens the slots again when it is time, and shares what was found with the other workers, until `stop`.
-pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut link = shared.connector.link(false);
-    let mut looks = interval(Duration::from_millis(50));
-    let mut exchanges = interval(Duration::from_millis(500));
-    let now_ms = |shared: &Shared| u64::try_from(shared.clock.elapsed_ms()).unwrap_or(0);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = looks.tick() => shared.slots.allow(shared.weather.allowed(now_ms(&shared))),
-            () = shared.weather.opened.notified() => {
-                if let Some(open_ms) = shared.weather.open_for_ms(now_ms(&shared)) {
-                    // Not told, the others find out for themselves.
-                    let _ = upkeep::tell_breaker(&mut link, &shared.partitions[0].keys, open_ms).await;
-                }
+    /// On another worker these breakers are open, for so many milliseconds.
+    pub(super) fn adopt(&self, open: &[(Scope, u64)], now_ms: u64) {
+        let mut sky = self.sky();
+        if let Some(breakers) = &mut sky.breakers {
+            for (scope, open_ms) in open {
+                breakers.of(*scope).adopt(Some(now_ms.saturating_add(*open_ms)), now_ms);
             }
-            _ = exchanges.tick() => exchange(&shared, &mut link, now_ms(&shared)).await,
+        }
+        self.note_trouble(&mut sky, now_ms);
+    }
+}
+
+impl Sky {
+    fn is_outage(&mut self, route: JobType, now_ms: u64) -> bool {
+        self.breakers.as_mut().is_some_and(|breakers| breakers.is_outage(route, now_ms))
+    }
+
+    fn refusal(&mut self, seen: &Observation) -> Refusal {
+        let Some(breakers) = &mut self.breakers else { return Refusal::Own };
+        let all = breakers.of(Scope::All);
+        let open = all.state(seen.now_ms) != BreakerState::Closed;
+        match seen.end {
+            RouteEnd::Refused { .. } if open && all.is_refusing() => Refusal::Everybodys,
+            // Where another worker opened it, this one does not know why.
+            RouteEnd::Refused { .. } if open || all.refusals_in_a_row() > 1 => Refusal::Suspected,
+            _ => Refusal::Own,
         }
     }
 }
 
-async fn exchange(shared: &Shared, link: &mut Link, now_ms: u64) {
-    if let Ok(open_ms) = upkeep::ask_breaker(link, &shared.partitions[0].keys).await {
-        shared.weather.adopt(open_ms.map(|ms| now_ms + ms), now_ms);
+const fn word(state: BreakerState) -> &'static str {
+    match state {
+        BreakerState::Open { .. } => "open",
+        BreakerState::HalfOpen => "half_open",
+        BreakerState::Closed => "closed",
+    }
+}
+
+/// A call finds out whether its route is back. No other does until this is dropped.
+#[derive(Debug)]
+pub(super) struct Probe {
+    shared: Arc<Shared>,
+    route: JobType,
+}
+
+impl Probe {
+    pub(super) const fn new(shared: Arc<Shared>, route: JobType) -> Self {
+        Self { shared, route }
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.shared.weather.end_probe(self.route);
     }
 }

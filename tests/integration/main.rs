@@ -19,6 +19,7 @@ mod learning;
 mod limits;
 mod malformed;
 mod overload;
+mod partial_failure;
 mod preflight;
 mod privacy;
 mod promises;

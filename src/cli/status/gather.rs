@@ -1,15 +1,17 @@
 //! Looking at everything that `status` shows: in bounded time and memory, however long the queues are.
 
 use super::picture::{
-    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimit, OrderShown, Picture, Rates, WorkerShown,
+    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimit, OrderShown, Picture, Rates, RouteBreaker,
+    WorkerShown,
 };
 use crate::{
     config::RedisConfig,
     contract::{Lane, format_ms, look_into},
     control::{Rules, Verb},
     jobs::{JobState, Waiting},
+    limits::Scope,
     queue::{
-        Keys, Link,
+        Keys, Link, breakers,
         control::{self, scan_parked},
         find, upkeep, workers,
     },
@@ -22,6 +24,8 @@ use std::collections::BTreeMap;
 const STEP: usize = 1_000;
 /// Dead letters of a partition looked at for the kinds of error.
 const LETTERS: usize = 200;
+/// A worker that has said nothing for so long is not counted on.
+const SILENT_MS: u64 = 10_000;
 /// Learned limits, and orders, listed at most.
 const LISTED: usize = 20;
 
@@ -103,8 +107,7 @@ impl<'a> Gatherer<'a> {
         project(&mut picture.delayed, looked_at);
         picture.learned_limits.sort_by(|a, b| b.last_429_at.cmp(&a.last_429_at));
         picture.learned_limits.truncate(LISTED);
-        let open_for_ms = upkeep::ask_breaker(link, &first).await?;
-        picture.breaker = BreakerFigures { open: open_for_ms.is_some(), open_for_ms };
+        let open = breakers::open(link, &first).await?;
         (picture.orders, picture.orders_total) = orders(&rules, now_ms);
         picture.workers = workers::workers(link, &first)
             .await?
@@ -116,8 +119,26 @@ impl<'a> Gatherer<'a> {
                 heartbeat,
             })
             .collect();
+        picture.breaker = breaker_figures(&open, &picture.workers);
         Ok(picture)
     }
+}
+
+fn breaker_figures(open: &[(Scope, u64)], workers: &[WorkerShown]) -> BreakerFigures {
+    let mut figures = BreakerFigures::default();
+    let living = workers.iter().filter(|worker| worker.silent_ms <= SILENT_MS);
+    for route in living.flat_map(|worker| worker.heartbeat.breaker_routes.keys()) {
+        figures.routes.entry(route.as_str()).or_default();
+    }
+    for (scope, open_ms) in open {
+        match scope {
+            Scope::All => (figures.open, figures.open_for_ms) = (true, Some(*open_ms)),
+            Scope::Route(route) => {
+                figures.routes.insert(route.as_str(), RouteBreaker { open_for_ms: Some(*open_ms) });
+            }
+        }
+    }
+    figures
 }
 
 async fn count_lane(link: &mut Link, keys: &Keys, lane: Lane, figures: &mut LaneFigures) -> RedisResult<()> {
@@ -155,10 +176,12 @@ async fn count_delayed(link: &mut Link, keys: &Keys, most: usize, delayed: &mut 
 }
 
 fn reason(state: &[u8]) -> &'static str {
-    match JobState::from_json(state).and_then(|state| state.waiting) {
+    let Some(state) = JobState::from_json(state) else { return "slot" };
+    match state.waiting {
         Some((Waiting::Limit, _)) => "limit",
         Some((Waiting::Retry, _)) => "retry",
         Some((Waiting::Schedule, _)) => "run_at",
+        Some((Waiting::Paused, _)) if state.by_breaker => "breaker",
         Some((Waiting::Paused, _)) => "paused",
         Some((Waiting::Slot, _)) | None => "slot",
     }

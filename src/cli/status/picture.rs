@@ -40,7 +40,7 @@ pub(super) struct LaneFigures {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Delayed {
     pub(super) total: u64,
-    /// `limit`, `retry`, `run_at`, `paused`, `slot`.
+    /// `limit`, `retry`, `run_at`, `paused`, `breaker`, `slot`.
     pub(super) by_reason: BTreeMap<&'static str, u64>,
     /// Every one of them was looked at; else the figures by reason are projected from some.
     pub(super) exact: bool,
@@ -64,9 +64,21 @@ pub(super) struct DeadLetters {
     pub(super) by_kind: BTreeMap<String, u64>,
 }
 
+/// The breaker of all calls, and those of single routes.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct BreakerFigures {
     pub(super) open: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) open_for_ms: Option<u64>,
+    /// The routes whose breakers are not closed on some worker, by the type whose call it is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) routes: BTreeMap<&'static str, RouteBreaker>,
+}
+
+/// A route's breaker that is not closed.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct RouteBreaker {
+    /// None: one call at a time finds out whether the route is back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) open_for_ms: Option<u64>,
 }

@@ -29,13 +29,26 @@ pub(super) fn text(picture: &Picture, style: Style) -> String {
     match picture.breaker.open_for_ms {
         Some(ms) => {
             let refused = picture.workers.iter().any(|worker| worker.heartbeat.breaker_reason.is_some());
-            let why = if refused { "XCO refuses this client (401, 403; see the worker's log)" } else { "XCO fails" };
+            let why = if refused {
+                "XCO refuses this client (401, 403; see the worker's log)"
+            } else {
+                "XCO cannot be reached"
+            };
             let open = format!("open: {why}, no job is taken for another {}", age(ms));
             let _ = writeln!(out, "{} {}", heading("breaker"), style.paint(Tone::Bad, &open));
         }
-        None => {
+        None if picture.breaker.routes.is_empty() => {
             let _ = writeln!(out, "{} closed", heading("breaker"));
         }
+        None => {}
+    }
+    for (route, breaker) in &picture.breaker.routes {
+        let until = match breaker.open_for_ms {
+            Some(ms) => format!("jobs that make this call wait for another {}", age(ms)),
+            None => "one such call at a time is tried".to_owned(),
+        };
+        let open = style.paint(Tone::Bad, &format!("open: XCO fails, {until}")).into_owned();
+        let _ = writeln!(out, "{} {open}", heading(&format!("breaker {route}")));
     }
     limits(&mut out, picture, style);
     orders(&mut out, picture, style);

@@ -35,6 +35,9 @@ pub(super) async fn tell(
             ("retry", format!("its next attempt, after {failures} that failed"))
         }
         Some(Waiting::Schedule) => ("run_at", "its run_at".to_owned()),
+        Some(Waiting::Paused) if live.state.as_ref().is_some_and(|state| state.by_breaker) => {
+            ("breaker", "XCO, which fails the call that it would make: it comes up once XCO is back".to_owned())
+        }
         Some(Waiting::Paused) => ("paused", paused(link, context, live, now_ms).await?),
         Some(Waiting::Slot) | None => ("slot", "a free slot".to_owned()),
     };

@@ -7,15 +7,26 @@ use crate::{
         ages::age,
         locate::{self, Live},
     },
-    contract::format_ms,
+    contract::{JobType, MerchantId, format_ms},
     control::Subject,
-    queue::{Keys, Link, control, upkeep, workers},
+    jobs::{JobState, Surroundings, plan},
+    limits::Scope,
+    queue::{Keys, Link, breakers, control, workers},
 };
 use redis::RedisResult;
 use serde_json::Value;
 
 /// A worker that has said nothing for so long is not counted on.
 const SILENT_MS: u64 = 10_000;
+
+/// The route of a job's next call.
+fn next_route(context: &Context, live: &Live) -> Option<JobType> {
+    let state = live.state.clone().unwrap_or_else(|| JobState::new(live.origin));
+    let job = locate::parse(&live.job, live.origin, state.generation, context.config.limits.allow_missing_caller_id)?;
+    // Which route it is does not depend on the merchant.
+    let merchant = MerchantId::from_checked("");
+    Some(plan(&job, &state, Surroundings { merchant: &merchant }).rate_class)
+}
 
 pub(super) async fn tell(
     report: &mut Report,
@@ -31,10 +42,17 @@ pub(super) async fn tell(
     if alive.is_empty() {
         holds.push(("no_worker", "no worker is running".to_owned()));
     }
-    if let Some(open_ms) = upkeep::ask_breaker(link, &keys).await? {
+    let open = breakers::open(link, &keys).await?;
+    if let Some((_, open_ms)) = open.iter().find(|(scope, _)| *scope == Scope::All) {
         let refused = alive.iter().any(|worker| worker.breaker_reason.is_some());
-        let why = if refused { "XCO refuses this client (401, 403; see the worker's log)" } else { "XCO fails" };
-        holds.push(("breaker", format!("{why}: no job is taken for another {}", age(open_ms))));
+        let why =
+            if refused { "XCO refuses this client (401, 403; see the worker's log)" } else { "XCO cannot be reached" };
+        holds.push(("breaker", format!("{why}: no job is taken for another {}", age(*open_ms))));
+    } else if let Some(route) = next_route(context, live)
+        && (open.iter().any(|(scope, _)| *scope == Scope::Route(route))
+            || alive.iter().any(|worker| worker.breaker_routes.contains_key(&route)))
+    {
+        holds.push(("breaker", format!("XCO fails {route} calls, which it would make next: such jobs wait")));
     }
     let (_, rules) = control::load(link, &keys).await?;
     if let Some(order) = rules.lane_paused(live.lane, now_ms) {

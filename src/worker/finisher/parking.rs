@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        delivery::{End, Ending, Held},
+        delivery::{End, Ending, Held, Holder},
         lease::LeaseKey,
         settlement::{self, Pause, Ready, latest_ms},
     },
@@ -13,7 +13,7 @@ use crate::{
     jobs::Waiting,
     limits::SlotKind,
     queue::{
-        self, Deferral, Deferred, Place, ScriptFailure, Source,
+        self, Deferral, Deferred, Place, ScriptFailure, Source, breakers,
         control::{self, Hold, MAX_HOLD},
         is_transient,
     },
@@ -101,18 +101,26 @@ impl Finisher {
         }
     }
 
-    /// Parks what a rule pauses, with a note of the rule.
+    /// Parks what a rule or a breaker holds, with a note of which.
     #[allow(clippy::vec_box, reason = "each was handed over so")]
-    pub(super) async fn hold(&mut self, paused: Vec<(Box<Held>, String, u64)>) {
+    pub(super) async fn hold(&mut self, paused: Vec<(Box<Held>, Holder, u64)>) {
         let shared = Arc::clone(&self.shared);
         let now_ms = shared.clock.now_ms();
         let mut groups: HashMap<(Lane, Source, String), Vec<Hold>> = HashMap::new();
-        for (mut held, rule, due_ms) in paused {
+        for (mut held, by, due_ms) in paused {
             held.state.resume(now_ms);
             held.state.wait(Waiting::Paused, now_ms);
+            let name = match by {
+                Holder::Rule(name) => name,
+                Holder::Breaker(route) => {
+                    held.state.by_breaker = true;
+                    shared.partitions[self.partition].aside.joined(route, held.lane);
+                    breakers::hold_name(route, held.lane)
+                }
+            };
             // The slots that it waited for are long past when it comes back: it asks for others.
             held.state.spend_slots();
-            groups.entry((held.lane, held.source, rule)).or_default().push(Hold {
+            groups.entry((held.lane, held.source, name)).or_default().push(Hold {
                 entry: held.entry,
                 origin: held.state.origin.to_string(),
                 due_ms,
@@ -120,22 +128,22 @@ impl Finisher {
                 job: std::mem::take(&mut held.raw),
             });
         }
-        for ((lane, source, rule), mut holds) in groups {
+        for ((lane, source, name), mut holds) in groups {
             while !holds.is_empty() {
                 let rest = holds.split_off(holds.len().min(MAX_HOLD));
-                self.park_paused(Pause { lane, source, rule: rule.clone(), holds }).await;
+                self.park_paused(Pause { lane, source, name: name.clone(), holds }).await;
                 holds = rest;
             }
         }
         shared.partitions[self.partition].parked.notify_one();
     }
 
-    pub(super) async fn park_paused(&mut self, Pause { lane, source, rule, holds }: Pause) {
+    pub(super) async fn park_paused(&mut self, Pause { lane, source, name, holds }: Pause) {
         let shared = Arc::clone(&self.shared);
         let keys = &shared.partitions[self.partition].keys;
         let refused = loop {
-            let rule = (rule.as_str(), shared.consumer.as_str());
-            match control::hold(&mut self.link, keys, (lane, source), rule, &holds).await {
+            let whose = (name.as_str(), shared.consumer.as_str());
+            match control::hold(&mut self.link, keys, (lane, source), whose, &holds).await {
                 Ok(refused) => break refused,
                 Err(error) if is_transient(&error) => self.failed("hold", &error).await,
                 Err(error) => {
@@ -162,7 +170,7 @@ impl Finisher {
         if let Some(why) = why {
             let keys: Vec<LeaseKey> = again.iter().map(|hold| (lane, source, hold.entry)).collect();
             let wait = self.refused(&keys, &why);
-            self.try_again(Ending::HoldAgain(Pause { lane, source, rule, holds: again }), wait);
+            self.try_again(Ending::HoldAgain(Pause { lane, source, name, holds: again }), wait);
         }
     }
 }

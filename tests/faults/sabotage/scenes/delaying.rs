@@ -179,7 +179,9 @@ impl Scene for Releasing {
         // Its caller finds the rule among those that hold jobs, until it is none of them.
         let names = control::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
         for name in names {
-            control::release(link, &stage.keys, &name).await.map_err(|error| error.to_string())?;
+            control::release(link, &stage.keys, &name, control::MAX_CALL_UP)
+                .await
+                .map_err(|error| error.to_string())?;
         }
         let names = control::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
         Ok(names.is_empty())

@@ -1,0 +1,115 @@
+//! XCO half fails: a share of its calls, or one route alone; and one route is slow.
+
+use crate::{
+    jobs::{self, LANE},
+    people::{self, Waits, Watcher},
+    server::median,
+    stage::Stage,
+};
+use std::time::{Duration, Instant};
+use xco_worker::sandbox::{Fault, FaultKind, Route};
+
+/// A rate is taken over so long, after so long for it to settle.
+const WINDOW: Duration = Duration::from_secs(4);
+const SETTLING: Duration = Duration::from_secs(2);
+const BULK: &str = "{xco:0}:jobs:bulk";
+
+pub(crate) fn measure(rounds: usize) {
+    println!(
+        "\n64 calls at once to an XCO of which a share of calls fails; completions beside those of a run without failures"
+    );
+    for (what, status, share, least) in
+        [("500s", 500, 0.08, 0.8), ("500s", 500, 0.2, 0.8), ("500s", 500, 0.4, 0.7), ("503s", 503, 0.2, 0.5)]
+    {
+        let ratio = with_failures(status, share, rounds);
+        println!(
+            "  {:.0} % of {what}: {ratio:.2} of what the failures leave over (at least {least} is wanted)",
+            share * 100.0
+        );
+    }
+    println!("  checks of 20 ms and creations of 250 ms, half and half:");
+    let ratio = median((0..rounds).map(|_| mixed(true) / mixed(false)).collect());
+    println!("    {ratio:.2} of the rate without adapting (at least 0.95 is wanted)");
+    beside_creations_that_fail();
+}
+
+fn completions(stage: &mut Stage) -> usize {
+    redis::cmd("XLEN").arg(jobs::COMPLETIONS).query(&mut stage.redis).unwrap()
+}
+
+fn rate(stage: &mut Stage) -> f64 {
+    std::thread::sleep(SETTLING);
+    let (before, began) = (completions(stage), Instant::now());
+    std::thread::sleep(WINDOW);
+    (completions(stage) - before) as f64 / began.elapsed().as_secs_f64()
+}
+
+/// With and without failures by turns.
+fn with_failures(status: u16, share: f64, rounds: usize) -> f64 {
+    let mut stage = Stage::start((None, None), |_| {});
+    let mut ratios = Vec::new();
+    for round in 0..rounds {
+        jobs::preload(&mut stage.redis, &format!("round-{round}"), 40_000);
+        let without = rate(&mut stage);
+        stage.sandbox.order(Fault::status(status).on(Route::Exists).with_probability(share, 7));
+        let with = rate(&mut stage);
+        stage.sandbox.clear_faults();
+        println!("    {without:.0}/s without, {with:.0}/s with");
+        assert!(stage.lane_length() > 64, "more jobs are needed");
+        ratios.push(with / (without * (1.0 - share)));
+        redis::cmd("XTRIM").arg(LANE).arg("MAXLEN").arg(0).exec(&mut stage.redis).unwrap();
+    }
+    median(ratios)
+}
+
+/// Completions a second of checks and creations, half and half.
+fn mixed(adaptive: bool) -> f64 {
+    let mut stage = Stage::start((None, None), |config| config.worker.adaptive = adaptive);
+    stage.sandbox.order(Fault::new(FaultKind::Delay(230)).on(Route::Create).always());
+    for chunk in 0..20 {
+        let mut pipeline = redis::pipe();
+        for number in chunk * 500..(chunk + 1) * 500 {
+            pipeline.cmd("XADD").arg(LANE).arg("*").arg("job").arg(jobs::check_user("mixed", number)).ignore();
+            pipeline.cmd("XADD").arg(LANE).arg("*").arg("job").arg(create_user(number)).ignore();
+        }
+        pipeline.query::<()>(&mut stage.redis).unwrap();
+    }
+    let rate = rate(&mut stage);
+    println!("    {rate:.0}/s, adapting: {adaptive}");
+    rate
+}
+
+fn create_user(number: usize) -> String {
+    format!(
+        r#"{{"type":"CreateUser","id":"create-{number}","merchant_id":"6a3f1f0e-7c53-4d4b-9f3c-2f4c7f0f3b11","args":{{"customer_reference":"ref-{number}","user":{{"email":"new-{number}@example.com"}}}}}}"#
+    )
+}
+
+fn beside_creations_that_fail() {
+    const PER_S: u32 = 50;
+    const LASTING: Duration = Duration::from_secs(20);
+    println!("  people, {PER_S}/s, while 50,000 creations of the bulk lane are all answered 500:");
+    let mut stage = Stage::start((None, None), |_| {});
+    let url = stage.server.url().to_owned();
+    let measure = |prefix: &'static str| {
+        let watcher = Watcher::start(&url, prefix);
+        let sent = people::send(&url, prefix, PER_S, LASTING);
+        watcher.wait_for(sent.len(), Duration::from_secs(60));
+        Waits::of(&sent, &watcher.seen(), None)
+    };
+    let idle = measure("idle-");
+    println!("{}", idle.line("idle"));
+    stage.sandbox.order(Fault::status(500).on(Route::Create).always());
+    for chunk in 0..50 {
+        let mut pipeline = redis::pipe();
+        for number in chunk * 1000..(chunk + 1) * 1000 {
+            pipeline.cmd("XADD").arg(BULK).arg("*").arg("job").arg(create_user(number)).ignore();
+        }
+        pipeline.query::<()>(&mut stage.redis).unwrap();
+    }
+    let busy = measure("busy-");
+    println!("{}", busy.line("beside them"));
+    println!("    p99 over idle: {:.2} (at most 1.2 is wanted)", busy.rank(990) / idle.rank(990));
+    let left: usize = redis::cmd("XLEN").arg(BULK).query(&mut stage.redis).unwrap();
+    println!("    calls: {} creations; {left} left in the lane", stage.sandbox.calls_of(Route::Create).len());
+}

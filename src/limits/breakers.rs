@@ -1,0 +1,239 @@
+//! The breakers of one worker: one for each route, and one for what all routes share.
+//!
+//! A route is named by the job type whose call it is. What XCO answers to a call, or does not answer in time, is about its
+//! route: creations that fail must not hold up checks. That no connection comes about, or that XCO refuses this client, is about
+//! all calls. While the breaker of all calls is not closed, no job is read (or one at a time). While a route's is not, its jobs
+//! step aside, but for one at a time that finds out whether the route is back, an interactive one if there is one.
+
+use super::{Breaker, BreakerPolicy, BreakerState, CallEnd};
+use crate::contract::{JobType, Lane};
+
+const ROUTES: usize = JobType::ALL.len();
+
+/// For so long after a breaker has half opened, interactive jobs alone find out whether the route is back.
+const INTERACTIVE_FIRST_MS: u64 = 300;
+
+/// What a breaker is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// All calls.
+    All,
+    /// The calls of one route.
+    Route(JobType),
+}
+
+impl Scope {
+    /// Each of them, all calls first.
+    pub fn every() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::All).chain(JobType::ALL.into_iter().map(Self::Route))
+    }
+
+    /// For people and labels: `all`, `CreateUser`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Route(route) => route.as_str(),
+        }
+    }
+}
+
+/// How a call ended, as far as it says anything of XCO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteEnd {
+    /// XCO took the call for this client's: whatever it answered is about the job.
+    Accepted,
+    /// XCO answered that it failed.
+    Failed,
+    /// No answer in time, or the connection broke.
+    Unanswered,
+    /// No connection to XCO came about.
+    Unreached,
+    /// XCO refused this client.
+    Refused {
+        /// As many in a row open the breaker of all calls.
+        in_a_row: u32,
+    },
+    /// XCO answered; whether it accepts this client cannot be told from it.
+    Answered,
+}
+
+impl RouteEnd {
+    /// Whether it failed by XCO's or the network's fault.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Unanswered | Self::Unreached)
+    }
+
+    const fn of_all(self) -> Option<CallEnd> {
+        match self {
+            Self::Accepted => Some(CallEnd::Accepted),
+            Self::Unreached => Some(CallEnd::Failed),
+            Self::Refused { in_a_row } => Some(CallEnd::Refused { in_a_row }),
+            Self::Failed | Self::Answered => Some(CallEnd::Answered),
+            Self::Unanswered => None,
+        }
+    }
+
+    const fn of_route(self) -> Option<CallEnd> {
+        match self {
+            Self::Accepted => Some(CallEnd::Accepted),
+            Self::Failed | Self::Unanswered => Some(CallEnd::Failed),
+            Self::Refused { .. } | Self::Answered => Some(CallEnd::Answered),
+            Self::Unreached => None,
+        }
+    }
+}
+
+/// Whether a job may make its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// It may.
+    Go,
+    /// It may, and no other of its route until it has ended: it finds out whether the route is back.
+    Probe,
+    /// Not now.
+    Wait,
+}
+
+/// All breakers of one worker. Times are milliseconds on a monotonic clock.
+#[derive(Debug, Clone)]
+pub struct Breakers {
+    all: Breaker,
+    routes: [Breaker; ROUTES],
+    /// By route: a probe is under way.
+    probing: [bool; ROUTES],
+}
+
+impl Breakers {
+    /// All closed.
+    pub fn new(policy: BreakerPolicy) -> Self {
+        let routes = JobType::ALL.map(|_| Breaker::new(policy));
+        Self { all: Breaker::new(policy), routes, probing: [false; ROUTES] }
+    }
+
+    /// One of them.
+    pub const fn of(&mut self, scope: Scope) -> &mut Breaker {
+        match scope {
+            Scope::All => &mut self.all,
+            Scope::Route(route) => &mut self.routes[route as usize],
+        }
+    }
+
+    /// What one of them lets through.
+    pub const fn state(&mut self, scope: Scope, now_ms: u64) -> BreakerState {
+        self.of(scope).state(now_ms)
+    }
+
+    /// Whether a call of this route finds XCO failing: its route's breaker, or that of all calls, is not closed.
+    pub fn is_outage(&mut self, route: JobType, now_ms: u64) -> bool {
+        [Scope::All, Scope::Route(route)].into_iter().any(|scope| self.state(scope, now_ms) != BreakerState::Closed)
+    }
+
+    /// Whether any route's breaker is not closed.
+    pub fn any_route(&mut self, now_ms: u64) -> bool {
+        self.routes.iter_mut().any(|breaker| breaker.state(now_ms) != BreakerState::Closed)
+    }
+
+    /// A call ended; which breakers changed their state by that.
+    pub fn observe(&mut self, route: JobType, end: RouteEnd, now_ms: u64) -> [Option<(Scope, BreakerState)>; 2] {
+        let mut changes = [None; 2];
+        let ends = [(Scope::All, end.of_all()), (Scope::Route(route), end.of_route())];
+        for (change, (scope, end)) in changes.iter_mut().zip(ends) {
+            if let Some(end) = end
+                && self.of(scope).observe(end, now_ms)
+            {
+                *change = Some((scope, self.state(scope, now_ms)));
+            }
+        }
+        changes
+    }
+
+    /// What a job of this route and lane would be answered now, if it asked.
+    pub fn look(&mut self, route: JobType, lane: Lane, now_ms: u64) -> Permit {
+        let breaker = &mut self.routes[route as usize];
+        match breaker.state(now_ms) {
+            BreakerState::Closed => Permit::Go,
+            BreakerState::Open { .. } => Permit::Wait,
+            BreakerState::HalfOpen if self.probing[route as usize] => Permit::Wait,
+            BreakerState::HalfOpen => {
+                let turn = lane == Lane::Interactive
+                    || now_ms.saturating_sub(breaker.half_open_since_ms()) >= INTERACTIVE_FIRST_MS;
+                if turn { Permit::Probe } else { Permit::Wait }
+            }
+        }
+    }
+
+    /// A job of this route and lane asks. After [`Permit::Probe`] the probe is under way until [`end_probe`](Self::end_probe).
+    pub fn ask(&mut self, route: JobType, lane: Lane, now_ms: u64) -> Permit {
+        let permit = self.look(route, lane, now_ms);
+        self.probing[route as usize] |= permit == Permit::Probe;
+        permit
+    }
+
+    /// The probe has ended, whether or not it made its call.
+    pub const fn end_probe(&mut self, route: JobType) {
+        self.probing[route as usize] = false;
+    }
+
+    /// Whether the route is half open and a job could find out whether it is back.
+    pub fn wants_probe(&mut self, route: JobType, now_ms: u64) -> bool {
+        self.look(route, Lane::Interactive, now_ms) == Permit::Probe
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CREATE: Scope = Scope::Route(JobType::CreateUser);
+
+    fn breakers() -> Breakers {
+        Breakers::new(BreakerPolicy::default())
+    }
+
+    fn fail(breakers: &mut Breakers, route: JobType, end: RouteEnd, times: u32) {
+        for _ in 0..times {
+            breakers.observe(route, end, 0);
+        }
+    }
+
+    #[test]
+    fn a_route_that_fails_closes_no_other() {
+        for end in [RouteEnd::Failed, RouteEnd::Unanswered] {
+            let mut breakers = breakers();
+            fail(&mut breakers, JobType::CreateUser, end, 20);
+            assert!(matches!(breakers.state(CREATE, 0), BreakerState::Open { .. }));
+            assert_eq!(breakers.state(Scope::All, 0), BreakerState::Closed);
+            assert_eq!(breakers.look(JobType::CheckUser, Lane::Bulk, 0), Permit::Go);
+            assert_eq!(breakers.look(JobType::CreateUser, Lane::Interactive, 0), Permit::Wait);
+            assert!(breakers.is_outage(JobType::CreateUser, 0) && !breakers.is_outage(JobType::CheckUser, 0));
+        }
+    }
+
+    #[test]
+    fn what_all_share_opens_for_all() {
+        for (end, times) in [(RouteEnd::Unreached, 20), (RouteEnd::Refused { in_a_row: 5 }, 5)] {
+            let mut breakers = breakers();
+            fail(&mut breakers, JobType::CreateUser, end, times);
+            assert!(matches!(breakers.state(Scope::All, 0), BreakerState::Open { .. }));
+            assert_eq!(breakers.state(CREATE, 0), BreakerState::Closed);
+            assert!(breakers.is_outage(JobType::CheckUser, 0));
+        }
+    }
+
+    #[test]
+    fn one_job_at_a_time_finds_out_and_people_go_first() {
+        let mut breakers = breakers();
+        fail(&mut breakers, JobType::CreateUser, RouteEnd::Failed, 20);
+        assert!(!breakers.wants_probe(JobType::CreateUser, 999));
+        assert!(breakers.wants_probe(JobType::CreateUser, 1_000));
+        assert_eq!(breakers.ask(JobType::CreateUser, Lane::Bulk, 1_299), Permit::Wait);
+        assert_eq!(breakers.ask(JobType::CreateUser, Lane::Interactive, 1_299), Permit::Probe);
+        assert_eq!(breakers.ask(JobType::CreateUser, Lane::Interactive, 1_400), Permit::Wait);
+        breakers.end_probe(JobType::CreateUser);
+        assert_eq!(breakers.ask(JobType::CreateUser, Lane::Bulk, 1_400), Permit::Probe, "nobody else came");
+        for _ in 0..3 {
+            breakers.observe(JobType::CreateUser, RouteEnd::Accepted, 1_400);
+        }
+        assert_eq!(breakers.ask(JobType::CreateUser, Lane::Bulk, 1_400), Permit::Go);
+    }
+}

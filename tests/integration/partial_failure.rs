@@ -1,0 +1,200 @@
+//! XCO half fails: one of its routes, or a share of its calls.
+
+use super::support::{Rig, Setup, check, create, with};
+use redis::AsyncCommands;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use xco_worker::sandbox::{Fault, Latency, Route};
+
+async fn enqueue_many(rig: &mut Rig, lane: &str, jobs: impl Iterator<Item = Value>) {
+    let (key, mut pipe) = (rig.key(&format!("jobs:{lane}")), redis::pipe());
+    for job in jobs {
+        pipe.xadd(&key, "*", &[("job", job.to_string())]).ignore();
+    }
+    pipe.exec_async(&mut rig.connection).await.unwrap();
+}
+
+fn creates(count: usize) -> impl Iterator<Item = Value> {
+    (0..count).map(|n| create(&format!("create-{n}"), &format!("c{n}@example.com")))
+}
+
+fn ended(rig: &Rig, prefix: &str) -> usize {
+    rig.completions.iter().filter(|event| event["id"].as_str().unwrap().starts_with(prefix)).count()
+}
+
+async fn heartbeat(rig: &mut Rig) -> Value {
+    let workers: BTreeMap<String, String> = rig.connection.hgetall(rig.key("workers")).await.unwrap();
+    workers.values().next().map_or(Value::Null, |text| serde_json::from_str(text).unwrap())
+}
+
+async fn aside(rig: &mut Rig, lane: &str) -> u64 {
+    let key = rig.key(&format!("held:breaker:create_user:{lane}"));
+    rig.connection.zcard(key).await.unwrap()
+}
+
+/// Waits until creations are known to fail, and step aside.
+async fn creations_wait(rig: &mut Rig, lane: &str, count: u64) {
+    rig.eventually("creations step aside", async |rig| aside(rig, lane).await >= count).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creations_that_all_fail_hold_up_no_check_and_end_well_afterwards() {
+    let mut setup = Setup::default();
+    setup.config.worker.concurrency = 8;
+    setup.config.retry.max_attempts = Some(3);
+    let mut rig = setup.without_worker().await;
+    rig.sandbox.order(Fault::status(500).on(Route::Create).always());
+    enqueue_many(&mut rig, "bulk", creates(300)).await;
+    rig.start_worker();
+    creations_wait(&mut rig, "bulk", 200).await;
+    for n in 0..60 {
+        rig.enqueue(&check(&format!("check-{n}"), &format!("ip-{n}"))).await;
+    }
+    // Checks of the bulk lane stand behind creations, and are reached all the same.
+    enqueue_many(&mut rig, "bulk", (0..20).map(|n| check(&format!("check-bulk-{n}"), &format!("ip-{n}")))).await;
+    rig.follow(30, |events| {
+        events.iter().filter(|event| event["id"].as_str().unwrap().starts_with("check-")).count() == 80
+    })
+    .await;
+    assert!(
+        rig.completions
+            .iter()
+            .all(|event| !event["id"].as_str().unwrap().starts_with("check-") || event["status"] == "succeeded")
+    );
+    assert_eq!(rig.sandbox.calls_of(Route::Exists).len(), 80, "each is called once");
+    rig.eventually("the route is told", async |rig| heartbeat(rig).await["breaker_routes"]["CreateUser"].is_string())
+        .await;
+    assert_eq!(heartbeat(&mut rig).await["breaker"], "closed");
+    let calls = rig.sandbox.calls_of(Route::Create).len();
+    assert!(calls <= 20 + 8 + 20, "{calls} calls of a route that fails: until that is known, and some to find out");
+    rig.sandbox.clear_faults();
+    let events = rig.wait_for(380).await;
+    assert!(events.iter().all(|event| event["status"] == "succeeded"), "in an outage no attempt is spent");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_a_route_that_fails_stays_where_it_is() {
+    let mut setup = Setup::default();
+    setup.config.worker.concurrency = 8;
+    let mut rig = setup.without_worker().await;
+    rig.sandbox.order(Fault::status(503).on(Route::Create).always());
+    enqueue_many(&mut rig, "bulk", creates(3_000)).await;
+    rig.start_worker();
+    creations_wait(&mut rig, "bulk", 1_000).await;
+    // Some looks of the breaker later there are no more.
+    let seen = rig.sandbox.calls_of(Route::Create).len();
+    rig.eventually("a few probes", async |rig| rig.sandbox.calls_of(Route::Create).len() >= seen + 3).await;
+    let (held, left) =
+        (aside(&mut rig, "bulk").await, rig.connection.xlen::<_, u64>(rig.key("jobs:bulk")).await.unwrap());
+    assert!(held <= 1_600 && left >= 1_300, "{held} aside, {left} left in the lane");
+    rig.complete(check("check", "ip")).await;
+    rig.sandbox.clear_faults();
+    rig.follow(60, |events| events.len() == 3_001).await;
+    let order: Vec<usize> = rig
+        .completions
+        .iter()
+        .filter_map(|event| event["id"].as_str()?.strip_prefix("create-")?.parse().ok())
+        .collect();
+    assert_eq!(order.len(), 3_000);
+    assert!(rig.completions.iter().all(|event| event["status"] == "succeeded"));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_find_out_first_whether_a_route_is_back() {
+    let mut setup = Setup::default();
+    setup.config.worker.concurrency = 4;
+    let mut rig = setup.without_worker().await;
+    rig.sandbox.order(Fault::status(500).on(Route::Create).always());
+    enqueue_many(&mut rig, "bulk", creates(100)).await;
+    rig.start_worker();
+    creations_wait(&mut rig, "bulk", 60).await;
+    enqueue_many(&mut rig, "interactive", (0..3).map(|n| create(&format!("person-{n}"), &format!("p{n}@example.com"))))
+        .await;
+    creations_wait(&mut rig, "interactive", 2).await;
+    let seen = rig.sandbox.calls_of(Route::Create).len();
+    rig.eventually("a few probes", async |rig| rig.sandbox.calls_of(Route::Create).len() >= seen + 3).await;
+    let probes: BTreeSet<String> =
+        rig.sandbox.calls_of(Route::Create)[seen..].iter().filter_map(|call| call.key.clone()).collect();
+    assert!(probes.iter().all(|key| key.contains("person") || key.starts_with('p')), "{probes:?}");
+    rig.sandbox.clear_faults();
+    rig.wait_for(103).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_attempt_is_one_call_whatever_the_breaker_says() {
+    let mut rig = Setup::default().without_worker().await;
+    rig.sandbox.order(Fault::status(500).on(Route::Exists).always());
+    enqueue_many(
+        &mut rig,
+        "interactive",
+        (0..50).map(|n| with(check(&format!("j{n}"), &format!("ip-{n}")), "max_attempts", 1)),
+    )
+    .await;
+    rig.start_worker();
+    rig.eventually("the breaker opens", async |rig| heartbeat(rig).await["breaker_routes"]["CheckUser"].is_string())
+        .await;
+    rig.sandbox.clear_faults();
+    let events = rig.wait_for(50).await;
+    assert!(events.iter().all(|event| event["attempts"] == 1), "{events:#?}");
+    assert!(events.iter().filter(|event| event["status"] == "failed").count() >= 20);
+    assert_eq!(rig.sandbox.calls_of(Route::Exists).len(), 50);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_steps_aside_ends_in_time_and_can_be_cancelled_by_its_deadline() {
+    let mut rig = Setup::default().without_worker().await;
+    rig.sandbox.order(Fault::status(500).on(Route::Create).always());
+    enqueue_many(&mut rig, "bulk", creates(60)).await;
+    rig.start_worker();
+    creations_wait(&mut rig, "bulk", 20).await;
+    let hasty = with(create("hasty", "h@example.com"), "ttl_ms", 700);
+    let done = rig.complete(hasty).await;
+    assert_eq!((&done["status"], &done["error"]["kind"]), (&json!("expired"), &json!("expired")), "{done:#}");
+    rig.sandbox.clear_faults();
+    rig.wait_for(61).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_share_what_they_know_of_a_route() {
+    let mut setup = Setup::default();
+    setup.config.worker.concurrency = 8;
+    let mut rig = setup.without_worker().await;
+    rig.sandbox.order(Fault::status(500).on(Route::Create).always());
+    enqueue_many(&mut rig, "bulk", creates(200)).await;
+    rig.start_worker();
+    creations_wait(&mut rig, "bulk", 100).await;
+    rig.start_worker();
+    rig.eventually("both know", async |rig| {
+        let workers: BTreeMap<String, String> = rig.connection.hgetall(rig.key("workers")).await.unwrap();
+        workers.len() == 2 && workers.values().all(|text| text.contains("breaker_routes"))
+    })
+    .await;
+    rig.sandbox.clear_faults();
+    assert!(rig.wait_for(200).await.iter().all(|event| event["status"] == "succeeded"));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_constant_share_of_failures_costs_little_more_than_the_failures() {
+    let mut setup = Setup::default();
+    setup.config.worker.concurrency = 16;
+    setup.sandbox.latency = Latency::fixed(Duration::from_millis(10));
+    let mut rig = setup.without_worker().await;
+    rig.sandbox.order(Fault::status(500).on(Route::Exists).with_probability(0.4, 7));
+    enqueue_many(&mut rig, "interactive", (0..2_000).map(|n| check(&format!("j{n}"), &format!("ip-{n}")))).await;
+    rig.start_worker();
+    // Behaviour, not speed: the slots stay, and no breaker opens by chance.
+    rig.follow(60, |events| events.len() >= 1_500).await;
+    let beat = heartbeat(&mut rig).await;
+    assert_eq!((&beat["allowed"], &beat["breaker_routes"]), (&json!(16), &Value::Null), "{beat:#}");
+    rig.follow(60, |events| events.len() >= 2_000).await;
+    rig.end().await;
+}
