@@ -9,7 +9,7 @@ mod server;
 mod strays;
 mod xco;
 
-use super::{Context, Exit, print_line, style::Style};
+use super::{Context, Exit, print_line, shared_limits, style::Style};
 use check::{Check, Verdict};
 use clap::Args;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub(super) async fn run(_args: DoctorArgs, context: Context) -> anyhow::Result<E
     checks.extend(redis);
     checks.extend(xco);
     checks.extend(host::checks(&config));
+    let complaints = shared_limits::complaints(&config);
+    checks.extend(complaints.into_iter().map(|said| Check::warn("limits", said, shared_limits::REMEDY)));
     for check in &checks {
         check.print(json, style)?;
     }

@@ -20,6 +20,7 @@ mod redis_access;
 mod rows;
 mod run;
 mod sandbox;
+mod shared_limits;
 mod shell_completions;
 mod status;
 mod style;

@@ -3,6 +3,7 @@
 use super::{
     Context, Exit, HintExt, UsageError,
     open_files::{OpenFiles, REMEDY, Share},
+    shared_limits,
 };
 use crate::{
     config::{Config, HttpConfig},
@@ -41,6 +42,9 @@ pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let endpoint_places = share_open_files(&mut config);
+    for said in shared_limits::complaints(&config) {
+        tracing::warn!("{said}; {}", shared_limits::REMEDY);
+    }
     let api = XcoClient::new(&config.xco).map_err(|error| UsageError(error.to_string()))?;
     let listen = config.http.listen;
     let worker = Worker::new(config, Arc::new(api), metrics.clone())?;
@@ -120,7 +124,7 @@ async fn bind(listen: SocketAddr) -> anyhow::Result<Option<HttpEndpoint>> {
 /// Readiness that follows a worker's health until `stop`.
 pub(super) fn readiness_of(health: &Health, stop: CancellationToken) -> Readiness {
     let readiness = Readiness::default();
-    let mut changes = health.watch();
+    let (mut changes, mut breakers) = (health.watch(), health.breakers());
     let follower = readiness.clone();
     tokio::spawn(async move {
         loop {
@@ -128,8 +132,10 @@ pub(super) fn readiness_of(health: &Health, stop: CancellationToken) -> Readines
                 Ok(()) => follower.set_ready(),
                 Err(reason) => follower.set_not_ready(reason),
             }
+            follower.set_breakers(breakers.borrow_and_update().clone());
             tokio::select! {
                 told = changes.changed() => if told.is_err() { return },
+                told = breakers.changed() => if told.is_err() { return },
                 () = stop.cancelled() => return follower.set_not_ready("stopping"),
             }
         }

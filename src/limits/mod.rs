@@ -133,6 +133,17 @@ impl Limits {
         Bucket { shared: Some(which), ..self.bucket_of(which.name().to_owned(), part) }
     }
 
+    /// The shared buckets whose burst is less than there are partitions: the configured burst, and how many calls may come at
+    /// once all the same. Each partition lets one through, since they do not ask each other.
+    pub fn bursts_beyond(&self) -> Vec<(SharedBucket, u32, u32)> {
+        let configured = [(SharedBucket::Client, self.config.client), (SharedBucket::Total, self.config.total)];
+        let beyond = configured.into_iter().filter_map(|(which, limit)| Some((which, limit?.burst)));
+        beyond
+            .filter(|(_, burst)| self.partitions > 1 && *burst < self.partitions)
+            .map(|(which, burst)| (which, burst, self.partitions))
+            .collect()
+    }
+
     fn bucket_of(&self, name: String, limit: Option<Limit>) -> Bucket {
         let Some(limit) = limit else {
             return Bucket { name, interval_us: 0, tolerance_us: 0, slack_us: 0, shared: None };
@@ -182,6 +193,15 @@ mod tests {
         let own = limits.bucket(JobType::CheckUser, Spender::Caller(&caller));
         assert_eq!((own.name.as_str(), own.interval_us, own.tolerance_us), ("caller:192.0.2.7", 100, 700));
         assert_eq!(own.shared, None);
+    }
+
+    #[test]
+    fn a_burst_that_cannot_be_split_is_told() {
+        let with = |burst, partitions| {
+            Limits::new(without_margin(Some(limit(100, 1)), Some(limit(100, burst))), partitions).bursts_beyond()
+        };
+        assert_eq!(with(10, 64), [(SharedBucket::Client, 10, 64)]);
+        assert_eq!((with(64, 64), with(1, 1)), (vec![], vec![]));
     }
 
     #[test]

@@ -143,12 +143,15 @@ async fn healthz() -> Json<serde_json::Value> {
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    match shared.readiness.reason() {
-        None => Json(json!({"ready": true})).into_response(),
-        Some(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))).into_response()
-        }
+    let (status, mut told) = match shared.readiness.reason() {
+        None => (StatusCode::OK, json!({"ready": true})),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "reason": reason})),
+    };
+    let breakers = shared.readiness.breakers();
+    if !breakers.is_empty() {
+        told["breakers"] = json!(breakers);
     }
+    (status, Json(told)).into_response()
 }
 
 async fn scrape(State(shared): State<Shared>) -> Response {
@@ -188,6 +191,9 @@ mod tests {
         assert_eq!(get("/readyz").await, (503, r#"{"ready":false,"reason":"starting"}"#.to_owned()));
         readiness.set_ready();
         assert_eq!(get("/readyz").await, (200, r#"{"ready":true}"#.to_owned()));
+        readiness.set_breakers([("CreateUser", "open")].into());
+        let told = r#"{"breakers":{"CreateUser":"open"},"ready":true}"#;
+        assert_eq!(get("/readyz").await, (200, told.to_owned()));
         readiness.set_not_ready("Redis cannot be reached");
         assert_eq!(get("/readyz").await.0, 503);
         assert_eq!(get("/healthz").await.0, 200);

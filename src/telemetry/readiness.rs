@@ -2,16 +2,24 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
 };
 
 /// A shared handle: the worker writes, `/readyz` reads. Not ready (`starting`) until told otherwise.
 #[derive(Debug, Clone)]
-pub struct Readiness(Arc<RwLock<Option<Cow<'static, str>>>>);
+pub struct Readiness(Arc<RwLock<State>>);
+
+#[derive(Debug)]
+struct State {
+    reason: Option<Cow<'static, str>>,
+    breakers: BTreeMap<&'static str, &'static str>,
+}
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self(Arc::new(RwLock::new(Some(Cow::Borrowed("starting")))))
+        let state = State { reason: Some(Cow::Borrowed("starting")), breakers: BTreeMap::new() };
+        Self(Arc::new(RwLock::new(state)))
     }
 }
 
@@ -26,12 +34,22 @@ impl Readiness {
         self.set(Some(reason.into()));
     }
 
-    fn set(&self, state: Option<Cow<'static, str>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = state;
+    fn set(&self, reason: Option<Cow<'static, str>>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).reason = reason;
+    }
+
+    /// These breakers are not closed, each with a word: XCO fails. That is no reason not to be ready.
+    pub fn set_breakers(&self, breakers: BTreeMap<&'static str, &'static str>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).breakers = breakers;
     }
 
     /// Why it cannot; `None`: it can.
     pub fn reason(&self) -> Option<Cow<'static, str>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).reason.clone()
+    }
+
+    /// The breakers that are not closed.
+    pub fn breakers(&self) -> BTreeMap<&'static str, &'static str> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).breakers.clone()
     }
 }

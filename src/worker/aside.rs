@@ -81,7 +81,9 @@ pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
         let _: RedisResult<()> = tokio::select! {
             () = stop.cancelled() => return,
             _ = looks.tick() => {
-                shared.slots.allow(shared.weather.allowed(shared.clock.monotonic_ms()));
+                let now_ms = shared.clock.monotonic_ms();
+                shared.slots.allow(shared.weather.allowed(now_ms));
+                shared.health.tell_breakers(shared.weather.not_closed(now_ms));
                 Ok(())
             }
             _ = probes.tick() => call_up_probes(&shared, &mut link).await,

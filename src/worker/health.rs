@@ -27,12 +27,23 @@ struct Inner {
     loops: AtomicUsize,
     /// Redis refused a command although it could be reached.
     refusal: Notify,
+    /// The breakers that are not closed.
+    breakers: watch::Sender<Breakers>,
 }
+
+/// Breakers that are not closed, by the type whose call they are about (`all` for that of all calls), each with a word.
+pub type Breakers = BTreeMap<&'static str, &'static str>;
 
 impl Default for Health {
     fn default() -> Self {
         let state = watch::Sender::new(Err("connecting to Redis".to_owned()));
-        Self(Arc::new(Inner { state, ill: Mutex::default(), loops: AtomicUsize::new(1), refusal: Notify::new() }))
+        Self(Arc::new(Inner {
+            state,
+            ill: Mutex::default(),
+            loops: AtomicUsize::new(1),
+            refusal: Notify::new(),
+            breakers: watch::Sender::default(),
+        }))
     }
 }
 
@@ -40,6 +51,20 @@ impl Health {
     /// Ready, or why not; changes can be awaited.
     pub fn watch(&self) -> watch::Receiver<Result<(), String>> {
         self.0.state.subscribe()
+    }
+
+    /// Which breakers are not closed; changes can be awaited. A worker is ready all the same.
+    pub fn breakers(&self) -> watch::Receiver<Breakers> {
+        self.0.breakers.subscribe()
+    }
+
+    /// These breakers are not closed.
+    pub(super) fn tell_breakers(&self, breakers: Breakers) {
+        self.0.breakers.send_if_modified(|told| {
+            let changed = *told != breakers;
+            *told = breakers;
+            changed
+        });
     }
 
     /// The pulse of a loop without which no job is done.

@@ -15,7 +15,7 @@ use crate::{
     contract::Lane,
     jobs::{Doubt, Verdict, Waiting},
     limits::{Permit, SharedBucket, SlotKind},
-    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, RawEntry, Unmark},
+    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, Unmark},
 };
 use std::{
     sync::{
@@ -59,12 +59,6 @@ impl Intake {
     /// What sorts entries for this way in.
     pub(super) fn sorter(&self) -> Sorter {
         self.sorter.clone()
-    }
-
-    /// Takes in what was read (asked for at `asked_at_ms` of the process's clock), as [`Intake::let_in`] does.
-    pub(super) async fn take(&mut self, entries: Vec<RawEntry>, asked_at_ms: i64) {
-        let sorted = self.sorter.sort(entries, asked_at_ms);
-        self.let_in(sorted).await;
     }
 
     /// Returns when every job is admitted, put aside or ended: that is the back pressure on reading. Tells how long they

@@ -38,7 +38,7 @@ mod stuck;
 mod trace;
 mod weather;
 
-pub use health::Health;
+pub use health::{Breakers, Health};
 
 use crate::{
     config::Config,
@@ -150,7 +150,7 @@ impl<A: XcoApi> Worker<A> {
             }
             let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, config.completions.clone());
             readers.spawn(housekeeper.run(stop.clone()));
-            readers.spawn(Rescuer::new(Arc::clone(&shared), partition, intake()).run(stop.clone()));
+            readers.spawn(Rescuer::run(Arc::clone(&shared), partition, [intake(), intake()], stop.clone()));
             upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run());
             for _ in 0..FINISHERS {
                 finishers.spawn(Finisher::new(Arc::clone(&shared), partition).run(Arc::clone(&endings)));

@@ -3,7 +3,13 @@
 //! A delivery is taken over once it has been idle for a lease in two looks between which its holder has had the time to renew it:
 //! a clock that steps ahead makes every delivery look idle, and those of living workers only until they are renewed.
 
-use super::{health::Pulse, intake::Intake, shared::Shared, stream_place};
+use super::{
+    health::Pulse,
+    intake::Intake,
+    shared::Shared,
+    sorter::{Sorted, Sorter},
+    stream_place,
+};
 use crate::{
     contract::{EntryId, Lane},
     queue::{
@@ -18,7 +24,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 const SOURCES: [Source; 2] = [Source::Due, Source::Jobs];
@@ -48,7 +57,9 @@ pub(super) struct Rescuer {
     partition: usize,
     link: Link,
     pulse: Pulse,
-    intake: Intake,
+    sorter: Sorter,
+    /// By [`Lane`]: what was taken over waits for its slots there, and neither the other lane nor the looking waits with it.
+    ways_in: [mpsc::Sender<Sorted>; 2],
     /// By [`stream_place`].
     known: [Known; 4],
     /// The last step back of Redis's clock after which idle times began anew; `None` before the first look.
@@ -56,14 +67,20 @@ pub(super) struct Rescuer {
 }
 
 impl Rescuer {
-    pub(super) fn new(shared: Arc<Shared>, partition: usize, intake: Intake) -> Self {
+    /// Looks after a partition until `stop`; `intakes` are the ways in of its lanes.
+    pub(super) async fn run(shared: Arc<Shared>, partition: usize, intakes: [Intake; 2], stop: CancellationToken) {
         let link = shared.connector.link(false);
         let pulse = shared.health.pulse_aside();
-        Self { shared, partition, link, pulse, intake, known: Default::default(), restamped: None }
+        let sorter = intakes[0].sorter();
+        let ((interactive, of_interactive), (bulk, of_bulk)) = (mpsc::channel(1), mpsc::channel(1));
+        let ways_in = [interactive, bulk];
+        let rescuer =
+            Self { shared, partition, link, pulse, sorter, ways_in, known: Default::default(), restamped: None };
+        let [interactive, bulk] = intakes;
+        tokio::join!(rescuer.look_until(stop), take_in(interactive, of_interactive), take_in(bulk, of_bulk));
     }
 
-    /// Runs until `stop`.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    async fn look_until(mut self, stop: CancellationToken) {
         if !self.shared.control.loaded(&stop).await {
             return;
         }
@@ -132,6 +149,11 @@ impl Rescuer {
     /// Takes over from a stream what has been idle for long enough.
     async fn take_over(&mut self, lane: Lane, source: Source) -> Result<(), RedisError> {
         let shared = Arc::clone(&self.shared);
+        let way_in = self.ways_in[lane as usize].clone();
+        if way_in.capacity() == 0 {
+            // Those that were taken over before still wait for their slots.
+            return Ok(());
+        }
         let keys = &shared.partitions[self.partition].keys;
         let place = Place { lane, source, consumer: &shared.consumer };
         let asked_at_ms = shared.clock.elapsed_ms();
@@ -153,9 +175,12 @@ impl Rescuer {
             }
             if !taken.is_empty() {
                 shared.metrics.reclaimed(u64::try_from(taken.len()).unwrap_or(0));
-                self.intake.take(taken, asked_at_ms).await;
+                let sorted = self.sorter.sort(taken, asked_at_ms);
+                if let Err(refused) = way_in.send(sorted).await {
+                    refused.0.release();
+                }
             }
-            if at_end {
+            if at_end || way_in.capacity() == 0 {
                 break;
             }
         }
@@ -236,5 +261,12 @@ impl Rescuer {
             );
         }
         Ok(())
+    }
+}
+
+/// Takes in what was taken over of one lane, until there will be no more.
+async fn take_in(mut intake: Intake, mut taken: mpsc::Receiver<Sorted>) {
+    while let Some(sorted) = taken.recv().await {
+        intake.let_in(sorted).await;
     }
 }

@@ -277,6 +277,13 @@ impl Weather {
             .collect()
     }
 
+    /// All breakers that are not closed, each with a word.
+    pub(super) fn not_closed(&self, now_ms: u64) -> BTreeMap<&'static str, &'static str> {
+        let mut sky = self.sky();
+        let open = Scope::every().filter_map(|scope| Some((scope.as_str(), sky.state(scope, now_ms)?)));
+        open.filter(|(_, state)| *state != BreakerState::Closed).map(|(scope, state)| (scope, word(state))).collect()
+    }
+
     /// How many calls may be under way.
     pub(super) fn allowed(&self, now_ms: u64) -> Allowed {
         let mut sky = self.sky();
