@@ -1,6 +1,9 @@
 //! XCO half fails: one of its routes, or a share of its calls.
 
-use super::support::{Rig, Setup, check, create, with};
+use super::{
+    commands::{json_lines, pointed},
+    support::{Rig, Setup, check, create, with},
+};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 use std::{
@@ -19,10 +22,6 @@ async fn enqueue_many(rig: &mut Rig, lane: &str, jobs: impl Iterator<Item = Valu
 
 fn creates(count: usize) -> impl Iterator<Item = Value> {
     (0..count).map(|n| create(&format!("create-{n}"), &format!("c{n}@example.com")))
-}
-
-fn ended(rig: &Rig, prefix: &str) -> usize {
-    rig.completions.iter().filter(|event| event["id"].as_str().unwrap().starts_with(prefix)).count()
 }
 
 async fn heartbeat(rig: &mut Rig) -> Value {
@@ -148,7 +147,7 @@ async fn one_attempt_is_one_call_whatever_the_breaker_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_steps_aside_ends_in_time_and_can_be_cancelled_by_its_deadline() {
+async fn a_job_that_steps_aside_ends_in_time() {
     let mut rig = Setup::default().without_worker().await;
     rig.sandbox.order(Fault::status(500).on(Route::Create).always());
     enqueue_many(&mut rig, "bulk", creates(60)).await;
@@ -196,5 +195,54 @@ async fn a_constant_share_of_failures_costs_little_more_than_the_failures() {
     let beat = heartbeat(&mut rig).await;
     assert_eq!((&beat["allowed"], &beat["breaker_routes"]), (&json!(16), &Value::Null), "{beat:#}");
     rig.follow(60, |events| events.len() >= 2_000).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_short_fault_the_slots_come_back_while_few_people_come() {
+    let mut setup = Setup::default();
+    (setup.config.worker.concurrency, setup.config.worker.breaker) = (32, false);
+    setup.sandbox.latency = Latency::fixed(Duration::from_millis(10));
+    let mut rig = setup.start().await;
+    rig.complete(check("first", "ip")).await;
+    // Calls that are turned away because there are too many: the limit shrinks.
+    rig.sandbox.order(Fault::status(503).on(Route::Exists).times(600));
+    enqueue_many(&mut rig, "bulk", (0..12_000).map(|n| check(&format!("j{n}"), &format!("ip-{n}")))).await;
+    rig.eventually("the fault is over", async |rig| rig.sandbox.calls_of(Route::Exists).len() > 700).await;
+    // People come, so that bulk leaves them half of what is allowed.
+    for n in 0..3 {
+        rig.complete(check(&format!("person-{n}"), "ip")).await;
+    }
+    rig.eventually("all slots are allowed", async |rig| heartbeat(rig).await["allowed"] == 32).await;
+    rig.follow(60, |events| events.len() == 12_004).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_route_is_told_so() {
+    let mut rig = Setup::default().without_worker().await;
+    rig.sandbox.order(Fault::status(500).on(Route::Create).always());
+    enqueue_many(&mut rig, "bulk", creates(80)).await;
+    rig.start_worker();
+    creations_wait(&mut rig, "bulk", 20).await;
+    let folder = tempfile::tempdir().unwrap();
+    let tool = |rig: &Rig, args: &[&str]| -> Value {
+        let output = pointed(&folder, rig).args(args).arg("--json").assert().code(0).get_output().stdout.clone();
+        json_lines(&output).remove(0)
+    };
+    rig.eventually("the route is told", async |rig| heartbeat(rig).await["breaker_routes"]["CreateUser"].is_string())
+        .await;
+    let status = tool(&rig, &["status", "--every", "200ms"]);
+    assert_eq!(status["breaker"]["open"], false, "{status:#}");
+    assert!(status["breaker"]["routes"]["CreateUser"].is_object(), "{status:#}");
+    assert!(status["delayed"]["by_reason"]["breaker"].as_u64().unwrap() >= 20, "{status:#}");
+    let key = rig.key("delayed:jobs");
+    let parked: BTreeMap<String, String> = rig.connection.hgetall(key).await.unwrap();
+    let kept = parked.values().find(|kept| kept.starts_with("{") && kept.contains("\"u\":true")).unwrap();
+    let job: Value = serde_json::from_str(kept.split_once('\n').unwrap().1).unwrap();
+    let why = tool(&rig, &["why", job["id"].as_str().unwrap()]);
+    assert_eq!((&why["waits_for"], &why["holds"]), (&json!("breaker"), &json!(["breaker"])), "{why:#}");
+    rig.sandbox.clear_faults();
+    rig.wait_for(80).await;
     rig.end().await;
 }
