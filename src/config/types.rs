@@ -160,11 +160,11 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// `worker.max_deliveries`: a job whose worker was lost this many times is `crash_loop`; default 5
     pub max_deliveries: u32,
-    /// `worker.bulk_min_share`: the share of slots that bulk may always use, in percent; default 10
+    /// `worker.bulk_min_share`: the share of the slots allowed at the moment that bulk may always use, in percent; default 10
     pub bulk_min_share: u8,
     /// `worker.bulk_max_share`: the share of slots that bulk uses at most while interactive jobs come, in percent; default 50
     pub bulk_max_share: u8,
-    /// `worker.adaptive`: whether the calls at once follow XCO's latency and failures; default true
+    /// `worker.adaptive`: whether the calls at once follow what XCO takes; default true
     pub adaptive: bool,
     /// `worker.min_concurrency`: never fewer at once, but for the breaker; default 4
     pub min_concurrency: usize,

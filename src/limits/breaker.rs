@@ -205,7 +205,8 @@ impl Breaker {
         self.failures_in_a_row = 0;
     }
 
-    fn close(&mut self, now_ms: u64) {
+    /// It lets everything through again.
+    pub(super) fn close(&mut self, now_ms: u64) {
         self.state = BreakerState::Closed;
         self.next_open_ms = self.policy.open_ms;
         (self.window_since_ms, self.window_calls, self.window_failures) = (now_ms, 0, 0);

@@ -13,6 +13,9 @@ const ROUTES: usize = JobType::ALL.len();
 /// For so long after a breaker has half opened, interactive jobs alone find out whether the route is back.
 const INTERACTIVE_FIRST_MS: u64 = 300;
 
+/// A route that nobody has called for so long since it half opened counts as back: there is no job to find out with.
+const QUIET_MS: u64 = 60_000;
+
 /// What a breaker is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
@@ -128,8 +131,15 @@ impl Breakers {
         [Scope::All, Scope::Route(route)].into_iter().any(|scope| self.state(scope, now_ms) != BreakerState::Closed)
     }
 
-    /// Whether any route's breaker is not closed.
+    /// Whether any route's breaker is not closed. Those close that nobody has asked for a while.
     pub fn any_route(&mut self, now_ms: u64) -> bool {
+        for (breaker, probing) in self.routes.iter_mut().zip(self.probing) {
+            let half_open = breaker.state(now_ms) == BreakerState::HalfOpen;
+            if half_open && !probing && now_ms.saturating_sub(breaker.half_open_since_ms()) >= QUIET_MS {
+                breaker.close(now_ms);
+            }
+        }
+
         self.routes.iter_mut().any(|breaker| breaker.state(now_ms) != BreakerState::Closed)
     }
 
@@ -218,6 +228,17 @@ mod tests {
             assert_eq!(breakers.state(CREATE, 0), BreakerState::Closed);
             assert!(breakers.is_outage(JobType::CheckUser, 0));
         }
+    }
+
+    #[test]
+    fn a_route_that_nobody_calls_closes_by_itself() {
+        let mut breakers = breakers();
+        fail(&mut breakers, JobType::CreateUser, RouteEnd::Failed, 20);
+        assert!(breakers.any_route(60_999));
+        assert_eq!(breakers.ask(JobType::CreateUser, Lane::Bulk, 60_999), Permit::Probe);
+        assert!(breakers.any_route(61_000), "somebody finds out");
+        breakers.end_probe(JobType::CreateUser);
+        assert!(!breakers.any_route(61_000));
     }
 
     #[test]

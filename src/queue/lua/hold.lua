@@ -1,7 +1,8 @@
--- hold.lua: parks deliveries of one stream that an operator's rule pauses, and notes by which. (atomic.lua stands before.)
+-- hold.lua: parks deliveries of one stream that an operator's rule pauses, or that a route's breaker puts aside, and notes by
+-- which. (atomic.lua stands before.)
 --
 -- KEYS  1 the stream · 2 delayed · 3 delayed:jobs · 4 held · 5 held:<rule>
--- ARGV  1 the rule's name · 2 consumer · then for each delivery 4: entry id · origin · due in ms · state, newline, job
+-- ARGV  1 the rule's (or breaker's) name · 2 consumer · then for each delivery 4: entry id · origin · due in ms · state, newline, job
 -- Returns  number (from 1), reason, number, reason …: of these deliveries nothing was done. The others are parked, or were not
 --         ours any more.
 -- Guarantees  A delivery is parked at most once, and never without its note: whoever finds the rule gone finds the job. Each is

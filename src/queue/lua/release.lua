@@ -1,5 +1,5 @@
--- release.lua: calls up jobs that a rule paused which is over, in the order in which they were enqueued. (order.lua stands
--- before this text.)
+-- release.lua: calls up jobs that a rule paused which is over, or that a breaker put aside which is closed (or one of them, to
+-- find out), in the order in which they were enqueued. (order.lua stands before this text.)
 --
 -- KEYS  1 delayed · 2 held · 3 held:<rule>
 -- ARGV  1 the rule's name · 2 the most to call up (<= 500)
