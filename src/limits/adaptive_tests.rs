@@ -158,7 +158,7 @@ fn a_slow_route_beside_a_fast_one_is_no_congestion() {
     let kept = kept(mixed);
     assert!(kept > 0.95, "{kept}");
     let turns: Link<'_> = &|_, _, at_ms| {
-        if (at_ms / 3e3) as u64 % 2 == 0 { (CheckUser, 15.0, Worked) } else { (CreateUser, 250.0, Worked) }
+        if ((at_ms / 3e3) as u64).is_multiple_of(2) { (CheckUser, 15.0, Worked) } else { (CreateUser, 250.0, Worked) }
     };
     let kept = self::kept(turns);
     assert!(kept > 0.95, "{kept}");

@@ -238,7 +238,7 @@ async fn what_waits_for_a_route_is_told_so() {
     assert!(status["delayed"]["by_reason"]["breaker"].as_u64().unwrap() >= 20, "{status:#}");
     let key = rig.key("delayed:jobs");
     let parked: BTreeMap<String, String> = rig.connection.hgetall(key).await.unwrap();
-    let kept = parked.values().find(|kept| kept.starts_with("{") && kept.contains("\"u\":true")).unwrap();
+    let kept = parked.values().find(|kept| kept.starts_with('{') && kept.contains("\"u\":true")).unwrap();
     let job: Value = serde_json::from_str(kept.split_once('\n').unwrap().1).unwrap();
     let why = tool(&rig, &["why", job["id"].as_str().unwrap()]);
     assert_eq!((&why["waits_for"], &why["holds"]), (&json!("breaker"), &json!(["breaker"])), "{why:#}");
