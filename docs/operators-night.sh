@@ -25,7 +25,7 @@ export XCO_WORKER__RETRY__BASE=200ms XCO_WORKER__RETRY__CREATE_USER__MAX_ATTEMPT
 export XCO_WORKER__HTTP__LISTEN=off XCO_OPERATOR=ada
 
 redis-server --port $port --save '' --appendonly no --dir "$folder" >"$folder/redis.log" & redis=$!
-"$binary" sandbox --listen 127.0.0.1:7814 >"$folder/sandbox.log" 2>&1 & sandbox=$!
+"$binary" sandbox --listen 127.0.0.1:7814 --latency 300ms..500ms >"$folder/sandbox.log" 2>&1 & sandbox=$!
 worker=
 sleep 1
 "$binary" run >"$folder/worker.log" 2>&1 & worker=$!
@@ -58,7 +58,7 @@ sleep 3
 type_ status
 type_ why signup-2990
 
-tell "03:09. XCO is well again, they say. It is not: it is away altogether. Nobody needs to do anything about that."
+tell "03:09. XCO is well again, they say. It is not: now it answers every call with 503. Nobody needs to do anything about that."
 curl -sS -X DELETE "$xco/_sandbox/faults"
 fault outage '{"on":true,"status":503}'
 type_ resume --type CreateUser

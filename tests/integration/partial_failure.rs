@@ -2,7 +2,7 @@
 
 use super::{
     commands::{json_lines, pointed},
-    support::{Rig, Setup, check, create, with},
+    support::{Rig, Setup, account, check, create, free_port, start, with},
 };
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -244,5 +244,43 @@ async fn what_waits_for_a_route_is_told_so() {
     assert_eq!((&why["waits_for"], &why["holds"]), (&json!("breaker"), &json!(["breaker"])), "{why:#}");
     rig.sandbox.clear_faults();
     rig.wait_for(80).await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_connection_no_job_is_taken_and_none_is_lost() {
+    let mut rig = Setup::default().without_worker().await;
+    rig.sandbox.seed_user(&account("k@example.com"));
+    let port = free_port();
+    let sandbox = rig.sandbox.base_url();
+    rig.config.xco.base_url = Some(format!("http://127.0.0.1:{port}").parse().unwrap());
+    enqueue_many(
+        &mut rig,
+        "interactive",
+        (0..60).map(|n| start(&format!("j{n}"), &format!("ip-{n}"), "k@example.com")),
+    )
+    .await;
+    enqueue_many(&mut rig, "bulk", creates(60)).await;
+    rig.start_worker();
+    rig.eventually("it is known", async |rig| {
+        let beat = heartbeat(rig).await;
+        beat["breaker"].as_str().is_some_and(|word| word != "closed") && beat["breaker_routes"].is_null()
+    })
+    .await;
+    assert!(aside(&mut rig, "bulk").await == 0 && rig.completions.is_empty());
+    // XCO can be reached again.
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let to = format!("127.0.0.1:{}", sandbox.port().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let to = to.clone();
+            tokio::spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    });
+    assert!(rig.wait_for(120).await.iter().all(|event| event["status"] == "succeeded"), "no attempt was spent");
+    assert_eq!(rig.sandbox.calls_of(Route::Start).len(), 60, "each code is sent once");
     rig.end().await;
 }
