@@ -8,17 +8,18 @@ use std::{
 };
 
 /// Module → the modules of this crate it may name.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("contract", &[]),
     ("control", &["contract"]),
     ("config", &["contract"]),
+    ("net", &["config"]),
     ("telemetry", &["contract", "config"]),
-    ("xco", &["contract", "config", "telemetry"]),
+    ("xco", &["contract", "config", "net", "telemetry"]),
     ("limits", &["contract", "config"]),
     ("jobs", &["contract", "config", "limits", "xco"]),
     ("dead_letters", &["contract", "config", "jobs"]),
-    ("queue", &["contract", "control", "config", "limits", "dead_letters", "telemetry"]),
-    ("worker", &["contract", "control", "config", "telemetry", "limits", "jobs", "queue", "xco"]),
+    ("queue", &["contract", "control", "config", "limits", "dead_letters", "net", "telemetry"]),
+    ("worker", &["contract", "control", "config", "net", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),
     ("backfill", &["contract", "config", "queue", "completions"]),
     (
@@ -44,6 +45,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
             "contract",
             "control",
             "config",
+            "net",
             "telemetry",
             "xco",
             "limits",
@@ -60,11 +62,12 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
 ];
 
 /// Module → crates it must never touch.
-const NEVER: [(&str, &[&str]); 8] = [
+const NEVER: [(&str, &[&str]); 9] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
     ("control", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
     ("jobs", &["tokio", "redis", "reqwest", "axum", "rand"]),
+    ("net", &["redis", "reqwest", "axum", "apalis", "apalis_core"]),
     ("xco", &["redis", "axum", "apalis", "apalis_core"]),
     ("queue", &["reqwest", "axum", "apalis", "apalis_core"]),
     ("dead_letters", &["tokio", "redis", "reqwest", "axum", "clap", "anyhow", "rand"]),

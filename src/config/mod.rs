@@ -3,6 +3,7 @@
 mod load;
 mod retry;
 mod schema;
+mod secure;
 mod tokens;
 mod types;
 mod units;
@@ -10,6 +11,7 @@ mod urls;
 mod value;
 
 pub use load::{ConfigFault, ConfigFaults, DEFAULT_FILE, Sources, load};
+pub use secure::{SentinelConfig, TlsConfig};
 pub use types::*;
 pub use units::{Rate, format_duration, parse_duration, parse_rate};
 pub use urls::{RedisUrl, SentinelUrl, parse_redis_url};

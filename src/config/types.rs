@@ -1,6 +1,6 @@
 //! The configuration, typed and checked. Defaults are those of `Config::default`.
 
-use super::Rate;
+use super::{Rate, SentinelConfig, TlsConfig};
 use crate::contract::{JobType, MerchantId};
 use secrecy::SecretString;
 use std::{
@@ -54,6 +54,10 @@ pub struct RedisConfig {
     pub durability: Durability,
     /// `redis.strict`: no job is taken while Redis may throw keys away (`maxmemory-policy`); default false
     pub strict: bool,
+    /// `redis.tls.*`: for `rediss://` and `rediss+sentinel://`
+    pub tls: TlsConfig,
+    /// `redis.sentinel.*`: where not set, what `redis.url` says of the servers
+    pub sentinel: SentinelConfig,
 }
 
 /// When a completion is taken as done.
@@ -78,6 +82,8 @@ impl Default for RedisConfig {
             connect_timeout: Duration::from_secs(2),
             durability: Durability::Single,
             strict: false,
+            tls: TlsConfig::default(),
+            sentinel: SentinelConfig::default(),
         }
     }
 }
@@ -125,6 +131,10 @@ pub struct XcoConfig {
     pub max_response_bytes: usize,
     /// `xco.pool_idle`: keep-alive connections kept per host; default 256
     pub pool_idle: usize,
+    /// `xco.connection_max_age`: a connection older than this takes no further call; default 2 min
+    pub connection_max_age: Duration,
+    /// `xco.tls.*`
+    pub tls: TlsConfig,
 }
 
 impl Default for XcoConfig {
@@ -145,6 +155,8 @@ impl Default for XcoConfig {
             allow_insecure_http: false,
             max_response_bytes: 256 * 1024,
             pool_idle: 256,
+            connection_max_age: Duration::from_secs(120),
+            tls: TlsConfig::default(),
         }
     }
 }

@@ -11,11 +11,11 @@ use url::{Host, Url};
 pub enum RedisUrl {
     /// `redis://` or `rediss://`, for the client to read itself.
     Server(SecretString),
-    /// `redis+sentinel://`
+    /// `redis+sentinel://` or `rediss+sentinel://`
     Sentinel(SentinelUrl),
 }
 
-/// `redis+sentinel://[user:password@]host:port[,host:port…]/service[/db]`
+/// `redis[s]+sentinel://[user:password@]host:port[,host:port…]/service[/db]`
 #[derive(Debug, Clone)]
 pub struct SentinelUrl {
     /// The sentinels, `(host, port)`; the port is 26379 where the URL names none.
@@ -28,9 +28,12 @@ pub struct SentinelUrl {
     pub username: Option<String>,
     /// Its password.
     pub password: Option<SecretString>,
+    /// `rediss+sentinel://`: TLS to the sentinels and to the servers.
+    pub tls: bool,
 }
 
-const WANTED: &str = "redis://host:port, rediss://host:port or redis+sentinel://host:port[,host:port]/service[/db]";
+const WANTED: &str =
+    "redis://host:port, rediss://host:port, redis+sentinel:// or rediss+sentinel://host:port[,host:port]/service[/db]";
 
 impl RedisConfig {
     /// The Redis user that `redis.url` names, for messages.
@@ -46,7 +49,10 @@ impl RedisConfig {
 /// Reads a `redis.url`. The error names the form that is wanted and quotes nothing.
 pub fn parse_redis_url(text: &str) -> Result<RedisUrl, String> {
     if let Some(rest) = text.strip_prefix("redis+sentinel://") {
-        return parse_sentinel(rest).map(RedisUrl::Sentinel);
+        return parse_sentinel(rest, false).map(RedisUrl::Sentinel);
+    }
+    if let Some(rest) = text.strip_prefix("rediss+sentinel://") {
+        return parse_sentinel(rest, true).map(RedisUrl::Sentinel);
     }
     let url = Url::parse(text).map_err(|error| format!("not a URL ({error}); wanted {WANTED}"))?;
     if !matches!(url.scheme(), "redis" | "rediss") {
@@ -62,7 +68,7 @@ pub fn parse_redis_url(text: &str) -> Result<RedisUrl, String> {
     Ok(RedisUrl::Server(SecretString::from(text)))
 }
 
-fn parse_sentinel(rest: &str) -> Result<SentinelUrl, String> {
+fn parse_sentinel(rest: &str, tls: bool) -> Result<SentinelUrl, String> {
     const FORM: &str = "redis+sentinel://host:port[,host:port]/service[/db]";
     if rest.contains(['?', '#']) || rest.chars().any(char::is_whitespace) {
         return Err(format!("no query, fragment or blanks here; wanted {FORM}"));
@@ -87,7 +93,7 @@ fn parse_sentinel(rest: &str) -> Result<SentinelUrl, String> {
         None => (None, None),
         Some((user, password)) => (non_empty(decoded(user)?), non_empty(decoded(password)?).map(SecretString::from)),
     };
-    Ok(SentinelUrl { sentinels, service, db: i64::from(db), username, password })
+    Ok(SentinelUrl { sentinels, service, db: i64::from(db), username, password, tls })
 }
 
 fn sentinel_address(text: &str) -> Result<(String, u16), String> {
@@ -158,8 +164,9 @@ mod tests {
         assert_eq!(url.username.as_deref(), Some("us@er"));
         assert_eq!(url.password.unwrap().expose_secret(), "p:w");
         let url = sentinel("redis+sentinel://:secret@a:1/m");
-        assert_eq!((url.db, url.username), (0, None));
+        assert_eq!((url.db, url.username, url.tls), (0, None, false));
         assert!(url.password.is_some());
+        assert!(sentinel("rediss+sentinel://a:1/m").tls);
     }
 
     #[test]
