@@ -66,6 +66,7 @@ impl Case {
             problem: None,
             retry_after: None,
             message: "said".to_owned(),
+            remedy: None,
         }))
     }
 }
@@ -133,6 +134,7 @@ fn a_wait_for_a_token_costs_no_attempt_and_is_as_long_as_was_asked() {
                 problem: None,
                 retry_after: Some(Duration::from_secs(60)),
                 message: "said".to_owned(),
+                remedy: None,
             };
             let Verdict::Retry { delay_ms: 60_000, .. } = case.end(Err(failure)) else { panic!("{kind}") };
         }

@@ -4,12 +4,13 @@ use super::{
     Answer, Call, CallContext, CallFailure, CallReport, FailureKind, XcoApi, XcoSetupError, answer,
     coding::BodyFault,
     error::{self, ErrorAnswer, Policy},
+    pool::Http,
     problem, retry_after, setup,
     token::{Token, TokenCache},
     transport,
     wire::{self, Route, Unsendable, WireRequest},
 };
-use crate::{config::XcoConfig, contract::JsonText};
+use crate::{config::XcoConfig, contract::JsonText, net::Names};
 use jiff::Timestamp;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -32,7 +33,7 @@ pub struct XcoClient {
 }
 
 struct Shared {
-    http: transport::Http,
+    http: Http,
     base_url: Url,
     api_key: Option<HeaderValue>,
     tokens: TokenCache,
@@ -61,8 +62,17 @@ impl XcoClient {
     ///
     /// Names every key of `xco.*` that is missing or unusable, and what to do about it.
     pub fn new(config: &XcoConfig) -> Result<Self, XcoSetupError> {
+        Self::with_names(config, Names::shared())
+    }
+
+    /// As [`XcoClient::new`], with another resolver than the process's.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn with_names(config: &XcoConfig, names: Names) -> Result<Self, XcoSetupError> {
         let setup = setup::check(config)?;
-        let http = transport::Http::new(config)?;
+        let http = Http::new(config, names)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 tokens: TokenCache::new(http.clone(), setup.credentials),
@@ -103,7 +113,10 @@ impl XcoClient {
         .await
         {
             Ok(Ok(_)) => Ok(began.elapsed()),
-            Ok(Err(error)) => Err(transport::failure(&error, true)),
+            Ok(Err(error)) => {
+                self.shared.http.failed(&error, "xco.base_url");
+                Err(transport::failure(&error, true))
+            }
             Err(_) => Err(transport::timed_out(true)),
         }
     }
@@ -190,7 +203,10 @@ impl Shared {
         let began = Instant::now();
         let mut response = match tokio::time::timeout_at(deadline, self.http.client().execute(http_request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Sent::Done(Err(transport::failure(&error, was_sent()))),
+            Ok(Err(error)) => {
+                self.http.failed(&error, "xco.base_url");
+                return Sent::Done(Err(transport::failure(&error, was_sent())));
+            }
             Err(_) => {
                 self.http.unanswered(began);
                 return Sent::Done(Err(transport::timed_out(was_sent())));
@@ -275,8 +291,14 @@ impl Shared {
             None
         };
         let message = error::message(route, status, problem.as_ref());
-        let failure =
-            CallFailure { kind: verdict.kind, http_status: Some(status), problem: document, retry_after, message };
+        let failure = CallFailure {
+            kind: verdict.kind,
+            http_status: Some(status),
+            problem: document,
+            retry_after,
+            message,
+            remedy: None,
+        };
         if verdict.token { Sent::TokenRefused(failure) } else { Sent::Done(Err(failure)) }
     }
 }

@@ -60,8 +60,10 @@ pub struct CallFailure {
     /// `Retry-After`, as a delay from now (bounded). With [`FailureKind::Network`]: no request was sent, because there is no
     /// access token to be had before then.
     pub retry_after: Option<Duration>,
-    /// One sentence, without personal data.
+    /// One sentence, without personal data. It ends with the remedy, where there is one.
     pub message: String,
+    /// What an operator can do about it.
+    pub remedy: Option<&'static str>,
 }
 
 impl CallFailure {
@@ -72,7 +74,7 @@ impl CallFailure {
 
     /// A failure that XCO did not answer.
     pub(super) fn unanswered(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, http_status: None, problem: None, retry_after: None, message: message.into() }
+        Self { kind, http_status: None, problem: None, retry_after: None, message: message.into(), remedy: None }
     }
 }
 

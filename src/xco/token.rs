@@ -13,9 +13,9 @@
 
 use super::{
     CallFailure, FailureKind,
+    pool::Http,
     setup::Credentials,
     token_endpoint::{self, Closed, TokenFault},
-    transport::Http,
 };
 use secrecy::SecretString;
 use std::{
@@ -226,7 +226,7 @@ impl TokenCache {
 
     async fn fetch(&self, flight: &mut Flight, deadline: Instant) -> Result<Arc<Token>, TokenFault> {
         let began = Instant::now();
-        match token_endpoint::fetch(&self.http.client(), &self.credentials, deadline).await {
+        match token_endpoint::fetch(&self.http, &self.credentials, deadline).await {
             Ok(grant) => {
                 flight.generation += 1;
                 (flight.failed, flight.pause, flight.pauses) = (None, None, 0);
@@ -262,7 +262,7 @@ impl TokenCache {
 }
 
 fn failure(fault: &TokenFault) -> CallFailure {
-    CallFailure::unanswered(FailureKind::Network, fault.message.clone())
+    CallFailure { remedy: fault.remedy, ..CallFailure::unanswered(FailureKind::Network, fault.message.clone()) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

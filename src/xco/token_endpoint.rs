@@ -3,10 +3,11 @@
 //! The only user of the `backoff` crate: an in-process wait, bounded by the call that waits. Delays between a job's
 //! attempts are computed elsewhere, since they must survive the process.
 
-use super::{coding::BodyFault, number, retry_after, setup::Credentials, token::Grant, transport};
+use super::{coding::BodyFault, number, pool::Http, retry_after, setup::Credentials, token::Grant, transport};
 use crate::{
     config::TokenAuth,
     contract::{JsonText, look_into},
+    net::tls_fault,
 };
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use jiff::Timestamp;
@@ -34,6 +35,8 @@ pub(super) struct TokenFault {
     pub(super) closed: Option<Closed>,
     /// One sentence.
     pub(super) message: String,
+    /// What an operator can do about it, where the message ends with that.
+    pub(super) remedy: Option<&'static str>,
 }
 
 /// How long a token endpoint does not want to be asked.
@@ -57,11 +60,7 @@ const KNOWN_ERRORS: [&str; 6] = [
 
 /// Asks for a token until `deadline`, with growing, jittered delays between failures. A refusal ends it at once, and so
 /// does an endpoint that wants to be left alone for a while.
-pub(super) async fn fetch(
-    http: &reqwest::Client,
-    credentials: &Credentials,
-    deadline: Instant,
-) -> Result<Grant, TokenFault> {
+pub(super) async fn fetch(http: &Http, credentials: &Credentials, deadline: Instant) -> Result<Grant, TokenFault> {
     let budget = deadline.saturating_duration_since(Instant::now());
     let policy: ExponentialBackoff = ExponentialBackoffBuilder::new()
         .with_initial_interval(FIRST_DELAY)
@@ -89,18 +88,18 @@ pub(super) async fn fetch(
 }
 
 fn fault(http_status: Option<u16>, message: impl Into<String>) -> TokenFault {
-    TokenFault { refused: false, http_status, closed: None, message: message.into() }
+    TokenFault { refused: false, http_status, closed: None, message: message.into(), remedy: None }
 }
 
 /// `timeout` bounds one exchange, so that an endpoint which hangs once leaves time to ask again.
-async fn fetch_once(http: &reqwest::Client, credentials: &Credentials, timeout: Duration) -> Result<Grant, TokenFault> {
+async fn fetch_once(http: &Http, credentials: &Credentials, timeout: Duration) -> Result<Grant, TokenFault> {
     let asked = Instant::now();
     let mut form = vec![("grant_type", "client_credentials")];
     if !credentials.scope.is_empty() {
         form.push(("scope", &credentials.scope));
     }
     let mut request =
-        http.post(credentials.token_url.clone()).header(ACCEPT, HeaderValue::from_static("application/json"));
+        http.client().post(credentials.token_url.clone()).header(ACCEPT, HeaderValue::from_static("application/json"));
     match credentials.auth {
         TokenAuth::Body => {
             form.push(("client_id", &credentials.client_id));
@@ -114,6 +113,11 @@ async fn fetch_once(http: &reqwest::Client, credentials: &Credentials, timeout: 
         }
     }
     let mut response = request.timeout(timeout).form(&form).send().await.map_err(|error| {
+        http.failed(&error, "xco.token_url");
+        if let Some(tls) = tls_fault(&error) {
+            let message = format!("the token endpoint (xco.token_url) cannot be reached: {tls}");
+            return TokenFault { remedy: Some(tls.remedy), ..fault(None, message) };
+        }
         let why = if error.is_dns() {
             "its host name could not be resolved"
         } else if error.is_timeout() {
@@ -169,7 +173,7 @@ fn refusal(status: u16, body: &[u8]) -> TokenFault {
     } else if !(500..600).contains(&status) && status != 429 {
         message.push_str(" (check xco.token_url)");
     }
-    TokenFault { refused, http_status: Some(status), closed: None, message }
+    TokenFault { refused, http_status: Some(status), closed: None, message, remedy: None }
 }
 
 /// The token in a 200's body. `asked` is when the request was about to be sent, so that the life is never overestimated.

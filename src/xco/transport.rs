@@ -1,126 +1,21 @@
-//! HTTP: the connection pool, bounded bodies, and what a broken exchange says about the request's effect.
+//! HTTP: bounded bodies, and what a broken exchange says about the request's effect.
 
 use super::{
-    CallFailure, FailureKind, XcoSetupError,
+    CallFailure, FailureKind,
     coding::{self, BodyFault},
-    setup::SetupFault,
 };
-use crate::config::XcoConfig;
+use crate::net::tls_fault;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use std::{
     convert::Infallible,
     pin::Pin,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
-use tokio::time::Instant;
-
-/// Shorter than the idle time of common load balancers (60 s and more), so that we, not they, close idle connections: one
-/// that they close while a request is on its way leaves that request in doubt.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Makes ring the TLS provider of the process, unless one is installed. May be called any number of times; without it
-/// rustls has no provider and TLS clients cannot be built.
-pub fn install_tls_provider() {
-    // An error says that there is a provider already: what is wanted.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// The HTTP client and its pool of connections, which can be forgotten.
-///
-/// A connection can die without a word: a firewall forgets it, a load balancer fails over. A call on it is never answered,
-/// and a pool full of such connections fails one call after the other long after XCO is back. So whoever was not answered
-/// in time has the pool forgotten: calls under way keep their connections, those to come make new ones. XCO being slow, that
-/// happens once in `xco.timeout` at most.
-#[derive(Debug, Clone)]
-pub(super) struct Http {
-    config: XcoConfig,
-    pool: Arc<RwLock<Pool>>,
-}
-
-#[derive(Debug)]
-struct Pool {
-    client: reqwest::Client,
-    since: Instant,
-    /// For when another cannot be made: that takes files (the system's certificates), and there may be none left.
-    spare: Option<reqwest::Client>,
-}
-
-impl Http {
-    pub(super) fn new(config: &XcoConfig) -> Result<Self, XcoSetupError> {
-        let pool = Pool { client: client(config)?, since: Instant::now(), spare: client(config).ok() };
-        Ok(Self { config: config.clone(), pool: Arc::new(RwLock::new(pool)) })
-    }
-
-    /// For one call.
-    pub(super) fn client(&self) -> reqwest::Client {
-        self.pool.read().unwrap_or_else(PoisonError::into_inner).client.clone()
-    }
-
-    /// A call that began at `began` was not answered in time.
-    pub(super) fn unanswered(&self, began: Instant) {
-        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
-        // One that began on connections forgotten since says nothing of those of now.
-        if began >= pool.since {
-            pool.forget(&self.config);
-        }
-    }
-
-    /// File descriptors are needed elsewhere. Idle connections are closed as soon as the calls under way have ended.
-    pub(super) fn give_up_idle(&self) {
-        self.pool.write().unwrap_or_else(PoisonError::into_inner).forget(&self.config);
-    }
-}
-
-impl Pool {
-    fn forget(&mut self, config: &XcoConfig) {
-        let made = client(config).ok();
-        if made.is_some() && self.spare.is_none() {
-            self.spare = client(config).ok();
-        }
-        if let Some(client) = made.or_else(|| self.spare.take()) {
-            self.client = client;
-            self.since = Instant::now();
-        }
-    }
-}
-
-/// The one HTTP client, for the API and the token endpoint.
-///
-/// It follows no redirects (one would carry the token and personal data elsewhere) and ignores the proxy variables of the
-/// environment: where customers' data goes is `xco.base_url` and nothing else. It never repeats a request by itself, but
-/// for one that a pooled connection gave back unsent.
-fn client(config: &XcoConfig) -> Result<reqwest::Client, XcoSetupError> {
-    install_tls_provider();
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .tcp_nodelay(true)
-        .tcp_keepalive(Duration::from_secs(30))
-        .pool_max_idle_per_host(config.pool_idle)
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .connect_timeout(config.connect_timeout)
-        // `coding` unpacks, and asks for what it can unpack.
-        .no_gzip()
-        .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED))]))
-        .referer(false)
-        .user_agent(concat!("xco-worker/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|_| {
-            XcoSetupError(vec![SetupFault {
-                key: "xco",
-                problem: "has no HTTP client",
-                remedy: "TLS could not be set up: check that the system's certificates are installed",
-            }])
-        })
-}
 
 /// Whether a request may have left this process.
 #[derive(Debug, Clone, Default)]
@@ -171,6 +66,12 @@ impl Body for MarkedBody {
 
 /// What a failed exchange means. `sent`: whether the request may have been sent; when in doubt, true.
 pub(super) fn failure(error: &reqwest::Error, sent: bool) -> CallFailure {
+    if let Some(fault) = tls_fault(error) {
+        // A server that wants a certificate says so when the request may be on its way already.
+        let kind = if error.is_connect() || !sent { FailureKind::Network } else { FailureKind::Broken };
+        let message = format!("no secure connection to XCO (xco.base_url): {fault}");
+        return CallFailure { remedy: Some(fault.remedy), ..CallFailure::unanswered(kind, message) };
+    }
     let (kind, message) = if error.is_builder() {
         (FailureKind::Internal, "the request could not be built")
     } else if error.is_dns() {

@@ -1,7 +1,10 @@
 //! XCO: configured, a token to be had, reachable.
 
 use super::check::Check;
-use crate::{config::XcoConfig, xco::XcoClient};
+use crate::{
+    config::XcoConfig,
+    xco::{CallFailure, XcoClient},
+};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -31,9 +34,9 @@ pub(super) async fn checks(xco: &XcoConfig) -> Vec<Check> {
     let token_host = host(xco.token_url.as_ref());
     checks.push(match token {
         Ok(Ok(life)) => Check::ok("xco token", format!("{token_host} gave one for {} s", life.as_secs())),
-        Ok(Err(failure)) => Check::fail(
+        Ok(Err(failure)) => failed(
             "xco token",
-            failure.message,
+            &failure,
             "check xco.token_url, xco.client_id, xco.client_secret, and xco.token_auth (body or basic)",
         ),
         Err(_) => Check::fail("xco token", format!("{token_host} does not answer"), "check xco.token_url"),
@@ -42,9 +45,20 @@ pub(super) async fn checks(xco: &XcoConfig) -> Vec<Check> {
     checks.push(match timeout(longest, client.ping()).await {
         Ok(Ok(took)) => Check::ok("xco reachable", format!("{base_host} answers in {} ms", took.as_millis())),
         Ok(Err(failure)) => {
-            Check::fail("xco reachable", failure.message, "check xco.base_url, DNS, and what the firewall lets out")
+            failed("xco reachable", &failure, "check xco.base_url, DNS, and what the firewall lets out")
         }
         Err(_) => Check::fail("xco reachable", format!("{base_host} does not answer"), "check xco.base_url"),
     });
     checks
+}
+
+/// A failure with its own remedy, where it has one: it stands at the end of its message, too.
+fn failed(name: &str, failure: &CallFailure, remedy: &str) -> Check {
+    match failure.remedy {
+        None => Check::fail(name, failure.message.clone(), remedy),
+        Some(own) => {
+            let message = failure.message.trim_end_matches(&format!(" ({own})"));
+            Check::fail(name, message.to_owned(), own)
+        }
+    }
 }

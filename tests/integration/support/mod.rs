@@ -1,6 +1,7 @@
 //! What every test stands on, in each of the test binaries; none uses all of it.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod certificates;
 mod clock;
 mod container;
 mod jobs;
