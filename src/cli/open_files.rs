@@ -1,6 +1,6 @@
 //! How many files and connections this process may have open at once (`RLIMIT_NOFILE`), and what a worker needs.
 
-use crate::config::Config;
+use crate::{config::Config, worker::connections};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Write as _;
 
@@ -8,11 +8,6 @@ use std::fmt::Write as _;
 const ENOUGH: u64 = 65_536;
 /// Standard streams, the runtime's own, signals, timers, certificates and the resolver's files while they are read.
 const OWN: u64 = 20;
-/// Links to Redis for each partition: two fetchers with two intakes each, rescuer and intake, housekeeper, timekeeper,
-/// finishers.
-const LINKS_OF_PARTITION: u64 = 12;
-/// Links to Redis that look at all partitions.
-const LINKS: u64 = 6;
 /// Connections of the HTTP endpoint at least and at most.
 const ENDPOINT: (u64, u64) = (4, 256);
 
@@ -61,8 +56,7 @@ impl Share {
     pub(super) fn of(config: &Config, files: u64) -> Self {
         let endpoint = if config.http.listen.is_some() { (files / 16).clamp(ENDPOINT.0, ENDPOINT.1) } else { 0 };
         let nodes = u64::try_from(config.redis.url.len()).unwrap_or(u64::MAX).max(1);
-        let links = u64::from(config.redis.partitions.max(1)).saturating_mul(LINKS_OF_PARTITION).saturating_add(LINKS);
-        let others = OWN.saturating_add(links.saturating_mul(nodes));
+        let others = OWN.saturating_add(connections(config).saturating_mul(nodes));
         let wanted = u64::try_from(config.worker.concurrency).unwrap_or(u64::MAX);
         // A ninth of those for XCO is for connections that are being replaced.
         let for_calls = |calls: u64| calls.saturating_add(calls.div_ceil(8));

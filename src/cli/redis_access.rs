@@ -22,6 +22,6 @@ pub(super) fn unreachable(redis: &RedisConfig, error: &RedisError) -> anyhow::Er
 pub(super) fn queue_error(redis: &RedisConfig, error: QueueError) -> anyhow::Error {
     match error {
         QueueError::Redis(ref error) => unreachable(redis, error),
-        QueueError::Url(_) => error.into(),
+        QueueError::Url(_) | QueueError::Tls(_) => error.into(),
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     contract::EntryId,
-    queue::{Keys, Link, is_transient},
+    queue::{Keys, Link, explain, is_transient},
 };
 use redis::{RedisResult, Value, cmd};
 use std::{sync::Arc, time::Duration};
@@ -87,7 +87,7 @@ impl Reader {
                 }
                 Err(error) if is_transient(&error) => {
                     if failures == 0 {
-                        let reason = error.code().unwrap_or_else(|| error.category());
+                        let reason = explain(&error);
                         tracing::warn!(reason, "the completions cannot be read; trying again");
                     }
                     drop(permit);

@@ -3,7 +3,7 @@
 use crate::{
     config::{RedisConfig, RedisUrl, parse_redis_url},
     control::MAX_RULES,
-    queue::QueueError,
+    queue::{self, QueueError},
 };
 use redis::RedisError;
 use secrecy::ExposeSecret;
@@ -19,8 +19,10 @@ pub enum Error {
         place: String,
         /// Why, in a few words.
         reason: String,
+        /// What to do about that, where Redis's error says.
+        remedy: Option<&'static str>,
     },
-    /// `redis.url` makes no client.
+    /// `redis.url` makes no client, or a file of `redis.tls` cannot be used.
     #[error(transparent)]
     RedisUrl(QueueError),
     /// No more rules are taken.
@@ -35,7 +37,8 @@ impl Error {
     /// What to do about it, where there is something.
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::Redis { .. } => {
+            Self::Redis { remedy: Some(remedy), .. } => Some(remedy),
+            Self::Redis { remedy: None, .. } => {
                 Some("is it running? `--redis-url` or redis.url say where; `xco-worker doctor` checks it all")
             }
             Self::TooManyRules => Some("`xco-worker status` lists them; `xco-worker resume --all` ends every pause"),
@@ -45,7 +48,7 @@ impl Error {
 
     /// Redis's error, with the place.
     pub fn redis(redis: &RedisConfig, error: &RedisError) -> Self {
-        Self::Redis { place: redis_place(redis), reason: describe_redis_error(error) }
+        Self::Redis { place: redis_place(redis), reason: describe_redis_error(error), remedy: queue::remedy(error) }
     }
 }
 
@@ -57,16 +60,7 @@ impl From<QueueError> for Error {
 
 /// An error of Redis in a few words. What the server says may quote a command: its code is enough.
 pub fn describe_redis_error(error: &RedisError) -> String {
-    if let Some(code) = error.code() {
-        return code.to_owned();
-    }
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    if error.is_io_error() || error.is_connection_refusal() {
-        return if error.is_connection_refusal() { "connection refused".to_owned() } else { error.to_string() };
-    }
-    error.category().to_owned()
+    queue::cause(error)
 }
 
 /// Where Redis is, without credentials.
@@ -78,7 +72,8 @@ fn shown_url(text: &str) -> String {
     match parse_redis_url(text) {
         Ok(RedisUrl::Sentinel(sentinel)) => {
             let hosts: Vec<_> = sentinel.sentinels.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-            format!("redis+sentinel://{}/{}", hosts.join(","), sentinel.service)
+            let scheme = if sentinel.tls { "rediss+sentinel" } else { "redis+sentinel" };
+            format!("{scheme}://{}/{}", hosts.join(","), sentinel.service)
         }
         _ => match Url::parse(text) {
             Ok(url) => {

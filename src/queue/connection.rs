@@ -1,16 +1,17 @@
-//! Connections to Redis: a single server, a Sentinel's master, or a cluster, behind one type that reconnects.
+//! Connections to Redis behind one type that reconnects: a connection of a link's own, or one that links share.
 
-use crate::config::{RedisConfig, RedisUrl, SentinelUrl, parse_redis_url};
+use super::{connector::Connector, trouble::is_about_connections};
+use crate::net::TlsFilesFault;
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
-    cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
-use secrecy::ExposeSecret;
-use std::{sync::Arc, time::Duration};
-use tokio::sync::{Mutex, Notify};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio::{sync::Mutex, time::Instant};
 
 /// Why a queue could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -18,134 +19,12 @@ pub enum QueueError {
     /// `redis.url` makes no client.
     #[error("redis.url: {0}")]
     Url(String),
+    /// A file of `redis.tls.*` cannot be used.
+    #[error("redis.{0}")]
+    Tls(#[from] TlsFilesFault),
     /// Redis refused or failed.
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
-}
-
-/// Makes connections.
-#[derive(Clone)]
-pub struct Connector {
-    kind: Kind,
-    connect_timeout: Duration,
-    response_timeout: Duration,
-    starved: Arc<Notify>,
-}
-
-#[derive(Clone)]
-#[allow(clippy::large_enum_variant, reason = "a handful in a process")]
-enum Kind {
-    Single(redis::Client),
-    Sentinel(Arc<Mutex<SentinelClient>>),
-    Cluster(ClusterClient),
-}
-
-impl std::fmt::Debug for Connector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // URLs carry passwords.
-        let kind = match self.kind {
-            Kind::Single(_) => "single",
-            Kind::Sentinel(_) => "sentinel",
-            Kind::Cluster(_) => "cluster",
-        };
-        f.debug_struct("Connector").field("kind", &kind).finish_non_exhaustive()
-    }
-}
-
-impl Connector {
-    /// A connector for `redis.url`. Connects to nothing yet.
-    pub fn new(config: &RedisConfig) -> Result<Self, QueueError> {
-        let urls: Vec<&str> = config.url.iter().map(ExposeSecret::expose_secret).collect();
-        let bad = |error: RedisError| QueueError::Url(error.category().to_owned());
-        let kind = match urls.as_slice() {
-            [] => return Err(QueueError::Url("is empty".to_owned())),
-            [url] => match parse_redis_url(url).map_err(QueueError::Url)? {
-                RedisUrl::Sentinel(url) => Kind::Sentinel(Arc::new(Mutex::new(sentinel(url).map_err(bad)?))),
-                RedisUrl::Server(url) => Kind::Single(redis::Client::open(url.expose_secret()).map_err(bad)?),
-            },
-            many => Kind::Cluster(
-                // The cluster client has no default timeouts.
-                ClusterClientBuilder::new(many.to_vec())
-                    .connection_timeout(config.connect_timeout)
-                    .response_timeout(config.response_timeout)
-                    .build()
-                    .map_err(bad)?,
-            ),
-        };
-        Ok(Self {
-            kind,
-            connect_timeout: config.connect_timeout,
-            response_timeout: config.response_timeout,
-            starved: Arc::default(),
-        })
-    }
-
-    /// A new connection. With `blocking`, replies may take as long as they like: the caller bounds its waits.
-    pub async fn connect(&self, blocking: bool) -> RedisResult<Connection> {
-        let connected = self.open(blocking).await;
-        if connected.is_err() && no_file_can_be_opened() {
-            self.starved.notify_one();
-        }
-        connected
-    }
-
-    /// Comes back when a connection could not be made because this process has as many files open as it may: whoever
-    /// holds some that it can do without gives them up.
-    pub async fn starved(&self) {
-        self.starved.notified().await;
-    }
-
-    async fn open(&self, blocking: bool) -> RedisResult<Connection> {
-        // The client's own default of 500 ms would cut blocking reads short and lose what they then receive.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout((!blocking).then_some(self.response_timeout));
-        match &self.kind {
-            Kind::Single(client) => {
-                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Single)
-            }
-            Kind::Sentinel(sentinels) => {
-                // Only asking for the master is done one by one: a master that hangs must not hold up every link in turn.
-                // (Boxed: it is large, and every future that may connect would be as large.)
-                let master = Box::pin(sentinels.lock().await.async_get_client()).await?;
-                master.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Single)
-            }
-            Kind::Cluster(client) => {
-                let mut builder = redis::cluster::ClusterConfig::new().set_connection_timeout(self.connect_timeout);
-                if blocking {
-                    builder = builder.set_response_timeout(Duration::from_secs(30));
-                } else {
-                    builder = builder.set_response_timeout(self.response_timeout);
-                }
-                client.get_async_connection_with_config(builder).await.map(Connection::Cluster)
-            }
-        }
-    }
-
-    /// A link that connects when first used.
-    pub fn link(&self, blocking: bool) -> Link {
-        Link { connector: self.clone(), blocking, connection: None }
-    }
-}
-
-/// Whatever the client makes of the error, the system says it of any file.
-fn no_file_can_be_opened() -> bool {
-    // EMFILE of this process, ENFILE of the system.
-    const TOO_MANY: [Option<i32>; 2] = [Some(24), Some(23)];
-    std::fs::File::open("/dev/null").is_err_and(|error| TOO_MANY.contains(&error.raw_os_error()))
-}
-
-fn sentinel(url: SentinelUrl) -> Result<SentinelClient, RedisError> {
-    let addresses = url.sentinels.into_iter().map(|(host, port)| redis::ConnectionAddr::Tcp(host, port));
-    let mut builder =
-        SentinelClientBuilder::new(addresses, url.service, SentinelServerType::Master)?.set_client_to_redis_db(url.db);
-    if let Some(username) = url.username {
-        builder = builder.set_client_to_redis_username(username);
-    }
-    if let Some(password) = url.password {
-        builder = builder.set_client_to_redis_password(password.expose_secret());
-    }
-    builder.build()
 }
 
 /// A connection of either kind.
@@ -185,58 +64,134 @@ impl ConnectionLike for Connection {
     }
 }
 
+/// A connection, and until when it is of use.
+#[derive(Clone)]
+pub(super) struct Made {
+    pub(super) connection: Connection,
+    /// The connector's generation when it was made: a later one means that Redis is elsewhere by now.
+    pub(super) generation: u64,
+    pub(super) at: Instant,
+    /// Set by the first who finds out: all who share it make another.
+    broken: Arc<AtomicBool>,
+}
+
+impl Made {
+    pub(super) fn new(connection: Connection, generation: u64) -> Self {
+        Self { connection, generation, at: Instant::now(), broken: Arc::default() }
+    }
+
+    fn serves(&self, connector: &Connector) -> bool {
+        self.generation == connector.generation() && !self.broken.load(Ordering::Acquire)
+    }
+}
+
+/// A connection that links share. Commands that do not block are sent on it side by side.
+#[derive(Default)]
+pub(super) struct SharedConnection(Mutex<SharedState>);
+
+#[derive(Default)]
+struct SharedState {
+    made: Option<Made>,
+    failed: Option<(Instant, RedisError)>,
+}
+
+impl SharedConnection {
+    /// The connection, made by one for all: who waited while that failed has failed, too.
+    async fn get(&self, connector: &Connector, patient: bool) -> RedisResult<Made> {
+        let began = Instant::now();
+        let mut state = self.0.lock().await;
+        if let Some(made) = state.made.as_ref().filter(|made| made.serves(connector)) {
+            return Ok(made.clone());
+        }
+        state.made = None;
+        if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at >= began) {
+            return Err(error.clone());
+        }
+        match connector.connect(patient).await {
+            Ok(made) => {
+                *state = SharedState { made: Some(made.clone()), failed: None };
+                Ok(made)
+            }
+            Err(error) => {
+                state.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+}
+
 /// A connection that is made when needed and dropped when it is of no more use: the next command then has a new one.
 ///
 /// It never retries by itself: whether a command may be repeated is its caller's knowledge.
 pub struct Link {
     connector: Connector,
-    blocking: bool,
-    connection: Option<Connection>,
+    /// `None`: a connection of its own.
+    shared: Option<Arc<SharedConnection>>,
+    /// Replies may take as long as they like.
+    patient: bool,
+    made: Option<Made>,
 }
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("connected", &self.connection.is_some()).finish_non_exhaustive()
+        f.debug_struct("Link").field("connected", &self.made.is_some()).finish_non_exhaustive()
     }
 }
 
 impl Link {
+    pub(super) fn new(connector: Connector, shared: Option<Arc<SharedConnection>>, patient: bool) -> Self {
+        Self { connector, shared, patient, made: None }
+    }
+
     /// Runs one command.
     pub async fn query<T: FromRedisValue>(&mut self, cmd: &Cmd) -> RedisResult<T> {
         let mut connection = self.connection().await?;
         let result = cmd.query_async(&mut connection).await;
-        self.keep_if_useful(&result);
-        result
+        self.conclude(result).await
     }
 
     /// Runs a pipeline. Where commands of it were refused, the error is that of the first.
     pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
         let mut connection = self.connection().await?;
         let result = pipeline.query_async(&mut connection).await.map_err(first_refusal);
-        self.keep_if_useful(&result);
-        result
+        self.conclude(result).await
     }
 
     async fn connection(&mut self) -> RedisResult<Connection> {
-        if let Some(connection) = &self.connection {
-            return Ok(connection.clone());
+        if let Some(made) = self.made.as_ref().filter(|made| made.serves(&self.connector)) {
+            return Ok(made.connection.clone());
         }
-        let connection = self.connector.connect(self.blocking).await?;
-        self.connection = Some(connection.clone());
+        self.made = None;
+        let made = match &self.shared {
+            None => self.connector.connect(self.patient).await?,
+            Some(shared) => shared.get(&self.connector, self.patient).await?,
+        };
+        let connection = made.connection.clone();
+        self.made = Some(made);
         Ok(connection)
     }
 
     /// Forgets the connection: the next command makes a new one.
     pub fn reset(&mut self) {
-        self.connection = None;
+        if let Some(made) = self.made.take() {
+            made.broken.store(true, Ordering::Release);
+        }
     }
 
-    fn keep_if_useful<T>(&mut self, result: &RedisResult<T>) {
-        if let Err(error) = result
-            && needs_new_connection(error)
-        {
-            self.connection = None;
+    async fn conclude<T>(&mut self, result: RedisResult<T>) -> RedisResult<T> {
+        let error = match result {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        if !needs_new_connection(&error) {
+            return Err(error);
         }
+        let made_at = self.made.as_ref().map(|made| made.at);
+        self.reset();
+        Err(match made_at {
+            Some(at) => self.connector.cause_of(error, at).await,
+            None => error,
+        })
     }
 }
 
@@ -254,6 +209,7 @@ fn needs_new_connection(error: &RedisError) -> bool {
         || error.is_timeout()
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
+        || is_about_connections(error)
         // A master that became a replica stays connected: ask the Sentinel (or the address) again.
         || error.code() == Some("READONLY")
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::contract::{Lane, MAX_JOB_BYTES};
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
-use std::{sync::LazyLock, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("weigh" on "fields"));
 static READ_CUT: LazyLock<Script> = LazyLock::new(|| script!("read_cut"));
@@ -83,6 +83,44 @@ pub async fn read_due(
     command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1));
     command.arg("STREAMS").arg(keys.due(lane)).arg(">");
     Ok(of_streams(in_time(link, &command, block).await?, keys, lane))
+}
+
+/// As [`read_lane`], of several partitions of one server: at most one entry of each stream comes. What was found is by the
+/// partition's place in `wanted`; with `true` there, nothing that is new is read of it.
+///
+/// O(streams), and O(streams) again when a wait ends.
+pub async fn read_lanes(
+    link: &mut Link,
+    wanted: &[(&Keys, bool)],
+    lane: Lane,
+    consumer: &str,
+    block: Duration,
+) -> RedisResult<HashMap<usize, Vec<RawEntry>>> {
+    let mut command = cmd("XREADGROUP");
+    command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(1);
+    command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1)).arg("STREAMS");
+    let mut places = HashMap::with_capacity(wanted.len() * 2);
+    for (place, (keys, only_due)) in wanted.iter().enumerate() {
+        let streams = [(Source::Due, keys.due(lane)), (Source::Jobs, keys.jobs(lane))];
+        for (source, stream) in streams.into_iter().take(if *only_due { 1 } else { 2 }) {
+            command.arg(stream);
+            places.insert(stream, (place, source));
+        }
+    }
+    for _ in 0..places.len() {
+        command.arg(">");
+    }
+    let mut found: HashMap<usize, Vec<RawEntry>> = HashMap::new();
+    if let Value::Array(streams) = in_time(link, &command, block).await? {
+        for stream in streams {
+            let Value::Array(mut pair) = stream else { continue };
+            let (Some(list), Some(name)) = (pair.pop(), pair.pop()) else { continue };
+            if let Some((place, source)) = text(&name).and_then(|name| places.get(name)) {
+                entries(list, lane, *source, found.entry(*place).or_default());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The entries of an `XREADGROUP` reply.

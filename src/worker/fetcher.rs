@@ -4,6 +4,7 @@ use super::{
     clock_steps,
     health::Pulse,
     intake::Intake,
+    lane_reader::Together,
     shared::{Partition, Shared},
     sorter::{Crowd, Sorted, Sorter},
 };
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a read waits on an empty lane. It is never cut off (that would lose what it was just given), so a stop waits
 /// for it.
-const BLOCK: Duration = Duration::from_millis(250);
+pub(super) const BLOCK: Duration = Duration::from_millis(250);
 
 /// The most one read takes of each of a lane's streams.
 const MAX_READ: usize = 256;
@@ -45,6 +46,7 @@ pub(super) struct Fetcher {
     partition: usize,
     lane: Lane,
     link: Link,
+    together: Option<Together>,
     intake: Intake,
     /// The way in for those who will have to wait.
     side: Intake,
@@ -58,10 +60,14 @@ struct Reader<'a> {
     partition: usize,
     lane: Lane,
     link: Link,
+    /// With whom it waits on an empty lane; alone where there are none.
+    together: Option<Together>,
     sorter: Sorter,
     stop: CancellationToken,
     batch: usize,
     pulse: Pulse,
+    /// Reads together with others that failed in a row.
+    failed_together: u32,
     /// What was read last had its slots at once, or nearly.
     quick: &'a AtomicBool,
     /// How many batches went the direct way, and how many of them are taken in.
@@ -74,19 +80,24 @@ impl Fetcher {
         shared: Arc<Shared>,
         partition: usize,
         lane: Lane,
+        together: Option<Together>,
         [intake, side]: [Intake; 2],
         stop: CancellationToken,
         concurrency: usize,
     ) -> Self {
-        let link = shared.connector.link(true);
+        let link = match (&together, lane) {
+            (None, _) => shared.connector.link(true),
+            (Some(_), Lane::Interactive) => shared.connector.shared_link("read interactive", partition, true),
+            (Some(_), Lane::Bulk) => shared.connector.shared_link("read bulk", partition, true),
+        };
         // A full worker reads when an eighth of its slots have come free: one round trip for several jobs.
         let batch = (concurrency / 8).clamp(1, 64);
-        Self { shared, partition, lane, link, intake, side, stop, batch }
+        Self { shared, partition, lane, link, together, intake, side, stop, batch }
     }
 
     /// Reads until stopped, and takes in what was read: a batch is read while the one before it is taken in.
     pub(super) async fn run(self) {
-        let Self { shared, partition, lane, link, mut intake, mut side, stop, batch } = self;
+        let Self { shared, partition, lane, link, together, mut intake, mut side, stop, batch } = self;
         if !shared.control.loaded(&stop).await {
             return;
         }
@@ -101,10 +112,12 @@ impl Fetcher {
             partition,
             lane,
             link,
+            together,
             sorter,
             stop,
             batch,
             pulse,
+            failed_together: 0,
             quick: &quick,
             sent: 0,
             taken_in: counted,
@@ -173,10 +186,14 @@ impl Reader<'_> {
             let block = (only_due || demand.is_none()).then_some(BLOCK);
             // Whatever ends a wait comes unweighed: it comes alone.
             let count = if block.is_some() { 1 } else { count };
-            let read = if only_due {
-                queue::read_due(&mut self.link, keys, self.lane, &shared.consumer, BLOCK).await
-            } else {
-                self.read(keys, count, block).await
+            let read = match (block, &self.together) {
+                (Some(_), Some(together)) => {
+                    let read = together.read(self.partition, only_due).await;
+                    self.failed_together += u32::from(read.is_err());
+                    read
+                }
+                _ if only_due => queue::read_due(&mut self.link, keys, self.lane, &shared.consumer, BLOCK).await,
+                _ => self.read(keys, count, block).await,
             };
             more = !only_due && read.as_ref().is_ok_and(|entries| entries.len() >= count);
             if !more {
@@ -187,6 +204,7 @@ impl Reader<'_> {
             match read {
                 Ok(entries) => {
                     self.pulse.well();
+                    self.failed_together = 0;
                     if !entries.is_empty() {
                         // The lease counts from the question: the answer may have been long on its way, or have found
                         // this process asleep, and Redis counts from the moment it gave it.
@@ -258,6 +276,8 @@ impl Reader<'_> {
                 () = tokio::time::sleep(wait) => {}
             }
             match queue::probe(&mut self.link, keys).await {
+                // The probe has another connection: where that works and the common one does not, the read is ill.
+                Ok(()) if self.failed_together > 1 => return,
                 Ok(()) => return self.pulse.well(),
                 Err(refused) => error = refused,
             }

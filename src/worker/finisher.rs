@@ -35,8 +35,8 @@ pub(super) struct Finisher {
 }
 
 impl Finisher {
-    pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
-        let link = shared.connector.link(false);
+    pub(super) fn new(shared: Arc<Shared>, partition: usize, kind: &'static str) -> Self {
+        let link = shared.link(kind, partition);
         let pulse = shared.health.pulse();
         Self { shared, partition, link, pulse }
     }

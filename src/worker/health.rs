@@ -3,7 +3,7 @@
 //! Each loop that talks to Redis has a [`Pulse`] of its own. One that still works does not hide one that does not: a replica
 //! answers what reads and refuses what writes, a full Redis takes ends and refuses admissions.
 
-use crate::queue::is_transient;
+use crate::queue::{explain, is_transient};
 use redis::RedisError;
 use std::{
     collections::BTreeMap,
@@ -137,7 +137,7 @@ impl Pulse {
     /// A command failed: how long to wait before the next. Grows from 50 ms to 1.6 s; the first failure of a row is logged,
     /// then every tenth.
     pub(super) fn ill(&mut self, what: &'static str, error: &RedisError) -> Duration {
-        let reason = describe(error);
+        let reason = explain(error);
         if is_transient(error) {
             return self.hindered(what, reason);
         }
@@ -171,14 +171,6 @@ impl Pulse {
             self.health.tell(number, Some(reason));
         }
         Duration::from_millis(50 << self.failures.min(6).saturating_sub(1))
-    }
-}
-
-/// An error without what the command carried: a server's message may quote it.
-fn describe(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => code.to_owned(),
-        None => error.category().to_owned(),
     }
 }
 

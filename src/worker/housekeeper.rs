@@ -34,7 +34,7 @@ pub(super) struct Timekeeper {
 
 impl Timekeeper {
     pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
-        let link = shared.connector.link(false);
+        let link = shared.link("keep time", partition);
         let buckets = SharedBucket::ALL.map(|which| (which, shared.limits.shared(which)));
         let (promoting, renewing) = (shared.health.pulse(), shared.health.pulse_aside());
         Self { shared, partition, link, buckets, promoting, renewing }
@@ -135,7 +135,7 @@ pub(super) struct Housekeeper {
 
 impl Housekeeper {
     pub(super) fn new(shared: Arc<Shared>, partition: usize, mut completions: CompletionsConfig) -> Self {
-        let link = shared.connector.link(false);
+        let link = shared.link("keep house", partition);
         let partitions = u64::try_from(shared.partitions.len()).unwrap_or(1).max(1);
         completions.max_bytes /= partitions;
         let pulse = shared.health.pulse_aside();

@@ -45,11 +45,12 @@ static MARKS: AtomicU64 = AtomicU64::new(0);
 impl Intake {
     pub(super) fn new(
         shared: Arc<Shared>,
+        kind: &'static str,
         partition: usize,
         out: mpsc::Sender<Vec<Delivery>>,
         stop: CancellationToken,
     ) -> Self {
-        let link = shared.connector.link(false);
+        let link = shared.link(kind, partition);
         let pulse = shared.health.pulse();
         let sorter = Sorter { shared: Arc::clone(&shared), partition };
         let orders = shared.control.changes();

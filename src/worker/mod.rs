@@ -15,6 +15,7 @@ mod backend;
 mod clock;
 mod clock_steps;
 mod completion;
+mod connection_count;
 mod control;
 mod crowds;
 mod delivery;
@@ -26,6 +27,7 @@ mod health;
 mod heartbeat;
 mod housekeeper;
 mod intake;
+mod lane_reader;
 mod lease;
 mod orders;
 mod replication;
@@ -38,11 +40,13 @@ mod stuck;
 mod trace;
 mod weather;
 
+pub use connection_count::connections;
 pub use health::{Breakers, Health};
 
 use crate::{
     config::Config,
     contract::Lane,
+    net::Names,
     queue::{Connector, Keys, QueueError, Source, preflight::Wanted},
     telemetry::Metrics,
     xco::XcoApi,
@@ -57,6 +61,7 @@ use gate::Gatekeeper;
 use handler::Handler;
 use housekeeper::{Housekeeper, Timekeeper};
 use intake::Intake;
+use lane_reader::LaneReader;
 use rescuer::Rescuer;
 use shared::{Partition, Shared};
 use std::{sync::Arc, time::Duration};
@@ -69,7 +74,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Finishers a partition: while one waits for Redis, another prepares its batch.
-const FINISHERS: usize = 2;
+const FINISHERS: [&str; 2] = ["finish", "finish too"];
 
 /// How long a stopping worker waits for Redis where `worker.shutdown_grace` is shorter or has run out: for a read under way
 /// to end, and for the last ends to be written.
@@ -102,7 +107,12 @@ pub struct Stopped {
 impl<A: XcoApi> Worker<A> {
     /// A worker over `config`, calling `api`. Connects to nothing yet.
     pub fn new(config: Config, api: Arc<A>, metrics: Metrics) -> Result<Self, QueueError> {
-        let connector = Connector::new(&config.redis)?;
+        Self::with_names(config, api, metrics, Names::shared())
+    }
+
+    /// As [`Worker::new`], with another resolver than the process's.
+    pub fn with_names(config: Config, api: Arc<A>, metrics: Metrics, names: Names) -> Result<Self, QueueError> {
+        let connector = Connector::with_names(&config.redis, names)?;
         Ok(Self { config, api, metrics, health: Health::default(), connector })
     }
 
@@ -140,20 +150,27 @@ impl<A: XcoApi> Worker<A> {
         let mut finishers = JoinSet::new();
         let gatekeeper = Gatekeeper::new(Arc::clone(&shared), Wanted::new(&config.redis));
         readers.spawn(gatekeeper.watch(stop.clone()));
+        let mut together = Lane::ALL.map(|lane| LaneReader::spawn(&shared, lane, &mut readers).into_iter());
         for (partition, endings) in endings.into_iter().enumerate() {
-            let intake = || Intake::new(Arc::clone(&shared), partition, deliveries.clone(), stop.clone());
+            let intake = |kind| Intake::new(Arc::clone(&shared), kind, partition, deliveries.clone(), stop.clone());
             for lane in Lane::ALL {
                 let concurrency = shared.slots.total();
-                let ways_in = [intake(), intake()];
-                let fetcher = Fetcher::new(Arc::clone(&shared), partition, lane, ways_in, stop.clone(), concurrency);
+                let ways_in = match lane {
+                    Lane::Interactive => [intake("admit interactive"), intake("put aside interactive")],
+                    Lane::Bulk => [intake("admit bulk"), intake("put aside bulk")],
+                };
+                let together = together[lane as usize].next();
+                let fetcher =
+                    Fetcher::new(Arc::clone(&shared), partition, lane, together, ways_in, stop.clone(), concurrency);
                 readers.spawn(fetcher.run());
             }
             let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, config.completions.clone());
             readers.spawn(housekeeper.run(stop.clone()));
-            readers.spawn(Rescuer::run(Arc::clone(&shared), partition, [intake(), intake()], stop.clone()));
+            let of_rescuer = [intake("admit rescued interactive"), intake("admit rescued bulk")];
+            readers.spawn(Rescuer::run(Arc::clone(&shared), partition, of_rescuer, stop.clone()));
             upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run());
-            for _ in 0..FINISHERS {
-                finishers.spawn(Finisher::new(Arc::clone(&shared), partition).run(Arc::clone(&endings)));
+            for kind in FINISHERS {
+                finishers.spawn(Finisher::new(Arc::clone(&shared), partition, kind).run(Arc::clone(&endings)));
             }
         }
         drop(deliveries);

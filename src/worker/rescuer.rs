@@ -69,7 +69,7 @@ pub(super) struct Rescuer {
 impl Rescuer {
     /// Looks after a partition until `stop`; `intakes` are the ways in of its lanes.
     pub(super) async fn run(shared: Arc<Shared>, partition: usize, intakes: [Intake; 2], stop: CancellationToken) {
-        let link = shared.connector.link(false);
+        let link = shared.link("rescue", partition);
         let pulse = shared.health.pulse_aside();
         let sorter = intakes[0].sorter();
         let ((interactive, of_interactive), (bulk, of_bulk)) = (mpsc::channel(1), mpsc::channel(1));

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
     limits::Limits,
-    queue::{Connector, Keys, Load, ScriptFailure, is_transient},
+    queue::{Connector, Keys, Link, Load, ScriptFailure, is_transient},
     telemetry::Metrics,
 };
 use redis::RedisError;
@@ -117,6 +117,17 @@ impl Shared {
             max_deliveries: config.worker.max_deliveries.max(1),
             default_merchant: config.xco.merchant_id.clone(),
             policies: JobType::ALL.into_iter().map(|kind| (kind, config.retry.policy(kind))).collect(),
+        }
+    }
+
+    /// A link for one of a partition's loops, on one of the few connections that the partitions share.
+    ///
+    /// Where a replica is waited for (`WAIT`), every command behind that on the connection waits, too, and each link has a
+    /// connection of its own.
+    pub(super) fn link(&self, kind: &'static str, number: usize) -> Link {
+        match self.durability {
+            Durability::Single => self.connector.shared_link(kind, number, false),
+            Durability::Replicated => self.connector.link(false),
         }
     }
 

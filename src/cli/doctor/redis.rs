@@ -6,9 +6,9 @@ use crate::{
     config::{Config, RedisConfig, format_duration},
     contract::Lane,
     queue::{
-        Connector, GROUP, Keys, Link, Load, Source, lane_load,
+        Connector, GROUP, Keys, Link, Load, QueueError, Source, lane_load,
         preflight::{self, ServerInfo, Wanted},
-        upkeep,
+        remedy, upkeep,
     },
 };
 use redis::{RedisResult, Value, cmd};
@@ -27,6 +27,9 @@ pub(super) async fn checks(config: &Config, longest: Duration) -> Vec<Check> {
     let redis = &config.redis;
     let connector = match Connector::new(redis) {
         Ok(connector) => connector,
+        Err(QueueError::Tls(fault)) => {
+            return vec![Check::fail(NAME, format!("redis.tls.{} {}", fault.key, fault.problem), fault.remedy)];
+        }
         Err(error) => return vec![Check::fail(NAME, error.to_string(), "correct redis.url")],
     };
     let mut link = connector.link(false);
@@ -34,11 +37,11 @@ pub(super) async fn checks(config: &Config, longest: Duration) -> Vec<Check> {
     let pong = timeout(longest, link.query::<String>(&cmd("PING"))).await;
     let why = match pong {
         Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(describe(&error)),
-        Err(_) => Some("no answer in time".to_owned()),
+        Ok(Err(error)) => Some((describe(&error), remedy(&error))),
+        Err(_) => Some(("no answer in time".to_owned(), None)),
     };
-    if let Some(why) = why {
-        let remedy = "start it, or say where it is: --redis-url, XCO_WORKER__REDIS__URL or redis.url";
+    if let Some((why, remedy)) = why {
+        let remedy = remedy.unwrap_or("start it, or say where it is: --redis-url, XCO_WORKER__REDIS__URL or redis.url");
         let unreachable = Check::fail(NAME, format!("{}: {why}", shown(redis)), remedy);
         return vec![unreachable, Check::skip("redis …", "not looked at")];
     }

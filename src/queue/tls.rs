@@ -1,0 +1,108 @@
+//! The certificates for connections to Redis.
+
+use crate::{
+    config::TlsConfig,
+    net::{TlsFiles, TlsFilesFault, tls_fault},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, TlsCertificates};
+use std::{
+    fmt::Write,
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Files are read again for a connection when they were read this long ago,
+const FRESH: Duration = Duration::from_secs(60);
+/// and after a refused handshake when it was this long ago.
+const READ_AGAIN: Duration = Duration::from_secs(2);
+
+/// `redis.tls.*` and the system's roots, read when needed and again from time to time: certificates are renewed while a
+/// worker runs.
+pub(super) struct Certificates {
+    config: TlsConfig,
+    read: Mutex<Option<Read>>,
+}
+
+struct Read {
+    at: Instant,
+    refused: bool,
+    certificates: TlsCertificates,
+}
+
+impl Certificates {
+    /// Files that cannot be used are found out at once.
+    pub(super) fn new(config: TlsConfig) -> Result<Self, TlsFilesFault> {
+        TlsFiles::read(&config)?;
+        Ok(Self { config, read: Mutex::new(None) })
+    }
+
+    /// A client for one server.
+    pub(super) fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
+        match info.addr() {
+            ConnectionAddr::TcpTls { .. } => Client::build_with_tls(info, self.read()?),
+            _ => Client::open(info),
+        }
+    }
+
+    /// The certificates for a cluster, where it is one with TLS.
+    pub(super) fn for_cluster(&self, nodes: &[ConnectionInfo]) -> RedisResult<Option<TlsCertificates>> {
+        let secure = nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }));
+        secure.then(|| self.read()).transpose()
+    }
+
+    /// A connection failed: where certificates may be the cause, they are read again.
+    pub(super) fn refused(&self, error: &RedisError) {
+        if tls_fault(error).is_some_and(|fault| fault.is_about_certificates)
+            && let Some(read) = self.read.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+        {
+            read.refused = true;
+        }
+    }
+
+    fn read(&self) -> RedisResult<TlsCertificates> {
+        let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(read) = known.as_ref() {
+            let serves = if read.refused { READ_AGAIN } else { FRESH };
+            if read.at.elapsed() < serves {
+                return Ok(read.certificates.clone());
+            }
+        }
+        let files = match TlsFiles::read(&self.config) {
+            Ok(files) => files,
+            // In the middle of being replaced, perhaps: what was read last still serves.
+            Err(fault) => match known.as_ref() {
+                Some(read) => return Ok(read.certificates.clone()),
+                None => return Err(io::Error::other(fault).into()),
+            },
+        };
+        let certificates = TlsCertificates {
+            client_tls: files.client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
+            // Without any the client takes Mozilla's, which are compiled in.
+            root_cert: files.authorities.or_else(system_roots),
+        };
+        *known = Some(Read { at: Instant::now(), refused: false, certificates: certificates.clone() });
+        Ok(certificates)
+    }
+}
+
+/// The roots that the system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR` name, in PEM.
+fn system_roots() -> Option<Vec<u8>> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a root certificate of the system cannot be read");
+    }
+    let mut text = String::new();
+    // One that cannot be used would have all of them refused.
+    for root in found.certs.into_iter().filter(|root| rustls::RootCertStore::empty().add(root.clone()).is_ok()) {
+        // Cannot fail: it is a string.
+        let _ = write!(
+            text,
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            STANDARD.encode(root.as_ref())
+        );
+    }
+    (!text.is_empty()).then(|| text.into_bytes())
+}

@@ -1,0 +1,46 @@
+//! How many connections to Redis a worker makes.
+
+use super::lane_reader::{FEW, MEMBERS};
+use crate::{
+    config::{Config, Durability},
+    queue::SHARED,
+};
+
+/// Kinds of links that partitions share: four to admit and put aside, three to rescue, two to finish, two to keep time and
+/// house.
+const KINDS: u64 = 11;
+/// Links that look at all partitions: gate, rules, heartbeat, clock, upstream health; one is spare.
+const FOR_ALL: u64 = 6;
+
+/// The most connections to Redis that a worker of this configuration has at once, not counting a cluster's further nodes.
+pub fn connections(config: &Config) -> u64 {
+    let partitions = u64::from(config.redis.partitions.max(1));
+    let (few, members, shared) = (FEW as u64, MEMBERS as u64, SHARED as u64);
+    let in_turn = partitions.min(shared);
+    let readers = if config.redis.url.len() > 1 || partitions <= few {
+        2 * partitions
+    } else {
+        2 * (partitions.div_ceil(members) + in_turn)
+    };
+    let loops = match config.redis.durability {
+        Durability::Single => KINDS * in_turn,
+        Durability::Replicated => KINDS * partitions,
+    };
+    FOR_ALL + readers + loops
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_connections_whatever_the_number_of_partitions() {
+        let mut config = Config::default();
+        for (partitions, wanted) in [(1, 19), (4, 58), (5, 60), (64, 60), (65, 62), (256, 66)] {
+            config.redis.partitions = partitions;
+            assert_eq!(connections(&config), wanted, "{partitions}");
+        }
+        config.redis.durability = Durability::Replicated;
+        assert_eq!(connections(&config), 6 + 16 + 2_816);
+    }
+}

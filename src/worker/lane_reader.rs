@@ -1,0 +1,128 @@
+//! One blocking read for many partitions of a lane.
+//!
+//! A connection that waits in a blocking read can do nothing else. A connection for each lane of each partition is a
+//! thousand for a few workers with many partitions. So the fetchers of up to [`MEMBERS`] partitions wait together: one
+//! `XREADGROUP` names all of their streams. A cluster refuses such a command, because the streams are in different slots.
+
+use super::{fetcher::BLOCK, shared::Shared};
+use crate::{
+    contract::Lane,
+    queue::{self, Keys, Link, RawEntry},
+};
+use redis::RedisResult;
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+
+/// Up to this many partitions each fetcher has a connection of its own: it is woken for its own streams alone.
+pub(super) const FEW: usize = 4;
+
+/// How many partitions wait together: Redis looks at each stream when the wait begins and when it ends.
+pub(super) const MEMBERS: usize = 64;
+
+/// How long the others wait while a fetcher does something else: its streams are not watched until it waits, too.
+const WITHOUT_ALL: Duration = Duration::from_millis(10);
+
+struct Request {
+    partition: usize,
+    only_due: bool,
+    since: Instant,
+    answer: oneshot::Sender<RedisResult<Vec<RawEntry>>>,
+}
+
+/// A fetcher's place among those who wait together.
+#[derive(Debug, Clone)]
+pub(super) struct Together(mpsc::Sender<Request>);
+
+impl Together {
+    /// Waits for entries of one partition, for [`BLOCK`] or a little longer. At most one of each stream comes; with
+    /// `only_due`, nothing that is new.
+    pub(super) async fn read(&self, partition: usize, only_due: bool) -> RedisResult<Vec<RawEntry>> {
+        let gone = || io::Error::from(io::ErrorKind::ConnectionAborted).into();
+        let (answer, answered) = oneshot::channel();
+        if self.0.send(Request { partition, only_due, since: Instant::now(), answer }).await.is_err() {
+            return Err(gone());
+        }
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// Reads for the fetchers of one lane in several partitions.
+pub(super) struct LaneReader {
+    shared: Arc<Shared>,
+    lane: Lane,
+    members: usize,
+    link: Link,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl LaneReader {
+    /// Starts the readers of a lane. Returns each partition's place with its reader; none where each fetcher waits by itself.
+    pub(super) fn spawn(shared: &Arc<Shared>, lane: Lane, tasks: &mut JoinSet<()>) -> Vec<Together> {
+        let count = shared.partitions.len();
+        let mut ways = Vec::new();
+        if count <= FEW || !shared.connector.is_one_server() {
+            return ways;
+        }
+        let mut left = count;
+        while left > 0 {
+            let members = left.min(MEMBERS);
+            let (way, requests) = mpsc::channel(members);
+            let link = shared.connector.link(true);
+            let reader = Self { shared: Arc::clone(shared), lane, members, link, requests };
+            tasks.spawn(reader.run());
+            ways.extend(std::iter::repeat_n(Together(way), members));
+            left -= members;
+        }
+        ways
+    }
+
+    /// Reads until the last fetcher is gone.
+    async fn run(mut self) {
+        let mut waiting: Vec<Request> = Vec::with_capacity(self.members);
+        loop {
+            if waiting.is_empty() {
+                match self.requests.recv().await {
+                    Some(request) => waiting.push(request),
+                    None => return,
+                }
+            }
+            while let Ok(request) = self.requests.try_recv() {
+                waiting.push(request);
+            }
+            // A fetcher that was aborted must not be given entries.
+            waiting.retain(|request| !request.answer.is_closed());
+            if waiting.is_empty() {
+                continue;
+            }
+            let block = if waiting.len() < self.members { WITHOUT_ALL } else { BLOCK };
+            let shared = Arc::clone(&self.shared);
+            let wanted: Vec<(&Keys, bool)> =
+                waiting.iter().map(|request| (&shared.partitions[request.partition].keys, request.only_due)).collect();
+            let read = queue::read_lanes(&mut self.link, &wanted, self.lane, &shared.consumer, block).await;
+            let now = Instant::now();
+            match read {
+                Ok(mut found) => {
+                    let mut left = Vec::with_capacity(self.members);
+                    for (place, request) in waiting.into_iter().enumerate() {
+                        let entries = found.remove(&place).unwrap_or_default();
+                        if entries.is_empty() && now - request.since < BLOCK {
+                            left.push(request);
+                        } else {
+                            let _ = request.answer.send(Ok(entries));
+                        }
+                    }
+                    waiting = left;
+                }
+                Err(error) => {
+                    for request in waiting.drain(..) {
+                        let _ = request.answer.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+}
