@@ -22,9 +22,9 @@ pub enum FailureKind {
     InvalidCode,
     /// 429: not a failed attempt.
     RateLimited,
-    /// Answered 5xx (not 502 or 504): failed, with no effect; retry.
+    /// Answered 500 or 503: failed, with no effect; retry.
     Upstream,
-    /// 502 or 504: a proxy gave up in between; the effect is unknown.
+    /// Another 5xx, or a redirect: something between here and XCO answered; the effect is unknown.
     Gateway,
     /// No answer in time, or an answer that broke off or could not be understood, after the request was sent: unknown.
     Timeout,
@@ -122,9 +122,9 @@ pub(super) struct Verdict {
 /// | 409 | [`Conflict`](FailureKind::Conflict) |
 /// | 429 | [`RateLimited`](FailureKind::RateLimited) |
 /// | other 4xx | [`Validation`](FailureKind::Validation) |
-/// | 502, 504 | [`Gateway`](FailureKind::Gateway) |
-/// | other 5xx | [`Upstream`](FailureKind::Upstream) |
-/// | 1xx, 3xx, 6xx and up | nothing of XCO's: something stands in between, or `xco.base_url` is wrong. The API did nothing, and an operator's mistake must not use up customers' jobs: [`Upstream`](FailureKind::Upstream) |
+/// | 500, 503 | [`Upstream`](FailureKind::Upstream): XCO's own guide says to retry |
+/// | other 5xx | a proxy's answer (502, 504, 520 to 527 …): it may have passed the request on, and XCO may have done it: [`Gateway`](FailureKind::Gateway) |
+/// | 1xx, 3xx, 6xx and up | not XCO's: a proxy's, or `xco.base_url` is wrong. A redirect may come after the effect (303 says so): [`Gateway`](FailureKind::Gateway) |
 pub(super) fn classify(answer: ErrorAnswer<'_>, policy: &Policy) -> Verdict {
     let kind = |kind| Verdict { kind, token: false };
     match answer.status {
@@ -138,11 +138,10 @@ pub(super) fn classify(answer: ErrorAnswer<'_>, policy: &Policy) -> Verdict {
         401 => Verdict { kind: FailureKind::Unauthorized, token: true },
         403 => kind(FailureKind::Forbidden),
         404 => kind(FailureKind::NotFound),
-        408 | 421 | 425 => kind(FailureKind::Upstream),
+        408 | 421 | 425 | 500 | 503 => kind(FailureKind::Upstream),
         409 => kind(FailureKind::Conflict),
         400..=499 => kind(FailureKind::Validation),
-        502 | 504 => kind(FailureKind::Gateway),
-        _ => kind(FailureKind::Upstream),
+        _ => kind(FailureKind::Gateway),
     }
 }
 

@@ -37,15 +37,19 @@ fn statuses_of_the_four_plain_calls() {
             (429, RateLimited),
             (451, Validation),
             (500, Upstream),
-            (501, Upstream),
+            (501, Gateway),
             (502, Gateway),
             (503, Upstream),
             (504, Gateway),
-            (599, Upstream),
-            (101, Upstream),
-            (302, Upstream),
-            (307, Upstream),
-            (999, Upstream),
+            (520, Gateway),
+            (522, Gateway),
+            (524, Gateway),
+            (599, Gateway),
+            (101, Gateway),
+            (302, Gateway),
+            (303, Gateway),
+            (307, Gateway),
+            (999, Gateway),
         ] {
             let verdict = judge(route, status, None);
             assert_eq!(verdict, Verdict { kind, token: status == 401 }, "{route:?} {status}");
@@ -54,11 +58,12 @@ fn statuses_of_the_four_plain_calls() {
 }
 
 #[test]
-fn every_status_has_a_verdict_and_only_502_and_504_are_in_doubt() {
+fn every_status_has_a_verdict_and_what_xco_does_not_answer_is_in_doubt() {
     for route in [Exists, Create, Start, Verify, Consent] {
         for status in (100..=999).filter(|status| !(200..300).contains(status)) {
             let verdict = judge(route, status, None);
-            assert_eq!(verdict.kind.effect_unknown(), matches!(status, 502 | 504), "{route:?} {status}");
+            let xcos = (400..500).contains(&status) || matches!(status, 500 | 503);
+            assert_eq!(verdict.kind.effect_unknown(), !xcos, "{route:?} {status}");
             assert_eq!(verdict.kind == RateLimited, status == 429, "{route:?} {status}");
         }
     }

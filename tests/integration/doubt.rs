@@ -23,16 +23,11 @@ fn assert_in_doubt(event: &Value) {
 async fn a_code_that_may_have_been_sent_is_not_sent_again() {
     let mut rig = quick().start().await;
     rig.sandbox.seed_user(&account(EMAIL));
-    let faults = [
-        Fault::status(502),
-        Fault::status(504),
-        Fault::status(504).after_effect(),
-        Fault::hang(),
-        Fault::hang().after_effect(),
-        Fault::reset(),
-        Fault::reset().after_effect(),
-    ];
-    for (number, fault) in faults.into_iter().enumerate() {
+    // Not XCO's own answers: a proxy's, which may have passed the request on, and redirects, which may come after the effect.
+    let between = [501, 502, 504, 505, 520, 522, 524, 599, 301, 302, 303, 307, 308];
+    let faults = between.into_iter().flat_map(|status| [Fault::status(status), Fault::status(status).after_effect()]);
+    let lost = [Fault::hang(), Fault::hang().after_effect(), Fault::reset(), Fault::reset().after_effect()];
+    for (number, fault) in faults.chain(lost).enumerate() {
         rig.sandbox.order(fault.clone().on(Route::Start));
         let id = format!("s{number}");
         let event = rig.complete(with(start(&id, "ip", EMAIL), "max_attempts", 5)).await;
@@ -51,6 +46,8 @@ async fn a_code_that_may_have_been_spent_is_not_spent_again() {
     let faults = [
         Fault::status(502),
         Fault::status(504),
+        Fault::status(522).after_effect(),
+        Fault::status(303).after_effect(),
         Fault::hang(),
         Fault::reset(),
         Fault::new(FaultKind::Truncate),
@@ -91,11 +88,11 @@ async fn an_answered_500_or_503_leaves_no_doubt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_may_have_been_created_is_looked_for_first() {
     let mut rig = quick().start().await;
-    for (number, fault) in
-        [Fault::reset().after_effect(), Fault::hang().after_effect(), Fault::status(504).after_effect()]
-            .into_iter()
-            .chain([Fault::new(FaultKind::Truncate), Fault::new(FaultKind::Garbage)])
-            .enumerate()
+    for (number, fault) in [Fault::reset(), Fault::hang(), Fault::status(504), Fault::status(524), Fault::status(303)]
+        .into_iter()
+        .map(Fault::after_effect)
+        .chain([Fault::new(FaultKind::Truncate), Fault::new(FaultKind::Garbage)])
+        .enumerate()
     {
         rig.sandbox.order(fault.on(Route::Create));
         let before = rig.routes().len();

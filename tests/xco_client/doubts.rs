@@ -40,13 +40,13 @@ async fn no_answer_in_time_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_proxys_502_and_504_are_in_doubt() {
+async fn what_something_in_between_answers_is_in_doubt() {
     let world = World::new().await.known();
-    for status in [502, 504] {
+    for status in [501, 502, 504, 520, 522, 524, 303] {
         world.sandbox.order(Fault::status(status).after_effect());
         world.fails_as(&start(), FailureKind::Gateway).await;
     }
-    assert_eq!(world.sandbox.effects_on(EffectKind::CodeSent, EMAIL), 2);
+    assert_eq!(world.sandbox.effects_on(EffectKind::CodeSent, EMAIL), 7);
 }
 
 #[tokio::test]

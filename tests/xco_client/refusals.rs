@@ -1,6 +1,9 @@
 //! Answers that say no.
 
-use super::support::{EMAIL, World, check, config, consent, create, start, verify};
+use super::{
+    stub::{Reply, Stub},
+    support::{EMAIL, World, check, config, consent, create, start, verify},
+};
 use serde_json::json;
 use std::time::Duration;
 use xco_worker::{
@@ -102,9 +105,16 @@ async fn limits_are_each_callers_own() {
 async fn redirects_are_not_followed() {
     let world = World::new().await;
     world.sandbox.order(Fault::status(302));
-    let failure = world.fails_as(&check(), FailureKind::Upstream).await;
+    let failure = world.fails_as(&check(), FailureKind::Gateway).await;
     assert!(failure.message.contains("xco.base_url"));
     assert_eq!(world.sandbox.calls_of(Route::Exists).len(), 1);
+    let stub = Stub::new().await;
+    for status in [301, 302, 303, 307, 308] {
+        stub.answer([Reply::new(status, "").header("location", "/elsewhere")]);
+        let report = stub.call(&start()).await;
+        assert_eq!((report.result.unwrap_err().kind, report.calls), (FailureKind::Gateway, 1), "{status}");
+    }
+    assert_eq!(stub.calls().0, 5);
 }
 
 #[tokio::test]
