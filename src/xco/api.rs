@@ -93,7 +93,8 @@ pub enum Answer {
 pub struct CallReport {
     /// What came of it.
     pub result: Result<Answer, CallFailure>,
-    /// HTTP requests made to the XCO API: 2 where a 401 was cured by a new token, 0 where none was sent (no token).
+    /// HTTP requests made to the XCO API: 2 where a 401 was cured by a new token, or the server did not process the first; 0
+    /// where none was sent (no token).
     pub calls: u32,
     /// Time spent, token included.
     pub elapsed: Duration,
@@ -101,7 +102,8 @@ pub struct CallReport {
 
 /// Something that can be called like XCO.
 pub trait XcoApi: Send + Sync + 'static {
-    /// Makes the call. Never retries, except once after a 401 that is about the token.
+    /// Makes the call. Never retries, except once after a 401 that is about the token, and where the server said that it did
+    /// not process the request.
     fn call<'a>(&'a self, call: Call<'a>, context: CallContext<'a>) -> impl Future<Output = CallReport> + Send + 'a;
 
     /// The process has as many files open as it may: gives up connections that nobody uses now.

@@ -4,6 +4,7 @@ use super::{
     Answer, Call, CallContext, CallFailure, CallReport, FailureKind, XcoApi, XcoSetupError, answer,
     coding::BodyFault,
     error::{self, ErrorAnswer, Policy},
+    http_version,
     pool::Http,
     problem, retry_after, setup,
     token::{Token, TokenCache},
@@ -20,6 +21,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 use url::Url;
+
+/// How often a request is made again at once that the server says it did not process: a server that closes a connection after
+/// so many requests may do it twice in a row, one that refuses everything is asked again later.
+const MAX_UNPROCESSED: u32 = 2;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -53,6 +58,10 @@ enum Sent {
     Done(Result<Answer, CallFailure>),
     /// A 401 about the token, and the failure it is if nothing cures it.
     TokenRefused(CallFailure),
+    /// The server processed nothing, and said so.
+    Unprocessed(CallFailure),
+    /// Nothing was sent: the server speaks another version of HTTP, in which the next request is made.
+    OtherVersion(CallFailure),
 }
 
 impl XcoClient {
@@ -72,10 +81,11 @@ impl XcoClient {
     /// As there.
     pub fn with_names(config: &XcoConfig, names: Names) -> Result<Self, XcoSetupError> {
         let setup = setup::check(config)?;
-        let http = Http::new(config, names)?;
+        let http = Http::new(config, names.clone())?;
         Ok(Self {
             shared: Arc::new(Shared {
-                tokens: TokenCache::new(http.clone(), setup.credentials),
+                // A pool of its own: the two servers may speak different versions of HTTP.
+                tokens: TokenCache::new(Http::new(config, names)?, setup.credentials),
                 http,
                 base_url: setup.base_url,
                 api_key: setup.api_key,
@@ -106,18 +116,21 @@ impl XcoClient {
     /// Name resolution, TCP, TLS or HTTP failed, or `xco.timeout` passed.
     pub async fn ping(&self) -> Result<Duration, CallFailure> {
         let began = Instant::now();
-        match tokio::time::timeout(
-            self.shared.timeout,
-            self.shared.http.client().get(self.shared.base_url.clone()).send(),
-        )
-        .await
-        {
-            Ok(Ok(_)) => Ok(began.elapsed()),
-            Ok(Err(error)) => {
-                self.shared.http.failed(&error, "xco.base_url");
-                Err(transport::failure(&error, true))
-            }
-            Err(_) => Err(transport::timed_out(true)),
+        let deadline = began + self.shared.timeout;
+        let mut again = true;
+        loop {
+            let (client, version) = self.shared.http.client();
+            return match tokio::time::timeout_at(deadline, client.get(self.shared.base_url.clone()).send()).await {
+                Ok(Ok(_)) => Ok(began.elapsed()),
+                Ok(Err(error)) => {
+                    if std::mem::take(&mut again) && self.shared.http.wants_another_version(version, &error) {
+                        continue;
+                    }
+                    self.shared.http.failed(&error, "xco.base_url");
+                    Err(transport::failure(&error, true))
+                }
+                Err(_) => Err(transport::timed_out(true)),
+            };
         }
     }
 }
@@ -144,6 +157,7 @@ impl XcoApi for XcoClient {
 
     fn give_up_idle(&self) {
         self.shared.http.give_up_idle();
+        self.shared.tokens.give_up_idle();
     }
 }
 
@@ -168,21 +182,29 @@ impl Shared {
     ) -> Result<Answer, CallFailure> {
         let deadline = began + self.timeout;
         let token_deadline = began + self.timeout / 4 * 3;
-        let token = self.tokens.get(token_deadline).await?;
-        *calls += 1;
-        let refused = match self.send(request, call, context, (&token, began), deadline).await {
-            Sent::Done(result) => return result,
-            Sent::TokenRefused(failure) => failure,
-        };
-        self.tokens.refuse(&token);
-        // XCO answered 401, so nothing was done: without a new token the call counts as never made.
-        let without = |failure: CallFailure| CallFailure { http_status: refused.http_status, ..failure };
-        let token = self.tokens.get(token_deadline).await.map_err(without)?;
-        *calls += 1;
-        match self.send(request, call, context, (&token, began), deadline).await {
-            Sent::Done(result) => result,
-            // This token stays in hand: were it dropped, an API that refuses every token would have two fetched a call.
-            Sent::TokenRefused(failure) => Err(failure),
+        let mut token = self.tokens.get(token_deadline).await?;
+        let (mut fresh_token, mut unprocessed, mut changed_version) = (false, 0, false);
+        loop {
+            *calls += 1;
+            match self.send(request, call, context, (&token, began), deadline).await {
+                Sent::Done(result) => return result,
+                // This token stays in hand: were it dropped, an API that refuses every token would have two fetched a call.
+                Sent::TokenRefused(failure) if fresh_token => return Err(failure),
+                Sent::TokenRefused(refused) => {
+                    self.tokens.refuse(&token);
+                    // XCO answered 401, so nothing was done: without a new token the call counts as never made.
+                    let without = |failure: CallFailure| CallFailure { http_status: refused.http_status, ..failure };
+                    token = self.tokens.get(token_deadline).await.map_err(without)?;
+                    fresh_token = true;
+                }
+                Sent::Unprocessed(failure) if unprocessed == MAX_UNPROCESSED => return Err(failure),
+                Sent::Unprocessed(_) => unprocessed += 1,
+                Sent::OtherVersion(failure) if changed_version => return Err(failure),
+                Sent::OtherVersion(_) => {
+                    changed_version = true;
+                    *calls -= 1;
+                }
+            }
         }
     }
 
@@ -201,11 +223,20 @@ impl Shared {
         // A GET has no body whose taking could be watched: it counts as sent.
         let was_sent = || sent.as_ref().is_none_or(transport::SentMark::is_set);
         let began = Instant::now();
-        let mut response = match tokio::time::timeout_at(deadline, self.http.client().execute(http_request)).await {
+        let (client, version) = self.http.client();
+        let mut response = match tokio::time::timeout_at(deadline, client.execute(http_request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
+                if self.http.wants_another_version(version, &error) {
+                    return Sent::OtherVersion(transport::failure(&error, was_sent()));
+                }
                 self.http.failed(&error, "xco.base_url");
-                return Sent::Done(Err(transport::failure(&error, was_sent())));
+                let failure = transport::failure(&error, was_sent());
+                return if http_version::is_unprocessed(&error) {
+                    Sent::Unprocessed(failure)
+                } else {
+                    Sent::Done(Err(failure))
+                };
             }
             Err(_) => {
                 self.http.unanswered(began);
@@ -221,7 +252,7 @@ impl Shared {
         }
         // The status has decided already: a body that cannot be read only leaves out the problem document.
         let body = body.ok().and_then(Result::ok).unwrap_or_default();
-        self.refused(request.route, call, &response, &body, (token, call_began))
+        self.refused((request.route, call), &response, &body, (token, call_began))
     }
 
     fn build(
@@ -264,8 +295,7 @@ impl Shared {
     /// The end of a call that XCO answered with anything but a 2xx.
     fn refused(
         &self,
-        route: Route,
-        call: &Call<'_>,
+        (route, call): (Route, &Call<'_>),
         response: &reqwest::Response,
         body: &[u8],
         (token, began): (&Token, Instant),

@@ -1,6 +1,6 @@
 //! The HTTP client and its connections: how they are made, and when they are given up.
 
-use super::{XcoSetupError, coding, setup::SetupFault};
+use super::{XcoSetupError, coding, http_version::HttpVersion, setup::SetupFault};
 use crate::{
     config::XcoConfig,
     net::{Names, TlsFiles, TlsFilesFault, tls_fault},
@@ -37,7 +37,7 @@ pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// The HTTP client and its pool of connections, which can be forgotten.
+/// The HTTP client of one server and its pool of connections, which can be forgotten.
 ///
 /// A connection can die without a word: a firewall forgets it, a load balancer fails over. A call on it is never answered,
 /// and a pool full of such connections fails one call after the other long after XCO is back. So whoever was not answered
@@ -64,6 +64,7 @@ struct Shared {
 #[derive(Debug)]
 struct Pool {
     client: reqwest::Client,
+    version: HttpVersion,
     since: Instant,
     /// When another was last tried to be made.
     tried: Instant,
@@ -74,7 +75,14 @@ struct Pool {
 impl Http {
     pub(super) fn new(config: &XcoConfig, names: Names) -> Result<Self, XcoSetupError> {
         let now = Instant::now();
-        let pool = Pool { client: client(config, &names)?, since: now, tried: now, spare: client(config, &names).ok() };
+        let version = HttpVersion::default();
+        let pool = Pool {
+            client: client(config, &names, version)?,
+            version,
+            since: now,
+            tried: now,
+            spare: client(config, &names, version).ok(),
+        };
         let shared = Shared {
             config: config.clone(),
             names,
@@ -85,16 +93,32 @@ impl Http {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// For one call.
-    pub(super) fn client(&self) -> reqwest::Client {
-        let (client, since) = {
+    /// For one exchange: a client, and the version of HTTP that it speaks.
+    pub(super) fn client(&self) -> (reqwest::Client, HttpVersion) {
+        let (client, version, since) = {
             let pool = self.shared.pool.read().unwrap_or_else(PoisonError::into_inner);
-            (pool.client.clone(), pool.since)
+            (pool.client.clone(), pool.version, pool.since)
         };
         if since.elapsed() >= self.shared.config.connection_max_age {
             self.renew();
         }
-        client
+        (client, version)
+    }
+
+    /// An exchange in `version` failed: whether the server wants another version of HTTP. The exchanges to come are made in
+    /// that one.
+    pub(super) fn wants_another_version(&self, version: HttpVersion, error: &reqwest::Error) -> bool {
+        let Some(wanted) = version.wanted_instead(error) else { return false };
+        let Shared { config, names, .. } = &*self.shared;
+        let mut pool = self.shared.pool.write().unwrap_or_else(PoisonError::into_inner);
+        // Of several exchanges that fail for this reason the first makes the change.
+        if pool.version == version {
+            let Ok(made) = client(config, names, wanted) else { return false };
+            tracing::info!(version = ?wanted, "the server speaks another version of HTTP");
+            (pool.client, pool.version, pool.since) = (made, wanted, Instant::now());
+            pool.spare = client(config, names, wanted).ok();
+        }
+        true
     }
 
     /// A call that began at `began` was not answered in time.
@@ -135,10 +159,13 @@ impl Http {
         }
         let shared = Arc::clone(&self.shared);
         runtime.spawn_blocking(move || {
-            let made = client(&shared.config, &shared.names);
+            let version = shared.pool.read().unwrap_or_else(PoisonError::into_inner).version;
+            let made = client(&shared.config, &shared.names, version);
             let mut pool = shared.pool.write().unwrap_or_else(PoisonError::into_inner);
             pool.tried = Instant::now();
             match made {
+                // Made for a version that is spoken no more, it is of no use.
+                Ok(_) if pool.version != version => {}
                 Ok(client) => (pool.client, pool.since) = (client, pool.tried),
                 Err(error) => tracing::warn!(%error, "the connections to XCO are not renewed"),
             }
@@ -150,9 +177,9 @@ impl Http {
 
 impl Pool {
     fn forget(&mut self, shared: &Shared) {
-        let made = client(&shared.config, &shared.names).ok();
+        let made = client(&shared.config, &shared.names, self.version).ok();
         if made.is_some() && self.spare.is_none() {
-            self.spare = client(&shared.config, &shared.names).ok();
+            self.spare = client(&shared.config, &shared.names, self.version).ok();
         }
         if let Some(client) = made.or_else(|| self.spare.take()) {
             self.client = client;
@@ -161,14 +188,15 @@ impl Pool {
     }
 }
 
-/// The one HTTP client, for the API and the token endpoint.
+/// An HTTP client, for the API or the token endpoint.
 ///
 /// It follows no redirects (one would carry the token and personal data elsewhere) and ignores the proxy variables of the
 /// environment: where customers' data goes is `xco.base_url` and nothing else. It never repeats a request by itself, but
 /// for one that a pooled connection gave back unsent.
-fn client(config: &XcoConfig, names: &Names) -> Result<reqwest::Client, XcoSetupError> {
+fn client(config: &XcoConfig, names: &Names, version: HttpVersion) -> Result<reqwest::Client, XcoSetupError> {
     install_tls_provider();
-    let builder = reqwest::Client::builder()
+    let builder = version
+        .configure(reqwest::Client::builder())
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()

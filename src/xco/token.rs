@@ -161,6 +161,11 @@ impl TokenCache {
         }
     }
 
+    /// As [`Http::give_up_idle`].
+    pub(super) fn give_up_idle(&self) {
+        self.http.give_up_idle();
+    }
+
     /// XCO refused `token`: nobody uses it from now on.
     pub(super) fn refuse(&self, token: &Token) {
         {

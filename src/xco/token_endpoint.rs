@@ -94,12 +94,13 @@ fn fault(http_status: Option<u16>, message: impl Into<String>) -> TokenFault {
 /// `timeout` bounds one exchange, so that an endpoint which hangs once leaves time to ask again.
 async fn fetch_once(http: &Http, credentials: &Credentials, timeout: Duration) -> Result<Grant, TokenFault> {
     let asked = Instant::now();
+    let (client, version) = http.client();
     let mut form = vec![("grant_type", "client_credentials")];
     if !credentials.scope.is_empty() {
         form.push(("scope", &credentials.scope));
     }
     let mut request =
-        http.client().post(credentials.token_url.clone()).header(ACCEPT, HeaderValue::from_static("application/json"));
+        client.post(credentials.token_url.clone()).header(ACCEPT, HeaderValue::from_static("application/json"));
     match credentials.auth {
         TokenAuth::Body => {
             form.push(("client_id", &credentials.client_id));
@@ -113,7 +114,10 @@ async fn fetch_once(http: &Http, credentials: &Credentials, timeout: Duration) -
         }
     }
     let mut response = request.timeout(timeout).form(&form).send().await.map_err(|error| {
-        http.failed(&error, "xco.token_url");
+        // The next try is made in that one.
+        if !http.wants_another_version(version, &error) {
+            http.failed(&error, "xco.token_url");
+        }
         if let Some(tls) = tls_fault(&error) {
             let message = format!("the token endpoint (xco.token_url) cannot be reached: {tls}");
             return TokenFault { remedy: Some(tls.remedy), ..fault(None, message) };

@@ -3,6 +3,7 @@
 use super::{
     CallFailure, FailureKind,
     coding::{self, BodyFault},
+    http_version,
 };
 use crate::net::tls_fault;
 use bytes::Bytes;
@@ -80,6 +81,8 @@ pub(super) fn failure(error: &reqwest::Error, sent: bool) -> CallFailure {
         (FailureKind::Network, "no connection to XCO in time")
     } else if error.is_connect() {
         (FailureKind::Network, "no connection to XCO")
+    } else if http_version::is_unprocessed(error) {
+        (FailureKind::Network, "XCO's server said that it did not process the request")
     } else if !sent {
         (FailureKind::Network, "the connection to XCO broke before the request was sent")
     } else if error.is_timeout() {

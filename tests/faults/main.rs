@@ -13,6 +13,7 @@ mod foreign_hands;
 mod half_open;
 mod hole;
 mod host;
+mod http_versions;
 mod jobs;
 mod kills;
 mod ledger;

@@ -73,6 +73,12 @@ impl Settings {
         Self { before: Some(command.to_owned()), ..self }
     }
 
+    /// With a variable of its own, which is no key of ours.
+    pub(crate) fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Its log lines go into a pipe that nobody drains while it runs.
     pub(crate) fn into_a_pipe(self) -> Self {
         Self { log: Log::Kept, ..self }

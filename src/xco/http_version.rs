@@ -1,0 +1,102 @@
+//! Which version of HTTP is spoken, and what an HTTP/2 server says about a request that it did not process.
+//!
+//! HTTP/1.1, and HTTP/2 only with a server that speaks nothing else. Reason: a call whose answer is lost may have taken effect,
+//! and `StartOtp` and `VerifyOtp` must not be repeated then. Over HTTP/1.1 a connection carries one call at a time, so a
+//! connection that breaks or falls silent leaves one call in doubt; a server that wants to close a connection says so in an
+//! answer, and no call is lost. Over HTTP/2 all calls share a connection, and all of them are in doubt together.
+//! `docs/http-version.md` has the measurements.
+//!
+//! A server that offers HTTP/2 alone is found in the TLS handshake, before anything is sent. Then this client speaks HTTP/2,
+//! with pings that find a silent connection within seconds, and believes what RFC 9113 lets a server say about requests that
+//! it did not process (§6.8, §8.7).
+
+use reqwest::ClientBuilder;
+use std::{error::Error, io, time::Duration};
+
+/// Maximum number of header fields in an answer.
+const MAX_HEADERS: usize = 1000;
+/// Maximum size of an answer's header fields over HTTP/2. Over HTTP/1.1 it is 400 KiB.
+const MAX_HEADER_BYTES: u32 = 256 * 1024;
+/// A connection on which nothing has come for this long is asked for a sign of life,
+const PING_AFTER: Duration = Duration::from_secs(2);
+/// and is closed without one within this time.
+const PONG_WITHIN: Duration = Duration::from_secs(2);
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum HttpVersion {
+    /// HTTP/1.1
+    #[default]
+    One,
+    /// HTTP/2
+    Two,
+}
+
+impl HttpVersion {
+    /// A client that speaks this version alone.
+    pub(super) fn configure(self, builder: ClientBuilder) -> ClientBuilder {
+        match self {
+            Self::One => builder.http1_only().http1_max_headers(MAX_HEADERS),
+            Self::Two => with_user_timeout(builder)
+                .http2_prior_knowledge()
+                .http2_max_header_list_size(MAX_HEADER_BYTES)
+                .http2_keep_alive_interval(PING_AFTER)
+                .http2_keep_alive_timeout(PONG_WITHIN)
+                .http2_keep_alive_while_idle(true),
+        }
+    }
+
+    /// The version that a server wants, where an exchange in this one failed for that reason.
+    pub(super) fn wanted_instead(self, error: &(dyn Error + 'static)) -> Option<Self> {
+        // The server's TLS does not know the protocol that was offered.
+        let no_protocol = rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
+        let refused = find::<rustls::Error>(error).is_some_and(|error| *error == no_protocol);
+        match self {
+            Self::One => refused.then_some(Self::Two),
+            Self::Two => (refused || reason(error) == Some(h2::Reason::HTTP_1_1_REQUIRED)).then_some(Self::One),
+        }
+    }
+}
+
+/// Data that is not acknowledged for this long breaks the connection. Only Linux and its relatives know that.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+fn with_user_timeout(builder: ClientBuilder) -> ClientBuilder {
+    builder.tcp_user_timeout(PING_AFTER + PONG_WITHIN)
+}
+
+#[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+fn with_user_timeout(builder: ClientBuilder) -> ClientBuilder {
+    builder
+}
+
+/// Whether the server said that it did not process the request: it refused the stream, or it closed the connection and
+/// named a last stream below this one. (For streams that it may have processed the `h2` crate reports another error, once
+/// the connection has ended.) `HTTP_1_1_REQUIRED` says that the request must be made over HTTP/1.1.
+pub(super) fn is_unprocessed(error: &(dyn Error + 'static)) -> bool {
+    find::<h2::Error>(error).is_some_and(|error| {
+        let refused = matches!(error.reason(), Some(h2::Reason::REFUSED_STREAM | h2::Reason::HTTP_1_1_REQUIRED));
+        error.is_remote() && (error.is_go_away() || error.is_reset() && refused)
+    })
+}
+
+fn reason(error: &(dyn Error + 'static)) -> Option<h2::Reason> {
+    find::<h2::Error>(error).filter(|error| error.is_remote()).and_then(h2::Error::reason)
+}
+
+/// The first error of type `E` among the causes of `error`. An I/O error hides the error it was made of from `source`.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    /// No chain of causes is longer.
+    const MAX_CAUSES: usize = 16;
+    let mut next = Some(error);
+    for _ in 0..MAX_CAUSES {
+        let error = next?;
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
