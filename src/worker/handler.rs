@@ -11,6 +11,7 @@ use crate::{
     limits::{LoadSign, RouteEnd},
     xco::{Call, CallContext, CallReport, FailureKind, XcoApi},
 };
+use jiff::Timestamp;
 use std::sync::Arc;
 use tracing::Instrument;
 
@@ -48,6 +49,7 @@ impl<A: XcoApi> Handler<A> {
         let context = CallContext {
             traceparent: traceparent.as_deref().or(held.job.traceparent.as_deref()),
             tracestate: held.job.tracestate.as_deref(),
+            now: i64::try_from(self.shared.clock.now_ms()).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         };
         if held.state.attempts == 0 {
             self.shared.weather.first_attempt(rate_class);

@@ -2,6 +2,7 @@
 
 use super::CallFailure;
 use crate::contract::{CallerId, Contact, CustomerReference, JsonText, MerchantId, NewUser, VerificationCode};
+use jiff::Timestamp;
 use std::{future::Future, time::Duration};
 
 /// One call to XCO. Every delivery of a job makes exactly one.
@@ -61,6 +62,8 @@ pub struct CallContext<'a> {
     pub traceparent: Option<&'a str>,
     /// W3C trace state to send on.
     pub tracestate: Option<&'a str>,
+    /// The time, on a better clock than this machine's: what a date in `Retry-After` counts from where the answer has none.
+    pub now: Option<Timestamp>,
 }
 
 /// What XCO answered, on success.

@@ -106,7 +106,7 @@ impl XcoClient {
     /// [`FailureKind::Network`] when there is none within `xco.timeout`; the message says why and names the keys to check.
     pub async fn check_token(&self) -> Result<Duration, CallFailure> {
         let deadline = Instant::now() + self.shared.timeout;
-        self.shared.tokens.get(deadline).await.map(|token| token.life())
+        self.shared.tokens.get(deadline, None).await.map(|token| token.life())
     }
 
     /// Asks `xco.base_url` for anything at all, without a token: any HTTP answer will do. Tells how long it took.
@@ -182,7 +182,7 @@ impl Shared {
     ) -> Result<Answer, CallFailure> {
         let deadline = began + self.timeout;
         let token_deadline = began + self.timeout / 4 * 3;
-        let mut token = self.tokens.get(token_deadline).await?;
+        let mut token = self.tokens.get(token_deadline, context.now).await?;
         let (mut fresh_token, mut unprocessed, mut changed_version) = (false, 0, false);
         loop {
             *calls += 1;
@@ -194,7 +194,7 @@ impl Shared {
                     self.tokens.refuse(&token);
                     // XCO answered 401, so nothing was done: without a new token the call counts as never made.
                     let without = |failure: CallFailure| CallFailure { http_status: refused.http_status, ..failure };
-                    token = self.tokens.get(token_deadline).await.map_err(without)?;
+                    token = self.tokens.get(token_deadline, context.now).await.map_err(without)?;
                     fresh_token = true;
                 }
                 Sent::Unprocessed(failure) if unprocessed == MAX_UNPROCESSED => return Err(failure),
@@ -252,7 +252,7 @@ impl Shared {
         }
         // The status has decided already: a body that cannot be read only leaves out the problem document.
         let body = body.ok().and_then(Result::ok).unwrap_or_default();
-        self.refused((request.route, call), &response, &body, (token, call_began))
+        self.refused((request.route, call), &response, &body, (token, call_began), context.now)
     }
 
     fn build(
@@ -299,6 +299,7 @@ impl Shared {
         response: &reqwest::Response,
         body: &[u8],
         (token, began): (&Token, Instant),
+        now: Option<Timestamp>,
     ) -> Sent {
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -316,7 +317,8 @@ impl Shared {
             &self.policy,
         );
         let retry_after = if matches!(status, 429 | 503) {
-            header(RETRY_AFTER).and_then(|value| retry_after::parse(value, header(DATE), Timestamp::now()))
+            header(RETRY_AFTER)
+                .and_then(|value| retry_after::parse(value, header(DATE), now.unwrap_or_else(Timestamp::now)))
         } else {
             None
         };

@@ -17,6 +17,7 @@ use super::{
     setup::Credentials,
     token_endpoint::{self, Closed, TokenFault},
 };
+use jiff::Timestamp;
 use secrecy::SecretString;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -153,11 +154,13 @@ impl TokenCache {
     }
 
     /// A token that is valid by our clock, by `deadline` at the latest.
-    pub(super) async fn get(&self, deadline: Instant) -> Result<Arc<Token>, CallFailure> {
+    ///
+    /// `now`: the time on a better clock than this machine's.
+    pub(super) async fn get(&self, deadline: Instant, now: Option<Timestamp>) -> Result<Arc<Token>, CallFailure> {
         match self.in_hand() {
             Some(token) if !token.wants_refresh() => Ok(token),
-            Some(token) => Ok(self.refresh_ahead(token, deadline).await),
-            None => self.wait_for_one(deadline).await,
+            Some(token) => Ok(self.refresh_ahead(token, deadline, now).await),
+            None => self.wait_for_one(deadline, now).await,
         }
     }
 
@@ -189,7 +192,7 @@ impl TokenCache {
     }
 
     /// The next token, if nobody else is fetching it; else, or if that fails, the one in hand.
-    async fn refresh_ahead(&self, token: Arc<Token>, deadline: Instant) -> Arc<Token> {
+    async fn refresh_ahead(&self, token: Arc<Token>, deadline: Instant, now: Option<Timestamp>) -> Arc<Token> {
         if lock(&self.refresh_after).is_some_and(|after| Instant::now() < after) {
             return token;
         }
@@ -207,10 +210,10 @@ impl TokenCache {
         let until = (Instant::now() + budget).min(token.grant.asked + token.life());
         // Set before the attempt, so that a caller who is cancelled in mid-fetch is not followed by a stampede.
         *lock(&self.refresh_after) = Some(Instant::now() + REFRESH_PAUSE);
-        self.fetch(&mut flight, until).await.unwrap_or(token)
+        self.fetch(&mut flight, until, now).await.unwrap_or(token)
     }
 
-    async fn wait_for_one(&self, deadline: Instant) -> Result<Arc<Token>, CallFailure> {
+    async fn wait_for_one(&self, deadline: Instant, now: Option<Timestamp>) -> Result<Arc<Token>, CallFailure> {
         let began = Instant::now();
         let Ok(mut flight) = tokio::time::timeout_at(deadline, self.flight.lock()).await else {
             return Err(CallFailure::unanswered(FailureKind::Network, "no access token in time"));
@@ -225,13 +228,18 @@ impl TokenCache {
         if let Some((_, fault)) = flight.failed.as_ref().filter(|(at, _)| *at >= began) {
             return Err(failure(fault));
         }
-        let fetched = self.fetch(&mut flight, deadline).await;
+        let fetched = self.fetch(&mut flight, deadline, now).await;
         fetched.map_err(|fault| flight.pause.as_ref().and_then(Pause::failure).unwrap_or_else(|| failure(&fault)))
     }
 
-    async fn fetch(&self, flight: &mut Flight, deadline: Instant) -> Result<Arc<Token>, TokenFault> {
+    async fn fetch(
+        &self,
+        flight: &mut Flight,
+        deadline: Instant,
+        now: Option<Timestamp>,
+    ) -> Result<Arc<Token>, TokenFault> {
         let began = Instant::now();
-        match token_endpoint::fetch(&self.http, &self.credentials, deadline).await {
+        match token_endpoint::fetch(&self.http, &self.credentials, deadline, now).await {
             Ok(grant) => {
                 flight.generation += 1;
                 (flight.failed, flight.pause, flight.pauses) = (None, None, 0);

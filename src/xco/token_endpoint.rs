@@ -60,7 +60,12 @@ const KNOWN_ERRORS: [&str; 6] = [
 
 /// Asks for a token until `deadline`, with growing, jittered delays between failures. A refusal ends it at once, and so
 /// does an endpoint that wants to be left alone for a while.
-pub(super) async fn fetch(http: &Http, credentials: &Credentials, deadline: Instant) -> Result<Grant, TokenFault> {
+pub(super) async fn fetch(
+    http: &Http,
+    credentials: &Credentials,
+    deadline: Instant,
+    now: Option<Timestamp>,
+) -> Result<Grant, TokenFault> {
     let budget = deadline.saturating_duration_since(Instant::now());
     let policy: ExponentialBackoff = ExponentialBackoffBuilder::new()
         .with_initial_interval(FIRST_DELAY)
@@ -71,7 +76,7 @@ pub(super) async fn fetch(http: &Http, credentials: &Credentials, deadline: Inst
     let attempts = backoff::future::retry_notify(
         policy,
         || async {
-            fetch_once(http, credentials, budget / 2).await.map_err(|fault| {
+            fetch_once(http, credentials, budget / 2, now).await.map_err(|fault| {
                 if fault.refused || fault.closed.is_some() {
                     backoff::Error::permanent(fault)
                 } else {
@@ -92,7 +97,12 @@ fn fault(http_status: Option<u16>, message: impl Into<String>) -> TokenFault {
 }
 
 /// `timeout` bounds one exchange, so that an endpoint which hangs once leaves time to ask again.
-async fn fetch_once(http: &Http, credentials: &Credentials, timeout: Duration) -> Result<Grant, TokenFault> {
+async fn fetch_once(
+    http: &Http,
+    credentials: &Credentials,
+    timeout: Duration,
+    now: Option<Timestamp>,
+) -> Result<Grant, TokenFault> {
     let asked = Instant::now();
     let (client, version) = http.client();
     let mut form = vec![("grant_type", "client_credentials")];
@@ -137,7 +147,7 @@ async fn fetch_once(http: &Http, credentials: &Credentials, timeout: Duration) -
     let body = transport::read_body(&mut response, MAX_TOKEN_ANSWER_BYTES).await;
     if !response.status().is_success() {
         let fault = refusal(status, body.as_deref().unwrap_or_default());
-        return Err(TokenFault { closed: closed(status, response.headers()), ..fault });
+        return Err(TokenFault { closed: closed(status, response.headers(), now), ..fault });
     }
     let body = body.map_err(|why| {
         let why = match why {
@@ -150,10 +160,10 @@ async fn fetch_once(http: &Http, credentials: &Credentials, timeout: Duration) -
     grant(&body, asked).map_err(|why| fault(Some(status), format!("the token endpoint's answer {why}")))
 }
 
-fn closed(status: u16, headers: &HeaderMap) -> Option<Closed> {
+fn closed(status: u16, headers: &HeaderMap, now: Option<Timestamp>) -> Option<Closed> {
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let asked = header(RETRY_AFTER)
-        .and_then(|value| retry_after::parse(value, header(DATE), Timestamp::now()))
+        .and_then(|value| retry_after::parse(value, header(DATE), now.unwrap_or_else(Timestamp::now)))
         .map(Closed::For);
     match status {
         429 => Some(asked.unwrap_or(Closed::Unsaid)),
@@ -314,7 +324,7 @@ mod tests {
             (500, Some("60"), None),
             (401, Some("60"), None),
         ] {
-            assert_eq!(closed(status, &headers(value)), expected, "{status} {value:?}");
+            assert_eq!(closed(status, &headers(value), None), expected, "{status} {value:?}");
         }
     }
 

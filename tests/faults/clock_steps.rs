@@ -10,7 +10,10 @@ use super::{
 };
 use rstest::rstest;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep},
+};
 use xco_worker::sandbox::{Fault, Latency, Route};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -225,4 +228,46 @@ async fn the_living_are_not_taken_for_dead_after_a_step_forward() {
     }
     assert_eq!(rig.sandbox.calls_of(Route::Start).len(), all.len());
     settle(&mut rig, &mut workers, &all).await;
+}
+
+/// An XCO without a clock of its own: answers 429 once, with a date and without `Date`, then 200.
+async fn dated_429(date: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut first = true;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 8192];
+            let _ = stream.read(&mut request).await;
+            let answer = if std::mem::take(&mut first) {
+                format!(
+                    "HTTP/1.1 429 Too Many Requests\r\nretry-after: {date}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                )
+            } else {
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 33\r\n\r\n{\"exists\":false,\"token_count\":0}\n".to_owned()
+            };
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    format!("http://{address}/")
+}
+
+/// The worker's own clock is two hours behind Redis's: a date counts from Redis's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_in_retry_after_counts_from_rediss_clock() {
+    let Some((mut rig, clock)) = rig(Duration::ZERO).await else { return };
+    let ahead = Duration::from_secs(7200);
+    clock.step(Step::Forward(ahead));
+    let until = std::time::SystemTime::now() + ahead + Duration::from_secs(3);
+    let base_url = dated_429(httpdate::fmt_http_date(until)).await;
+    let worker = Process::ready(&rig, &[("XCO__BASE_URL", &base_url)]).await;
+    settled(&mut rig).await;
+    let asked = Instant::now();
+    rig.enqueue(&check("c", "a")).await;
+    let event = rig.completion("c").await;
+    assert_eq!(event["outcome"], "absent", "{event:#}");
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    assert_eq!(event["attempts"], 2);
+    settle(&mut rig, &mut [worker], &ids(["c"])).await;
 }

@@ -66,7 +66,7 @@ async fn the_api_key_is_sent_when_configured() {
 async fn the_trace_goes_along() {
     let world = World::new().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let context = CallContext { traceparent: Some(parent), tracestate: Some("a=b") };
+    let context = CallContext { traceparent: Some(parent), tracestate: Some("a=b"), now: None };
     let job = check();
     world.client.call(call_of(&job), context).await.result.unwrap();
     assert_eq!(world.sandbox.calls_of(Route::Exists)[0].traceparent.as_deref(), Some(parent));
