@@ -140,7 +140,8 @@ pub fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<R
         }
         risk = Some(Refusal::NobodyWaits);
     }
-    if kind == Some(ErrorKind::InDoubt) {
+    // A creation looks first whether the user exists, and repeats nothing blindly.
+    if kind == Some(ErrorKind::InDoubt) || state.doubt && job.job_type != JobType::CreateUser {
         if !allowed.doubt {
             return Err(Refusal::InDoubt.into());
         }
@@ -213,6 +214,17 @@ mod tests {
         let doubtful = r#"{"kind":"in_doubt"}"#;
         assert_eq!(refusal(CHECK, doubtful, true, &none, no), Some(Refusal::InDoubt));
         assert_eq!(refusal(CHECK, doubtful, true, &none, yes), None);
+        // A doubt that its letter remembers counts, whatever its error; a creation looks before it repeats.
+        let create = CHECK.replace("CheckUser", "CreateUser").replace(
+            r#""args":{"email":"a@b.example"}"#,
+            r#""args":{"customer_reference":"r","user":{"email":"a@b.example"}}"#,
+        );
+        for (job, refused) in [(CHECK, Some(Refusal::InDoubt)), (create.as_str(), None)] {
+            let mut remembering = letter(job, FAILED);
+            remembering.state = r#"{"o":"interactive:0:7-0","d":true}"#.to_owned();
+            let judged = judge(&Facts::new(&remembering), &none, no).err();
+            assert_eq!(judged.map(|refused| refused.refusal), refused, "{job}");
+        }
         assert_eq!(refusal("nonsense", FAILED, true, &none, yes), Some(Refusal::Invalid));
     }
 

@@ -4,9 +4,9 @@
 
 use super::{Checkpoint, Doubt, JobState, Plan, Verdict, outcome::mismatched, verify_otp};
 use crate::{
-    contract::{ConsentProof, CustomerReference, ErrorKind, Job, JobError, JobType, JsonText, MerchantId, Outcome},
+    contract::{ConsentProof, CustomerReference, Job, JobType, JsonText, MerchantId, Outcome},
     limits::Spender,
-    xco::{Answer, Call, CallFailure, FailureKind},
+    xco::{Answer, Call},
 };
 use serde::Serialize;
 
@@ -54,21 +54,4 @@ pub(super) fn answered(state: &mut JobState, proof: &ConsentProof, answer: Answe
         }
         _ => mismatched(),
     }
-}
-
-/// A challenge is consumed by the consent it brings about: "not found" after a doubt may well mean "done".
-pub(super) fn failed(state: &JobState, failure: &CallFailure) -> Option<Verdict> {
-    let consumed = matches!(failure.kind, FailureKind::NotFound | FailureKind::Conflict);
-    (state.doubt && consumed).then(|| Verdict::Failed {
-        error: JobError {
-            kind: ErrorKind::InDoubt,
-            message: "the challenge is gone after a call whose effect is unknown: the consent may have been given"
-                .into(),
-            http_status: failure.http_status,
-            problem: failure.problem.clone(),
-            fields: None,
-            retryable: false,
-        },
-        dead_letter: true,
-    })
 }

@@ -31,7 +31,7 @@ pub use state::{Checkpoint, JobState, Waiting, fresh};
 
 use crate::{
     config::RetryPolicy,
-    contract::{Args, Job, JobError, JobType, MerchantId},
+    contract::{Args, ErrorKind, Job, JobError, JobType, MerchantId},
     limits::Spender,
     xco::{Call, CallReport},
 };
@@ -131,12 +131,45 @@ pub fn judge(
         Err(failure) => {
             let special = match &job.args {
                 Args::CreateUser { customer_reference, .. } => create_user::failed(state, customer_reference, &failure),
-                Args::FinalizeConsent { .. } => finalize_consent::failed(state, &failure),
                 _ => None,
             };
-            special.unwrap_or_else(|| outcome::failed(job, state, circumstances, doubt, failure))
+            match special.unwrap_or_else(|| outcome::failed(job, state, circumstances, doubt, failure)) {
+                Verdict::Failed { error, dead_letter } => {
+                    Verdict::Failed { dead_letter: dead_letter || state.in_doubt(), error: doubt_first(state, error) }
+                }
+                verdict => verdict,
+            }
         }
     }
+}
+
+/// The error that a job ends with for `error`: where an earlier call may have taken effect, that comes first.
+///
+/// A consent whose answer was lost consumes its challenge: what XCO answers to the repetition (404, 409, 410, 422) may well
+/// mean "done". Where XCO gave no answer until the attempts were spent, that stays the error: it claims nothing about the
+/// effect, and the job's dead letter remembers the doubt.
+#[must_use]
+pub fn doubt_first(state: &JobState, error: JobError) -> JobError {
+    let given_up = matches!(error.kind, ErrorKind::Upstream | ErrorKind::Timeout | ErrorKind::Network);
+    if !state.in_doubt() || given_up || error.kind == ErrorKind::InDoubt {
+        return error;
+    }
+    let message = format!("{}; an earlier call may have taken effect", error.message);
+    JobError { kind: ErrorKind::InDoubt, message, retryable: false, ..error }
+}
+
+/// The end of a job that made the worker fail (a panic), after `calling` began and had no end.
+pub fn panicked(job: &Job, state: &mut JobState, around: Surroundings<'_>, calling: bool) -> JobError {
+    let doubt = plan(job, state, around).doubt;
+    if calling {
+        state.attempts = state.attempts.saturating_add(1);
+        state.spend_slots();
+        if let Some(error) = outcome::in_doubt(state, doubt, "the worker failed on this job during the call") {
+            return error;
+        }
+    }
+    // It is not tried again: it would make the worker fail again.
+    doubt_first(state, JobError::plain(ErrorKind::Internal, "the worker failed on this job", true))
 }
 
 /// What becomes of a job whose worker was lost in the middle of a call that is unsafe to repeat: `None` if it goes on

@@ -160,6 +160,11 @@ impl JobState {
         Self { replay: self.replay.saturating_add(1), accepted: true, enqueued: None, ..self.of_a_letter() }
     }
 
+    /// Whether a call may have taken effect about which nothing has been found out since.
+    pub const fn in_doubt(&self) -> bool {
+        self.doubt && !self.checked
+    }
+
     /// When it was enqueued, milliseconds on Redis's clock.
     pub const fn enqueued_at_ms(&self) -> u64 {
         match self.enqueued {

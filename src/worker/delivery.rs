@@ -12,7 +12,7 @@ use super::{
 use crate::{
     contract::{EntryId, ErrorKind, Job, JobError, JobType, Lane, MerchantId, Rejection},
     control::Subject,
-    jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost},
+    jobs::{Doubt, JobState, Surroundings, Verdict, Waiting, lost, panicked},
     limits::{Bucket, SharedBucket},
     queue::{Deferral, Source, Unmark},
 };
@@ -47,7 +47,7 @@ pub(super) struct Held {
     pub(super) has_slot: bool,
     /// Its call finds out whether its route is back.
     pub(super) probe: Option<Probe>,
-    /// Its call is under way.
+    /// Its call is under way, or its answer has not been judged yet.
     pub(super) calling: bool,
     pub(super) lease: Arc<Lease>,
     /// It came from a worker that was lost.
@@ -81,10 +81,21 @@ impl Held {
             || control.any() && control.rules().cancels(&self.subject(), self.shared.clock.now_ms()).is_some()
     }
 
+    /// Whether it brought so many workers down that it is given up.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.state.losses >= self.shared.max_deliveries
+    }
+
     /// Books the loss of an unsafe call; see [`lost`].
     pub(super) fn lost(&mut self) -> Option<JobError> {
         let Self { job, state, merchant, .. } = self;
         lost(job, state, Surroundings { merchant })
+    }
+
+    /// Books a panic; see [`panicked`].
+    fn panicked(&mut self) -> JobError {
+        let Self { job, state, merchant, calling, .. } = self;
+        panicked(job, state, Surroundings { merchant }, *calling)
     }
 
     /// Lets go of it without a word to Redis: it stays pending for whoever takes it over.
@@ -154,6 +165,8 @@ pub(super) enum Instead {
     Expire,
     /// It is held until then, milliseconds on Redis's clock.
     Hold { by: Holder, due_ms: u64 },
+    /// It brought so many workers down.
+    GiveUp { losses: u32 },
 }
 
 impl From<Option<Instead>> for End {
@@ -162,6 +175,10 @@ impl From<Option<Instead>> for End {
         match instead {
             Some(Instead::Cancel) => Self::Cancelled,
             Some(Instead::Hold { by, due_ms }) => Self::Held { by, due_ms },
+            Some(Instead::GiveUp { losses }) => {
+                let message = format!("delivered {losses} times, and no worker lived to finish it");
+                Self::Dead(JobError::plain(ErrorKind::CrashLoop, message, true))
+            }
             Some(Instead::Expire) | None => Self::Expired { limited: false },
         }
     }
@@ -219,8 +236,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         let Some(mut held) = self.0.take() else { return };
         let end = if std::thread::panicking() {
-            // A job that makes the worker panic would do so again.
-            End::Dead(JobError::plain(ErrorKind::Internal, "the worker failed on this job", true))
+            End::Dead(held.panicked())
         } else if held.calling && held.doubt != Doubt::Harmless {
             // Cut off in the middle of a call whose effect is now unknown.
             held.lost().map_or(End::Called(Verdict::Continue), End::Dead)

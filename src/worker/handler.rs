@@ -56,7 +56,6 @@ impl<A: XcoApi> Handler<A> {
         }
         let of_merchant = is_of_a_merchant(&planned.call, self.shared.default_merchant.as_ref());
         let report = self.api.call(planned.call, context).instrument(span).await;
-        held.calling = false;
         let outlook = self.observe(rate_class, &report, of_merchant);
         let awaits_token = report.result.as_ref().is_err_and(crate::xco::CallFailure::awaits_token);
 
@@ -72,6 +71,7 @@ impl<A: XcoApi> Handler<A> {
             let super::delivery::Held { job, state, merchant, .. } = held;
             judge(job, state, crate::jobs::Surroundings { merchant }, circumstances, report)
         };
+        held.calling = false;
         if let Verdict::Retry { delay_ms, .. } = &mut verdict
             && !awaits_token
             && !outlook.outage

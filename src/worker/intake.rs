@@ -67,7 +67,7 @@ impl Intake {
     pub(super) async fn let_in(&mut self, Sorted(mut ready): Sorted) -> Duration {
         let mut waited = Duration::ZERO;
         loop {
-            if self.shared.control.any() || ready.iter().any(|held| held.state.cancelled) {
+            if self.shared.control.any() || ready.iter().any(|held| held.state.cancelled || held.is_given_up()) {
                 ready = self.screen(ready).await;
             }
             ready = self.step_aside(ready).await;

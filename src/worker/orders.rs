@@ -21,6 +21,9 @@ pub(super) fn judge(rules: &Rules, held: &Held, now_ms: u64) -> Judgement {
     if held.state.cancelled {
         return Judgement::Instead(Instead::Cancel);
     }
+    if held.is_given_up() {
+        return Judgement::Instead(Instead::GiveUp { losses: held.state.losses });
+    }
     match rules.decide(&held.subject(), now_ms) {
         Decision::Go => Judgement::Go,
         Decision::Cancel(_) => Judgement::Instead(Instead::Cancel),

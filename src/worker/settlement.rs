@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     contract::{ErrorKind, JobType, Lane, Status},
-    jobs::{Verdict, Waiting},
+    jobs::{Verdict, Waiting, doubt_first},
     limits::SharedBucket,
     queue::{Finish, FinishOp, Place, Source, Unmark, control::Hold},
 };
@@ -78,7 +78,10 @@ pub(super) fn of_job(held: &mut Held, end: End) -> Ready {
         End::Called(Verdict::Failed { error, dead_letter }) => {
             complete(held, &Final::Failed { error: &error, dead_letter }, now_ms)
         }
-        End::Dead(error) => complete(held, &Final::Failed { error: &error, dead_letter: true }, now_ms),
+        End::Dead(error) => {
+            let error = doubt_first(&held.state, error);
+            complete(held, &Final::Failed { error: &error, dead_letter: true }, now_ms)
+        }
         End::Called(Verdict::Retry { error, delay_ms }) => {
             let due_ms = now_ms.saturating_add(delay_ms);
             if held.deadline_ms.is_some_and(|deadline_ms| due_ms >= deadline_ms) {

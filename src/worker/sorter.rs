@@ -31,7 +31,7 @@ impl Sorted {
     pub(super) fn crowd(&mut self) -> Crowd {
         let mut clear = true;
         let apart = self.0.extract_if(.., |held| {
-            if held.lane != Lane::Interactive || held.source != Source::Jobs || held.taken_over {
+            if held.lane != Lane::Interactive || held.source != Source::Jobs || held.taken_over || held.is_given_up() {
                 return false;
             }
             let now_us = held.shared.clock.now_ms().saturating_mul(1000);

@@ -2,7 +2,7 @@
 
 use super::{
     commands::{json_lines, pointed},
-    support::{Rig, Setup, account, check, create, in_time, limit, start, with},
+    support::{Rig, Setup, account, check, consent, create, in_time, limit, start, verify, with},
 };
 use assert_cmd::Command;
 use predicates::{prelude::PredicateBooleanExt, str::contains};
@@ -370,5 +370,43 @@ async fn status_shows_workers_waits_errors_and_rates() {
     rig.connection.set_ex::<_, _, ()>(rig.key("breaker"), "open", 9).await.unwrap();
     let status = console.status(&rig);
     assert_eq!((&status["breaker"]["open"], &status["workers"]), (&json!(true), &json!([])), "{status:#}");
+    rig.end().await;
+}
+
+/// A consent that may have been given waits for a limit and a pause, and changes workers: its doubt goes with it, into its dead
+/// letter too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_outlives_a_429_a_pause_and_its_worker() {
+    let mut rig = Setup::default().start().await;
+    let console = Console::new();
+    rig.sandbox.seed_user(&account("k@example.com"));
+    let code = rig.code_for("ip", "k@example.com").await;
+    let verified = rig.complete(verify("v", "ip", "k@example.com", &code)).await;
+    let challenge = verified["result"]["consent_challenge_id"].as_str().unwrap().to_owned();
+    let answers = [Fault::reset().after_effect(), Fault::status(429).retry_after("3"), Fault::status(422)];
+    for answer in answers {
+        rig.sandbox.order(answer.on(Route::Consent));
+    }
+    rig.enqueue(&consent("c", &challenge)).await;
+    rig.eventually("it met the limit", async |rig: &mut Rig| rig.sandbox.calls_of(Route::Consent).len() == 2).await;
+    console.done(&rig, &["pause", "--type", "FinalizeConsent"]);
+    rig.eventually("it is paused", async |rig: &mut Rig| console.why(rig, "c")["waits_for"] == "paused").await;
+    rig.stop_workers().await;
+    rig.start_worker();
+    console.done(&rig, &["resume", "--type", "FinalizeConsent"]);
+    let event = rig.completion("c").await;
+    assert_eq!(
+        (&event["error"]["kind"], &event["error"]["http_status"]),
+        (&json!("in_doubt"), &json!(422)),
+        "{event:#}"
+    );
+    assert_eq!(event["attempts"], 3);
+    console
+        .command(&rig, &["dead", "replay", "--id", "c", "--yes"])
+        .assert()
+        .code(1)
+        .stdout(contains("--accept-doubt"));
+    assert_eq!(rig.sandbox.calls_of(Route::Consent).len(), 3);
+    nothing_held(&mut rig).await;
     rig.end().await;
 }

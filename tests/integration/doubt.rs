@@ -2,8 +2,14 @@
 
 use super::support::{Setup, account, check, consent, create, finalize, start, verify, with};
 use serde_json::{Value, json};
-use std::time::Duration;
-use xco_worker::sandbox::{EffectKind, Fault, FaultKind, Route};
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+use xco_worker::{
+    sandbox::{EffectKind, Fault, FaultKind, Route},
+    telemetry::Metrics,
+    worker::Worker,
+    xco::{Answer, Call, CallContext, CallReport, XcoApi},
+};
 
 const EMAIL: &str = "k@example.com";
 
@@ -195,6 +201,52 @@ async fn a_consent_that_may_have_been_given_is_in_doubt_when_its_challenge_is_go
     rig.end().await;
 }
 
+/// Whatever XCO says to the repetition, the first may have been done: the job ends in doubt, and keeps it in its letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_in_doubt_stays_in_doubt_whatever_answers_the_repetition() {
+    let mut rig = quick().start().await;
+    rig.sandbox.seed_user(&account(EMAIL));
+    // A 500 is no answer about the consent: its job is given up, and remembers the doubt all the same.
+    for status in [400, 403, 404, 409, 410, 422, 451, 500] {
+        let code = rig.code_for("ip", EMAIL).await;
+        let verified = rig.complete(verify(&format!("v{status}"), "ip", EMAIL, &code)).await;
+        let challenge = verified["result"]["consent_challenge_id"].as_str().unwrap().to_owned();
+        rig.sandbox.order(Fault::reset().on(Route::Consent).after_effect());
+        rig.sandbox.order(Fault::status(status).on(Route::Consent).times(8));
+        let id = format!("c{status}");
+        let event = rig.complete(with(consent(&id, &challenge), "max_attempts", 3)).await;
+        rig.sandbox.clear_faults();
+        if status == 500 {
+            assert_eq!(event["error"]["kind"], "upstream", "{event:#}");
+        } else {
+            assert_in_doubt(&event);
+        }
+        assert_eq!(event["error"]["http_status"], status, "{event:#}");
+        assert_eq!(rig.sandbox.effects_on(EffectKind::Consented, &format!("ref-{id}")), 1);
+        let letter = rig.letter(&id).await.unwrap();
+        assert!(letter["state"].contains(r#""d":true"#), "{letter:#?}");
+    }
+    rig.end().await;
+}
+
+/// A check that never answers leaves the creation before it in doubt; one that finds nobody ends the doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_is_in_doubt_until_a_check_has_answered() {
+    let mut rig = quick().start().await;
+    rig.sandbox.order(Fault::reset().on(Route::Create).after_effect());
+    rig.sandbox.order(Fault::status(500).on(Route::Exists).times(8));
+    let event = rig.complete(with(create("a", "a@example.com"), "max_attempts", 3)).await;
+    assert_eq!((&event["error"]["kind"], &event["attempts"]), (&json!("upstream"), &json!(3)), "{event:#}");
+    assert!(rig.letter("a").await.unwrap()["state"].contains(r#""d":true"#));
+    assert_eq!(rig.sandbox.calls_of(Route::Create).len(), 1, "no second POST without an answer");
+    rig.sandbox.clear_faults();
+    rig.sandbox.order(Fault::reset().on(Route::Create));
+    rig.sandbox.order(Fault::status(400).on(Route::Create));
+    let event = rig.complete(create("b", "b@example.com")).await;
+    assert_eq!(event["error"]["kind"], "validation", "{event:#}");
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_is_repeated_whatever_happened_to_it() {
     let mut rig = quick().start().await;
@@ -209,5 +261,45 @@ async fn a_check_is_repeated_whatever_happened_to_it() {
     }
     let event = rig.complete(check("c", "ip")).await;
     assert_eq!((&event["outcome"], &event["attempts"]), (&json!("absent"), &json!(6)), "{event:#}");
+    rig.end().await;
+}
+
+/// An XCO whose client fails in the middle of each call of one kind, as a fault of ours would.
+struct Panics;
+
+const FINE: &str = "6f9619ff-8b86-4011-b42d-00c04fc964ff";
+
+impl XcoApi for Panics {
+    async fn call<'a>(&'a self, call: Call<'a>, _: CallContext<'a>) -> CallReport {
+        assert!(matches!(call, Call::CreateConsent { challenge_id: FINE, .. }), "a fault of ours, in a test");
+        CallReport { result: Ok(Answer::Consented), calls: 1, elapsed: Duration::ZERO }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_the_middle_of_an_unsafe_call_leaves_a_doubt() {
+    let mut rig = quick().without_worker().await;
+    let worker = Worker::new(rig.config.clone(), Arc::new(Panics), Metrics::default()).unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(worker.run(stop.clone()));
+    let jobs = [
+        start("s", "ip", EMAIL),
+        verify("v", "ip", EMAIL, "123456"),
+        create("c", EMAIL),
+        consent("g", "6f9619ff-8b86-4011-b42d-00c04fc964fe"),
+        finalize("f", "ip", EMAIL, "123456"),
+    ];
+    for job in jobs {
+        let event = rig.complete(job).await;
+        assert_in_doubt(&event);
+        assert_eq!(event["attempts"], 1);
+    }
+    // What can be repeated freely leaves none.
+    let event = rig.complete(check("r", "ip")).await;
+    assert_eq!((&event["error"]["kind"], &event["dead_lettered"]), (&json!("internal"), &json!(true)), "{event:#}");
+    let event = rig.complete(consent("h", FINE)).await;
+    assert_eq!(event["outcome"], "consented", "the worker goes on: {event:#}");
+    stop.cancel();
+    running.await.unwrap();
     rig.end().await;
 }
