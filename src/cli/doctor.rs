@@ -7,6 +7,7 @@ mod redis;
 mod removed;
 mod server;
 mod strays;
+mod workers;
 mod xco;
 
 use super::{Context, Exit, print_line, shared_limits, style::Style};

@@ -4,6 +4,7 @@ mod load;
 mod retry;
 mod schema;
 mod secure;
+mod shared_settings;
 mod tokens;
 mod types;
 mod units;

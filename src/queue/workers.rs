@@ -4,13 +4,19 @@ use super::{Keys, Link};
 use crate::contract::JobType;
 use redis::{RedisResult, cmd, pipe};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// A worker that has been silent for so long is gone.
 pub const GONE_MS: u64 = 60_000;
 
-/// How long the list is kept when nobody writes to it any more.
+/// How long the list is kept when nobody writes to it any more, at least.
 const LIFE_S: u64 = 300;
+
+/// A worker that has been silent for so long may be gone: what it says does not count as what is so now.
+pub const SILENT_MS: u64 = 10_000;
+
+/// No longer lease is believed: the longest that configuration takes.
+const LONGEST_LEASE_MS: u64 = 3_600_000;
 
 /// What a worker says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +49,69 @@ pub struct Heartbeat {
     /// Why it is not closed, where that is not an outage: `refused`, XCO refuses this client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker_reason: Option<String>,
+    /// Its `worker.lease`: before that time is over nobody takes over what it holds. None from workers of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    /// Its settings that all workers should have alike, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Heartbeat {
+    /// Its lease.
+    pub fn lease(&self) -> Option<Duration> {
+        self.lease_ms.map(|ms| Duration::from_millis(ms.clamp(1, LONGEST_LEASE_MS)))
+    }
+
+    /// When nothing depends on it any more: a minute after it came, or two of its leases, while others ask how long those are.
+    fn matters_until_ms(&self) -> u64 {
+        let leases_ms = self.lease_ms.unwrap_or(0).min(LONGEST_LEASE_MS).saturating_mul(2);
+        self.seen_at_ms.saturating_add(leases_ms.max(GONE_MS))
+    }
+}
+
+/// A setting that workers do not have alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Its key.
+    pub setting: String,
+    /// Its values, and which workers have them.
+    pub values: BTreeMap<String, Vec<String>>,
+}
+
+/// The settings that differ, of these parties and theirs. A party that tells none is of an older version, and left out.
+pub fn differences<'a>(
+    parties: impl Iterator<Item = (&'a str, &'a BTreeMap<String, String>)> + Clone,
+) -> Vec<Difference> {
+    let mut by_setting: BTreeMap<&str, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+    let telling = parties.filter(|(_, settings)| !settings.is_empty());
+    for setting in telling.clone().flat_map(|(_, settings)| settings.keys()) {
+        if by_setting.contains_key(setting.as_str()) {
+            continue;
+        }
+        let values = by_setting.entry(setting).or_default();
+        for (name, settings) in telling.clone() {
+            let value = settings.get(setting).map_or_else(|| "not set".to_owned(), Clone::clone);
+            values.entry(value).or_default().push(name.to_owned());
+        }
+    }
+    by_setting
+        .into_iter()
+        .filter(|(_, values)| values.len() > 1)
+        .map(|(setting, values)| Difference { setting: setting.to_owned(), values })
+        .collect()
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is ", self.setting)?;
+        for (number, (value, names)) in self.values.iter().enumerate() {
+            let before = if number == 0 { "" } else { "; " };
+            let more = if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+            write!(f, "{before}{value} ({}{more})", names.first().map_or("", String::as_str))?;
+        }
+        Ok(())
+    }
 }
 
 /// Calls under way, by lane.
@@ -60,7 +129,8 @@ pub async fn beat(link: &mut Link, keys: &Keys, consumer: &str, heartbeat: &Hear
     let text = serde_json::to_string(heartbeat).unwrap_or_default();
     let mut pipe = pipe();
     pipe.cmd("HSET").arg(&keys.workers).arg(consumer).arg(text).ignore();
-    pipe.cmd("EXPIRE").arg(&keys.workers).arg(LIFE_S).ignore();
+    let life_s = heartbeat.lease_ms.map_or(0, |ms| ms.min(LONGEST_LEASE_MS) / 500).max(LIFE_S);
+    pipe.cmd("EXPIRE").arg(&keys.workers).arg(life_s).ignore();
     link.pipeline(&pipe).await
 }
 
@@ -76,12 +146,33 @@ pub async fn forget(link: &mut Link, keys: &Keys, consumer: &str) -> RedisResult
     link.query::<u64>(cmd("HDEL").arg(&keys.workers).arg(consumer)).await.map(drop)
 }
 
-/// Takes those off the list that have been silent for [`GONE_MS`]. One that was only asleep puts itself back.
+/// Takes those off the list that have been silent for [`GONE_MS`], or two of their leases. One that was only asleep puts itself back.
 pub async fn forget_gone(link: &mut Link, keys: &Keys, now_ms: u64) -> RedisResult<()> {
     for (name, heartbeat) in workers(link, keys).await? {
-        if heartbeat.seen_at_ms.saturating_add(GONE_MS) < now_ms {
+        if heartbeat.matters_until_ms() < now_ms {
             forget(link, keys, &name).await?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named_with_who_has_what() {
+        let settings = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let (a, b) = (settings(&[("x", "1"), ("y", "2")]), settings(&[("x", "1"), ("y", "3"), ("z", "4")]));
+        let old = BTreeMap::new();
+        let named = |parties: &[(&'static str, &BTreeMap<String, String>)]| -> Vec<String> {
+            differences(parties.iter().copied()).iter().map(ToString::to_string).collect()
+        };
+        assert!(named(&[]).is_empty());
+        assert!(named(&[("a", &a), ("c", &a), ("old", &old)]).is_empty());
+        let found = named(&[("a", &a), ("b", &b), ("c", &a), ("old", &old)]);
+        assert_eq!(found, ["y is 2 (a and 1 more); 3 (b)", "z is 4 (b); not set (a and 1 more)"]);
+    }
 }

@@ -2,8 +2,9 @@
 
 use super::shared::Shared;
 use crate::queue::{
+    Link,
     control::now_ms,
-    workers::{self, Heartbeat, Running},
+    workers::{self, Heartbeat, Running, SILENT_MS},
 };
 use redis::RedisResult;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -13,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 const BEAT: Duration = Duration::from_secs(1);
 /// Beats in a minute.
 const MINUTE: usize = 60;
+/// The other workers' settings are looked at once in so many beats.
+const COMPARE: u64 = 10;
 
 /// Beats until `stop`, then takes this worker off the list. Nothing depends on it but what operators see.
 pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
@@ -23,6 +26,7 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut past: VecDeque<(u64, u64)> = VecDeque::with_capacity(MINUTE);
+    let mut told = String::new();
     for count in 0_u64.. {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -47,8 +51,13 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
                 breaker: shared.weather.breaker(shared.clock.monotonic_ms()).to_owned(),
                 breaker_routes: shared.weather.troubled_routes(shared.clock.monotonic_ms()),
                 breaker_reason: shared.weather.is_refused().then(|| "refused".to_owned()),
+                lease_ms: u64::try_from(shared.lease.as_millis()).ok(),
+                settings: shared.settings.clone(),
             };
             workers::beat(&mut link, keys, &shared.consumer, &heartbeat).await?;
+            if count % COMPARE == 1 {
+                compare(&shared, &mut link, now_ms, &mut told).await?;
+            }
             if count % 30 == 0 {
                 workers::forget_gone(&mut link, keys, now_ms).await?;
             }
@@ -65,6 +74,28 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
     }
     // Not told, it is taken off the list after a minute.
     let _ = workers::forget(&mut link, keys, &shared.consumer).await;
+}
+
+/// Says so once when workers' settings differ, and again when that changes.
+async fn compare(shared: &Shared, link: &mut Link, now_ms: u64, told: &mut String) -> RedisResult<()> {
+    let others = workers::workers(link, &shared.partitions[0].keys).await?;
+    let living = others
+        .iter()
+        .filter(|(name, beat)| **name != shared.consumer && beat.seen_at_ms.saturating_add(SILENT_MS) > now_ms);
+    let parties = living.map(|(name, beat)| (name.as_str(), &beat.settings));
+    let found = workers::differences(parties.chain([(shared.consumer.as_str(), &shared.settings)]));
+    let keys: Vec<_> = found.iter().map(|difference| difference.setting.as_str()).collect();
+    let keys = keys.join(", ");
+    if keys != *told && !keys.is_empty() {
+        let all: Vec<_> = found.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            settings = keys,
+            "workers of this queue have different settings, and each goes by its own: {}",
+            all.join("; ")
+        );
+    }
+    *told = keys;
+    Ok(())
 }
 
 fn number(count: usize) -> u64 {

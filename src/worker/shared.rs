@@ -83,6 +83,8 @@ pub(super) struct Shared {
     pub(super) max_deliveries: u32,
     /// For jobs that name no merchant.
     pub(super) default_merchant: Option<MerchantId>,
+    /// Settings that all workers should have alike.
+    pub(super) settings: BTreeMap<String, String>,
     policies: BTreeMap<JobType, RetryPolicy>,
 }
 
@@ -116,6 +118,7 @@ impl Shared {
             lease: config.worker.lease,
             max_deliveries: config.worker.max_deliveries.max(1),
             default_merchant: config.xco.merchant_id.clone(),
+            settings: config.shared_settings(),
             policies: JobType::ALL.into_iter().map(|kind| (kind, config.retry.policy(kind))).collect(),
         }
     }

@@ -33,6 +33,7 @@ mod replies;
 mod sabotage;
 mod scripts;
 mod sentinel;
+mod settings;
 mod shutdown;
 mod soak;
 mod stalls;

@@ -1,6 +1,6 @@
 //! Redis: reachable, fit, and what waits in it.
 
-use super::{check::Check, completions, removed, server, strays};
+use super::{check::Check, completions, removed, server, strays, workers};
 use crate::{
     cli::redis_access::{describe, shown},
     config::{Config, RedisConfig, format_duration},
@@ -74,6 +74,11 @@ pub(super) async fn checks(config: &Config, longest: Duration) -> Vec<Check> {
         Ok(Ok(check)) => check,
         Ok(Err(error)) => Check::warn("completions", describe(&error), "allow the user XINFO and MEMORY USAGE"),
         Err(_) => Check::warn("completions", "no answer in time", "look at Redis's load"),
+    });
+    checks.push(match timeout(longest, workers::check(&mut link, redis)).await {
+        Ok(Ok(check)) => check,
+        Ok(Err(error)) => Check::warn("workers", describe(&error), "is something else stored under this key?"),
+        Err(_) => Check::warn("workers", "no answer in time", "look at Redis's load"),
     });
     checks
 }

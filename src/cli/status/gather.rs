@@ -109,8 +109,10 @@ impl<'a> Gatherer<'a> {
         picture.learned_limits.truncate(LISTED);
         let open = breakers::open(link, &first).await?;
         (picture.orders, picture.orders_total) = orders(&rules, now_ms);
-        picture.workers = workers::workers(link, &first)
-            .await?
+        let listed = workers::workers(link, &first).await?;
+        let living = listed.iter().filter(|(_, beat)| beat.seen_at_ms.saturating_add(workers::SILENT_MS) > now_ms);
+        picture.differing_settings = workers::differences(living.map(|(name, beat)| (name.as_str(), &beat.settings)));
+        picture.workers = listed
             .into_iter()
             .map(|(name, heartbeat)| WorkerShown {
                 name,

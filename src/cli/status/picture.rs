@@ -1,6 +1,9 @@
 //! What `status` shows, as data.
 
-use crate::{control::Selector, queue::workers::Heartbeat};
+use crate::{
+    control::Selector,
+    queue::workers::{Difference, Heartbeat},
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -22,6 +25,8 @@ pub(super) struct Picture {
     /// Orders there are, should that be more than are listed.
     pub(super) orders_total: usize,
     pub(super) workers: Vec<WorkerShown>,
+    /// Settings that living workers do not have alike.
+    pub(super) differing_settings: Vec<Difference>,
 }
 
 /// A lane, over all partitions.

@@ -125,6 +125,10 @@ fn workers(out: &mut String, picture: &Picture, style: Style) {
         }
         let _ = writeln!(out, "{}", printable(&line));
     }
+    for difference in &picture.differing_settings {
+        let line = printable(&format!("workers differ: {difference}"));
+        let _ = writeln!(out, "{}", style.paint(Tone::Odd, &line));
+    }
 }
 
 #[cfg(test)]
