@@ -21,8 +21,10 @@ pub struct RawEntry {
     pub parent: Option<String>,
     /// The field `generation`, on children.
     pub generation: u8,
-    /// How many times it was delivered, this time included; more than 1 only when taken over from a lost worker.
+    /// How many times it was delivered, this time included, to workers that may have begun it.
     pub deliveries: u32,
+    /// It was pending for another delivery, which a worker did not end.
+    pub rescued: bool,
 }
 
 /// The longest id of a parent: the longest of a producer's, and what four generations of outcomes put behind it.
@@ -45,8 +47,17 @@ pub(super) fn entries(value: Value, lane: Lane, source: Source, into: &mut Vec<R
         let (Some(fields), Some(id)) = (pair.pop(), pair.pop()) else { continue };
         let Some(id) = text(&id).and_then(|id| id.parse().ok()) else { continue };
         let Value::Array(fields) = fields else { continue };
-        let mut entry =
-            RawEntry { lane, source, id, job: Vec::new(), state: None, parent: None, generation: 0, deliveries: 1 };
+        let mut entry = RawEntry {
+            lane,
+            source,
+            id,
+            job: Vec::new(),
+            state: None,
+            parent: None,
+            generation: 0,
+            deliveries: 1,
+            rescued: false,
+        };
         let mut fields = fields.into_iter();
         while let (Some(name), Some(content)) = (fields.next(), fields.next()) {
             let (Value::BulkString(name), Value::BulkString(content)) = (name, content) else { continue };

@@ -67,14 +67,48 @@ impl Round {
 /// What one step of a rescue did.
 #[derive(Debug, Default)]
 pub struct Rescued {
-    /// Deliveries that nobody has renewed for a lease.
-    pub idle: Vec<EntryId>,
+    /// Deliveries that nobody has renewed for the lease of their holder.
+    /// With those leases.
+    pub idle: Vec<(EntryId, Duration)>,
     /// Of the suspects, those taken over.
     pub taken: Vec<RawEntry>,
     /// Deliveries idle for a lease whose entries a foreign hand removed, and the consumers they are pending for.
     pub removed: Vec<(EntryId, String)>,
     /// The end of the pending list is reached.
     pub at_end: bool,
+}
+
+/// A worker that may hold deliveries, as its heartbeat says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name in the consumer group.
+    pub consumer: String,
+    /// Its own lease: what it holds is not taken over sooner.
+    pub lease: Duration,
+    /// How long ago its last heartbeat was.
+    pub silent: Duration,
+}
+
+/// Whose lease counts. A worker's own lease says how often it renews, so the lease of the holder decides, not that of the
+/// worker that looks: else a change of `worker.lease` would take calls under way from workers with the longer lease.
+#[derive(Debug, Clone)]
+pub struct Terms<'a> {
+    /// The lease of the worker that looks: for deliveries that nobody holds.
+    pub own: Duration,
+    /// Those known by a heartbeat. For any other holder the longest of all leases counts.
+    pub holders: &'a [Holder],
+}
+
+impl Terms<'_> {
+    /// The shortest lease of all.
+    pub fn shortest(&self) -> Duration {
+        self.holders.iter().map(|holder| holder.lease).chain([self.own]).min().unwrap_or(self.own)
+    }
+
+    /// The longest lease of all.
+    pub fn longest(&self) -> Duration {
+        self.holders.iter().map(|holder| holder.lease).chain([self.own]).max().unwrap_or(self.own)
+    }
 }
 
 /// Which stream of which lane, and in whose name.
@@ -89,44 +123,51 @@ pub struct Place<'a> {
 }
 
 /// One step through the pending list of a stream: takes over up to `most` deliveries that are among the suspects and that
-/// nobody has renewed for `lease`.
+/// nobody has renewed for the lease of their holder.
 pub async fn rescue(
     link: &mut Link,
     keys: &Keys,
     place: Place<'_>,
-    lease: Duration,
+    terms: &Terms<'_>,
     most: usize,
     round: &mut Round,
 ) -> RedisResult<Rescued> {
-    step(link, keys, place, (lease, most, false), round).await
+    step(link, keys, place, (terms, most, false), round).await
 }
 
 /// One step through the pending list of a stream: every delivery is idle from now on, for whoever holds it. After Redis's clock
 /// went back its idle times say nothing.
 pub async fn restamp(link: &mut Link, keys: &Keys, place: Place<'_>, round: &mut Round) -> RedisResult<Rescued> {
-    step(link, keys, place, (Duration::MAX, 0, true), round).await
+    let terms = Terms { own: Duration::MAX, holders: &[] };
+    step(link, keys, place, (&terms, 0, true), round).await
 }
+
+/// What `rescue.lua` returns.
+type Reply = (String, Vec<(String, u64)>, Vec<Vec<u8>>, Vec<String>);
 
 async fn step(
     link: &mut Link,
     keys: &Keys,
     Place { lane, source, consumer }: Place<'_>,
-    (lease, most, restamp): (Duration, usize, bool),
+    (terms, most, restamp): (&Terms<'_>, usize, bool),
     round: &mut Round,
 ) -> RedisResult<Rescued> {
-    let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX >> 12);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(u64::MAX >> 12);
     let mut call = RESCUE.call(1);
-    call.arg(keys.stream(lane, source)).arg(consumer).arg(lease_ms).arg(most);
+    call.arg(keys.stream(lane, source)).arg(consumer).arg(millis(terms.own)).arg(most);
     call.arg(round.cursor.as_deref().unwrap_or("-")).arg(LOOKED_AT).arg(u8::from(restamp)).arg(MAX_FIELD_BYTES);
+    call.arg(millis(terms.longest())).arg(terms.holders.len());
+    for Holder { consumer, lease, silent } in terms.holders {
+        call.arg(consumer).arg(millis(*lease)).arg(millis(*silent));
+    }
     for id in &round.suspects {
         call.arg(id.to_string());
     }
-    let (go_on, idle, taken, removed): (String, Vec<String>, Vec<Vec<u8>>, Vec<String>) =
-        redis::from_redis_value(RESCUE.run(link, &call).await?)?;
+    let (go_on, idle, taken, removed): Reply = redis::from_redis_value(RESCUE.run(link, &call).await?)?;
     let at_end = go_on.is_empty();
     round.cursor = (!at_end).then_some(go_on);
     Ok(Rescued {
-        idle: idle.iter().filter_map(|id| id.parse().ok()).collect(),
+        idle: idle.iter().filter_map(|(id, ms)| Some((id.parse().ok()?, Duration::from_millis(*ms)))).collect(),
         taken: taken.chunks_exact(6).filter_map(|row| raw_entry(row, lane, source)).collect(),
         removed: removed.chunks_exact(2).filter_map(|pair| Some((pair[0].parse().ok()?, pair[1].clone()))).collect(),
         at_end,
@@ -144,7 +185,8 @@ fn raw_entry(row: &[Vec<u8>], lane: Lane, source: Source) -> Option<RawEntry> {
         state: (!state.is_empty()).then(|| state.clone()),
         parent: RawEntry::bounded_parent(parent),
         generation: if generation.is_empty() { 0 } else { bounded_generation(generation) },
-        deliveries: text(deliveries)?.parse().unwrap_or(2).max(2),
+        deliveries: text(deliveries)?.parse().unwrap_or(2).max(1),
+        rescued: true,
     })
 }
 

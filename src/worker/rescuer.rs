@@ -13,24 +13,22 @@ use super::{
 use crate::{
     contract::{EntryId, Lane},
     queue::{
-        Link, Source,
-        rescue::{self, Place, Rescued, Round, Search},
-        workers,
+        Link, Source, is_transient,
+        rescue::{self, Holder, Place, Rescued, Round, Search, Terms},
+        workers::{self, SILENT_MS},
     },
 };
 use redis::RedisError;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 const SOURCES: [Source; 2] = [Source::Due, Source::Jobs];
+
+/// The time between two looks: a quarter of the shortest lease, within these bounds. A worker with a shorter lease than those
+/// known may have come since.
+const SOONEST_LOOK: Duration = Duration::from_millis(100);
+const LATEST_LOOK: Duration = Duration::from_secs(5);
 
 /// How many steps one look takes through a stream's pending list, and through its delivered entries, at most.
 const MOST_STEPS: usize = 40;
@@ -38,14 +36,14 @@ const MOST_STEPS: usize = 40;
 /// How many deliveries of a stream are remembered as idle, at most.
 const MOST_SUSPECTS: usize = 256;
 
-/// A worker whose heartbeat is older than this does not end what it holds any more.
-const SILENT_MS: u64 = 10_000;
+/// How many other workers' leases are asked for, at most. For the rest the longest of all counts.
+const MOST_HOLDERS: usize = 512;
 
 /// What is known of one stream between two looks.
 #[derive(Debug, Default)]
 struct Known {
-    /// Idle for a lease, and since when that is known, on the process's clock.
-    idle_since_ms: BTreeMap<EntryId, i64>,
+    /// Idle for the lease of its holder: since when that is known, on the process's clock, and that lease.
+    idle: BTreeMap<EntryId, (i64, Duration)>,
     search: Search,
     /// How many entries a foreign hand removed, as of the last look.
     removed: Option<u64>,
@@ -62,6 +60,8 @@ pub(super) struct Rescuer {
     ways_in: [mpsc::Sender<Sorted>; 2],
     /// By [`stream_place`].
     known: [Known; 4],
+    /// The other workers, as of the last look.
+    holders: Arc<[Holder]>,
     /// The last step back of Redis's clock after which idle times began anew; `None` before the first look.
     restamped: Option<u32>,
 }
@@ -73,9 +73,17 @@ impl Rescuer {
         let pulse = shared.health.pulse_aside();
         let sorter = intakes[0].sorter();
         let ((interactive, of_interactive), (bulk, of_bulk)) = (mpsc::channel(1), mpsc::channel(1));
-        let ways_in = [interactive, bulk];
-        let rescuer =
-            Self { shared, partition, link, pulse, sorter, ways_in, known: Default::default(), restamped: None };
+        let rescuer = Self {
+            shared,
+            partition,
+            link,
+            pulse,
+            sorter,
+            ways_in: [interactive, bulk],
+            known: Default::default(),
+            holders: Arc::default(),
+            restamped: None,
+        };
         let [interactive, bulk] = intakes;
         tokio::join!(rescuer.look_until(stop), take_in(interactive, of_interactive), take_in(bulk, of_bulk));
     }
@@ -84,12 +92,11 @@ impl Rescuer {
         if !self.shared.control.loaded(&stop).await {
             return;
         }
-        let mut looks = interval((self.shared.lease / 4).max(Duration::from_millis(100)));
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = Duration::ZERO;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = looks.tick() => {}
+                () = sleep(next) => {}
             }
             match self.look().await {
                 Ok(()) => self.pulse.well(),
@@ -100,11 +107,14 @@ impl Rescuer {
                     tokio::time::sleep(self.pulse.ill("rescue", &error)).await;
                 }
             }
+            let terms = Terms { own: self.shared.lease, holders: &self.holders };
+            next = (terms.shortest() / 4).clamp(SOONEST_LOOK, LATEST_LOOK);
         }
     }
 
     async fn look(&mut self) -> Result<(), RedisError> {
         self.restamp().await?;
+        self.ask_for_holders().await?;
         for lane in Lane::ALL {
             for source in SOURCES {
                 self.count_removed(lane, source).await?;
@@ -146,6 +156,32 @@ impl Rescuer {
         Ok(())
     }
 
+    /// Which workers there are, and how long their leases. Where the list cannot be read the one before serves.
+    async fn ask_for_holders(&mut self) -> Result<(), RedisError> {
+        let shared = Arc::clone(&self.shared);
+        match workers::workers(&mut self.link, &shared.partitions[0].keys).await {
+            Ok(listed) => {
+                let now_ms = shared.clock.now_ms();
+                let others = listed.into_iter().filter(|(name, _)| *name != shared.consumer);
+                self.holders = others
+                    .filter_map(|(consumer, beat)| {
+                        let silent = Duration::from_millis(now_ms.saturating_sub(beat.seen_at_ms));
+                        Some(Holder { consumer, lease: beat.lease()?, silent })
+                    })
+                    .take(MOST_HOLDERS)
+                    .collect();
+                Ok(())
+            }
+            Err(error) if is_transient(&error) => Err(error),
+            Err(error) => {
+                // What is wrong with this key is no reason to leave lost jobs alone.
+                shared.metrics.redis_error("rescue");
+                tracing::debug!(%error, "the list of workers cannot be read");
+                Ok(())
+            }
+        }
+    }
+
     /// Takes over from a stream what has been idle for long enough.
     async fn take_over(&mut self, lane: Lane, source: Source) -> Result<(), RedisError> {
         let shared = Arc::clone(&self.shared);
@@ -157,18 +193,22 @@ impl Rescuer {
         let keys = &shared.partitions[self.partition].keys;
         let place = Place { lane, source, consumer: &shared.consumer };
         let asked_at_ms = shared.clock.elapsed_ms();
+        let holders = Arc::clone(&self.holders);
+        let terms = Terms { own: shared.lease, holders: &holders };
         // A holder renews four times a lease.
-        let renewed_by_ms = asked_at_ms - i64::try_from(shared.lease.as_millis() / 2).unwrap_or(i64::MAX);
+        let would_be_renewed = |(since_ms, lease): &(i64, Duration)| {
+            asked_at_ms.saturating_sub(*since_ms) >= i64::try_from(lease.as_millis() / 2).unwrap_or(i64::MAX)
+        };
         let known = &mut self.known[stream_place(lane, source)];
-        let suspects = known.idle_since_ms.iter().filter(|(_, since_ms)| **since_ms <= renewed_by_ms);
+        let suspects = known.idle.iter().filter(|(_, idle)| would_be_renewed(idle));
         let mut round = Round::new(suspects.map(|(id, _)| *id).collect());
-        let mut idle = BTreeSet::new();
+        let mut idle = BTreeMap::new();
         for _ in 0..MOST_STEPS {
             // As many as there are slots for at the moment: the rest is for other workers, or the next round.
             let (running, _) = shared.slots.in_use();
             let most = shared.slots.total().saturating_sub(running).clamp(1, 128);
             let Rescued { idle: found, taken, removed, at_end } =
-                rescue::rescue(&mut self.link, keys, place, shared.lease, most, &mut round).await?;
+                rescue::rescue(&mut self.link, keys, place, &terms, most, &mut round).await?;
             idle.extend(found);
             if !removed.is_empty() {
                 self.removed(lane, source, removed).await?;
@@ -184,13 +224,13 @@ impl Rescuer {
                 break;
             }
         }
-        let idle_since_ms = &mut self.known[stream_place(lane, source)].idle_since_ms;
-        idle_since_ms.retain(|id, _| idle.contains(id));
-        for id in idle {
-            if idle_since_ms.len() >= MOST_SUSPECTS {
+        let known_idle = &mut self.known[stream_place(lane, source)].idle;
+        known_idle.retain(|id, _| idle.contains_key(id));
+        for (id, lease) in idle {
+            if known_idle.len() >= MOST_SUSPECTS {
                 break;
             }
-            idle_since_ms.entry(id).or_insert(asked_at_ms);
+            known_idle.entry(id).or_insert((asked_at_ms, lease));
         }
         Ok(())
     }

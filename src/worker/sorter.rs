@@ -7,7 +7,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    contract::{ErrorKind, Fault, JobError, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
+    contract::{ErrorKind, Fault, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
     jobs::{Doubt, JobState, Surroundings, Verdict, plan},
     queue::{RawEntry, Source, Unmark},
 };
@@ -182,17 +182,10 @@ impl Sorter {
             probe: None,
             calling: false,
             lease,
-            taken_over: entry.deliveries > 1,
+            taken_over: entry.rescued,
             instead: None,
         });
-        if held.state.losses >= shared.max_deliveries {
-            let mut held = held;
-            held.unmark = Unmark::Any;
-            let message = format!("delivered {} times, and no worker lived to finish it", held.state.losses);
-            held.end(End::Dead(JobError::plain(ErrorKind::CrashLoop, message, true)));
-            return Prepared::Ended;
-        }
-        if entry.deliveries > 1 {
+        if entry.rescued {
             tracing::info!(id = held.id, deliveries = entry.deliveries, "taken over from a lost worker");
         }
         Prepared::Ready(held)
@@ -214,7 +207,7 @@ impl Sorter {
         let now_ms = shared.clock.now_ms();
         if at_ms > now_ms.saturating_add(FUTURE_MS) {
             at_ms = now_ms;
-            if entry.source == Source::Jobs && entry.deliveries == 1 {
+            if entry.source == Source::Jobs && !entry.rescued {
                 shared.metrics.entry_from_the_future();
                 if shared.clock.may_warn_of_future() {
                     tracing::warn!(

@@ -16,6 +16,7 @@ mod host;
 mod http_versions;
 mod jobs;
 mod kills;
+mod leases;
 mod ledger;
 mod model;
 mod overload;

@@ -7,7 +7,7 @@ use xco_worker::{
     contract::{EntryId, Lane},
     queue::{
         GROUP, Link, Source, read_cut,
-        rescue::{self, Place, Round, Search},
+        rescue::{self, Place, Round, Search, Terms},
         upkeep,
     },
 };
@@ -128,7 +128,8 @@ impl Scene for Rescuing {
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let mut round = Round::new(self.jobs.iter().map(|job| job.entry).collect());
         let place = Place { lane: self.jobs[0].lane, source: Source::Jobs, consumer: CONSUMER };
-        let rescued = rescue::rescue(link, &stage.keys, place, Duration::from_secs(60), 10, &mut round).await;
+        let terms = Terms { own: Duration::from_secs(60), holders: &[] };
+        let rescued = rescue::rescue(link, &stage.keys, place, &terms, 10, &mut round).await;
         self.taken += rescued.map_err(|error| error.to_string())?.taken.len();
         Ok(self.taken == self.jobs.len())
     }
