@@ -227,12 +227,18 @@ impl Intake {
         let answers = loop {
             asking += 1;
             match queue::admit(&mut self.link, keys, stream, consumer, window, asking, &requests).await {
-                Ok(answers) if !must_outlive_master => break answers,
-                Ok(answers) => tokio::select! {
-                    // A mark that a failover loses would let a call be made again that must not be.
-                    kept = await_replica(&self.shared, &mut self.link, &mut self.pulse) => if kept { break answers },
-                    () = self.stop.cancelled() => return hand_back(batch, requests),
-                },
+                Ok(answers) => {
+                    // Before any wait: then it would be the clock of a while ago.
+                    self.shared.clock.set(answers.now_ms);
+                    if !must_outlive_master {
+                        break answers;
+                    }
+                    tokio::select! {
+                        // A mark that a failover loses would let a call be made again that must not be.
+                        kept = await_replica(&self.shared, &mut self.link, &mut self.pulse) => if kept { break answers },
+                        () = self.stop.cancelled() => return hand_back(batch, requests),
+                    }
+                }
                 Err(error) => {
                     self.shared.metrics.redis_error("admit");
                     self.shared.whole_script_failed("admit", &error);
@@ -244,7 +250,6 @@ impl Intake {
             }
         };
         self.pulse.well();
-        self.shared.clock.set(answers.now_ms);
         let mut admitted = Vec::with_capacity(batch.len());
         for ((mut held, request), verdict) in batch.into_iter().zip(requests).zip(answers.verdicts) {
             held.state.accepted |= verdict != Admission::Duplicate;
@@ -255,7 +260,12 @@ impl Intake {
                     }
                     held.state.resume(answers.now_ms);
                     held.state.started_at_ms.get_or_insert(answers.now_ms);
-                    admitted.push(Delivery::new(held));
+                    if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.shared.clock.now_ms()) {
+                        // It was admitted in time, and the wait for a replica was longer than that.
+                        held.end(End::Expired { limited: false });
+                    } else {
+                        admitted.push(Delivery::new(held));
+                    }
                 }
                 Admission::Duplicate => held.end(End::Duplicate),
                 Admission::Expired => {

@@ -150,6 +150,37 @@ async fn replicated_durability_waits_for_a_replica() {
     assert_eq!(calls_by_key(&rig, Route::Start)[&email("s")].len(), 1);
 }
 
+/// A replica hangs for seconds while a call waits for it: times count from Redis's clock of now, not of when it was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_wait_for_a_replica_does_not_put_the_clock_back() {
+    let mut rig = rig(primary()).await;
+    let replica = replica_of(&rig.redis).await;
+    let mut worker = Process::ready(&rig, &[("REDIS__DURABILITY", "replicated")]).await;
+    let signal = |signal: Signal| kill(Pid::from_raw(i32::try_from(replica.pid()).unwrap()), signal).unwrap();
+    let (begun, mut late) = (rig.key("begun"), start("late"));
+    late["ttl_ms"] = 3_000.into();
+    for job in [start("in-time"), late] {
+        let id = job["id"].as_str().unwrap().to_owned();
+        seed(&rig.sandbox, &id);
+        signal(Signal::SIGSTOP);
+        rig.enqueue(&job).await;
+        rig.eventually("it is marked", async |rig| {
+            cmd("HLEN").arg(&begun).query_async::<u64>(&mut rig.connection).await.unwrap() == 1
+        })
+        .await;
+        let rest = Rest::begins(&mut worker, "no replica").await;
+        rest.lasts(&mut worker, Duration::from_secs(4)).await;
+        signal(Signal::SIGCONT);
+        rig.completion(&id).await;
+    }
+    let sent = of(&rig, "in-time");
+    let moment = |field: &str| sent[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    assert!(moment("completed_at") - moment("started_at") >= 4_000, "{sent:#}");
+    assert_eq!(of(&rig, "late")["status"], "expired", "{:#}", of(&rig, "late"));
+    assert_eq!(rig.sandbox.calls_of(Route::Start).len(), 1);
+    settle(&mut rig, &mut [worker], &BTreeSet::from(["in-time".to_owned(), "late".to_owned()])).await;
+}
+
 /// `REPLICAOF` on a live primary, which its clients stay connected to: reads are answered, writes refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_turns_replica_and_back_has_its_jobs_ended_once() {
