@@ -48,7 +48,12 @@ fn run(cli: Cli) -> Exit {
 }
 
 fn execute(cli: Cli, context: Context) -> anyhow::Result<Exit> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(cli.command.run(context))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(cli.command.run(context));
+    // Whatever has not ended by now is not waited for: a look-up of a name that no server answers holds its thread for up to
+    // half a minute, and cannot be cut off.
+    runtime.shutdown_background();
+    result
 }
 
 fn end(result: anyhow::Result<Exit>) -> Exit {

@@ -100,7 +100,7 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Work: take jobs from Redis and call XCO, until told to stop
     ///
-    /// Takes jobs until SIGTERM or SIGINT, then finishes what it holds within `worker.shutdown_grace`, hands the rest back
+    /// Takes jobs until SIGTERM, SIGINT or SIGHUP, then finishes what it holds within `worker.shutdown_grace`, hands the rest back
     /// and exits 0. A second signal exits at once.
     Run(RunArgs),
     /// See it work: Redis, a simulated XCO, a worker and sample signups on this machine

@@ -14,7 +14,7 @@ use crate::{
 use anyhow::Context as _;
 use clap::Args;
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// How long a worker that is told to leave at once waits for its last log lines to be written.
@@ -83,16 +83,20 @@ fn share_open_files(config: &mut Config) -> usize {
     share.endpoint
 }
 
-/// The first SIGTERM or SIGINT stops in order; a second one ends the process at once, not 0, and leaves what it held to the
-/// lease.
+/// The first SIGTERM, SIGINT or SIGHUP stops in order; a second SIGTERM or SIGINT ends the process at once, not 0, and leaves
+/// what it held to the lease.
 pub(super) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
     tokio::spawn(async move {
-        for count in 1.. {
+        let mut count = 0;
+        loop {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = terminate.recv() => count += 1,
+                _ = interrupt.recv() => count += 1,
+                // Never a reason to leave at once: a terminal that closes sends several, and some supervisors one after SIGTERM.
+                () = next(&mut hangup) => {}
             }
             if count > 1 {
                 tracing::warn!("a second signal: leaving at once");
@@ -103,6 +107,22 @@ pub(super) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
         }
     });
     Ok(())
+}
+
+async fn next(signals: &mut Option<Signal>) {
+    match signals {
+        Some(signals) => {
+            signals.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored, as `nohup` does: then it goes on when the terminal is closed.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// The endpoint. A second worker on a machine finds the default address taken: it works without an endpoint, and says so;

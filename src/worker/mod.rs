@@ -69,7 +69,7 @@ use stuck::Stuck;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -207,9 +207,14 @@ impl<A: XcoApi> Worker<A> {
         // One deadline for everything: whoever stops us counts from the signal.
         let deadline = Instant::now() + config.worker.shutdown_grace;
         let until = deadline.max(Instant::now() + LAST_WORDS);
-        if timeout_at(until, async { while readers.join_next().await.is_some() {} }).await.is_err() {
-            // Redis does not answer: what a read may still bring is the lease's.
-            readers.shutdown().await;
+        let idle = async {
+            sleep(LAST_WORDS).await;
+            shared.slots.all_written().await;
+        };
+        tokio::select! {
+            () = async { while readers.join_next().await.is_some() {} } => {}
+            // Redis does not answer: what a read may still bring is the lease's. Whoever holds nothing has nothing to wait for.
+            () = async { tokio::select! { () = sleep_until(until) => {}, () = idle => {} } } => readers.shutdown().await,
         }
         let cut_off = if broken || timeout_at(deadline, &mut calls).await.is_ok() {
             0

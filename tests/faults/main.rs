@@ -23,6 +23,7 @@ mod overload;
 mod oversized;
 mod patience;
 mod process;
+mod process_life;
 mod producer;
 mod proxy;
 mod redis_failover;
