@@ -4,7 +4,7 @@
 //! and `StartOtp` and `VerifyOtp` must not be repeated then. Over HTTP/1.1 a connection carries one call at a time, so a
 //! connection that breaks or falls silent leaves one call in doubt; a server that wants to close a connection says so in an
 //! answer, and no call is lost. Over HTTP/2 all calls share a connection, and all of them are in doubt together.
-//! `docs/http-version.md` has the measurements.
+//! `docs/adr/0008-http-1-1.md` has the measurements.
 //!
 //! A server that offers HTTP/2 alone is found in the TLS handshake, before anything is sent. Then this client speaks HTTP/2,
 //! with pings that find a silent connection within seconds, and believes what RFC 9113 lets a server say about requests that
