@@ -125,22 +125,7 @@ impl<A: XcoApi> Worker<A> {
     pub async fn run(self, stop: CancellationToken) -> Stopped {
         let Self { config, api, metrics, health, connector } = self;
         let consumer = consumer_name();
-        let mut partitions = Vec::new();
-        let mut endings = Vec::new();
-        for number in 0..config.redis.partitions.max(1) {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            endings.push(Arc::new(Mutex::new(receiver)));
-            partitions.push(Partition {
-                keys: Keys::new(&config.redis.namespace, number),
-                leases: lease::Leases::default(),
-                crowds: crowds::Crowds::default(),
-                aside: aside::Aside::default(),
-                endings: sender,
-                parked: Notify::new(),
-                stuck: Stuck::new(health.pulse()),
-                steps: clock_steps::KnownSteps::default(),
-            });
-        }
+        let (partitions, endings) = partitions_of(&config, &health);
         let shared = Arc::new(Shared::new(&config, consumer, connector, metrics, health, partitions));
         tracing::info!(consumer = shared.consumer, concurrency = shared.slots.total(), "worker starting");
 
@@ -235,6 +220,28 @@ impl<A: XcoApi> Worker<A> {
         tracing::info!(cut_off, unwritten, "worker stopped");
         Stopped { cut_off, unwritten, broken }
     }
+}
+
+/// The ends of a partition's deliveries, which its finishers take in turn.
+type Endings = Arc<Mutex<mpsc::UnboundedReceiver<delivery::Ending>>>;
+
+/// What a worker knows of each partition, and where the ends of its deliveries arrive.
+fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endings>) {
+    let partition = |number| {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let partition = Partition {
+            keys: Keys::new(&config.redis.namespace, number),
+            leases: lease::Leases::default(),
+            crowds: crowds::Crowds::default(),
+            aside: aside::Aside::default(),
+            endings: sender,
+            parked: Notify::new(),
+            stuck: Stuck::new(health.pulse()),
+            steps: clock_steps::KnownSteps::default(),
+        };
+        (partition, Arc::new(Mutex::new(receiver)))
+    };
+    (0..config.redis.partitions.max(1)).map(partition).unzip()
 }
 
 /// Redis comes first: when there is no file descriptor for a connection to it, idle ones to XCO are given up.
