@@ -66,27 +66,37 @@ end
 
 -- Why deliveries failed, by number; and where the undo log stood before and after each one's writes.
 local why, from, to = {}, {}, {}
+-- What completed deliveries left: the entry in completions, and the `type:status` they were completed with.
+local appended, names = {}, {}
 local kinds, statuses, extras_of = {}, {}, {}
+local pcall_redis, byte = redis.pcall, string.byte
+local completions = KEYS[3]
 
-local function complete(i, name, event, tail)
-  local kind, status = kinds[name], statuses[name]
+-- Most completions are nothing more: one command, so that nothing is to be taken back where it fails.
+local function complete_plainly(i, name, id, event)
+  local kind = kinds[name]
   if not kind then
-    kind, status = string.match(name, '^(.*):(.*)$')
-    kinds[name], statuses[name] = kind, status
+    kind, statuses[name] = string.match(name, '^(.*):(.*)$')
+    kinds[name] = kind
   end
-  local id, extras = tail, nil
-  if string.byte(tail) == 123 then
-    extras = cjson.decode(tail)
-    id, extras_of[i] = extras.id, extras
+  local entry = pcall_redis('XADD', completions, '*', 'id', id, 'type', kind, 'status', statuses[name], 'event', event)
+  if type(entry) == 'table' then
+    return 'XADD ' .. completions .. ': ' .. entry.err
   end
-  append(KEYS[3], 'id', id, 'type', kind, 'status', status, 'event', event)
-  if extras and extras.dead then
-    local dead = extras.dead
-    append(KEYS[8], 'id', id, 'type', kind, 'job', dead.job, 'error', dead.error, 'at', dead.at, 'replayable',
+  appended[i], names[i] = entry, name
+end
+
+local function complete(i, name, event, extras)
+  local id, dead, child = extras.id, extras.dead, extras.next
+  local failed_plainly = complete_plainly(i, name, id, event)
+  if failed_plainly then
+    error(failed_plainly, 0)
+  end
+  if dead then
+    append(KEYS[8], 'id', id, 'type', kinds[name], 'job', dead.job, 'error', dead.error, 'at', dead.at, 'replayable',
       dead.replayable, 'state', dead.state)
   end
-  if extras and extras.next then
-    local child = extras.next
+  if child then
     append(KEYS[7], 'job', child.job, 'parent', child.parent, 'generation', child.generation)
   end
 end
@@ -104,35 +114,56 @@ local function put_back(_, state, job)
   append(KEYS[6], 'job', job, 'state', state)
 end
 
--- Runs one delivery's own writes.
+-- Takes a completion back, if there is one.
+local function uncomplete(i)
+  if appended[i] then
+    pcall_redis('XDEL', completions, appended[i])
+    appended[i], names[i] = nil, nil
+  end
+end
+
+-- Runs one delivery's own writes, where they are more than one.
 local function attempt(change, i, ...)
   from[i] = #undo
   why[i] = all_or_nothing(change, i, ...)
+  if why[i] then
+    uncomplete(i)
+  end
   to[i] = #undo
 end
 
 -- Takes back one delivery's writes, which were done.
 local function fail(i, reason)
   why[i] = reason
-  for k = to[i], from[i] + 1, -1 do
+  uncomplete(i)
+  for k = to[i] or 0, (from[i] or 0) + 1, -1 do
     redis.pcall(unpack(undo[k]))
     undo[k] = {'HDEL', KEYS[2], ''}
   end
 end
 
 -- First what can be taken back. Parks of a batch are written at once: due times and origins, origins and jobs.
-local names, events, marks = {}, {}, {}
+local events, marks = {}, {}
 local due, bodies, parked = {}, {}, {}
 local at = n + 3
 for i = 1, n do
   local op, mark = ARGV[at], ARGV[at + 1]
-  local a, b, c = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local a, b = ARGV[at + 2], ARGV[at + 3]
   local mine = not ours or ours[i]
   if mine and mark ~= '' then
     marks[i] = mark
   end
-  if op == 'p' then
+  if #op > 1 then
+    if mine and byte(b) ~= 123 then
+      why[i] = complete_plainly(i, op, b, a)
+    elseif mine then
+      extras_of[i], events[i] = cjson.decode(b), a
+      attempt(complete, i, op, a, extras_of[i])
+    end
+    at = at + 4
+  elseif op == 'p' then
     if mine then
+      local c = ARGV[at + 4]
       due[#due + 1], due[#due + 2] = b, a
       bodies[#bodies + 1], bodies[#bodies + 2] = a, c
       parked[#parked + 1] = i
@@ -140,7 +171,7 @@ for i = 1, n do
     at = at + 5
   elseif op == 'w' then
     if mine then
-      attempt(park, i, a, b, c, tonumber(ARGV[at + 5]), ARGV[at + 6])
+      attempt(park, i, a, b, ARGV[at + 4], tonumber(ARGV[at + 5]), ARGV[at + 6])
     end
     at = at + 7
   elseif op == 'q' then
@@ -148,15 +179,8 @@ for i = 1, n do
       attempt(put_back, i, a, b)
     end
     at = at + 4
-  elseif op == 'x' then
-    from[i], to[i] = 0, 0
-    at = at + 2
   else
-    if mine then
-      attempt(complete, i, op, a, b)
-      names[i], events[i] = op, a
-    end
-    at = at + 4
+    at = at + 2
   end
 end
 
@@ -220,6 +244,9 @@ end
 
 -- Then what takes the deliveries away, for all that are left or for none of them.
 local function remove()
+  if not ours and not next(why) then
+    return write(nil, 'XDEL', KEYS[1], unpack(ARGV, 3, n + 2))
+  end
   local gone = {}
   for i = 1, n do
     if (not ours or ours[i]) and not why[i] then
@@ -236,11 +263,12 @@ if removed then
   take_back(0)
 end
 local left = {}
-for i = 1, n do
-  if not ours or ours[i] then
+if removed or next(why) then
+  for i = 1, n do
     local reason = why[i] or removed
-    if reason then
+    if reason and (not ours or ours[i]) then
       why[i] = reason
+      uncomplete(i)
       failed[#failed + 1], failed[#failed + 2] = i, reason
       left[#left + 1] = ARGV[2 + i]
     end
@@ -282,19 +310,20 @@ local function reply_to(key, event, life_s)
   end
 end
 
-local counts = {}
-for i = 1, n do
-  local name, extras = names[i], extras_of[i]
-  if name and not why[i] then
-    counts[name] = (counts[name] or 0) + 1
-    if extras and extras.reply then
+for i, extras in pairs(extras_of) do
+  if not why[i] then
+    if extras.reply then
       reply_to(KEYS[extras.reply], events[i], extras.reply_s)
     end
-    if extras and extras.batch then
-      courteous('HINCRBY', KEYS[extras.batch], statuses[name], 1)
+    if extras.batch then
+      courteous('HINCRBY', KEYS[extras.batch], statuses[names[i]], 1)
       expire(KEYS[extras.batch], extras.batch_s)
     end
   end
+end
+local counts = {}
+for _, name in pairs(names) do
+  counts[name] = (counts[name] or 0) + 1
 end
 for name, count in pairs(counts) do
   courteous('HINCRBY', KEYS[9], name, count)
