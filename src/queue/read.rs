@@ -9,7 +9,7 @@ use crate::contract::{Lane, MAX_JOB_BYTES};
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("weigh" on "fields"));
+static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("weigh"));
 static READ_CUT: LazyLock<Script> = LazyLock::new(|| script!("read_cut"));
 
 /// What of an entry's field is read at most: more than any job may have, so that a job that was cut is rejected as too large.
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Whether the entries at the head of a lane are of a size that jobs may have. O(nodes weighed), one round trip.
 pub async fn is_light(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<bool> {
     let mut call = WEIGH.call(2);
-    call.arg(keys.due(lane)).arg(keys.jobs(lane)).arg(WEIGHED_NODES);
+    call.arg(keys.due(lane)).arg(keys.jobs(lane)).arg(WEIGHED_NODES).arg(MAX_NODE_BYTES);
     let weights: Vec<u64> = redis::from_redis_value(run_in_time(&WEIGH, link, &call).await?)?;
     Ok(weights.into_iter().all(|bytes| bytes <= MAX_NODE_BYTES))
 }
