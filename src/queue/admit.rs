@@ -16,7 +16,7 @@ pub const MAX_ADMIT: usize = 256;
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("admit" on "atomic" on "limiter"));
 
-const FIXED_KEYS: usize = 4;
+const FIXED_KEYS: usize = 5;
 
 /// The first of the queues' positions in the script's `KEYS`.
 const QUEUE_KEYS: usize = 3;
@@ -114,6 +114,9 @@ pub enum Admission {
     NotOurs,
 }
 
+/// The code of an answer that stands for all: the request lacks the entries.
+const ASK_WITH_ENTRIES: i64 = 12;
+
 /// A batch's answers, in order.
 #[derive(Debug)]
 pub struct Admissions {
@@ -135,6 +138,26 @@ pub async fn admit(
     asking: u32,
     requests: &[AdmissionRequest],
 ) -> RedisResult<Admissions> {
+    // Entries of all jobs are wanted only where Redis does not know the youngest of them.
+    let reply = run(link, keys, stream, consumer, dedupe_window, asking, requests, false).await?;
+    if reply.get(1..) != Some(&[0, ASK_WITH_ENTRIES, 0]) {
+        return decode(&reply, requests.len());
+    }
+    let reply = run(link, keys, stream, consumer, dedupe_window, asking, requests, true).await?;
+    decode(&reply, requests.len())
+}
+
+#[allow(clippy::too_many_arguments, reason = "the script's own")]
+async fn run(
+    link: &mut Link,
+    keys: &Keys,
+    stream: &str,
+    consumer: &str,
+    dedupe_window: Duration,
+    asking: u32,
+    requests: &[AdmissionRequest],
+    with_entries: bool,
+) -> RedisResult<Vec<i64>> {
     let groups = Groups::of(requests);
     let extra_keys =
         requests.iter().map(|r| usize::from(r.reserve_id.is_some()) + usize::from(r.count_in_batch.is_some()));
@@ -145,22 +168,23 @@ pub async fn admit(
     for bucket in SharedBucket::ALL {
         call.arg(keys.waiting(bucket));
     }
+    call.arg(&keys.ids);
     for bucket in groups.0.iter().flat_map(|group| &group.buckets) {
         call.arg(keys.limit(bucket));
     }
-    for request in requests {
-        if let Some(id) = &request.reserve_id {
-            call.arg(keys.id(id));
-        }
-        if let Some(batch) = &request.count_in_batch {
-            call.arg(keys.batch(batch));
-        }
+    for id in requests.iter().filter_map(|request| request.reserve_id.as_deref()) {
+        call.arg(keys.id(id));
+    }
+    for batch in requests.iter().filter_map(|request| request.count_in_batch.as_deref()) {
+        call.arg(keys.batch(batch));
     }
 
     let window_ms = u64::try_from(dedupe_window.as_millis()).unwrap_or(u64::MAX).max(1);
     call.arg(requests.len()).arg(groups.0.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer).arg(asking);
-    let youngest = requests.iter().filter(|request| request.reserve_id.is_some()).map(|request| request.entry).max();
+    let with_id = || requests.iter().filter(|request| request.reserve_id.is_some());
+    let youngest = with_id().map(|request| request.entry).max();
     call.arg(youngest.map_or_else(String::new, |entry| entry.to_string()));
+    call.arg(with_id().count()).arg(u8::from(with_entries));
     let mut before = 0;
     let mut firsts = Vec::with_capacity(groups.0.len());
     for group in &groups.0 {
@@ -193,7 +217,7 @@ pub async fn admit(
             letters += usize::from(present);
         }
         call.arg(&has[..letters]).arg(&request.token).arg(number(&request.bucket));
-        if request.reserve_id.is_some() {
+        if with_entries && request.reserve_id.is_some() {
             call.arg(request.entry.to_string());
         }
         if let Some(total) = &request.total {
@@ -216,8 +240,7 @@ pub async fn admit(
         }
     }
 
-    let reply = integers(SCRIPT.run(link, &call).await?)?;
-    decode(&reply, requests.len())
+    integers(SCRIPT.run(link, &call).await?)
 }
 
 const fn slot_letter(kind: SlotKind) -> &'static str {

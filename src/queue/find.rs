@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 /// The origin of the job that reserved an id.
 pub async fn reserved_by(link: &mut Link, keys: &Keys, id: &str) -> RedisResult<Option<Origin>> {
     let origin: Option<String> = link.query(cmd("GET").arg(keys.id(id))).await?;
-    Ok(origin.and_then(|origin| origin.parse().ok()))
+    // The latest stands first.
+    Ok(origin.and_then(|origins| origins.split(' ').next()?.parse().ok()))
 }
 
 /// A parked job, and until when it is, in milliseconds on Redis's clock.

@@ -15,7 +15,8 @@
 //! | `{NS:P}:delayed` | sorted set | parked jobs by due time (ms): member is the origin |
 //! | `{NS:P}:delayed:jobs` | hash | origin → state, newline, job |
 //! | `{NS:P}:begun` | hash | origin → who began an unsafe call that has not ended |
-//! | `{NS:P}:id:<id>` | string, expires | origin of the job that reserved this id |
+//! | `{NS:P}:id:<id>` | string, expires | origin of the job that reserved this id; rarely several, the latest first |
+//! | `{NS:P}:ids` | list | when ids were reserved (`@` and ms), and their keys, until they are forgotten |
 //! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
 //! | `{NS:P}:waiting:<bucket>` | sorted set | bulk jobs in `delayed` that wait for a shared bucket: origins by age |
 //! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 lately, by when (ms), the latest 1,000 |
@@ -63,6 +64,8 @@ pub struct Keys {
     pub delayed_jobs: String,
     /// `begun`
     pub begun: String,
+    /// `ids`
+    pub ids: String,
     /// `stats`
     pub stats: String,
     /// `waiting:<bucket>`, by [`SharedBucket`]
@@ -167,6 +170,7 @@ impl Keys {
             delayed: key("delayed"),
             delayed_jobs: key("delayed:jobs"),
             begun: key("begun"),
+            ids: key("ids"),
             stats: key("stats"),
             waiting: SharedBucket::ALL.map(|bucket| key(&format!("waiting:{}", bucket.name()))),
             learned: key("learned"),
@@ -216,6 +220,7 @@ impl Keys {
             for_jobs(&self.delayed, Kind::SortedSet),
             for_jobs(&self.delayed_jobs, Kind::Hash),
             for_jobs(&self.begun, Kind::Hash),
+            for_jobs(&self.ids, Kind::List),
             for_jobs(&self.learned, Kind::SortedSet),
             for_jobs(&self.held, Kind::Set),
             aside(&self.edits, Kind::Stream),

@@ -16,6 +16,7 @@ mod defer;
 mod entry;
 pub mod find;
 mod finish;
+pub mod ids;
 mod keys;
 pub mod learned;
 mod load;

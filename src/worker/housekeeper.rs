@@ -6,7 +6,7 @@ use crate::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
     queue::{
-        Link, Load, LoadAlarm, Source,
+        Link, Load, LoadAlarm, Source, ids,
         learned::{self, LearnedLimit},
         rescue, upkeep,
     },
@@ -18,6 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Steps of forgetting at a time: a few hundred ids each.
+const MOST_FORGETTING: usize = 100;
 const SOURCES: [Source; 2] = [Source::Due, Source::Jobs];
 
 /// Promotes due jobs and renews leases: what must be on time.
@@ -150,7 +152,9 @@ impl Housekeeper {
         let mut figures = interval(Duration::from_secs(2));
         let mut trims = interval(Duration::from_secs(30));
         let mut retirements = interval(Duration::from_secs(300));
-        for timer in [&mut figures, &mut trims, &mut retirements] {
+        let window = self.shared.queue.dedupe_window;
+        let mut forgetting = interval((window / 4).clamp(Duration::from_millis(100), Duration::from_secs(5)));
+        for timer in [&mut figures, &mut trims, &mut retirements, &mut forgetting] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         loop {
@@ -158,6 +162,7 @@ impl Housekeeper {
                 () = stop.cancelled() => return,
                 _ = figures.tick() => self.figures().await,
                 _ = trims.tick() => self.trim().await,
+                _ = forgetting.tick() => self.forget_ids().await,
                 _ = retirements.tick() => self.retire().await,
             };
             match done {
@@ -210,7 +215,25 @@ impl Housekeeper {
         Ok(())
     }
 
+    /// Forgets reserved ids, faster than workers can reserve them.
+    async fn forget_ids(&mut self) -> Result<(), RedisError> {
+        let keys = &self.shared.partitions[self.partition].keys;
+        for _ in 0..MOST_FORGETTING {
+            if !ids::forget(&mut self.link, keys, self.shared.queue.dedupe_window).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn trim(&mut self) -> Result<(), RedisError> {
+        self.trim_completions().await?;
+        let keys = &self.shared.partitions[self.partition].keys;
+        upkeep::trim_dead(&mut self.link, keys, self.shared.queue.dead_retention).await?;
+        Ok(())
+    }
+
+    async fn trim_completions(&mut self) -> Result<(), RedisError> {
         let keys = &self.shared.partitions[self.partition].keys;
         let CompletionsConfig { retention, max_bytes } = self.completions;
         let trimmed = upkeep::trim_completions(&mut self.link, keys, retention, max_bytes).await?;
@@ -222,7 +245,6 @@ impl Housekeeper {
                 "completions.max_bytes forced completions out that a reader group has not read"
             );
         }
-        upkeep::trim_dead(&mut self.link, keys, self.shared.queue.dead_retention).await?;
         Ok(())
     }
 

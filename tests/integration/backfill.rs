@@ -24,7 +24,7 @@ use std::{
 use tempfile::TempDir;
 use xco_worker::sandbox::{Fault, Route};
 
-fn environment(rig: &Rig) -> [(&'static str, String); 3] {
+pub(crate) fn environment(rig: &Rig) -> [(&'static str, String); 3] {
     [
         ("XCO_WORKER__REDIS__URL", rig.redis.url_as("operator")),
         ("XCO_WORKER__REDIS__NAMESPACE", rig.config.redis.namespace.clone()),
@@ -32,7 +32,7 @@ fn environment(rig: &Rig) -> [(&'static str, String); 3] {
     ]
 }
 
-fn backfill(folder: &TempDir, rig: &Rig, args: &[&str]) -> Command {
+pub(crate) fn backfill(folder: &TempDir, rig: &Rig, args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("xco-worker").unwrap();
     command.current_dir(folder.path()).env_clear().env("USER", "ada").envs(environment(rig));
     command.timeout(Duration::from_secs(90)).arg("backfill").args(args);
@@ -40,16 +40,16 @@ fn backfill(folder: &TempDir, rig: &Rig, args: &[&str]) -> Command {
 }
 
 /// A backfill in the background, killed at the latest when the test ends.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(folder: &TempDir, rig: &Rig, args: &[&str]) -> Self {
+    pub(crate) fn start(folder: &TempDir, rig: &Rig, args: &[&str]) -> Self {
         let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("xco-worker"));
         command.current_dir(folder.path()).envs(environment(rig)).arg("backfill").args(args);
         Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -73,21 +73,21 @@ impl Drop for Running {
     }
 }
 
-fn summary(output: &[u8]) -> Value {
+pub(crate) fn summary(output: &[u8]) -> Value {
     serde_json::from_slice(output).unwrap()
 }
 
-fn lines(path: &Path) -> Vec<String> {
+pub(crate) fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// `customers` valid rows.
-fn plain(customers: usize) -> String {
+pub(crate) fn plain(customers: usize) -> String {
     let rows: Vec<String> = (1..=customers).map(|n| format!("c{n},c{n}@example.com\n")).collect();
     format!("customer_reference,email\n{}", rows.concat())
 }
 
-async fn enqueued(rig: &mut Rig) -> u64 {
+pub(crate) async fn enqueued(rig: &mut Rig) -> u64 {
     let key = rig.key("jobs:bulk");
     rig.connection.xlen(key).await.unwrap()
 }

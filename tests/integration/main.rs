@@ -33,3 +33,4 @@ mod secure;
 mod subscriber;
 mod support;
 mod weather;
+mod window;

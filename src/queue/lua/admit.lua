@@ -1,13 +1,13 @@
 -- admit.lua: decides, for a batch of deliveries, which may call XCO now. (atomic.lua and limiter.lua stand before.)
 --
--- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · then limiter buckets, those of one
---       rate together · then, job by job, the id key and the batch key of each that has one
+-- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · 5 the list of reserved ids · then
+--       limiter buckets, those of one rate together · then the id keys, job by job · then the batch keys, job by job
 -- ARGV  1 jobs · 2 groups of buckets · 3 dedupe window in ms · 4 batch counters' life in s · 5 consumer · 6 which asking
---       this is, from 1 · 7 the youngest entry of those that have an id key ('' if none has) · then 5 a group:
---       how many buckets, interval, tolerance and slack in us, position of its queue in KEYS (0: not shared) · then for each
+--       this is, from 1 · 7 the youngest entry of those that have an id key ('' if none has) · 8 how many id keys · 9 '1'
+--       where jobs with an id key come with their entries · then 5 a group: how many buckets, interval, tolerance and slack in us, position of its queue in KEYS (0: not shared) · then for each
 --       job: what it has, in letters · token · bucket (its number, negative where a slot in it is already reserved) · and for
 --       some letters, in this order, more:
---         i  an id key: the entry id · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
+--         i  an id key: nothing, or the entry id · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
 --         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id · s  a
 --         reserved slot: how it was given (r as asked for · l in a line · 4 by a 429); and since when the job waits for it, ms ·
 --         q  a bulk job: its age in queues · a  it is put aside in any case (where it might call, with a slot that is now),
@@ -20,21 +20,26 @@
 --         set: a worker that slept over its lease must not begin; and of all that would reserve ids where this Redis
 --         does not know the youngest of them; a delivery that nobody holds is taken up again) · 9 wait in the bucket's queue · 10 the same for the second
 --         bucket; its slot in the first, if that is not shared, is reserved · 11 its slot has no room, or is worth nothing
---         since a 429: wait for this one
+--         since a 429: wait for this one. One answer with the code 12 stands for all: to be asked again with entries.
 -- Guarantees  Nothing is admitted twice under one mark. Run again after a lost reply it gives the same answers, but for
 --         slots, which it may reserve again, and for what time has changed: who was admitted then and is not now has no mark
 --         any more, unless a later asking has been answered since. Where a command fails, the whole is to be asked again:
---         nobody was admitted, and what was written is written again to the same effect. An id's key that holds no text reserves
+--         nobody was admitted, and what was written is written again to the same effect. A job is a duplicate where the id's
+--         key names one that was enqueued within the window before or after it. The key is kept until forget_ids.lua finds that
+--         nothing is left that it could tell of; every key stands in the list before it is written. One that holds no text reserves
 --         nothing and is replaced. A delivery that Redis does not know (a failover has lost it) reserves no id: the job may have
 --         been enqueued again. O(jobs · log queue); jobs <= 512.
 
 local jobs, groups = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_us = limiter_now()
 local now_ms = math.floor(now_us / 1000)
-local reserved_until = string.format('%.0f', now_ms + ARGV[3])
+local window_ms = tonumber(ARGV[3])
+-- Should the list be lost, ids are forgotten all the same.
+local LONGEST_MS = 7 * 86400000
+local reserved_until = string.format('%.0f', now_ms + window_ms + LONGEST_MS)
 local find = string.find
 
-local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 4, 7, 5
+local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 5, 9, 5
 local buckets, at = 0, FIXED_ARGS + 1
 for _ = 1, groups do
   buckets = buckets + ARGV[at]
@@ -56,7 +61,8 @@ if buckets > 0 then
 end
 
 local reply, marks = {now_ms}, {}
-local key = FIXED_KEYS + buckets
+local key, ids, with_entries = FIXED_KEYS + buckets, tonumber(ARGV[8]), ARGV[9] == '1'
+local next_batch_key = key + ids
 
 local function count(batch_key)
   if batch_key then
@@ -131,19 +137,47 @@ end
 
 -- Whether this Redis has lost deliveries of this batch. One that has the youngest has the others, too: what reaches a replica
 -- or a log reaches it in the order of writing.
-local has_lost = ARGV[7] ~= '' and not is_pending(KEYS[2], ARGV[7], ARGV[5])
+local has_lost = ids > 0 and not is_pending(KEYS[2], ARGV[7], ARGV[5])
+if has_lost and not with_entries then
+  return {now_ms, 0, 12, 0}
+end
 
--- Whether the id is this job's: whether it was reserved just now, and whether it is another's.
+if ids > 0 then
+  redis.call('RPUSH', KEYS[5], '@' .. string.format('%.0f', now_ms), unpack(KEYS, key + 1, key + ids))
+end
+
+-- When a job was enqueued, by its origin; not later than now, whatever its producer made of the entry's id.
+local function enqueued_ms(token)
+  return math.min(tonumber(string.match(token, '(%d+)%-%d+$')) or now_ms, now_ms)
+end
+
+-- Jobs of one id that are further apart than the window do not know of each other. The key names the latest few of them.
+local MOST_HOLDERS = 8
+
+-- Where the id's key is there already: whether the id was reserved just now, and whether it is another's.
 local function reserve(key, token)
-  if redis.call('SET', key, token, 'NX', 'PXAT', reserved_until) then
-    return true, false
+  local holders = redis.pcall('GET', key)
+  if holders == token then
+    return false, false
   end
-  local holder = redis.pcall('GET', key)
-  if is_error(holder) then
+  if is_error(holders) then
     redis.call('SET', key, token, 'PXAT', reserved_until)
     return true, false
   end
-  return false, holder ~= token
+  local mine_ms, all = enqueued_ms(token), {token}
+  for holder in string.gmatch(holders or '', '[^ ]+') do
+    if holder == token then
+      return false, false
+    elseif math.abs(enqueued_ms(holder) - mine_ms) < window_ms then
+      return false, true
+    end
+    all[#all + 1] = holder
+  end
+  table.sort(all, function(a, b)
+    return enqueued_ms(a) > enqueued_ms(b)
+  end)
+  redis.call('SET', key, table.concat(all, ' ', 1, math.min(#all, MOST_HOLDERS)), 'PXAT', reserved_until)
+  return true, false
 end
 
 -- Whether this consumer holds a delivery. One that nobody holds, because a foreign hand took it off the pending list, it takes.
@@ -164,7 +198,7 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
   if id_key and has_lost and not holds(entry) then
     return 8, 0
   end
-  if not id_key then
+  if not id_key or redis.call('SET', KEYS[id_key], token, 'NX', 'PXAT', reserved_until) then
     count(batch_key)
   else
     local new, taken = reserve(KEYS[id_key], token)
@@ -220,18 +254,21 @@ for i = 1, jobs do
   at = at + 3
   local id_key, batch_key, second, deadline, run_at, mark, entry, age, aside
   local given_as, given_us = 'r', 0
-  if has == 'i' then
+  if has == 'i' and not with_entries then
     -- Most jobs: a check, with an id.
     key = key + 1
-    id_key, entry, at = key, ARGV[at], at + 1
+    id_key = key
   elseif has ~= '' then
     if find(has, 'i', 1, true) then
       key = key + 1
-      id_key, entry, at = key, ARGV[at], at + 1
+      id_key = key
+      if with_entries then
+        entry, at = ARGV[at], at + 1
+      end
     end
     if find(has, 'c', 1, true) then
-      key = key + 1
-      batch_key = key
+      next_batch_key = next_batch_key + 1
+      batch_key = next_batch_key
     end
     if find(has, 't', 1, true) then
       second, at = tonumber(ARGV[at]), at + 1

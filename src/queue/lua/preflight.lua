@@ -37,6 +37,9 @@ try('PEXPIRE', text, 1000)
 
 try('RPUSH', list, '1')
 try('EXPIRE', list, 1)
+try('LINDEX', list, 0)
+try('LRANGE', list, 0, 0)
+try('LTRIM', list, 0, -1)
 
 try('SADD', set, '1', '2')
 try('EXPIRE', set, 1)

@@ -291,6 +291,8 @@ impl Rig {
                 "edits",
                 "audit",
                 "meta",
+                // Ids that are reserved, until they are forgotten.
+                "ids",
                 // Orders, where the test ends before the workers have tidied up.
                 "control",
             ];

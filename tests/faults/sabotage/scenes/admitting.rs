@@ -1,11 +1,12 @@
-//! `admit.lua`: ids to reserve, batches to count in, marks to set, duplicates to find.
+//! `admit.lua`: ids to reserve, batches to count in, marks to set, duplicates to find. `forget_ids.lua`.
 
 use super::{Facts, Job, Scene, Stage, is_counter, stage::CONSUMER};
 use rand::Rng;
+use std::time::Duration;
 use xco_worker::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
-    queue::{Admission, AdmissionRequest, Held, Link, Source, admit},
+    queue::{Admission, AdmissionRequest, Held, Link, Source, admit, ids},
 };
 
 #[derive(Debug)]
@@ -73,6 +74,11 @@ impl Scene for Admitting {
     }
 
     fn more_facts(&self, _: &super::Snapshot, facts: &mut Facts) {
+        // An id that stands in the list and is not reserved, or stands there twice, does no harm; the list tells times, too.
+        if let Some(whole) = facts.0.get_mut("") {
+            whole.remove("ids");
+            whole.remove("expires ids");
+        }
         for (job, answer) in self.jobs.iter().zip(&self.answers) {
             facts.note(&job.id, "answer", &format!("{answer:?}"));
         }
@@ -96,5 +102,47 @@ impl Scene for Admitting {
             self.requests.iter().filter(|request| request.mark.is_some() && request.deadline_ms.is_none()).count();
         let with_mark = self.jobs.len() - calm.jobs_with("mark", "");
         assert!(with_mark <= marked && (marked == 0 || with_mark > 0 || calm.jobs_with("answer", "Duplicate") > 0));
+    }
+}
+
+/// Ids that were reserved long ago are forgotten, others are not.
+#[derive(Debug)]
+pub(crate) struct Forgetting {
+    old: usize,
+    kept: usize,
+}
+
+impl Scene for Forgetting {
+    const RESUMES: bool = true;
+
+    async fn prepare(stage: &mut Stage) -> Self {
+        let (old, kept) = (stage.rng.random_range(1..5), stage.rng.random_range(0..3));
+        for n in 0..old + kept {
+            let key = stage.keys.id(&format!("f{n}"));
+            // A young one has a job of its own that came since.
+            let enqueued_ms = if n < old { 5 } else { stage.base_ms };
+            let holder = format!("interactive:0:{enqueued_ms}-0");
+            stage.run::<()>(redis::cmd("SET").arg(&key).arg(holder).arg("EX").arg(600_000)).await;
+            let batch = if n == 0 { vec!["@7".to_owned(), key] } else { vec![key] };
+            stage.run::<u64>(redis::cmd("RPUSH").arg(&stage.keys.ids).arg(batch)).await;
+        }
+        Self { old, kept }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        ids::forget(link, &stage.keys, Duration::from_secs(600)).await.map(|_| true).map_err(|error| error.to_string())
+    }
+
+    fn more_facts(&self, snapshot: &super::Snapshot, facts: &mut Facts) {
+        facts.note("", "reserved", &snapshot.begin_with("id:").count());
+    }
+
+    /// An id that is forgotten and stands in the list still is looked for once more.
+    fn may_run_ahead(_: &str) -> bool {
+        true
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.get("", "reserved"), self.kept.to_string(), "{} of {}", self.old, self.old + self.kept);
     }
 }

@@ -97,7 +97,7 @@ impl Snapshot {
         self.entries(key).iter().filter(|(_, fields)| fields.get(field).is_some_and(|found| found == value)).count()
     }
 
-    fn begin_with<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn begin_with<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a str> {
         self.keys.keys().map(String::as_str).filter(move |key| key.starts_with(start))
     }
 

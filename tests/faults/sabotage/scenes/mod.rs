@@ -78,6 +78,7 @@ macro_rules! scenes {
 scenes! {
     finish, "finish.lua", finishing::Finishing;
     admit, "admit.lua", admitting::Admitting;
+    forget_ids, "forget_ids.lua", admitting::Forgetting;
     defer, "defer.lua", delaying::Deferring;
     hold, "hold.lua", delaying::Holding;
     release, "release.lua", delaying::Releasing;

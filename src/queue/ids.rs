@@ -1,0 +1,89 @@
+//! Forgetting reserved ids: the typed face of `lua/forget_ids.lua`.
+
+use super::{
+    Keys, Link,
+    script::{Script, script},
+    upkeep::heads,
+};
+use crate::contract::Lane;
+use redis::{RedisResult, pipe};
+use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
+
+static FORGET: LazyLock<Script> = LazyLock::new(|| script!("forget_ids" on "atomic"));
+
+/// How much of the list is looked at in one step: several batches of an admission, whole.
+const LOOK: usize = 1024;
+
+/// An id is kept for longer than the window by this: a job may be in a worker's hands meanwhile, or be handed back.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Forgets a few of the ids that no job still waiting can be a duplicate of: a dedupe window has passed since they were
+/// reserved, and every job enqueued within it has been looked at. Returns whether there may be more. A bounded step.
+pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> RedisResult<bool> {
+    let mut ask = pipe();
+    ask.cmd("TIME").cmd("LRANGE").arg(&keys.ids).arg(0).arg(LOOK - 1);
+    let ((seconds, micros), list): ((u64, u64), Vec<String>) = link.pipeline(&ask).await?;
+    if list.is_empty() {
+        return Ok(false);
+    }
+    let now_ms = seconds * 1000 + micros / 1000;
+    // Asked after the time: what is enqueued from here on is younger.
+    let waiting = heads(link, &Lane::ALL.map(|lane| [keys.due(lane), keys.jobs(lane)]).concat()).await?;
+    let oldest_ms = waiting.into_iter().flatten().map(|entry| entry.ms).fold(now_ms, u64::min);
+    let kept = dedupe_window.saturating_add(MARGIN.min(dedupe_window));
+    let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    let before_ms = oldest_ms.saturating_sub(kept_ms);
+    // Later than this only a clock that has gone back since can have said: the list is not to grow until it is there again.
+    let latest_ms = now_ms.saturating_add(kept_ms);
+
+    let whole = list.len() < LOOK;
+    let Some(end) = forgettable(&list, before_ms..=latest_ms, whole) else { return Ok(false) };
+    let ids: Vec<&String> = list[..end].iter().filter(|element| !element.starts_with('@')).collect();
+    let mut call = FORGET.call(1 + ids.len());
+    call.arg(&keys.ids);
+    for id in ids {
+        call.arg(id);
+    }
+    call.arg(&list[0]).arg(end).arg(before_ms).arg(now_ms);
+    FORGET.run(link, &call).await?;
+    Ok(!whole || end < list.len())
+}
+
+/// Where the batches end that go: up to the first that was reserved within `kept_ms`; none where that is the first. The last
+/// batch counts only where the list was seen to its end.
+fn forgettable(list: &[String], kept_ms: RangeInclusive<u64>, whole: bool) -> Option<usize> {
+    let mut end = None;
+    for (place, element) in list.iter().enumerate() {
+        let Some(reserved_ms) = element.strip_prefix('@') else { continue };
+        if place > 0 {
+            end = Some(place);
+        }
+        if reserved_ms.parse::<u64>().is_ok_and(|reserved_ms| kept_ms.contains(&reserved_ms)) {
+            return end;
+        }
+    }
+    if whole { (!list.is_empty()).then_some(list.len()) } else { end.or(Some(list.len())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(of: &[&str]) -> Vec<String> {
+        of.iter().map(|element| (*element).to_owned()).collect()
+    }
+
+    #[test]
+    fn whole_batches_go_that_were_reserved_before() {
+        let three = list(&["@10", "a", "b", "@20", "c", "@30", "d"]);
+        assert_eq!(forgettable(&three, 10..=99, true), None, "not before then");
+        assert_eq!(forgettable(&three, 11..=99, true), Some(3));
+        assert_eq!(forgettable(&three, 25..=99, true), Some(5));
+        assert_eq!(forgettable(&three, 31..=99, true), Some(7));
+        assert_eq!(forgettable(&three, 31..=99, false), Some(5), "the last may go on behind what was seen");
+        assert_eq!(forgettable(&list(&["a", "b", "@20"]), 15..=99, true), Some(2), "what has no time is old");
+        assert_eq!(forgettable(&three, 5..=15, true), None);
+        assert_eq!(forgettable(&list(&["@90", "a", "@20", "b"]), 15..=50, true), Some(2), "of a clock that went back");
+        assert_eq!(forgettable(&[], 15..=99, true), None);
+    }
+}

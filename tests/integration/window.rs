@@ -1,0 +1,129 @@
+//! The dedupe window lies between the times of enqueueing, whenever jobs are looked at.
+
+use super::{
+    backfill::environment,
+    support::{Rig, Setup, check, with},
+};
+use assert_cmd::Command;
+use redis::AsyncCommands;
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::sleep;
+
+const WINDOW: Duration = Duration::from_millis(600);
+
+fn operate(rig: &Rig, args: &[&str]) {
+    let mut command = Command::cargo_bin("xco-worker").unwrap();
+    command.env_clear().env("USER", "ada").envs(environment(rig)).args(args).assert().code(0);
+}
+
+fn setup() -> Setup {
+    let mut setup = Setup::default();
+    setup.config.queue.dedupe_window = WINDOW;
+    setup
+}
+
+/// Enqueues a job as if it had been at another time.
+async fn enqueue_at(rig: &mut Rig, lane: &str, ms: u64, job: &Value) {
+    let key = rig.key(&format!("jobs:{lane}"));
+    let _: String = rig.connection.xadd(key, format!("{ms}-0"), &[("job", job.to_string())]).await.unwrap();
+}
+
+async fn now_ms(rig: &mut Rig) -> u64 {
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut rig.connection).await.unwrap();
+    seconds * 1000 + micros / 1000
+}
+
+fn count(rig: &Rig, id: &str) -> usize {
+    rig.completions.iter().filter(|event| event["id"] == id).count()
+}
+
+async fn lanes_are_empty(rig: &mut Rig) {
+    rig.eventually("the lanes are empty", async |rig| {
+        let (a, b) = (rig.key("jobs:interactive"), rig.key("jobs:bulk"));
+        let a: u64 = rig.connection.xlen(a).await.unwrap();
+        let b: u64 = rig.connection.xlen(b).await.unwrap();
+        a + b == 0
+    })
+    .await;
+    rig.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_enqueued_within_the_window_is_a_duplicate_after_a_pause_of_its_lane_beyond_it() {
+    let mut rig = setup().start().await;
+    rig.complete(check("once", "ip")).await;
+    operate(&rig, &["pause", "--lane", "interactive"]);
+    rig.enqueue(&check("once", "ip")).await;
+    // The other lane goes on, and with it the clock by which ids are forgotten.
+    sleep(4 * WINDOW).await;
+    rig.enqueue_text("bulk", &check("other", "ip").to_string()).await;
+    rig.completion("other").await;
+    operate(&rig, &["resume", "--lane", "interactive"]);
+    lanes_are_empty(&mut rig).await;
+    assert_eq!(count(&rig, "once"), 1);
+    assert_eq!(rig.sandbox.stats().calls, 2);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_enqueued_within_the_window_is_a_duplicate_after_an_outage_of_all_workers() {
+    let mut rig = setup().start().await;
+    rig.complete(check("once", "ip")).await;
+    rig.stop_workers().await;
+    rig.enqueue(&check("once", "ip")).await;
+    sleep(4 * WINDOW).await;
+    rig.start_worker();
+    rig.complete(check("after", "ip")).await;
+    lanes_are_empty(&mut rig).await;
+    assert_eq!(count(&rig, "once"), 1);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::cast_possible_truncation, reason = "a time")]
+async fn jobs_enqueued_further_apart_than_the_window_both_run_though_looked_at_together() {
+    let mut setup = Setup::default();
+    setup.config.queue.dedupe_window = Duration::from_secs(3600);
+    let mut rig = setup.without_worker().await;
+    let now_ms = now_ms(&mut rig).await;
+    let hours_ago = |hours: f64| now_ms - Duration::from_secs_f64(hours * 3600.0).as_millis() as u64;
+    // The latest is looked at first.
+    enqueue_at(&mut rig, "interactive", hours_ago(0.2), &check("id", "ip")).await;
+    rig.start_worker();
+    rig.completion("id").await;
+    rig.stop_workers().await;
+    for hours in [3.0, 2.5, 1.9] {
+        enqueue_at(&mut rig, "bulk", hours_ago(hours), &check("id", "ip")).await;
+    }
+    enqueue_at(&mut rig, "bulk", hours_ago(0.5), &check("id", "ip")).await;
+    rig.start_worker();
+    lanes_are_empty(&mut rig).await;
+    // Three hours ago, within an hour of that a duplicate, 1.9 hours ago, 0.2 hours ago and before it a duplicate.
+    assert_eq!(count(&rig, "id"), 3, "{:#?}", rig.completions);
+    let holders: String = rig.connection.get(rig.key("id:id")).await.unwrap();
+    let holders: Vec<&str> = holders.split(' ').collect();
+    let wanted =
+        [("interactive", 0.2), ("bulk", 1.9), ("bulk", 3.0)].map(|(lane, h)| format!("{lane}:0:{}-0", hours_ago(h)));
+    assert_eq!(holders, wanted);
+    // One more of any of these times is known.
+    rig.complete(with(check("last", "ip"), "next", serde_json::json!({}))).await;
+    assert_eq!(count(&rig, "id"), 3);
+    rig.completions.clear();
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_are_forgotten_when_nothing_can_be_their_duplicate() {
+    let mut rig = setup().start().await;
+    for n in 0..300 {
+        rig.enqueue(&check(&format!("f{n}"), &format!("ip{n}"))).await;
+    }
+    rig.wait_for(300).await;
+    rig.eventually("all are forgotten", async |rig| {
+        let keys: Vec<String> = rig.connection.keys(rig.key("id*")).await.unwrap();
+        keys.is_empty()
+    })
+    .await;
+    rig.end().await;
+}
