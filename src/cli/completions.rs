@@ -5,6 +5,7 @@ use super::{
     redis_access::queue_error,
     rows::{header, row},
     run::stop_on_signal,
+    say,
     style::Style,
     values::{StartFrom, parse_job_type, parse_status},
 };
@@ -79,6 +80,9 @@ pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Resu
             () = stop.cancelled() => break Exit::Done,
             () = until(deadline) => break if left.is_some() { Exit::Failed } else { Exit::Done },
         };
+        for gap in subscriber.gaps() {
+            say(&format!("{gap}: completions.max_bytes or completions.retention is too small for this reader"));
+        }
         let wanted = usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(batch.len());
         let (batch, _) = batch.split_at(wanted);
         for completed in batch {

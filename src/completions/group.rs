@@ -7,7 +7,7 @@ use crate::{
 };
 use redis::{RedisResult, Value, cmd};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -45,6 +45,21 @@ pub(super) async fn ensure(link: &mut Link, keys: &Keys, group: &str, after: Ent
         Err(error) if error.code() != Some("BUSYGROUP") => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The last entry that a group was given, and how many it was given or passed by, where Redis knows. None where there is no
+/// such group. Bounded by the number of groups.
+pub(super) async fn place(link: &mut Link, keys: &Keys, group: &str) -> RedisResult<Option<(EntryId, Option<u64>)>> {
+    let groups: Vec<HashMap<String, Value>> = link.query(cmd("XINFO").arg("GROUPS").arg(&keys.completions)).await?;
+    let ours = groups.into_iter().find(|found| found.get("name").and_then(decode::text) == Some(group));
+    Ok(ours.and_then(|found| {
+        let last = found.get("last-delivered-id").and_then(decode::text)?.parse().ok()?;
+        let read = match found.get("entries-read") {
+            Some(Value::Int(read)) => u64::try_from(*read).ok(),
+            _ => None,
+        };
+        Some((last, read))
+    }))
 }
 
 /// `XACK`, once more where the connection was lost: acknowledging twice does no harm.

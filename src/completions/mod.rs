@@ -29,6 +29,7 @@
 //! ```
 
 mod decode;
+mod gap;
 mod group;
 mod page;
 mod reader;
@@ -36,6 +37,7 @@ mod subscriber;
 mod wait;
 
 pub use decode::{Completed, Filter};
+pub use gap::{Extent, Gap, extent};
 pub use page::page;
 pub use subscriber::{Membership, Options, Start, Subscriber};
 pub use wait::Waiter;

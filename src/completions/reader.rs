@@ -2,6 +2,7 @@
 
 use super::{
     decode::{self, Completed, Entry, Filter},
+    gap::{self, Gaps, Position},
     group::{self, Handed},
     subscriber::{Membership, ZERO},
 };
@@ -27,6 +28,7 @@ const MAX_HANDED: usize = 16 * 1024;
 pub(super) struct Cursor {
     pub(super) keys: Keys,
     pub(super) after: EntryId,
+    pub(super) position: Position,
 }
 
 pub(super) enum Mode {
@@ -55,11 +57,18 @@ pub(super) struct Reader {
     /// Of a member: what it was given before and did not acknowledge is read first, after every (re)connection.
     recovering: bool,
     next_claim: Instant,
+    gaps: Arc<Gaps>,
 }
 
 impl Reader {
-    pub(super) fn new(link: Link, cursors: Vec<Cursor>, mode: Mode, filter: Filter, batch: usize) -> Self {
-        Self { link, cursors, mode, filter, batch, recovering: true, next_claim: Instant::now() }
+    pub(super) fn new(
+        link: Link,
+        cursors: Vec<Cursor>,
+        mode: Mode,
+        (filter, batch): (Filter, usize),
+        gaps: Arc<Gaps>,
+    ) -> Self {
+        Self { link, cursors, mode, filter, batch, recovering: true, next_claim: Instant::now(), gaps }
     }
 
     /// Reads until nobody listens, or Redis refuses for good.
@@ -130,6 +139,7 @@ impl Reader {
             }
             self.next_claim = Instant::now() + CLAIM_EVERY;
         }
+        self.look_for_gaps(&member.group).await?;
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(&member.group).arg(&member.consumer);
         let reply = self.ask(command, |_| ">".to_owned(), Some(BLOCK)).await?;
@@ -146,12 +156,42 @@ impl Reader {
         let mut wanted = Vec::new();
         for (at, list) in reply {
             let cursor = &mut self.cursors[at];
-            for (entry, completed) in decode::entries(list, cursor.keys.partition) {
+            let entries = decode::entries(list, cursor.keys.partition);
+            let ids: Vec<EntryId> = entries.iter().map(|(id, _)| *id).collect();
+            let partition = cursor.keys.partition;
+            // What was read is handed on, also where this fails: then a gap goes unnoticed.
+            match within(gap::extent(&mut self.link, &cursor.keys), None).await {
+                Ok(extent) => {
+                    if let Some(gap) = cursor.position.advance(partition, cursor.after, &ids, &extent) {
+                        self.gaps.tell(gap);
+                    }
+                }
+                Err(_) => cursor.position = Position::default(),
+            }
+            for (entry, completed) in entries {
                 cursor.after = entry;
                 wanted.extend(completed.filter(|completed| self.filter.wants(completed)));
             }
         }
         Ok(wanted)
+    }
+
+    /// Tells of what was trimmed before the group came to it.
+    async fn look_for_gaps(&mut self, group: &str) -> RedisResult<()> {
+        for cursor in &mut self.cursors {
+            let extent = within(gap::extent(&mut self.link, &cursor.keys), None).await?;
+            let Some((after, read)) = within(group::place(&mut self.link, &cursor.keys, group), None).await? else {
+                continue;
+            };
+            if after != cursor.after {
+                // The group has gone on: whatever was told is behind.
+                (cursor.after, cursor.position) = (after, Position::known(read));
+            }
+            if let Some(gap) = cursor.position.look(cursor.keys.partition, cursor.after, &extent) {
+                self.gaps.tell(gap);
+            }
+        }
+        Ok(())
     }
 
     /// What this consumer was given and has not acknowledged: a reply that was lost, or an earlier life of its own.

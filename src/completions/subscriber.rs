@@ -2,6 +2,7 @@
 
 use super::{
     decode::{Completed, Filter},
+    gap::{self, Gap, Gaps, Position},
     group::{self, Handed},
     reader::{Cursor, Demand, Mode, Reader},
 };
@@ -10,7 +11,7 @@ use crate::{
     contract::EntryId,
     queue::{Connector, Keys, Link, QueueError},
 };
-use redis::{RedisResult, cmd};
+use redis::RedisResult;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -80,6 +81,7 @@ pub struct Subscriber {
     link: Link,
     keys: Arc<Vec<Keys>>,
     member: Option<Member>,
+    gaps: Arc<Gaps>,
 }
 
 #[derive(Debug)]
@@ -103,22 +105,24 @@ impl Subscriber {
         let mut link = connector.link(false);
         let mut cursors = Vec::with_capacity(keys.len());
         for keys in keys.iter() {
+            let extent = gap::extent(&mut link, keys).await?;
             let after = match &options.start {
                 Start::Beginning => ZERO,
-                Start::Now => last_entry(&mut link, keys).await?,
+                Start::Now => extent.last,
                 Start::After(entry) => *entry,
                 Start::AfterEach(entries) => entries.get(&keys.partition).copied().unwrap_or(ZERO),
             };
             if let Some(member) = &options.membership {
                 group::ensure(&mut link, keys, &member.group, after).await?;
             }
-            cursors.push(Cursor { keys: keys.clone(), after });
+            cursors.push(Cursor { keys: keys.clone(), after, position: Position::at(after, &extent) });
         }
         // Streams of several slots cannot be read with one command in a cluster.
         let per_reader = if redis.url.len() > 1 { 1 } else { cursors.len() };
         let batch = options.batch.clamp(1, 4096);
         let (sender, batches) = mpsc::channel(1);
         let mut readers = JoinSet::new();
+        let gaps = Arc::new(Gaps::default());
         let member = options.membership.map(|membership| Member {
             membership,
             handed: Arc::new(Handed::default()),
@@ -132,10 +136,11 @@ impl Subscriber {
                     Mode::Member(membership.clone(), Arc::clone(handed), Demand::new(asked.subscribe()))
                 }
             };
-            let reader = Reader::new(connector.link(true), mine, mode, options.filter.clone(), batch);
+            let reader =
+                Reader::new(connector.link(true), mine, mode, (options.filter.clone(), batch), Arc::clone(&gaps));
             readers.spawn(reader.run(sender.clone()));
         }
-        Ok(Self { batches, readers, link, keys, member })
+        Ok(Self { batches, readers, link, keys, member, gaps })
     }
 
     /// The next completions, at least one; waits for it as long as it takes. In a group, [`acknowledge`] them once they
@@ -158,6 +163,12 @@ impl Subscriber {
             // A reader has told its error, and ended.
             None => Err(QueueError::Redis((redis::ErrorKind::Client, "the completions are read no more").into())),
         }
+    }
+
+    /// What was trimmed before it could be read, as far as it was found since this was last called. Look after each batch:
+    /// who must not miss a completion then has to find out otherwise how those jobs ended.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.gaps.take()
     }
 
     /// In a group: these are dealt with and will not come again. Alone it does nothing.
@@ -195,18 +206,3 @@ impl Subscriber {
 
 /// Before every entry.
 pub(super) const ZERO: EntryId = EntryId { ms: 0, seq: 0 };
-
-/// The last entry that a partition's completions ever had, trimmed ones included.
-pub(super) async fn last_entry(link: &mut Link, keys: &Keys) -> RedisResult<EntryId> {
-    let info: RedisResult<std::collections::HashMap<String, redis::Value>> =
-        link.query(cmd("XINFO").arg("STREAM").arg(&keys.completions)).await;
-    match info {
-        Ok(info) => {
-            let last = info.get("last-generated-id").and_then(super::decode::text).and_then(|id| id.parse().ok());
-            Ok(last.unwrap_or(ZERO))
-        }
-        // No completion was ever written.
-        Err(error) if error.code() == Some("ERR") => Ok(ZERO),
-        Err(error) => Err(error),
-    }
-}

@@ -1,6 +1,6 @@
 //! [`Waiter`]: one request waits for its one job.
 
-use super::{Filter, Options, Start, Subscriber, subscriber::last_entry};
+use super::{Filter, Options, Start, Subscriber, gap::extent};
 use crate::{
     config::RedisConfig,
     contract::{EntryId, look_into},
@@ -32,7 +32,7 @@ impl Waiter {
     pub async fn new(redis: &RedisConfig, partition: u16) -> Result<Self, QueueError> {
         let connector = Connector::new(redis)?;
         let keys = Keys::new(&redis.namespace, partition);
-        let after = last_entry(&mut connector.link(false), &keys).await?;
+        let after = extent(&mut connector.link(false), &keys).await?.last;
         Ok(Self { redis: redis.clone(), keys, link: connector.link(true), after })
     }
 

@@ -152,7 +152,22 @@ pub struct Trimmed {
     pub past_readers: bool,
 }
 
+/// How large the completions may grow, and what one trim removes down to, in sixteenths of `max_bytes`: what is written
+/// between two looks must fit as well.
+const FULL_SIXTEENTHS: u64 = 15;
+const TRIMMED_SIXTEENTHS: u64 = 14;
+
+/// A worker looks again when it has written this part of `max_bytes`.
+pub const LOOK_AFTER_PART: u64 = 64;
+
+/// What an entry on a reader group's pending list takes: `MEMORY USAGE` counts that too, and trimming does not free it.
+const PENDING_BYTES: u64 = 600;
+
+/// `XTRIM` with `~` removes 10,000 entries at most; one trim repeats it this many times at most.
+const MOST_TRIMS: usize = 1000;
+
 /// Trims the completions by age, never past the slowest reader group; and by `max_bytes`, which goes past it if it must.
+/// Each command is short; together they go on until the bounds are met.
 pub async fn trim_completions(
     link: &mut Link,
     keys: &Keys,
@@ -162,29 +177,45 @@ pub async fn trim_completions(
     let (seconds, _): (u64, u64) = link.query(&cmd("TIME")).await?;
     let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
     let oldest_kept = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 };
-    let slowest = reader_groups(link, &keys.completions).await?.into_iter().map(|group| group.read).min();
-    let bound = slowest.map_or(oldest_kept, |read| read.min(oldest_kept));
+    let groups = reader_groups(link, &keys.completions).await?;
+    let slowest = groups.iter().map(|group| group.read).min();
+    let bound = slowest.map_or(oldest_kept, |read| read.min(oldest_kept)).to_string();
     let mut trimmed = Trimmed::default();
-    let removed: u64 =
-        link.query(cmd("XTRIM").arg(&keys.completions).arg("MINID").arg("~").arg(bound.to_string())).await?;
-    trimmed.removed += removed;
+    for _ in 0..MOST_TRIMS {
+        let removed: u64 = link.query(cmd("XTRIM").arg(&keys.completions).arg("MINID").arg("~").arg(&bound)).await?;
+        trimmed.removed += removed;
+        if removed == 0 {
+            break;
+        }
+    }
 
-    let bytes: Option<u64> =
-        link.query(cmd("MEMORY").arg("USAGE").arg(&keys.completions).arg("SAMPLES").arg(64)).await?;
-    let length: u64 = link.query(cmd("XLEN").arg(&keys.completions)).await?;
-    if let Some(bytes) = bytes.filter(|bytes| *bytes > max_bytes && length > 0) {
-        let kept = u128::from(length) * u128::from(max_bytes) / u128::from(bytes.max(1));
+    let pending_bytes = groups.iter().map(|group| group.pending).sum::<u64>().saturating_mul(PENDING_BYTES);
+    let mut forced = false;
+    let mut full = max_bytes / 16 * FULL_SIXTEENTHS;
+    for _ in 0..MOST_TRIMS {
+        let mut ask = pipe();
+        ask.cmd("MEMORY").arg("USAGE").arg(&keys.completions).arg("SAMPLES").arg(64);
+        ask.cmd("XLEN").arg(&keys.completions);
+        let (bytes, length): (Option<u64>, u64) = link.pipeline(&ask).await?;
+        let bytes = bytes.unwrap_or(0).saturating_sub(pending_bytes);
+        if bytes <= full || length == 0 {
+            break;
+        }
+        full = max_bytes / 16 * TRIMMED_SIXTEENTHS;
+        let kept = u128::from(length) * u128::from(full) / u128::from(bytes);
         let removed: u64 =
             link.query(cmd("XTRIM").arg(&keys.completions).arg("MAXLEN").arg("~").arg(kept.to_string())).await?;
         trimmed.removed += removed;
-        if removed > 0
-            && let Some(read) = slowest
-        {
-            let first: Vec<(String, Vec<String>)> =
-                link.query(cmd("XRANGE").arg(&keys.completions).arg("-").arg("+").arg("COUNT").arg(1)).await?;
-            trimmed.past_readers =
-                first.first().and_then(|(id, _)| id.parse::<EntryId>().ok()).is_some_and(|first| first > read);
+        forced |= removed > 0;
+        if removed == 0 {
+            break;
         }
+    }
+    if forced && let Some(read) = slowest {
+        let first: Vec<(String, Vec<String>)> =
+            link.query(cmd("XRANGE").arg(&keys.completions).arg("-").arg("+").arg("COUNT").arg(1)).await?;
+        trimmed.past_readers =
+            first.first().and_then(|(id, _)| id.parse::<EntryId>().ok()).is_some_and(|first| first > read);
     }
     Ok(trimmed)
 }
@@ -198,6 +229,8 @@ pub struct ReaderGroup {
     pub read: EntryId,
     /// Whether `read` itself is acknowledged.
     acknowledged: bool,
+    /// How many it was given and has not acknowledged.
+    pending: u64,
 }
 
 /// The groups of a completion stream. Bounded by their number.
@@ -216,12 +249,18 @@ pub async fn reader_groups(link: &mut Link, stream: &str) -> RedisResult<Vec<Rea
         let id = |value: Option<&Value>| value.and_then(text).and_then(|id| id.parse::<EntryId>().ok());
         let given = id(group.get("last-delivered-id"));
         let pending: Value = link.query(cmd("XPENDING").arg(stream).arg(name)).await?;
-        let open = if let Value::Array(summary) = &pending { id(summary.get(1)) } else { None };
+        let summary = if let Value::Array(summary) = pending { summary } else { Vec::new() };
+        let open = id(summary.get(1));
+        let pending = match summary.first() {
+            Some(Value::Int(pending)) => u64::try_from(*pending).unwrap_or(0),
+            _ => 0,
+        };
         if let Some(read) = given.into_iter().chain(open).min() {
             readers.push(ReaderGroup {
                 name: name.to_owned(),
                 read,
                 acknowledged: open.is_none_or(|open| open > read),
+                pending,
             });
         }
     }

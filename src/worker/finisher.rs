@@ -159,6 +159,7 @@ impl Finisher {
             }
         };
         self.pulse.well();
+        shared.partitions[self.partition].completions_written.count(&finishes);
         let parks = finishes.iter().any(|finish| matches!(finish.op, FinishOp::Park { .. }));
         let (mut done, mut again, mut why) = (Vec::with_capacity(each.len()), Vec::new(), None);
         for (((finished, finish), (key, note)), written) in each.into_iter().zip(finishes).zip(notes).zip(written) {

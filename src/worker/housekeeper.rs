@@ -154,6 +154,8 @@ impl Housekeeper {
         let mut retirements = interval(Duration::from_secs(300));
         let window = self.shared.queue.dedupe_window;
         let mut forgetting = interval((window / 4).clamp(Duration::from_millis(100), Duration::from_secs(5)));
+        let shared = Arc::clone(&self.shared);
+        let written = &shared.partitions[self.partition].completions_written;
         for timer in [&mut figures, &mut trims, &mut retirements, &mut forgetting] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
@@ -162,6 +164,7 @@ impl Housekeeper {
                 () = stop.cancelled() => return,
                 _ = figures.tick() => self.figures().await,
                 _ = trims.tick() => self.trim().await,
+                () = written.are_many() => self.trim_completions().await,
                 _ = forgetting.tick() => self.forget_ids().await,
                 _ = retirements.tick() => self.retire().await,
             };

@@ -39,6 +39,7 @@ mod sorter;
 mod stuck;
 mod trace;
 mod weather;
+mod written;
 
 pub use connection_count::connections;
 pub use health::{Breakers, Health};
@@ -227,6 +228,7 @@ type Endings = Arc<Mutex<mpsc::UnboundedReceiver<delivery::Ending>>>;
 
 /// What a worker knows of each partition, and where the ends of its deliveries arrive.
 fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endings>) {
+    let count = u64::from(config.redis.partitions.max(1));
     let partition = |number| {
         let (sender, receiver) = mpsc::unbounded_channel();
         let partition = Partition {
@@ -237,6 +239,7 @@ fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endin
             endings: sender,
             parked: Notify::new(),
             stuck: Stuck::new(health.pulse()),
+            completions_written: written::Written::new(config.completions.max_bytes / count),
             steps: clock_steps::KnownSteps::default(),
         };
         (partition, Arc::new(Mutex::new(receiver)))

@@ -38,6 +38,8 @@ pub(super) struct Partition {
     pub(super) parked: Notify,
     /// Ends that Redis refuses.
     pub(super) stuck: Stuck,
+    /// What was written to its completions since they were trimmed.
+    pub(super) completions_written: super::written::Written,
     /// When its Redis's clock went back.
     pub(super) steps: KnownSteps,
 }

@@ -32,5 +32,6 @@ mod retries;
 mod secure;
 mod subscriber;
 mod support;
+mod trimming;
 mod weather;
 mod window;
