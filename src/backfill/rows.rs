@@ -68,6 +68,8 @@ pub struct Row {
     pub line: u64,
     /// What it is good for.
     pub verdict: Verdict,
+    /// Of a valid row: where another reference was met that looks the same, in another Unicode form.
+    pub alike: Option<String>,
 }
 
 /// What a row is good for.
@@ -109,6 +111,9 @@ pub struct Counts {
     pub rejected: u64,
     /// Of these, customers met before.
     pub duplicates: u64,
+    /// Of the valid ones, those whose reference looks like another's, in another Unicode form.
+    #[serde(default)]
+    pub lookalikes: u64,
 }
 
 impl Counts {
@@ -202,21 +207,30 @@ impl Rows {
     fn conclude(&mut self, judged: Judged) -> Row {
         let Judged { line, reference, result } = judged;
         let (number, file) = (self.number, self.file);
+        let mut alike = None;
         let verdict = match result {
             Err(faults) => Verdict::Rejected { reference, faults },
             Ok(Prepared { reference, email, job, partition }) => {
                 match self.seen.note(&reference, &email, Place { file, line }) {
-                    Ok(()) => Verdict::Valid { reference, job, partition },
+                    Ok(first) => {
+                        alike = first.map(|first| self.place_as_text(first));
+                        Verdict::Valid { reference, job, partition }
+                    }
                     Err((column, first)) => {
-                        let other = self.files.get(first.file).filter(|_| first.file != file);
-                        let other = other.map_or_else(String::new, |path| format!(" of {}", path.display()));
-                        let reason = format!("is that of line {}{other}", first.line);
+                        let reason = format!("is that of {}", self.place_as_text(first));
                         Verdict::Duplicate { reference, fault: RowFault { place: column.to_owned(), reason } }
                     }
                 }
             }
         };
-        Row { number, file, line, verdict }
+        Row { number, file, line, verdict, alike }
+    }
+
+    /// `line 7`, with its file's name where that is another than the one read now.
+    fn place_as_text(&self, place: Place) -> String {
+        let other = self.files.get(place.file).filter(|_| place.file != self.file);
+        let other = other.map_or_else(String::new, |path| format!(" of {}", path.display()));
+        format!("line {}{other}", place.line)
     }
 }
 

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_what_there_is_to_tell() {
-        let counts = Counts { rows: 300, valid: 290, rejected: 6, duplicates: 4 };
+        let counts = Counts { rows: 300, valid: 290, rejected: 6, duplicates: 4, lookalikes: 0 };
         let ended = Ended { rows: 100, unsuccessful: 2 };
         let state = State { counts, read_all: false, ended };
         assert_eq!(

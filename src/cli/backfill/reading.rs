@@ -2,7 +2,8 @@
 
 use super::files::Rejects;
 use crate::{
-    backfill::{Counts, Rows, Verdict},
+    backfill::{Counts, Row, Rows, Verdict},
+    cli::say,
     queue::backfill::Mark,
 };
 use tokio::sync::mpsc;
@@ -38,6 +39,7 @@ pub(super) fn read(
     let (mut bytes, mut told) = (0, 0);
     while let Some(row) = rows.next()? {
         counts.add(&row.verdict);
+        tell_alike(&row, &mut counts);
         rejects.write(&row)?;
         if let Verdict::Valid { job, partition, .. } = row.verdict
             && marks.get(usize::from(partition)).is_none_or(|mark| row.number > mark.row)
@@ -64,8 +66,24 @@ pub(super) fn judge_all(mut rows: Rows, mut rejects: Rejects) -> anyhow::Result<
     let mut counts = Counts::default();
     while let Some(row) = rows.next()? {
         counts.add(&row.verdict);
+        tell_alike(&row, &mut counts);
         rejects.write(&row)?;
     }
     rejects.flush()?;
     Ok(counts)
+}
+
+/// Of so many rows each is named.
+const MOST_ALIKE: u64 = 20;
+
+/// Points out a reference that looks like another's: two customers for XCO, and often one by mistake.
+fn tell_alike(row: &Row, counts: &mut Counts) {
+    let Some(first) = &row.alike else { return };
+    counts.lookalikes += 1;
+    if counts.lookalikes <= MOST_ALIKE {
+        say(&format!(
+            "line {}: the customer_reference looks like that of {first}, and is written in another Unicode form",
+            row.line
+        ));
+    }
 }

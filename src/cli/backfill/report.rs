@@ -160,7 +160,8 @@ fn print(batch: &str, standing: &Standing, written: Option<&Plan>, json: bool) -
         return print_json(&json!({
             "batch": batch, "complete": standing.is_complete(), "rows": counts.map(|counts| counts.rows),
             "valid": counts.map(|counts| counts.valid), "rejected": counts.map(|counts| counts.rejected),
-            "duplicates": counts.map(|counts| counts.duplicates), "enqueued": enqueued, "ended": ended,
+            "duplicates": counts.map(|counts| counts.duplicates),
+            "lookalikes": counts.map(|counts| counts.lookalikes), "enqueued": enqueued, "ended": ended,
             "pending": enqueued.saturating_sub(ended), "outcomes": tally.outcomes, "errors": tally.errors,
             "files": files.collect::<Vec<Value>>(),
         }));
@@ -198,7 +199,8 @@ fn print_counts(counts: &Counts) -> anyhow::Result<()> {
     figure("rows", counts.rows)?;
     figure("  rejected", counts.rejected)?;
     figure("  duplicates", counts.duplicates)?;
-    figure("  valid", counts.valid)
+    figure("  valid", counts.valid)?;
+    if counts.lookalikes > 0 { figure("  look alike", counts.lookalikes) } else { Ok(()) }
 }
 
 fn figure(what: &str, count: u64) -> anyhow::Result<()> {
@@ -211,7 +213,8 @@ pub(super) fn dry_run(plan: &Plan, counts: Counts, json: bool) -> anyhow::Result
         let files = plan.files.iter().map(|file| json!({"file": file, "rejected": files::rejected(file)}));
         return print_json(&json!({
             "batch": plan.batch, "dry_run": true, "rows": counts.rows, "valid": counts.valid,
-            "rejected": counts.rejected, "duplicates": counts.duplicates, "files": files.collect::<Vec<Value>>(),
+            "rejected": counts.rejected, "duplicates": counts.duplicates,
+            "lookalikes": counts.lookalikes, "files": files.collect::<Vec<Value>>(),
         }));
     }
     print_line(&format!("batch {} (nothing was enqueued)", plan.batch))?;

@@ -6,6 +6,8 @@ use crate::contract::{
     VerificationCode,
 };
 use email_address::{EmailAddress, Options};
+use std::borrow::Cow;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 pub(super) type Checked<T> = Result<T, &'static str>;
 
@@ -59,15 +61,25 @@ pub(super) fn challenge_id(text: &str) -> Checked<String> {
     if is_uuid(text) { Ok(text.to_owned()) } else { Err(UUID) }
 }
 
-/// A bare address (no display name, no `[literal]` domain) at a domain of two labels or more.
+/// A bare address (no display name, no `[literal]` domain) at a domain of two labels or more, in the normal form C
+/// (RFC 6532 §3.1): a Mac writes an accent as a character of its own.
 pub(super) fn email(text: &str) -> Checked<Email> {
     const OPTIONS: Options = Options { minimum_sub_domains: 2, allow_domain_literal: false, allow_display_text: false };
     // 254: what fits an SMTP path (RFC 5321). White space is legal in quotes only, and nobody's address.
+    let text: &str = &normal(text);
     let plausible = text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     if plausible && EmailAddress::parse_with_options(text, OPTIONS).is_ok() {
         Ok(Email::from_checked(text))
     } else {
         Err("must be an email address such as name@example.com")
+    }
+}
+
+/// The normal form C of a text.
+fn normal(text: &str) -> Cow<'_, str> {
+    match is_nfc_quick(text.chars()) {
+        IsNormalized::Yes => Cow::Borrowed(text),
+        _ => Cow::Owned(text.nfc().collect()),
     }
 }
 
