@@ -23,6 +23,8 @@ pub struct Collector {
     after: Vec<EntryId>,
     /// The highest row enqueued, as far as known here.
     highest: u64,
+    /// Completions were trimmed before they were collected, now or in an earlier run.
+    missed: bool,
 }
 
 impl Collector {
@@ -33,18 +35,30 @@ impl Collector {
             let mark = backfill::mark(link, keys, batch).await?;
             after.push(mark.collected.unwrap_or(EntryId { ms: 0, seq: 0 }));
         }
-        Ok(Self { keys, batch: batch.to_owned(), after, highest: 0 })
+        let missed = backfill::has_missed(link, &keys[0], batch).await?;
+        Ok(Self { keys, batch: batch.to_owned(), after, highest: 0, missed })
+    }
+
+    /// Whether completions of the batch may have been trimmed before they were collected: rows may have ended, and how is
+    /// not known.
+    pub const fn has_missed(&self) -> bool {
+        self.missed
     }
 
     /// Records a page of each partition; whether there may be more. Safe to repeat after an error.
     pub async fn step(&mut self, link: &mut Link) -> RedisResult<bool> {
         let mut more = false;
         for partition in 0..self.keys.len() {
-            let (last, completed) = completions::page(link, &self.keys[partition], self.after[partition], PAGE).await?;
-            let Some(last) = last else { continue };
-            more |= completed.len() == PAGE;
+            let (keys, after) = (&self.keys[partition], self.after[partition]);
+            if !self.missed && completions::extent(link, keys).await?.is_past(after) {
+                backfill::missed(link, &self.keys[0], &self.batch).await?;
+                self.missed = true;
+            }
+            let page = completions::page(link, keys, after, PAGE).await?;
+            let Some(last) = page.last else { continue };
+            more |= page.entries == PAGE;
             let mut updates = Vec::new();
-            let told: Vec<_> = completed.iter().filter_map(|completed| update(&self.batch, completed)).collect();
+            let told: Vec<_> = page.completed.iter().filter_map(|completed| update(&self.batch, completed)).collect();
             for update in told {
                 // Anybody can write a completion: a row that was never enqueued must not make the results grow.
                 if self.is_enqueued(link, update.row).await? {

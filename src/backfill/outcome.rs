@@ -27,6 +27,8 @@ pub enum RowOutcome {
     Cancelled,
     /// The worker took it for no valid job.
     Rejected,
+    /// It has ended, and its completion was trimmed before it was collected.
+    Unknown,
     /// Checked: there is no account; its creation has not ended.
     Checked,
     /// Nothing has ended yet.
@@ -58,7 +60,7 @@ const NO_ERROR: u8 = b'-';
 const FIRST_KIND: u8 = b'A';
 
 impl RowOutcome {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Created,
         Self::AlreadyExists,
         Self::NeedsConsent,
@@ -66,6 +68,7 @@ impl RowOutcome {
         Self::Expired,
         Self::Cancelled,
         Self::Rejected,
+        Self::Unknown,
         Self::Checked,
         Self::Pending,
     ];
@@ -80,6 +83,7 @@ impl RowOutcome {
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
             Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
             Self::Checked | Self::Pending => "pending",
         }
     }
@@ -94,6 +98,7 @@ impl RowOutcome {
             Self::Expired => b't',
             Self::Cancelled => b'k',
             Self::Rejected => b'r',
+            Self::Unknown => b'u',
             Self::Checked => b'a',
             Self::Pending => 0,
         }

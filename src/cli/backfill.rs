@@ -3,6 +3,7 @@
 
 mod feeder;
 mod files;
+mod lost;
 mod plan;
 mod progress;
 mod reading;
@@ -38,7 +39,7 @@ use tokio_util::sync::CancellationToken;
     before street_address, address_complement, locality, postal_code, country. Others are ignored.\n\
     A line of NDJSON: {\"customer_reference\":\"c1\",\"user\":{\"email\":\"ada@example.com\"}}\n\n\
     Outcomes: created; already_exists; needs_consent (the customer has an account, and linking it takes a code sent to the\n\
-    customer); failed, expired, cancelled, rejected, with the error.\n\
+    customer); failed, expired, cancelled, rejected, with the error; unknown (its completion was trimmed unread).\n\
     Exit 0 only if every valid row has ended; what it ended with does not matter.")]
 pub struct BackfillArgs {
     /// What else to do.

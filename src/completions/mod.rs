@@ -38,6 +38,6 @@ mod wait;
 
 pub use decode::{Completed, Filter};
 pub use gap::{Extent, Gap, extent};
-pub use page::page;
+pub use page::{Page, page};
 pub use subscriber::{Membership, Options, Start, Subscriber};
 pub use wait::Waiter;

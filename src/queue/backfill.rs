@@ -72,6 +72,13 @@ pub struct Update {
     pub creates: Option<u8>,
 }
 
+impl Update {
+    /// A row that has ended, and how is not known. What is known of it stays, also what is told later.
+    pub const fn unknown(row: u64) -> Self {
+        Self { row, code: [b'u', b'-'], checks: None, creates: None }
+    }
+}
+
 fn group(batch: &str) -> String {
     format!("backfill:{batch}")
 }
@@ -178,6 +185,17 @@ pub async fn standing(link: &mut Link, first: &Keys, batch: &str) -> RedisResult
     get.arg(first.backfill(batch)).arg("ended").arg("unsuccessful").arg("run");
     let (rows, unsuccessful, run): (Option<u64>, Option<u64>, Option<String>) = link.query(&get).await?;
     Ok((Ended { rows: rows.unwrap_or(0), unsuccessful: unsuccessful.unwrap_or(0) }, run))
+}
+
+/// Completions of the batch may have been trimmed before they were collected.
+pub async fn missed(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<()> {
+    link.query(cmd("HSET").arg(first.backfill(batch)).arg("missed").arg(1)).await
+}
+
+/// Whether that was noted.
+pub async fn has_missed(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<bool> {
+    let noted: Option<String> = link.query(cmd("HGET").arg(first.backfill(batch)).arg("missed")).await?;
+    Ok(noted.is_some())
 }
 
 /// The results of `count` rows from row `from` on, [`RESULT_BYTES`] each; fewer where nothing was recorded beyond.

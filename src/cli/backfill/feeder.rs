@@ -3,6 +3,7 @@
 use super::{
     BackfillArgs,
     files::Rejects,
+    lost::Lost,
     plan::Plan,
     progress::{Progress, State},
     reading::{self, Chunk, Job},
@@ -132,6 +133,7 @@ impl<'a> Feeder<'a> {
         let mut reader = Some(tokio::task::spawn_blocking(move || reading::read(rows, rejects, &marks, most, &sender)));
         let mut waiting: Option<Chunk> = None;
         let mut state = State::default();
+        let mut lost = Lost::default();
         let mut last_end = Some((Instant::now(), 0));
         let ending = loop {
             if stop.is_cancelled() {
@@ -146,6 +148,11 @@ impl<'a> Feeder<'a> {
                 break Ending::Replaced;
             }
             state.ended = ended;
+            if !busy && self.collector.has_missed() && self.outstanding(ended) > 0 && lost.is_due() {
+                let settled = lost.look(link, &self.keys, self.plan).await?;
+                busy = settled > 0;
+                tell_lost(settled);
+            }
             last_end = self.wonder(last_end, ended);
             if waiting.is_none() {
                 waiting = chunks.try_recv().ok();
@@ -230,6 +237,13 @@ impl<'a> Feeder<'a> {
         let (first, batch) = (&self.keys[0], self.batch);
         outlast(self.redis, stop, async || backfill::read_to_the_end(link, first, batch, &json).await).await?;
         Ok(counts)
+    }
+}
+
+/// Says that rows were settled as unknown, if any were.
+pub(super) fn tell_lost(rows: u64) {
+    if rows > 0 {
+        say(&format!("{rows} rows have ended, and their completions were trimmed before they were read: unknown"));
     }
 }
 

@@ -1,7 +1,9 @@
 //! What became of a batch: a summary, and `FILE.results.csv`.
 
 use super::{
+    feeder::tell_lost,
     files::{self, Results},
+    lost::{self, Lost},
     plan::Plan,
 };
 use crate::{
@@ -56,6 +58,16 @@ pub(super) async fn conclude(link: &mut Link, batch: &str, context: &Context) ->
     };
     let mut collector = Collector::start(link, keys.clone(), batch).await.map_err(failed)?;
     while collector.step(link).await.map_err(failed)? {}
+    let again = Plan::again(batch, &held.what, &held.fingerprint, redis.partitions);
+    if collector.has_missed()
+        && let Ok(plan) = &again
+    {
+        let mut lost = Lost::default();
+        lost.look(link, &keys, plan).await?;
+        tokio::time::sleep(lost::LOOK_EVERY).await;
+        while collector.step(link).await.map_err(failed)? {}
+        tell_lost(lost.look(link, &keys, plan).await?);
+    }
 
     let mut marks = Vec::with_capacity(keys.len());
     for keys in &keys {
@@ -69,7 +81,7 @@ pub(super) async fn conclude(link: &mut Link, batch: &str, context: &Context) ->
             backfill::release(link, keys, batch).await.map_err(failed)?;
         }
     }
-    let written = match Plan::again(batch, &held.what, &held.fingerprint, redis.partitions) {
+    let written = match again {
         Ok(plan) => {
             write_results(link, &keys[0], &plan, &standing, context).await?;
             Some(plan)

@@ -5,7 +5,7 @@
 --       check, calls of the creation (-1: as they were)
 -- Returns  {rows that have ended, of these without success}
 -- Guarantees  The same completions told again change nothing. A row that has ended stays ended; of two endings the later
---             told counts (a dead letter was replayed). Rows and totals are written together or not at all, whichever command
+--             told counts (a dead letter was replayed), but an unknown one (u) never replaces another. Rows and totals are written together or not at all, whichever command
 --             fails. O(completions).
 
 local ended, unsuccessful = 0, 0
@@ -13,7 +13,7 @@ local function is_final(outcome)
   return outcome ~= '' and outcome ~= '\0' and outcome ~= 'a'
 end
 local function fell_short(outcome)
-  return outcome ~= '' and string.find('ftkr', outcome, 1, true) and 1 or 0
+  return outcome ~= '' and string.find('ftkru', outcome, 1, true) and 1 or 0
 end
 
 local total, short
@@ -22,7 +22,7 @@ local function record()
     local at = ARGV[i] * 4
     local old = redis.call('GETRANGE', KEYS[1], at, at + 3)
     local was, is = string.sub(old, 1, 1), string.sub(ARGV[i + 1], 1, 1)
-    if is_final(is) or not is_final(was) then
+    if not is_final(was) or is_final(is) and is ~= 'u' then
       local checks, creates = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
       if checks < 0 then
         checks = string.byte(old, 3) or 0
