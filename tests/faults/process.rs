@@ -68,6 +68,12 @@ impl Settings {
         Self { env, before: None, log: Log::Nowhere }
     }
 
+    /// Sets another value of a key, for workers spawned from now on.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        // Of several the last counts.
+        self.env.push((format!("XCO_WORKER__{key}"), value.to_owned()));
+    }
+
     /// In a shell that runs `command` first, such as `ulimit -n 64`.
     pub(crate) fn after(self, command: &str) -> Self {
         Self { before: Some(command.to_owned()), ..self }

@@ -79,7 +79,9 @@ impl Crew {
     /// Does what `event` says. Whether it could be done.
     pub(crate) async fn strike(&mut self, event: &Event, redis: &mut RedisServer, sandbox: &Sandbox) -> bool {
         match event.kind {
-            Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped => return self.strike_worker(event).await,
+            Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped | Kind::WorkerLeaseChanged => {
+                return self.strike_worker(event).await;
+            }
             Kind::RedisCut => self.about(event).for_each(|place| place.redis.cut()),
             Kind::XcoCut => self.about(event).for_each(|place| place.xco.cut()),
             Kind::RedisKilled => redis.kill(),
@@ -162,7 +164,11 @@ impl Crew {
             _ => {
                 self.reclaimed += process.counter("xco_worker_reclaimed_total").await;
                 place.unborn = process.get("/healthz").await.is_none();
-                process.signal(Signal::SIGTERM);
+                let changes = event.kind == Kind::WorkerLeaseChanged;
+                if changes {
+                    place.settings.set("WORKER__LEASE", &format!("{}ms", event.lease_ms()));
+                }
+                process.signal(if changes { Signal::SIGHUP } else { Signal::SIGTERM });
                 place.stopping = Some(Instant::now());
             }
         }
@@ -189,7 +195,8 @@ impl Crew {
                 }
                 (None, _) => {}
                 (Some(status), Some(_)) => {
-                    let before_it_listened = place.unborn && status.signal() == Some(Signal::SIGTERM as i32);
+                    let before_it_listened = place.unborn
+                        && [Signal::SIGTERM as i32, Signal::SIGHUP as i32].map(Some).contains(&status.signal());
                     if status.code() != Some(0) && !before_it_listened {
                         world.accuse(None, format!("worker {worker} was told to stop, and ended with {status}"));
                     }
@@ -257,6 +264,8 @@ impl Kind {
                 | Self::Xco429
                 | Self::Xco429After
                 | Self::XcoSlow
+                | Self::XcoRouteFails
+                | Self::XcoForeignAnswer
                 | Self::XcoTruncated
         )
     }
@@ -329,6 +338,8 @@ fn order(event: &Event, sandbox: &Sandbox) {
             }
         }
         Kind::XcoSlow => often(Fault::new(FaultKind::Delay(300 + event.seed % 1_500)), 0.5),
+        Kind::XcoRouteFails => sandbox.order(Fault::status(500).on(event.route()).always()),
+        Kind::XcoForeignAnswer => often(Fault::status(event.foreign()).after_effect(), 0.3),
         Kind::XcoTruncated => often(Fault::new(FaultKind::Truncate), 0.3),
         _ => {}
     }

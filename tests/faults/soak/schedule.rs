@@ -2,6 +2,7 @@
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use std::fmt;
+use xco_worker::sandbox::Route;
 
 /// How many workers run.
 pub(crate) const WORKERS: usize = 3;
@@ -18,6 +19,8 @@ pub(crate) enum Kind {
     WorkerPaused,
     /// SIGTERM, and another worker once it has ended.
     WorkerStopped,
+    /// SIGHUP, and another worker once it has ended, whose lease is another one.
+    WorkerLeaseChanged,
     RedisCut,
     RedisStalled,
     RedisHalfOpen,
@@ -48,6 +51,10 @@ pub(crate) enum Kind {
     Xco429,
     /// Every call is answered 503.
     XcoOutage,
+    /// Every call of one route is answered 500.
+    XcoRouteFails,
+    /// Calls take effect and are answered with what is not XCO's own: another 5xx, a redirect.
+    XcoForeignAnswer,
     XcoSlow,
     XcoTruncated,
     /// Every token issued so far is refused.
@@ -90,9 +97,9 @@ const PLACES: usize = Place::Clock as usize + 1;
 use Kind::{
     ClockStepped, ConsumerDeleted, ForeignAck, KeySpoiled, PermissionWithdrawn, RedisClientsKilled, RedisCut,
     RedisHalfOpen, RedisHung, RedisKilled, RedisLate, RedisReplyLost, RedisReplyTorn, RedisScriptsFlushed,
-    RedisStalled, RepliesSpoiled, ScriptSabotaged, WorkerKilled, WorkerPaused, WorkerStopped, Xco429, Xco429After,
-    Xco500, Xco502, Xco503, XcoCut, XcoHalfOpen, XcoLate, XcoOutage, XcoRefused, XcoReset, XcoSlow, XcoStalled,
-    XcoTokensRevoked, XcoTruncated,
+    RedisStalled, RepliesSpoiled, ScriptSabotaged, WorkerKilled, WorkerLeaseChanged, WorkerPaused, WorkerStopped,
+    Xco429, Xco429After, Xco500, Xco502, Xco503, XcoCut, XcoForeignAnswer, XcoHalfOpen, XcoLate, XcoOutage, XcoRefused,
+    XcoReset, XcoRouteFails, XcoSlow, XcoStalled, XcoTokensRevoked, XcoTruncated,
 };
 
 /// The keys that are spoiled: those without which the queue does not work. (The last stands for the latest batch.)
@@ -101,15 +108,22 @@ const SPOILED: [&str; 9] =
 /// The commands that are withdrawn: those that a worker's scripts write with.
 const WITHDRAWN: [&str; 12] =
     ["rpush", "xadd", "hincrby", "expire", "zadd", "xclaim", "zrem", "xdel", "hdel", "hset", "xack", "evalsha"];
+/// The leases that workers come to have beside [`LEASE_MS`], in milliseconds.
+const LEASES_MS: [u64; 3] = [LEASE_MS, LEASE_MS * 2 / 3, LEASE_MS * 2];
+/// The routes that fail.
+const ROUTES: [Route; 5] = [Route::Exists, Route::Create, Route::Start, Route::Verify, Route::Consent];
+/// What is no answer of XCO's own.
+const FOREIGN: [u16; 5] = [303, 504, 520, 522, 524];
 /// By how much Redis's clock jumps, in milliseconds.
 /// Forward, and back forward again, by less than replies (5 min), ids and completions (10 min) are kept for here.
 const STEPS_MS: [i64; 6] = [-200_000, -20_000, -2_000, 2_000, 20_000, 60_000];
 
 impl Kind {
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 38] = [
         WorkerKilled,
         WorkerPaused,
         WorkerStopped,
+        WorkerLeaseChanged,
         RedisCut,
         RedisStalled,
         RedisHalfOpen,
@@ -132,6 +146,8 @@ impl Kind {
         Xco429After,
         Xco429,
         XcoOutage,
+        XcoRouteFails,
+        XcoForeignAnswer,
         XcoSlow,
         XcoTruncated,
         XcoTokensRevoked,
@@ -146,13 +162,12 @@ impl Kind {
 
     const fn place(self) -> Place {
         match self {
-            WorkerKilled | WorkerPaused | WorkerStopped => Place::Workers,
+            WorkerKilled | WorkerPaused | WorkerStopped | WorkerLeaseChanged => Place::Workers,
             RedisCut | RedisStalled | RedisHalfOpen | RedisLate | RedisReplyLost | RedisReplyTorn => Place::RedisWay,
             RedisKilled | RedisHung | RedisClientsKilled | RedisScriptsFlushed => Place::Redis,
             XcoRefused | XcoCut | XcoStalled | XcoHalfOpen | XcoLate | XcoReset => Place::XcoWay,
-            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoOutage | XcoSlow | XcoTruncated | XcoTokensRevoked => {
-                Place::Xco
-            }
+            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoOutage | XcoRouteFails | XcoForeignAnswer
+            | XcoSlow | XcoTruncated | XcoTokensRevoked => Place::Xco,
             KeySpoiled => Place::Keys,
             RepliesSpoiled => Place::Replies,
             PermissionWithdrawn => Place::Permissions,
@@ -166,16 +181,16 @@ impl Kind {
     const fn lasts(self) -> (u64, u64) {
         match self {
             RedisCut | RedisClientsKilled | RedisScriptsFlushed | XcoCut | XcoTokensRevoked => (0, 1),
-            WorkerKilled | WorkerStopped => (100, 1_500),
+            WorkerKilled | WorkerStopped | WorkerLeaseChanged => (100, 1_500),
             WorkerPaused => (LEASE_MS + 500, LEASE_MS + 4_000),
             RedisKilled => (200, 2_000),
             // Shorter than a response timeout, or longer than a lease.
             RedisStalled | RedisHalfOpen | RedisHung => (300, LEASE_MS + 1_500),
             XcoRefused | XcoHalfOpen | XcoStalled | KeySpoiled | PermissionWithdrawn | ScriptSabotaged => (500, 4_000),
-            XcoOutage => (2_000, 6_000),
+            XcoOutage | XcoRouteFails => (2_000, 6_000),
             RedisLate | RedisReplyLost | RedisReplyTorn | XcoLate | XcoReset | XcoSlow => (1_500, 4_000),
-            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoTruncated | RepliesSpoiled | ConsumerDeleted
-            | ForeignAck => (1_000, 3_000),
+            Xco500 | Xco502 | Xco503 | Xco429After | Xco429 | XcoForeignAnswer | XcoTruncated | RepliesSpoiled
+            | ConsumerDeleted | ForeignAck => (1_000, 3_000),
             ClockStepped => (500, LEASE_MS + 2_000),
         }
     }
@@ -187,7 +202,7 @@ impl Kind {
             Place::XcoWay => Some(3_000),
             _ => match self {
                 // Whoever comes anew or was refused has to fetch a token before the call that was admitted.
-                WorkerKilled | WorkerStopped | XcoTokensRevoked => Some(1_000),
+                WorkerKilled | WorkerStopped | WorkerLeaseChanged | XcoTokensRevoked => Some(1_000),
                 // What waits for a slot finds it in another time.
                 ClockStepped => Some(5_000),
                 WorkerPaused | RedisStalled | RedisLate | RedisHung | XcoSlow => Some(1_500),
@@ -213,6 +228,7 @@ impl fmt::Display for Kind {
             WorkerKilled => "worker killed",
             WorkerPaused => "worker paused",
             WorkerStopped => "worker stopped",
+            WorkerLeaseChanged => "worker with another lease",
             RedisCut => "Redis: connections cut",
             RedisStalled => "Redis: way stalled",
             RedisHalfOpen => "Redis: half open",
@@ -235,6 +251,8 @@ impl fmt::Display for Kind {
             Xco429After => "XCO: 429, Retry-After",
             Xco429 => "XCO: 429",
             XcoOutage => "XCO: outage",
+            XcoRouteFails => "XCO: one route fails",
+            XcoForeignAnswer => "XCO: foreign answers",
             XcoSlow => "XCO: slow answers",
             XcoTruncated => "XCO: answers cut short",
             XcoTokensRevoked => "XCO: tokens revoked",
@@ -273,6 +291,21 @@ impl Event {
         WITHDRAWN[self.drawn(WITHDRAWN.len())]
     }
 
+    /// The lease of the worker that comes.
+    pub(crate) const fn lease_ms(&self) -> u64 {
+        LEASES_MS[self.drawn(LEASES_MS.len())]
+    }
+
+    /// The route that fails.
+    pub(crate) const fn route(&self) -> Route {
+        ROUTES[self.drawn(ROUTES.len())]
+    }
+
+    /// The status of foreign answers.
+    pub(crate) const fn foreign(&self) -> u16 {
+        FOREIGN[self.drawn(FOREIGN.len())]
+    }
+
     /// By how much the clock is stepped.
     pub(crate) const fn step_ms(&self) -> i64 {
         STEPS_MS[self.drawn(STEPS_MS.len())]
@@ -294,6 +327,9 @@ impl fmt::Display for Event {
             (KeySpoiled, _) => write!(f, " ({})", self.key()),
             (PermissionWithdrawn, _) => write!(f, " ({})", self.command()),
             (ClockStepped, _) => write!(f, " (by {} ms)", self.step_ms()),
+            (WorkerLeaseChanged, _) => write!(f, " (to {} ms)", self.lease_ms()),
+            (XcoRouteFails, _) => write!(f, " ({})", self.route().as_str()),
+            (XcoForeignAnswer, _) => write!(f, " ({})", self.foreign()),
             (_, Some(worker)) => write!(f, " (worker {worker})"),
             (_, None) => Ok(()),
         }
@@ -349,9 +385,9 @@ impl Iterator for Schedule {
 
 #[test]
 fn a_seed_gives_one_schedule_and_every_kind_its_turn() {
-    let drawn: Vec<Event> = Schedule::new(5, &Kind::ALL).take(700).collect();
-    assert_eq!(drawn, Schedule::new(5, &Kind::ALL).take(700).collect::<Vec<_>>());
-    assert_ne!(drawn, Schedule::new(6, &Kind::ALL).take(700).collect::<Vec<_>>());
+    let drawn: Vec<Event> = Schedule::new(5, &Kind::ALL).take(20 * Kind::ALL.len()).collect();
+    assert_eq!(drawn, Schedule::new(5, &Kind::ALL).take(20 * Kind::ALL.len()).collect::<Vec<_>>());
+    assert_ne!(drawn, Schedule::new(6, &Kind::ALL).take(20 * Kind::ALL.len()).collect::<Vec<_>>());
     assert!(drawn.is_sorted_by_key(|event| event.at_ms));
     for kind in Kind::ALL {
         assert_eq!(drawn.iter().filter(|event| event.kind == kind).count(), 20, "{kind}");
