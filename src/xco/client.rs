@@ -227,16 +227,17 @@ impl Shared {
         let mut response = match tokio::time::timeout_at(deadline, client.execute(http_request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                if self.http.wants_another_version(version, &error) {
-                    return Sent::OtherVersion(transport::failure(&error, was_sent()));
+                let failure = transport::failure(&error, was_sent());
+                let other_version = self.http.wants_another_version(version, &error);
+                // HTTP_1_1_REQUIRED is both: a request was made, and the next is made in the other version.
+                if http_version::is_unprocessed(&error) {
+                    return Sent::Unprocessed(failure);
+                }
+                if other_version {
+                    return Sent::OtherVersion(failure);
                 }
                 self.http.failed(&error, "xco.base_url");
-                let failure = transport::failure(&error, was_sent());
-                return if http_version::is_unprocessed(&error) {
-                    Sent::Unprocessed(failure)
-                } else {
-                    Sent::Done(Err(failure))
-                };
+                return Sent::Done(Err(failure));
             }
             Err(_) => {
                 self.http.unanswered(began);

@@ -88,6 +88,7 @@ async fn what_the_server_did_not_process_is_made_again() {
     });
     all_end(&mut rig, &[start("s-older")], 10).await;
     assert_done_once(&rig, &server, "s-older");
+    assert_eq!(of(&rig, "s-older")["attempts"], 2, "the one that was refused is a call, too");
     assert_eq!(server.versions().last(), Some(&"1.1"));
 }
 
