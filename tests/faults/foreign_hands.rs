@@ -184,8 +184,9 @@ async fn calls_whose_entries_a_producer_removed_are_completed_and_what_is_lost_i
         kept.insert(customer.trim_end_matches("@example.com").to_owned());
     }
     all_complete(&mut rig, &kept, 20).await;
+    // Redis counts what was trimmed; of what was deleted one by one it may have lost count.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while worker.counter("xco_worker_entries_removed_total").await == 0 {
+    while how != "XDEL" && worker.counter("xco_worker_entries_removed_total").await == 0 {
         assert!(tokio::time::Instant::now() < deadline, "the loss is never reported");
         sleep(Duration::from_millis(50)).await;
     }

@@ -131,7 +131,8 @@ async fn jobs_due_at_the_same_time_come_back_in_the_order_of_the_lane(#[case] n:
     let mut setup = Setup { redis: own_redis(), ..Setup::default() };
     setup.config.worker.concurrency = 1;
     let mut rig = setup.start().await;
-    let run_at = in_time(Duration::from_millis(2500));
+    // All of them have to be delayed before their time comes.
+    let run_at = in_time(Duration::from_millis(if n > 100 { 9_000 } else { 2_500 }));
     let jobs: Vec<_> = (0..n)
         .map(|n| {
             let mut job = check(&format!("j{n}"), &format!("c{n}"));
