@@ -127,9 +127,12 @@ impl Reply {
             tokio::task::yield_now().await;
             Err(io::Error::from(io::ErrorKind::ConnectionReset))
         }));
-        let mut response = Response::new(Body::from_stream(broken));
-        *response.status_mut() = StatusCode::from_u16(with_body(self.status)).unwrap_or_default();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        let (status, content_type) = (with_body(self.status), self.content_type);
+        // What is cut off is the body: the head has arrived.
+        let mut response = self.into_response();
+        *response.body_mut() = Body::from_stream(broken);
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(announced));
         response
     }
