@@ -10,8 +10,9 @@
 //! with pings that find a silent connection within seconds, and believes what RFC 9113 lets a server say about requests that
 //! it did not process (§6.8, §8.7).
 
+use crate::net::find_below;
 use reqwest::ClientBuilder;
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, time::Duration};
 
 /// Maximum number of header fields in an answer.
 const MAX_HEADERS: usize = 1000;
@@ -50,7 +51,7 @@ impl HttpVersion {
     pub(super) fn wanted_instead(self, error: &(dyn Error + 'static)) -> Option<Self> {
         // The server's TLS does not know the protocol that was offered.
         let no_protocol = rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
-        let refused = find::<rustls::Error>(error).is_some_and(|error| *error == no_protocol);
+        let refused = find_below::<rustls::Error>(error).is_some_and(|error| *error == no_protocol);
         match self {
             Self::One => refused.then_some(Self::Two),
             Self::Two => (refused || reason(error) == Some(h2::Reason::HTTP_1_1_REQUIRED)).then_some(Self::One),
@@ -73,30 +74,12 @@ fn with_user_timeout(builder: ClientBuilder) -> ClientBuilder {
 /// named a last stream below this one. (For streams that it may have processed the `h2` crate reports another error, once
 /// the connection has ended.) `HTTP_1_1_REQUIRED` says that the request must be made over HTTP/1.1.
 pub(super) fn is_unprocessed(error: &(dyn Error + 'static)) -> bool {
-    find::<h2::Error>(error).is_some_and(|error| {
+    find_below::<h2::Error>(error).is_some_and(|error| {
         let refused = matches!(error.reason(), Some(h2::Reason::REFUSED_STREAM | h2::Reason::HTTP_1_1_REQUIRED));
         error.is_remote() && (error.is_go_away() || error.is_reset() && refused)
     })
 }
 
 fn reason(error: &(dyn Error + 'static)) -> Option<h2::Reason> {
-    find::<h2::Error>(error).filter(|error| error.is_remote()).and_then(h2::Error::reason)
-}
-
-/// The first error of type `E` among the causes of `error`. An I/O error hides the error it was made of from `source`.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    /// No chain of causes is longer.
-    const MAX_CAUSES: usize = 16;
-    let mut next = Some(error);
-    for _ in 0..MAX_CAUSES {
-        let error = next?;
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
+    find_below::<h2::Error>(error).filter(|error| error.is_remote()).and_then(h2::Error::reason)
 }
