@@ -1,11 +1,11 @@
 //! Reaching Redis, and saying so when it cannot be reached.
 
-pub(super) use crate::operations::{describe_redis_error as describe, redis_place as shown};
 use crate::{
     config::RedisConfig,
     operations::{Backend, Error},
     queue::{Link, QueueError},
 };
+pub(super) use crate::{operations::redis_place as shown, queue::cause as describe};
 use redis::RedisError;
 
 /// A link that has answered a `PING`.

@@ -48,7 +48,7 @@ impl Error {
 
     /// Redis's error, with the place.
     pub fn redis(redis: &RedisConfig, error: &RedisError) -> Self {
-        Self::Redis { place: redis_place(redis), reason: describe_redis_error(error), remedy: queue::remedy(error) }
+        Self::Redis { place: redis_place(redis), reason: queue::cause(error), remedy: queue::remedy(error) }
     }
 }
 
@@ -56,11 +56,6 @@ impl From<QueueError> for Error {
     fn from(error: QueueError) -> Self {
         Self::RedisUrl(error)
     }
-}
-
-/// An error of Redis in a few words. What the server says may quote a command: its code is enough.
-pub fn describe_redis_error(error: &RedisError) -> String {
-    queue::cause(error)
 }
 
 /// Where Redis is, without credentials.

@@ -12,4 +12,4 @@ pub mod pauses;
 
 pub use actor::Actor;
 pub use backend::Backend;
-pub use error::{Error, describe_redis_error, redis_place};
+pub use error::{Error, redis_place};

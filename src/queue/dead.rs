@@ -120,12 +120,6 @@ pub async fn count_letters(link: &mut Link, keys: &Keys) -> RedisResult<u64> {
     link.query(cmd("XLEN").arg(&keys.dead)).await
 }
 
-/// Redis's clock, milliseconds.
-pub async fn redis_now_ms(link: &mut Link) -> RedisResult<u64> {
-    let (seconds, micros): (u64, u64) = link.query(&cmd("TIME")).await?;
-    Ok(seconds * 1000 + micros / 1000)
-}
-
 /// What became of a letter that was to be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replayed {

@@ -6,7 +6,7 @@ use crate::{
     dead_letters::{Facts, Filter},
     operations::Actor,
     queue::{
-        Connector, Keys, Link,
+        Connector, Keys, Link, control,
         dead::{self, Letter, LetterReader, Order, Stretch},
         is_transient,
     },
@@ -44,7 +44,7 @@ impl Letters {
     pub(super) async fn open(context: Context) -> anyhow::Result<Self> {
         let redis = &context.config.redis;
         let mut link = redis_access::connect(redis).await?;
-        let now_ms = dead::redis_now_ms(&mut link).await.map_err(|error| redis_access::unreachable(redis, &error))?;
+        let now_ms = control::now_ms(&mut link).await.map_err(|error| redis_access::unreachable(redis, &error))?;
         let keys = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
         let connector = Connector::new(redis)?;
         Ok(Self { link, keys, now_ms, operator: this_operator(), connector, context })
