@@ -123,6 +123,16 @@ async fn fields_that_a_producer_made_up_are_ignored() {
     rig.end().await;
 }
 
+/// The jobs `j0`, `j1` and so on complete, and were called in this order.
+async fn complete_in_order(mut rig: Rig, n: usize) {
+    all_complete(&mut rig, &ids("j", n), 60).await;
+    let calls = rig.sandbox.calls_of(Route::Exists);
+    let order: Vec<_> = calls.iter().map(|call| call.key.clone().unwrap_or_default()).collect();
+    let wanted: Vec<_> = (0..n).map(|n| format!("j{n}@example.com")).collect();
+    assert_eq!(order, wanted);
+    rig.end().await;
+}
+
 #[rstest::rstest]
 #[case::few(60)]
 #[case::more_than_come_back_at_once(1200)]
@@ -141,12 +151,7 @@ async fn jobs_due_at_the_same_time_come_back_in_the_order_of_the_lane(#[case] n:
         })
         .collect();
     enqueue_together(&mut rig, &jobs).await;
-    all_complete(&mut rig, &ids("j", n), 60).await;
-    let calls = rig.sandbox.calls_of(Route::Exists);
-    let order: Vec<_> = calls.iter().map(|call| call.key.clone().unwrap_or_default()).collect();
-    let wanted: Vec<_> = (0..n).map(|n| format!("j{n}@example.com")).collect();
-    assert_eq!(order, wanted);
-    rig.end().await;
+    complete_in_order(rig, n).await;
 }
 
 #[rstest::rstest]
@@ -172,12 +177,7 @@ async fn jobs_that_were_paused_come_back_in_the_order_of_the_lane(#[case] n: usi
     .await;
     let name = Rule::name(rule.verb, &rule.selector);
     assert!(control::drop_rule(&mut link, &keys, &name, None).await.unwrap());
-    all_complete(&mut rig, &ids("j", n), 60).await;
-    let calls = rig.sandbox.calls_of(Route::Exists);
-    let order: Vec<_> = calls.iter().map(|call| call.key.clone().unwrap_or_default()).collect();
-    let wanted: Vec<_> = (0..n).map(|n| format!("j{n}@example.com")).collect();
-    assert_eq!(order, wanted);
-    rig.end().await;
+    complete_in_order(rig, n).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
