@@ -139,7 +139,6 @@ impl Breakers {
                 breaker.close(now_ms);
             }
         }
-
         self.routes.iter_mut().any(|breaker| breaker.state(now_ms) != BreakerState::Closed)
     }
 

@@ -69,6 +69,31 @@ impl Reach {
         }
     }
 
+    /// A new connection to a cluster, with the same meaning of `patient`; never longer than 30 s.
+    pub(super) async fn cluster(
+        &self,
+        nodes: &[ConnectionInfo],
+        patient: bool,
+    ) -> RedisResult<redis::cluster_async::ClusterConnection> {
+        // The cluster client has no default timeouts.
+        let mut builder = ClusterClientBuilder::new(nodes.to_vec())
+            .connection_timeout(self.connect_timeout)
+            .response_timeout(self.response_timeout);
+        if let Some(certificates) = self.certificates.for_cluster(nodes)? {
+            builder = builder.certs(certificates);
+        }
+        let response_timeout = if patient { Duration::from_secs(30) } else { self.response_timeout };
+        let config = ClusterConfig::new()
+            .set_connection_timeout(self.connect_timeout)
+            .set_response_timeout(response_timeout)
+            .set_dns_resolver(Asked { names: self.names.clone(), given: Arc::default() });
+        let connected = builder.build()?.get_async_connection_with_config(config).await;
+        if let Err(error) = &connected {
+            self.certificates.refused(error);
+        }
+        connected
+    }
+
     /// The resolver.
     pub(super) const fn names(&self) -> &Names {
         &self.names
@@ -99,32 +124,6 @@ impl AsyncDNSResolver for Asked {
             Ok(Box::new(sockets) as Box<dyn Iterator<Item = SocketAddr> + Send>)
         }
         .boxed()
-    }
-}
-
-impl Reach {
-    pub(super) async fn cluster(
-        &self,
-        nodes: &[ConnectionInfo],
-        patient: bool,
-    ) -> RedisResult<redis::cluster_async::ClusterConnection> {
-        // The cluster client has no default timeouts.
-        let mut builder = ClusterClientBuilder::new(nodes.to_vec())
-            .connection_timeout(self.connect_timeout)
-            .response_timeout(self.response_timeout);
-        if let Some(certificates) = self.certificates.for_cluster(nodes)? {
-            builder = builder.certs(certificates);
-        }
-        let response_timeout = if patient { Duration::from_secs(30) } else { self.response_timeout };
-        let config = ClusterConfig::new()
-            .set_connection_timeout(self.connect_timeout)
-            .set_response_timeout(response_timeout)
-            .set_dns_resolver(Asked { names: self.names.clone(), given: Arc::default() });
-        let connected = builder.build()?.get_async_connection_with_config(config).await;
-        if let Err(error) = &connected {
-            self.certificates.refused(error);
-        }
-        connected
     }
 }
 

@@ -14,7 +14,7 @@ use redis::RedisResult;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -75,7 +75,7 @@ pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     for timer in [&mut looks, &mut probes, &mut exchanges] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
-    let first = AtomicBool::new(true);
+    let mut first = true;
     loop {
         // Not told, the others find out for themselves; not called up, jobs are so at the next look.
         let _: RedisResult<()> = tokio::select! {
@@ -88,7 +88,7 @@ pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
             }
             _ = probes.tick() => call_up_probes(&shared, &mut link).await,
             () = shared.weather.changed() => tell(&shared, &mut link).await,
-            _ = exchanges.tick() => exchange(&shared, &mut link, first.swap(false, Ordering::Relaxed)).await,
+            _ = exchanges.tick() => exchange(&shared, &mut link, std::mem::take(&mut first)).await,
         };
     }
 }
