@@ -18,7 +18,7 @@ pub enum Waiting {
     Schedule,
     /// The job needs a free worker slot: it was handed back, or is between two steps.
     Slot,
-    /// An operator's pause selects the job.
+    /// An operator's pause selects the job, or the circuit breaker of its route is not closed (`by_breaker`).
     Paused,
 }
 
