@@ -74,8 +74,8 @@ pub struct Update {
 }
 
 impl Update {
-    /// An update for a row that has completed with an unknown result. It never replaces a known result, even one that
-    /// is recorded later.
+    /// An update for a row that has completed with an unknown result. It never replaces a known result, and a known
+    /// result that is recorded later replaces it.
     pub const fn unknown(row: u64) -> Self {
         Self { row, code: [b'u', b'-'], checks: None, creates: None }
     }
