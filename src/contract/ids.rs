@@ -64,7 +64,7 @@ impl FromStr for EntryId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.split_once('-')
             .and_then(|(ms, seq)| Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? }))
-            .ok_or_else(|| format!("{text:?} is no stream entry id"))
+            .ok_or_else(|| format!("{text:?} is not a stream entry id"))
     }
 }
 
@@ -99,7 +99,7 @@ impl FromStr for Origin {
                 partition: partition.parse().map_err(|_| format!("{text:?} has no partition"))?,
                 entry: entry.parse()?,
             }),
-            _ => Err(format!("{text:?} is no origin")),
+            _ => Err(format!("{text:?} is not an origin")),
         }
     }
 }

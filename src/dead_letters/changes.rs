@@ -16,7 +16,7 @@ impl FromStr for Assignment {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (pointer, value) =
-            text.split_once('=').ok_or("wanted is POINTER=VALUE, such as /args/email=ada@example.com")?;
+            text.split_once('=').ok_or("expected POINTER=VALUE, such as /args/email=ada@example.com")?;
         Ok(Self { pointer: parse_pointer(pointer)?, text: value.to_owned() })
     }
 }
@@ -24,7 +24,7 @@ impl FromStr for Assignment {
 /// Checks a JSON Pointer (RFC 6901) to a member of the job.
 pub fn parse_pointer(text: &str) -> Result<String, String> {
     let is_one = text.len() > 1 && text.starts_with('/');
-    if is_one { Ok(text.to_owned()) } else { Err("a JSON Pointer begins with a slash: /args/email".to_owned()) }
+    if is_one { Ok(text.to_owned()) } else { Err("a JSON Pointer begins with a slash, such as /args/email".to_owned()) }
 }
 
 /// The changes to apply to every replayed job.

@@ -54,7 +54,7 @@ impl FromStr for Statuses {
         match (hundred, text.parse::<u16>()) {
             (Some(digit @ 1..=5), _) => Ok(Self { first: digit * 100, last: digit * 100 + 99 }),
             (None, Ok(status @ 100..=599)) => Ok(Self { first: status, last: status }),
-            _ => Err("a status such as 503, or 5xx".to_owned()),
+            _ => Err("expected a status such as 503, or 5xx".to_owned()),
         }
     }
 }
@@ -76,7 +76,8 @@ impl FromStr for Moment {
             return Ok(Self::Ago(ago));
         }
         let at = text.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
-        at.map(Self::At).ok_or_else(|| "RFC 3339 such as 2026-01-31T09:00:00Z, or an age such as 2h".to_owned())
+        at.map(Self::At)
+            .ok_or_else(|| "expected a time in RFC 3339 such as 2026-01-31T09:00:00Z, or an age such as 2h".to_owned())
     }
 }
 

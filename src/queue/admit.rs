@@ -299,7 +299,7 @@ impl Group<'_> {
 
 fn decode(reply: &[i64], requests: usize) -> RedisResult<Admissions> {
     let malformed =
-        || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "admit.lua gave another kind of answer"));
+        || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "admit.lua returned an unexpected answer"));
     let (now, rest) = reply.split_first().ok_or_else(malformed)?;
     let mut verdicts = vec![Admission::Admitted; requests];
     let exceptions = rest.chunks_exact(3);

@@ -245,7 +245,7 @@ impl Connector {
         };
         if inner.place.note(now) {
             tracing::warn!(
-                "Redis is at another address now (its name, or the Sentinels, say so): connecting to that one"
+                "Redis has moved to another address (according to its host name or the Sentinels): connecting to it"
             );
         }
     }

@@ -157,7 +157,7 @@ async fn run_in_time(script: &Script, link: &mut Link, call: &Cmd) -> RedisResul
 
 fn too_late(link: &mut Link) -> RedisError {
     link.reset();
-    std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a read").into()
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "Redis did not answer a read in time").into()
 }
 
 /// Tests whether Redis accepts a reader's commands. The test is a write that changes nothing: a replica refuses it, a

@@ -92,7 +92,7 @@ impl Certificates {
 fn system_roots() -> Option<Vec<u8>> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "a root certificate of the system cannot be read");
+        tracing::warn!(%error, "cannot read a root certificate of the system");
     }
     let mut text = String::new();
     // One unusable root would make the client refuse all of them.
