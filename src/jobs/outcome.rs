@@ -39,7 +39,7 @@ pub enum Verdict {
     },
     /// The job continues with its next step.
     Continue,
-    /// The job is returned unused, because the worker is stopping.
+    /// The job is handed back without a call, for example because the worker is stopping.
     Release,
 }
 
