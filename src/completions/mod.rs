@@ -4,9 +4,9 @@
 //!
 //! | | |
 //! |---|---|
-//! [`Subscriber`] on its own | every reader sees every completion: for a cache, a push to browsers, a log |
-//! [`Subscriber`] in a group | each completion goes to one reader of the group, and is delivered again until it is acknowledged |
-//! [`Waiter`] | one request waits for its job |
+//! | [`Subscriber`] on its own | every reader sees every completion: for a cache, a push to browsers, a log |
+//! | [`Subscriber`] in a group | each completion goes to one reader of the group, and is delivered again until it is acknowledged |
+//! | [`Waiter`] | one request waits for its job |
 //!
 //! All of them cover every partition, reconnect by themselves and read in bounded batches. No worker has to run in the
 //! same process.

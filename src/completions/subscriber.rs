@@ -76,7 +76,6 @@ impl Default for Options {
 /// Completions of one partition arrive in order; across partitions there is no order. After a lost connection it
 /// reconnects and continues where it was: alone it delivers each completion once, in a group at least once. Dropping it
 /// stops reading.
-/// was, so alone a reader sees each completion once, and in a group at least once. Dropped, it stops.
 #[derive(Debug)]
 pub struct Subscriber {
     batches: mpsc::Receiver<RedisResult<Vec<Completed>>>,

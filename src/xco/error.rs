@@ -113,18 +113,18 @@ pub(super) struct Verdict {
 
 /// Classifies an error answer by its status.
 ///
-/// status | meaning |
+/// | status | meaning |
 /// |---|---|
-/// 400, 422 | to a create with a listed type: [`Conflict`](FailureKind::Conflict); to a verify: see [`verify`]; otherwise [`Validation`](FailureKind::Validation) |
-/// 401 | about the token, except a wrong code in a verify: [`Unauthorized`](FailureKind::Unauthorized) |
-/// 403, 404 | [`Forbidden`](FailureKind::Forbidden), [`NotFound`](FailureKind::NotFound); to a verify: see [`verify`] |
-/// 408, 421, 425 | the server did not process the request and allows a repetition: [`Upstream`](FailureKind::Upstream) |
+/// | 400, 422 | to a create with a listed type: [`Conflict`](FailureKind::Conflict); to a verify: see [`verify`]; otherwise [`Validation`](FailureKind::Validation) |
+/// | 401 | about the token, except a wrong code in a verify: [`Unauthorized`](FailureKind::Unauthorized) |
+/// | 403, 404 | [`Forbidden`](FailureKind::Forbidden), [`NotFound`](FailureKind::NotFound); to a verify: see [`verify`] |
+/// | 408, 421, 425 | the server did not process the request and allows a repetition: [`Upstream`](FailureKind::Upstream) |
 /// | 409 | [`Conflict`](FailureKind::Conflict) |
 /// | 429 | [`RateLimited`](FailureKind::RateLimited) |
 /// | other 4xx | [`Validation`](FailureKind::Validation) |
 /// | 500, 503 | [`Upstream`](FailureKind::Upstream): XCO's own guide says to retry |
-/// other 5xx | a proxy's answer (502, 504, 520 to 527 …). The proxy may have passed the request on, and XCO may have executed it: [`Gateway`](FailureKind::Gateway) |
-/// 1xx, 3xx, 6xx and up | not from XCO: from a proxy, or `xco.base_url` is wrong. A redirect may follow the effect (303 does): [`Gateway`](FailureKind::Gateway) |
+/// | other 5xx | a proxy's answer (502, 504, 520 to 527 …). The proxy may have passed the request on, and XCO may have executed it: [`Gateway`](FailureKind::Gateway) |
+/// | 1xx, 3xx, 6xx and up | not from XCO: from a proxy, or `xco.base_url` is wrong. A redirect may follow the effect (303 does): [`Gateway`](FailureKind::Gateway) |
 pub(super) fn classify(answer: ErrorAnswer<'_>, policy: &Policy) -> Verdict {
     let kind = |kind| Verdict { kind, token: false };
     match answer.status {
