@@ -114,8 +114,8 @@ const LEASES_MS: [u64; 3] = [LEASE_MS, LEASE_MS * 2 / 3, LEASE_MS * 2];
 const ROUTES: [Route; 5] = [Route::Exists, Route::Create, Route::Start, Route::Verify, Route::Consent];
 /// Statuses that are not XCO's own.
 const FOREIGN: [u16; 5] = [303, 504, 520, 522, 524];
-/// Steps of Redis's clock, in milliseconds. Positive sums stay below the lifetime that replies (5 min), ids and
-/// completions (10 min) have here.
+/// Steps of Redis's clock, in milliseconds. A step forward, or the return from a step back, is shorter than the lifetime
+/// of replies (5 min), ids and completions (10 min) here.
 const STEPS_MS: [i64; 6] = [-200_000, -20_000, -2_000, 2_000, 20_000, 60_000];
 
 impl Kind {
