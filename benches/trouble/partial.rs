@@ -45,7 +45,7 @@ fn rate(stage: &mut Stage) -> f64 {
     (completions(stage) - before) as f64 / began.elapsed().as_secs_f64()
 }
 
-/// With and without failures by turns.
+/// Alternates between runs with and without failures.
 fn with_failures(status: u16, share: f64, rounds: usize) -> f64 {
     let mut stage = Stage::start((None, None), |_| {});
     let mut ratios = Vec::new();
