@@ -18,7 +18,6 @@ pub(crate) struct Watcher {
     reader: Option<JoinHandle<()>>,
 }
 
-/// One completion.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) id: String,

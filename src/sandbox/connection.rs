@@ -64,7 +64,6 @@ impl Connected<IncomingStream<'_, CuttableListener>> for Connection {
     }
 }
 
-/// All open connections.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections {
     open: Arc<Mutex<HashMap<u64, Arc<Switch>>>>,

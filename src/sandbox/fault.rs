@@ -232,7 +232,6 @@ pub(super) struct Strike {
     pub(super) name: &'static str,
 }
 
-/// The ordered faults.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Armed>);
 

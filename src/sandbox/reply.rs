@@ -89,7 +89,6 @@ impl Problem {
     }
 }
 
-/// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Reply {
     pub(super) status: u16,

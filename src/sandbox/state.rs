@@ -135,7 +135,6 @@ impl Shared {
         (as_u64(since_1970.as_millis()), as_u64(self.started.elapsed().as_micros()))
     }
 
-    /// Records an effect.
     pub(super) fn note(&self, inner: &mut Inner, done: Done) {
         let (wall_ms, mono_us) = self.now();
         let Done { kind, key, code_number } = done;

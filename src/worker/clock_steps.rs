@@ -64,7 +64,7 @@ pub(super) async fn look(shared: &Shared, link: &mut Link, partition: usize) -> 
             partition = part.keys.partition,
             by_ms = step.by_ms,
             direction = step.direction(),
-            "Redis's clock stepped: look at NTP on its host, or at a failover to a host with another clock"
+            "Redis's clock stepped: check NTP on its host, or a failover to a host with another clock"
         );
     }
     if found.steps != *part.steps.all() {
@@ -88,7 +88,7 @@ pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
             if let Err(error) = watched.round(&shared, &mut link, partition).await {
                 shared.metrics.redis_error("clock");
                 shared.whole_script_failed("clock", &error);
-                tracing::debug!(%error, "Redis's clock was not read");
+                tracing::debug!(%error, "Redis's clock could not be read");
             }
         }
     }
@@ -143,7 +143,11 @@ impl Watched {
             }
         }
         if moved > 0 {
-            tracing::info!(partition = part.keys.partition, moved, "delayed jobs moved, as Redis's clock was");
+            tracing::info!(
+                partition = part.keys.partition,
+                moved,
+                "moved delayed jobs after the step of Redis's clock"
+            );
         }
         Ok(())
     }

@@ -67,7 +67,6 @@ impl Gate {
     }
 }
 
-/// Opens and closes the gate.
 pub(super) struct Gatekeeper {
     shared: Arc<Shared>,
     pulse: Pulse,
@@ -83,7 +82,6 @@ impl Gatekeeper {
         Self { shared, pulse, wanted, told: BTreeSet::new() }
     }
 
-    /// Checks until `stop`.
     pub(super) async fn watch(mut self, stop: CancellationToken) {
         let shared = Arc::clone(&self.shared);
         let mut link = shared.connector.link(false);
@@ -127,13 +125,13 @@ impl Gatekeeper {
         for finding in findings.difference(&self.told) {
             let remedy = finding.remedy();
             if finding.forbids_work() {
-                tracing::error!(what = finding.what(), remedy, "no job is taken: {finding}");
+                tracing::error!(what = finding.what(), remedy, "no jobs are taken: {finding}");
             } else {
                 tracing::warn!(what = finding.what(), remedy, "{finding}");
             }
         }
         for finding in self.told.difference(&findings) {
-            tracing::info!(what = finding.what(), "not found any more: {finding}");
+            tracing::info!(what = finding.what(), "resolved: {finding}");
         }
         self.shared.metrics.preflight_findings(preflight::count(&findings));
         let mut forbidding = findings.iter().filter(|finding| finding.forbids_work());

@@ -105,7 +105,7 @@ impl Health {
         // Under the lock, so that of two simultaneous changes the later one is reported last.
         self.0.state.send_if_modified(|told| {
             if told.is_err() && state.is_ok() {
-                tracing::info!("Redis answers: ready");
+                tracing::info!("Redis is usable: ready");
             }
             let changed = *told != state;
             *told = state;

@@ -90,7 +90,7 @@ async fn compare(shared: &Shared, link: &mut Link, now_ms: u64, told: &mut Strin
         let all: Vec<_> = found.iter().map(ToString::to_string).collect();
         tracing::warn!(
             settings = keys,
-            "workers of this queue have different settings, and each goes by its own: {}",
+            "workers of this queue have different settings, and each applies its own: {}",
             all.join("; ")
         );
     }

@@ -72,7 +72,7 @@ impl Timekeeper {
                     tracing::warn!(
                         partition = keys.partition,
                         entries = promotion.unreadable,
-                        "what lay among the delayed jobs had no state: rejected"
+                        "rejected delayed entries without a state"
                     );
                 }
                 promotion.failures.iter().for_each(|failure| self.shared.script_failed(failure));
@@ -145,7 +145,6 @@ impl Housekeeper {
         Self { shared, partition, link, pulse, completions, alarms: Default::default() }
     }
 
-    /// Runs until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         if !self.shared.control.loaded(&stop).await {
             return;
@@ -246,7 +245,7 @@ impl Housekeeper {
             tracing::warn!(
                 partition = keys.partition,
                 removed = trimmed.removed,
-                "completions.max_bytes forced completions out that a reader group has not read"
+                "completions.max_bytes removed completions that a reader group has not read"
             );
         }
         Ok(())

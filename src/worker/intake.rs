@@ -1,4 +1,4 @@
-//! Admission: takes decoded jobs, gets worker slots, admits them in Redis and passes them on.
+//! Admission: takes decoded jobs, gets worker slots, admits them in Redis and passes them to the apalis worker.
 
 use super::{
     aside,

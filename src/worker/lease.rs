@@ -15,7 +15,6 @@ use std::{
 /// Identifies a delivery within a partition.
 pub(super) type LeaseKey = (Lane, Source, EntryId);
 
-/// The lease of one delivery.
 #[derive(Debug)]
 pub(super) struct Lease {
     renewed_at_ms: AtomicI64,
@@ -31,7 +30,6 @@ impl Lease {
     }
 }
 
-/// The leases of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     held: Mutex<HashMap<LeaseKey, Arc<Lease>>>,
@@ -107,7 +105,6 @@ impl Leases {
         self.held().contains_key(key)
     }
 
-    /// Number of leases.
     pub(super) fn len(&self) -> usize {
         self.held().len()
     }

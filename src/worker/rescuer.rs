@@ -178,7 +178,7 @@ impl Rescuer {
             Err(error) => {
                 // A fault of this key is no reason to abandon lost jobs.
                 shared.metrics.redis_error("rescue");
-                tracing::debug!(%error, "the list of workers cannot be read");
+                tracing::debug!(%error, "the list of workers could not be read");
                 Ok(())
             }
         }
@@ -257,7 +257,7 @@ impl Rescuer {
                     stream,
                     entry = %id,
                     consumer,
-                    "something else than a worker removed this entry while a worker held it that is gone: the job is lost"
+                    "something other than a worker removed the entry of a lost worker's job: the job is lost"
                 );
             }
         }
@@ -275,8 +275,8 @@ impl Rescuer {
                 tracing::warn!(
                     stream,
                     found,
-                    "nobody held these deliveries: something else than a worker deleted a consumer of the group `workers`, \
-                     acknowledged its entries or set it ahead; they are taken up again"
+                    "deliveries were missing from the pending list and are executed again: something other than a worker \
+                     deleted a consumer of the group `workers`, acknowledged its entries or set it ahead"
                 );
             }
             if at_end {
@@ -300,7 +300,7 @@ impl Rescuer {
             tracing::error!(
                 stream,
                 jobs = more,
-                "something else than a worker removed jobs that had not ended: a producer's XADD with MAXLEN, an XTRIM, an XDEL"
+                "something other than a worker removed jobs that had not ended: a producer's XADD with MAXLEN, an XTRIM or an XDEL"
             );
         }
         Ok(())

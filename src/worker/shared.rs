@@ -50,9 +50,7 @@ pub(super) struct Shared {
     pub(super) consumer: String,
     pub(super) connector: Connector,
     pub(super) partitions: Vec<Partition>,
-    /// The worker slots.
     pub(super) slots: Slots,
-    /// Whether work may start.
     pub(super) gate: super::gate::Gate,
     /// The operators' rules.
     pub(super) control: super::control::Control,

@@ -204,7 +204,6 @@ impl Slots {
         }
     }
 
-    /// Releases `count` slots.
     pub(super) fn release(&self, lane: Lane, count: usize) {
         {
             let mut ledger = self.ledger();
@@ -246,7 +245,6 @@ impl Slots {
         ledger.interactive_demands + ledger.bulk_demands > 0
     }
 
-    /// Total number of slots.
     pub(super) const fn total(&self) -> usize {
         self.total
     }

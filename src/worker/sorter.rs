@@ -47,7 +47,6 @@ impl Sorted {
         Crowd { jobs: apart.collect(), clear }
     }
 
-    /// Whether there are no jobs.
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -69,7 +68,6 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Whether there are no jobs.
     pub(super) const fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
@@ -215,8 +213,8 @@ impl Sorter {
                     tracing::warn!(
                         lane = entry.lane.as_str(),
                         entry = %entry.id,
-                        "an entry id lies ahead of Redis's clock, as all do that follow it in this lane: its job counts as \
-                         enqueued now. Producers must give XADD the id `*`; if they do, Redis's clock went back"
+                        "an entry id is ahead of Redis's clock, and so are later ids of this lane: its job counts as enqueued \
+                         now. Producers must pass XADD the id `*`; if they do, Redis's clock went back"
                     );
                 }
             }

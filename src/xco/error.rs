@@ -14,7 +14,7 @@ pub enum FailureKind {
     Unauthorized,
     /// 403: the client may not do this.
     Forbidden,
-    /// 404: the merchant, customer or route does not exist.
+    /// 404: something that the call names does not exist.
     NotFound,
     /// 409, or a problem `type` listed in `xco.already_exists_types` (after which a `CreateUser` job succeeds).
     Conflict,

@@ -23,7 +23,6 @@ const PING_AFTER: Duration = Duration::from_secs(2);
 /// HTTP/2 only: a connection is closed if a ping is not answered within this time.
 const PONG_WITHIN: Duration = Duration::from_secs(2);
 
-/// A version of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum HttpVersion {
     /// HTTP/1.1

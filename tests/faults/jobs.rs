@@ -50,7 +50,6 @@ pub(crate) fn mixed(sandbox: &Sandbox, prefix: &str, n: usize) -> Vec<Value> {
         .collect()
 }
 
-/// The ids of these jobs.
 pub(crate) fn ids_of(jobs: &[Value]) -> std::collections::BTreeSet<String> {
     jobs.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect()
 }

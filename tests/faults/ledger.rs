@@ -34,7 +34,6 @@ pub(crate) async fn settle(rig: &mut Rig, workers: &mut [Process], ids: &BTreeSe
     rig.assert_clean().await;
 }
 
-/// The completion of `id`.
 pub(crate) fn of<'a>(rig: &'a Rig, id: &str) -> &'a Value {
     rig.completions.iter().find(|event| event["id"] == id).unwrap_or_else(|| panic!("no completion of {id}"))
 }

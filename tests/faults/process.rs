@@ -90,7 +90,6 @@ impl Settings {
         Self { log: Log::Kept, ..self }
     }
 
-    /// Starts a worker.
     pub(crate) fn spawn(&self) -> Process {
         let port = free_port();
         let worker = env!("CARGO_BIN_EXE_xco-worker");
@@ -120,7 +119,6 @@ impl Settings {
 }
 
 impl Process {
-    /// Starts a worker.
     pub(crate) fn spawn(rig: &Rig, extra: &[(&str, &str)]) -> Self {
         Settings::new(rig, extra).spawn()
     }
@@ -149,7 +147,6 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();

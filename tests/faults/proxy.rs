@@ -84,7 +84,6 @@ enum Way {
     Answering,
 }
 
-/// How a connection ends.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Closed,
@@ -134,7 +133,6 @@ impl Proxy {
         self.set(Network::Clear);
     }
 
-    /// Cuts every connection.
     pub(crate) fn cut(&self) {
         self.shared.sky.send_modify(|sky| sky.cuts += 1);
     }

@@ -25,7 +25,6 @@ use serde_json::{Value, json};
 /// Key in which the prefix records refused commands: outside every namespace.
 pub(crate) const LOG: &str = "sabotage:log";
 
-/// Error of a refused command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     WrongType,
@@ -47,7 +46,6 @@ impl Refusal {
     }
 }
 
-/// What goes wrong in scripts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Sabotage {
     /// Nothing fails; writing commands are recorded.

@@ -25,7 +25,6 @@ const TOLD: usize = 3;
 struct Failure {
     seed: u64,
     sabotage: String,
-    /// The refused command.
     refused: Option<Noted>,
     when: &'static str,
     what: String,

@@ -18,7 +18,6 @@ const TOLD: usize = 12;
 /// Time on either side of a clock step about which nothing is concluded, in milliseconds.
 const STEP_MARGIN_MS: u64 = 10_000;
 
-/// Times of admissions.
 #[derive(Debug, Default)]
 pub(crate) struct Admissions {
     /// By caller; `None` is the bucket of the client.

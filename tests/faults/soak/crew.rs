@@ -43,7 +43,6 @@ struct Place {
     unborn: bool,
 }
 
-/// All workers.
 #[derive(Debug)]
 pub(crate) struct Crew {
     places: Vec<Place>,

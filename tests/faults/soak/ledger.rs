@@ -24,7 +24,6 @@ pub(crate) enum Nature {
     Malformed,
 }
 
-/// Record of one job.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts of one job, kept small")]
 pub(crate) struct Entry {
@@ -101,7 +100,6 @@ impl Entry {
     }
 }
 
-/// The record of all jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: Vec<Entry>,
@@ -138,7 +136,6 @@ pub(crate) fn traceparent(number: usize) -> String {
     format!("00-50a050a050a050a0{:016x}-{:016x}-01", number + 1, number + 1)
 }
 
-/// The job of a trace.
 pub(crate) fn of_trace(traceparent: &str) -> Option<usize> {
     let number = traceparent.strip_prefix("00-50a050a050a050a0")?.get(..16)?;
     usize::from_str_radix(number, 16).ok()?.checked_sub(1)

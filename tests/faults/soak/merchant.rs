@@ -247,7 +247,6 @@ pub(crate) async fn check_batches(world: &World, wire: &mut Wire) {
     }
 }
 
-/// All records of one job.
 pub(crate) async fn history(world: &World, sandbox: &Sandbox, url: &str, number: usize) -> String {
     use std::fmt::Write;
     let mut text = String::new();

@@ -3,7 +3,6 @@
 use super::{calls::Calls, crew::Crew, ledger::Nature, world::World};
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-/// The totals, as a table.
 pub(crate) fn totals(world: &World, calls: &Calls, crew: &Crew, took: Duration) -> String {
     let ledger = world.ledger.borrow();
     let count = |is: &dyn Fn(&super::ledger::Entry) -> bool| ledger.entries().filter(|(_, entry)| is(entry)).count();

@@ -4,13 +4,11 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use std::fmt;
 use xco_worker::sandbox::Route;
 
-/// Number of workers.
 pub(crate) const WORKERS: usize = 3;
 
 /// The workers' lease, in milliseconds.
 pub(crate) const LEASE_MS: u64 = 3_000;
 
-/// Kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// SIGKILL, and a new worker some time later.
@@ -91,7 +89,6 @@ enum Place {
     Clock,
 }
 
-/// Number of targets.
 const PLACES: usize = Place::Clock as usize + 1;
 
 use Kind::{
@@ -110,7 +107,6 @@ const WITHDRAWN: [&str; 12] =
     ["rpush", "xadd", "hincrby", "expire", "zadd", "xclaim", "zrem", "xdel", "hdel", "hset", "xack", "evalsha"];
 /// The leases of new workers, including [`LEASE_MS`], in milliseconds.
 const LEASES_MS: [u64; 3] = [LEASE_MS, LEASE_MS * 2 / 3, LEASE_MS * 2];
-/// The routes that fail.
 const ROUTES: [Route; 5] = [Route::Exists, Route::Create, Route::Start, Route::Verify, Route::Consent];
 /// Statuses that are not XCO's own.
 const FOREIGN: [u16; 5] = [303, 504, 520, 522, 524];
@@ -267,7 +263,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Event {
     /// Time after the start, in milliseconds.
@@ -281,7 +276,6 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// The key that is spoiled.
     pub(crate) const fn key(&self) -> &'static str {
         SPOILED[self.drawn(SPOILED.len())]
     }
@@ -291,12 +285,10 @@ impl Event {
         WITHDRAWN[self.drawn(WITHDRAWN.len())]
     }
 
-    /// The lease of the new worker.
     pub(crate) const fn lease_ms(&self) -> u64 {
         LEASES_MS[self.drawn(LEASES_MS.len())]
     }
 
-    /// The route that fails.
     pub(crate) const fn route(&self) -> Route {
         ROUTES[self.drawn(ROUTES.len())]
     }
@@ -306,7 +298,6 @@ impl Event {
         FOREIGN[self.drawn(FOREIGN.len())]
     }
 
-    /// The step of the clock.
     pub(crate) const fn step_ms(&self) -> i64 {
         STEPS_MS[self.drawn(STEPS_MS.len())]
     }

@@ -17,7 +17,6 @@ const KNOWN: u32 = 50;
 const GREEDY: &str = "192.0.2.200";
 /// Number of the greedy caller's jobs that are in the queue at once.
 const GREEDY_JOBS: u32 = 12;
-/// Number of jobs in a batch.
 const BATCH: u32 = 200;
 
 /// Something to enqueue.

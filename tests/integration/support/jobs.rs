@@ -20,12 +20,10 @@ pub(crate) fn create(id: &str, email: &str) -> Value {
         "customer_reference": format!("ref-{id}"), "user": {"email": email}}})
 }
 
-/// `StartOtp`
 pub(crate) fn start(id: &str, caller: &str, email: &str) -> Value {
     json!({"id": id, "type": "StartOtp", "caller_id": caller, "args": {"email": email}})
 }
 
-/// `VerifyOtp`
 pub(crate) fn verify(id: &str, caller: &str, email: &str, code: &str) -> Value {
     json!({"id": id, "type": "VerifyOtp", "caller_id": caller, "args": {"email": email, "verification_code": code}})
 }

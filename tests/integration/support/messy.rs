@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeSet, io::Write};
 
-/// The content of a messy file.
 #[derive(Debug, Default)]
 pub(crate) struct Messy {
     /// Number of rows, without blank lines.
