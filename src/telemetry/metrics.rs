@@ -297,8 +297,7 @@ impl Instruments {
         let gauge = |name: &'static str, what: &'static str| meter.u64_gauge(name).with_description(what).build();
 
         let completions = counter("xco_worker.completions", "Jobs that ended, by type and status");
-        let wait =
-            seconds("xco_worker.job_wait", "Time from enqueueing to the first call, without waits for limits, by type");
+        let wait = seconds("xco_worker.job_wait", "Time until the first call, without waits for limits, by type");
         let total = seconds("xco_worker.job_total", "Time from enqueueing to completion, by type and status");
         let dead_letters = counter("xco_worker.dead_letters", "Jobs that became dead letters, by type");
         let retries = counter("xco_worker.retries", "Jobs delayed for another attempt, by type");
@@ -314,17 +313,14 @@ impl Instruments {
         let clock_steps = counter("xco_worker.clock_steps", "Steps of Redis's clock, by direction");
         let from_the_future =
             counter("xco_worker.entries_from_the_future", "Jobs whose entry id was ahead of Redis's clock");
-        let client_refused = counter(
-            "xco_worker.client_refused",
-            "Calls that XCO refused because of this client, not of the request, by HTTP status",
-        );
+        let client_refused =
+            counter("xco_worker.client_refused", "Calls that XCO refused because of this client, by HTTP status");
         let script_failures = counter("xco_worker.script_failures", "Commands that Redis refused inside a script");
         let entries_removed = counter(
             "xco_worker.entries_removed",
             "Entries of a lane that something other than a worker removed before they had ended",
         );
-        let adrift =
-            counter("xco_worker.adrift", "Deliveries that were missing from the pending list and are executed again");
+        let adrift = counter("xco_worker.adrift", "Deliveries missing from the pending list, executed again");
         // Makes the series exist, so that an alert sees the first one, too.
         from_the_future.add(0, &[]);
         adrift.add(0, &[]);
@@ -359,10 +355,7 @@ impl Instruments {
             adrift,
             duplicates: counter("xco_worker.duplicates", "Jobs dropped because their id was known already").bind(&[]),
             redis_errors: WhatSeries::new(redis_errors),
-            preflight: gauge(
-                "xco_worker.preflight_findings",
-                "Redis settings that do not suit this program, by finding",
-            ),
+            preflight: gauge("xco_worker.preflight_findings", "Findings of the check of Redis, by kind"),
             in_flight: meter.i64_gauge("xco_worker.in_flight").with_description("Jobs in this worker's memory").build(),
             backlog: gauge("xco_worker.backlog", "Jobs waiting, by lane and partition"),
             oldest: meter
