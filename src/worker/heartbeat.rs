@@ -66,7 +66,7 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
             if count % COMPARE == 1 {
                 compare(&shared, &mut link, now_ms, &mut told).await?;
             }
-            if count % 30 == 0 {
+            if count.is_multiple_of(30) {
                 workers::forget_gone(&mut link, keys, now_ms).await?;
             }
             Ok(())

@@ -78,7 +78,7 @@ async fn what_is_paused_waits_on_every_worker_and_goes_on_once() {
         .command(&rig, &["pause", "--caller", "held"])
         .assert()
         .code(0)
-        .stderr(contains("in force on 1 of 1 worker"));
+        .stderr(contains("in force on 2 of 2 workers"));
     for n in 0..20 {
         rig.enqueue_text("bulk", &create(&format!("b{n:02}"), &format!("b{n}@example.com")).to_string()).await;
         rig.enqueue(&check(&format!("c{n:02}"), &format!("198.51.100.{n}"))).await;
