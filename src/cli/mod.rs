@@ -170,7 +170,7 @@ pub struct Context {
     pub config: Config,
     /// `--json`
     pub json: bool,
-    /// The process's instruments.
+    /// The process's metrics.
     pub metrics: Metrics,
 }
 

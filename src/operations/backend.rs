@@ -42,7 +42,7 @@ impl<'a> Backend<'a> {
         self.redis.partitions.max(1)
     }
 
-    /// The keys of one partition.
+    /// The names of one partition's keys.
     pub(super) fn keys_of(&self, partition: u16) -> Keys {
         Keys::new(self.namespace(), partition)
     }

@@ -23,7 +23,7 @@ pub struct LearnedLimit {
     pub rate_per_s: Option<f64>,
     /// No call is made before this time, milliseconds on Redis's clock. In the past: the bucket is open.
     pub closed_until_ms: u64,
-    /// Closures in a row.
+    /// Number of consecutive 429s, where those of concurrent calls count as one.
     pub strikes: u32,
     /// When the bucket met its last 429, milliseconds on Redis's clock; 0 where that is not known.
     pub last_429_ms: u64,

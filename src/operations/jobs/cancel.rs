@@ -71,9 +71,9 @@ impl Serialize for CancelDetail {
 /// A job that somebody wants to cancel, as it was found.
 #[derive(Debug, Clone)]
 pub struct JobToCancel {
-    /// Its id.
+    /// The job's id.
     pub id: String,
-    /// Where it is.
+    /// Returns the master's host and port.
     pub detail: CancelDetail,
     origin: Option<Origin>,
 }
@@ -81,7 +81,7 @@ pub struct JobToCancel {
 /// What became of the cancellation of one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobCancelled {
-    /// The job's id.
+    /// The id of the job.
     pub id: String,
     /// It is cancelled. A call in flight may still end it in another way.
     pub cancelled: bool,

@@ -20,12 +20,12 @@ use std::collections::BTreeMap;
 /// What is known of a job. Its JSON holds no customer's data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
-    /// The job's id.
+    /// The id of the job.
     pub id: String,
     /// Its partition; `None` where the job is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<u16>,
-    /// Where it is.
+    /// Returns the master's host and port.
     #[serde(flatten)]
     pub place: JobPlace,
 }
@@ -107,7 +107,7 @@ pub struct LiveJob {
     pub lane: Lane,
     /// `<lane>:<partition>:<stream entry id>` of where it entered.
     pub origin: String,
-    /// RFC 3339.
+    /// When the job completed, in RFC 3339.
     pub enqueued_at: String,
     /// Milliseconds since it was enqueued.
     #[serde(skip)]
@@ -147,19 +147,19 @@ pub struct Ended {
     /// Calls to XCO.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u64>,
-    /// RFC 3339.
+    /// When the job completed, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enqueued_at: Option<String>,
-    /// RFC 3339.
+    /// When the job completed, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
-    /// RFC 3339.
+    /// When the job completed, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<String>,
     /// Milliseconds: `queued`, `limited`, `retrying`, `xco`, `total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings_ms: Option<Value>,
-    /// Its batch.
+    /// The batch of the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
     /// Why it did not succeed.

@@ -51,7 +51,7 @@ pub(super) enum Place {
 /// A job that has not ended.
 #[derive(Debug)]
 pub(super) struct Live {
-    /// Where it entered.
+    /// Where the job was first enqueued.
     pub(super) origin: Origin,
     /// The lane it is in.
     pub(super) lane: Lane,

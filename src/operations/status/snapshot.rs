@@ -119,7 +119,7 @@ pub struct LearnedLimit {
     /// For how many milliseconds no call is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_for_ms: Option<u64>,
-    /// RFC 3339.
+    /// When the job completed, in RFC 3339.
     pub last_429_at: String,
 }
 
@@ -144,7 +144,7 @@ pub struct RuleInForce {
 /// A worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WorkerFigures {
-    /// Its name in the consumer group.
+    /// The worker's name in the consumer group.
     pub name: String,
     /// What it reports of itself, without the version of its rules.
     #[serde(flatten)]

@@ -20,7 +20,7 @@ local report = {}
 for i = 1, #latest, 2 do
   local bucket = limiter_open(limiter_read(ARGV[2] .. latest[i]), none, now_us)
   if bucket.closed > 0 then
-    -- With no rate configured its interval is the one learned, if any.
+    -- Because no rate is configured here, the interval is the learned one, if any.
     local rate = bucket.interval > 0 and 1000000 / bucket.interval or 0
     for _, text in ipairs({latest[i], string.format('%.3f', rate), string.format('%.0f', math.floor(bucket.closed / 1000)),
       string.format('%.0f', bucket.strikes), latest[i + 1]}) do
