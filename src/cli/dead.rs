@@ -7,7 +7,6 @@
 //! | `replay`, `plan`, `editor`, `mover`, `outcomes` | back into the queue: how many and how long, at a pace |
 //! | `discard`, `confirm` | away for good |
 
-mod confirm;
 mod discard;
 mod editor;
 mod filter;
@@ -20,7 +19,7 @@ mod replay;
 mod scan;
 mod show;
 
-use super::{Context, Exit};
+use super::{Context, Exit, confirm};
 use clap::{Args, Subcommand};
 
 /// Flags of `dead`.

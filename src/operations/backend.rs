@@ -37,6 +37,16 @@ impl<'a> Backend<'a> {
         self.redis.namespace.as_str()
     }
 
+    /// How many partitions the queue has; at least 1.
+    pub(super) fn partitions(&self) -> u16 {
+        self.redis.partitions.max(1)
+    }
+
+    /// The names of one partition's keys.
+    pub(super) fn keys_of(&self, partition: u16) -> Keys {
+        Keys::new(self.namespace(), partition)
+    }
+
     /// The keys of partition 0, which holds what belongs to no partition: rules, audit.
     pub(super) fn common_keys(&self) -> Keys {
         Keys::new(self.namespace(), 0)

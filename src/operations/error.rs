@@ -28,6 +28,9 @@ pub enum Error {
     /// No more rules are taken.
     #[error("{MAX_RULES} orders are in force, and no more are taken")]
     TooManyRules,
+    /// A cancellation covers no job.
+    #[error("no job is waiting that fits: {0}")]
+    NothingFits(String),
     /// There is no such pause.
     #[error("{0} is not paused")]
     NotPaused(String),
@@ -42,6 +45,9 @@ impl Error {
                 Some("is it running? `--redis-url` or redis.url say where; `xco-worker doctor` checks it all")
             }
             Self::TooManyRules => Some("`xco-worker status` lists them; `xco-worker resume --all` ends every pause"),
+            Self::NothingFits(_) => {
+                Some("`xco-worker status` counts the jobs that wait; `xco-worker why ID` finds one")
+            }
             Self::RedisUrl(_) | Self::NotPaused(_) => None,
         }
     }

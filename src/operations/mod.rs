@@ -8,8 +8,14 @@ mod actor;
 pub mod audit;
 mod backend;
 mod error;
+mod in_force;
+pub mod jobs;
 pub mod pauses;
+mod progress;
+pub mod status;
 
 pub use actor::Actor;
 pub use backend::Backend;
 pub use error::{Error, redis_place};
+pub use in_force::InForce;
+pub use progress::{NoProgress, Progress};

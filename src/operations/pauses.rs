@@ -1,5 +1,7 @@
 //! Pauses: jobs that wait until an operator lets them go on.
 
+pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};
+
 use super::{Actor, Backend, Error};
 use crate::{
     contract::format_ms,

@@ -3,7 +3,7 @@
 
 use super::{
     Keys, Link, MAX_FIELD_BYTES, RawEntry, Source,
-    entry::bounded_generation,
+    entry::{bounded_generation, entries},
     script::{Script, script},
 };
 use crate::contract::{EntryId, Lane};
@@ -245,6 +245,27 @@ pub async fn removed(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Op
 
 fn removed_field(lane: Lane) -> String {
     format!("removed_{}", lane.as_str())
+}
+
+/// Delivers entries of a stream to `consumer` out of turn, although the group has not read as far. An entry that is pending for
+/// another consumer, and was delivered less than `lease` ago, is left out. Returns what was delivered. O(ids · log pending).
+pub async fn claim_unread(
+    link: &mut Link,
+    keys: &Keys,
+    Place { lane, source, consumer }: Place<'_>,
+    lease: Duration,
+    ids: &[EntryId],
+) -> RedisResult<Vec<RawEntry>> {
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+    let mut claim = redis::cmd("XCLAIM");
+    claim.arg(keys.stream(lane, source)).arg(super::GROUP).arg(consumer).arg(lease_ms);
+    for id in ids {
+        claim.arg(id.to_string());
+    }
+    claim.arg("RETRYCOUNT").arg(1).arg("FORCE");
+    let mut claimed = Vec::new();
+    entries(link.query(&claim).await?, lane, source, &mut claimed);
+    Ok(claimed)
 }
 
 /// Removes a delivery whose entry and consumer are both gone from the pending list. Returns whether it was on the list.

@@ -58,6 +58,15 @@ pub async fn promote(link: &mut Link, keys: &Keys, shared: &[(SharedBucket, Buck
     })
 }
 
+/// How many entries a partition's lane has, in both streams. O(1).
+pub async fn entries(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<u64> {
+    let mut asked = pipe();
+    asked.cmd("XLEN").arg(keys.jobs(lane));
+    asked.cmd("XLEN").arg(keys.due(lane));
+    let (jobs, due): (u64, u64) = link.pipeline(&asked).await?;
+    Ok(jobs + due)
+}
+
 /// The figures of one lane in one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {

@@ -7,7 +7,7 @@ use super::{clock::RedisClock, clock_steps, shared::Shared};
 use crate::{
     contract::Lane,
     control::{Rule, Rules, Verb},
-    queue::{Link, breakers, control},
+    queue::{Link, breakers, control, workers},
 };
 use redis::RedisResult;
 use std::{
@@ -33,7 +33,7 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Control {
     any: AtomicBool,
-    rules: RwLock<Arc<Rules>>,
+    rules: RwLock<(Arc<Rules>, Option<String>)>,
     /// Number of times that the rules were loaded.
     loads: signal::Sender<u64>,
 }
@@ -51,7 +51,12 @@ impl Control {
     }
 
     pub(super) fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// Version of the rules, for the heartbeat; `None` before they are loaded.
+    pub(super) fn version(&self) -> Option<String> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
     /// A receiver that is notified of every change.
@@ -59,9 +64,10 @@ impl Control {
         self.loads.subscribe()
     }
 
-    fn set(&self, rules: Rules) {
+    fn set(&self, rules: Rules, version: Option<&str>) {
         let any = !rules.is_empty();
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        let loaded = (Arc::new(rules), Some(workers::loaded_rules(version)));
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         self.any.store(any, Ordering::Release);
         self.loads.send_modify(|loads| *loads += 1);
     }
@@ -143,7 +149,7 @@ impl Watcher {
             if self.loaded || !rules.is_empty() {
                 tracing::info!(rules = rules.all().count(), "operators' rules changed");
             }
-            shared.control.set(rules);
+            shared.control.set(rules, version.as_deref());
             (self.loaded, self.version) = (true, version);
             self.changed = Instant::now();
         }

@@ -163,7 +163,7 @@ async fn what_came_due_while_no_worker_ran_does_not_go_all_at_once() {
 
 async fn learned_limits(config: &Config) -> Vec<learned::LearnedLimit> {
     let connector = Connector::new(&config.redis).unwrap();
-    learned::learned(&mut connector.link(false), &Keys::new(&config.redis.namespace, 0)).await.unwrap()
+    learned::learned(&mut connector.link(false), &Keys::new(&config.redis.namespace, 0), 10).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

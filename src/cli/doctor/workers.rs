@@ -3,11 +3,7 @@
 use super::check::Check;
 use crate::{
     config::RedisConfig,
-    queue::{
-        Keys, Link,
-        control::now_ms,
-        workers::{self, SILENT_MS},
-    },
+    queue::{Keys, Link, control::now_ms, workers},
 };
 use redis::RedisResult;
 
@@ -19,7 +15,7 @@ pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<C
     let keys = Keys::new(&redis.namespace, 0);
     let now_ms = now_ms(link).await?;
     let mut listed = workers::workers(link, &keys).await?;
-    listed.retain(|_, beat| beat.seen_at_ms.saturating_add(SILENT_MS) > now_ms);
+    listed.retain(|_, beat| beat.is_recent(now_ms));
     if listed.is_empty() {
         return Ok(Check::ok(NAME, "none is running"));
     }

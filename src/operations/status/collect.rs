@@ -1,59 +1,70 @@
-//! Looking at everything that `status` shows: in bounded time and memory, however long the queues are.
+//! Collects a status snapshot, in bounded time and memory.
 
-use super::picture::{
-    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimit, OrderShown, Picture, Rates, RouteBreaker,
-    WorkerShown,
+use super::snapshot::{
+    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimit, Rates, RouteBreaker, RuleInForce, Snapshot,
+    WorkerFigures,
 };
 use crate::{
-    config::RedisConfig,
     contract::{Lane, format_ms, look_into},
     control::{Rules, Verb},
-    jobs::{JobState, Waiting},
+    jobs::JobState,
     limits::Scope,
+    operations::{Backend, Error, jobs::DelayReason},
     queue::{
         Keys, Link, breakers,
         control::{self, scan_parked},
-        find, upkeep, workers,
+        find, learned, upkeep, workers,
     },
 };
 use redis::{RedisResult, cmd};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Parked jobs looked at in one step.
+/// Delayed jobs that one step reads.
 const STEP: usize = 1_000;
-/// Dead letters of a partition looked at for the kinds of error.
+/// Dead letters of a partition that are read for the kinds of error.
 const LETTERS: usize = 200;
-/// A worker that has said nothing for so long is not counted on.
-const SILENT_MS: u64 = 10_000;
-/// Learned limits, and orders, listed at most.
+/// Maximum number of learned limits, and of rules, in a snapshot.
 const LISTED: usize = 20;
 
 /// Completions by type and status.
 type Totals = BTreeMap<String, u64>;
 
-pub(super) struct Gatherer<'a> {
-    redis: &'a RedisConfig,
-    /// Parked jobs looked at, at most.
-    look_at: usize,
+/// Collects snapshots. It keeps the counters of the last one, for the rates of the next.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    most_delayed: usize,
     before: Option<(u64, Totals)>,
 }
 
-impl<'a> Gatherer<'a> {
-    pub(super) const fn new(redis: &'a RedisConfig, look_at: usize) -> Self {
-        Self { redis, look_at, before: None }
+impl Collector {
+    /// Reads the counters for the first rates. Each snapshot reads at most `most_delayed` delayed jobs.
+    ///
+    /// # Errors
+    /// [`Error::Redis`].
+    pub async fn start(backend: &mut Backend<'_>, most_delayed: usize) -> Result<Self, Error> {
+        let mut collector = Self { most_delayed, before: None };
+        let failed = backend.failed();
+        collector.totals(backend).await.map_err(failed)?;
+        Ok(collector)
     }
 
-    fn keys(&self, partition: u16) -> Keys {
-        Keys::new(&self.redis.namespace, partition)
+    /// Collects a snapshot. Its rates are the completions since the one before, or since [`Collector::start`].
+    ///
+    /// # Errors
+    /// [`Error::Redis`].
+    pub async fn collect(&mut self, backend: &mut Backend<'_>) -> Result<Snapshot, Error> {
+        let failed = backend.failed();
+        self.snapshot(backend).await.map_err(failed)
     }
 
-    /// Reads the counters: rates are what is added to them until the next look.
-    pub(super) async fn totals(&mut self, link: &mut Link) -> RedisResult<Rates> {
-        let now_ms = control::now_ms(link).await?;
+    /// Reads the counters, and computes the rates since they were read before.
+    async fn totals(&mut self, backend: &mut Backend<'_>) -> RedisResult<Rates> {
+        let now_ms = control::now_ms(&mut backend.link).await?;
         let mut totals = Totals::new();
-        for partition in 0..self.redis.partitions.max(1) {
-            let counted: Totals = link.query(cmd("HGETALL").arg(self.keys(partition).stats)).await?;
+        for partition in 0..backend.partitions() {
+            let keys = backend.keys_of(partition);
+            let counted: Totals = backend.link.query(cmd("HGETALL").arg(keys.stats)).await?;
             for (name, count) in counted {
                 *totals.entry(name).or_default() += count;
             }
@@ -75,61 +86,62 @@ impl<'a> Gatherer<'a> {
         Ok(rates)
     }
 
-    pub(super) async fn picture(&mut self, link: &mut Link) -> RedisResult<Picture> {
-        let rates = self.totals(link).await?;
+    async fn snapshot(&mut self, backend: &mut Backend<'_>) -> RedisResult<Snapshot> {
+        let rates = self.totals(backend).await?;
         let (now_ms, totals) = self.before.clone().unwrap_or_default();
-        let first = self.keys(0);
-        let (_, rules) = control::load(link, &first).await?;
-        let mut picture =
-            Picture { at: format_ms(now_ms), partitions: self.redis.partitions.max(1), rates, ..Picture::default() };
+        let first = backend.common_keys();
+        let (_, rules) = control::load(&mut backend.link, &first).await?;
+        let mut snapshot =
+            Snapshot { at: format_ms(now_ms), partitions: backend.partitions(), rates, ..Snapshot::default() };
         for (name, count) in totals {
             let (job_type, status) = name.split_once(':').unwrap_or(("", &name));
             let job_type = if job_type.is_empty() { "unknown" } else { job_type };
-            picture.completions.entry(job_type.to_owned()).or_default().insert(status.to_owned(), count);
+            snapshot.completions.entry(job_type.to_owned()).or_default().insert(status.to_owned(), count);
         }
         for lane in Lane::ALL {
             let paused = rules.lane_paused(lane, now_ms).is_some();
-            picture.lanes.insert(lane.as_str(), LaneFigures { paused, ..LaneFigures::default() });
+            snapshot.lanes.insert(lane.as_str(), LaneFigures { paused, ..LaneFigures::default() });
         }
         let mut looked_at = 0;
-        for partition in 0..picture.partitions {
-            let keys = self.keys(partition);
+        for partition in 0..snapshot.partitions {
+            let keys = backend.keys_of(partition);
+            let link = &mut backend.link;
             for lane in Lane::ALL {
-                if let Some(figures) = picture.lanes.get_mut(lane.as_str()) {
+                if let Some(figures) = snapshot.lanes.get_mut(lane.as_str()) {
                     count_lane(link, &keys, lane, figures).await?;
                 }
             }
-            let left = self.look_at.saturating_sub(usize::try_from(looked_at).unwrap_or(usize::MAX));
-            looked_at += count_delayed(link, &keys, left, &mut picture.delayed).await?;
-            count_dead(link, &keys, &mut picture.dead_letters).await?;
-            learned(link, &keys, now_ms, &mut picture.learned_limits).await?;
+            let left = self.most_delayed.saturating_sub(usize::try_from(looked_at).unwrap_or(usize::MAX));
+            looked_at += count_delayed(link, &keys, left, &mut snapshot.delayed).await?;
+            count_dead(link, &keys, &mut snapshot.dead_letters).await?;
+            count_learned(link, &keys, now_ms, &mut snapshot.learned_limits).await?;
         }
-        project(&mut picture.delayed, looked_at);
-        picture.learned_limits.sort_by(|a, b| b.last_429_at.cmp(&a.last_429_at));
-        picture.learned_limits.truncate(LISTED);
-        let open = breakers::open(link, &first).await?;
-        (picture.orders, picture.orders_total) = orders(&rules, now_ms);
-        let listed = workers::workers(link, &first).await?;
-        let living = listed.iter().filter(|(_, beat)| beat.seen_at_ms.saturating_add(workers::SILENT_MS) > now_ms);
-        picture.differing_settings = workers::differences(living.map(|(name, beat)| (name.as_str(), &beat.settings)));
-        picture.workers = listed
+        project(&mut snapshot.delayed, looked_at);
+        snapshot.learned_limits.sort_by(|a, b| b.last_429_at.cmp(&a.last_429_at));
+        snapshot.learned_limits.truncate(LISTED);
+        let open = breakers::open(&mut backend.link, &first).await?;
+        (snapshot.orders, snapshot.orders_total) = rules_in_force(&rules, now_ms);
+        let listed = workers::workers(&mut backend.link, &first).await?;
+        let running = listed.iter().filter(|(_, beat)| beat.is_recent(now_ms));
+        snapshot.differing_settings = workers::differences(running.map(|(name, beat)| (name.as_str(), &beat.settings)));
+        snapshot.workers = listed
             .into_iter()
-            .map(|(name, heartbeat)| WorkerShown {
+            .map(|(name, heartbeat)| WorkerFigures {
                 name,
                 uptime_ms: now_ms.saturating_sub(heartbeat.started_at_ms),
                 silent_ms: now_ms.saturating_sub(heartbeat.seen_at_ms),
-                heartbeat,
+                heartbeat: workers::Heartbeat { rules_version: None, ..heartbeat },
             })
             .collect();
-        picture.breaker = breaker_figures(&open, &picture.workers);
-        Ok(picture)
+        snapshot.breaker = breaker_figures(&open, &snapshot.workers);
+        Ok(snapshot)
     }
 }
 
-fn breaker_figures(open: &[(Scope, u64)], workers: &[WorkerShown]) -> BreakerFigures {
+fn breaker_figures(open: &[(Scope, u64)], workers: &[WorkerFigures]) -> BreakerFigures {
     let mut figures = BreakerFigures::default();
-    let living = workers.iter().filter(|worker| worker.silent_ms <= SILENT_MS);
-    for route in living.flat_map(|worker| worker.heartbeat.breaker_routes.keys()) {
+    let running = workers.iter().filter(|worker| !worker.is_silent());
+    for route in running.flat_map(|worker| worker.heartbeat.breaker_routes.keys()) {
         figures.routes.entry(route.as_str()).or_default();
     }
     for (scope, open_ms) in open {
@@ -159,7 +171,7 @@ async fn count_lane(link: &mut Link, keys: &Keys, lane: Lane, figures: &mut Lane
     Ok(())
 }
 
-/// Adds what a partition has parked; tells how many it looked at.
+/// Adds the delayed jobs of a partition. Returns how many of them it read.
 async fn count_delayed(link: &mut Link, keys: &Keys, most: usize, delayed: &mut Delayed) -> RedisResult<u64> {
     delayed.total += link.query::<u64>(cmd("ZCARD").arg(&keys.delayed)).await?;
     let (mut cursor, mut looked_at) = (0, 0);
@@ -167,7 +179,8 @@ async fn count_delayed(link: &mut Link, keys: &Keys, most: usize, delayed: &mut 
         let (next, parked) = scan_parked(link, keys, cursor, STEP).await?;
         looked_at += parked.len();
         for job in parked {
-            *delayed.by_reason.entry(reason(&job.state)).or_default() += 1;
+            let reason = DelayReason::of(JobState::from_json(&job.state).as_ref());
+            *delayed.by_reason.entry(reason).or_default() += 1;
         }
         cursor = next;
         if cursor == 0 {
@@ -177,19 +190,7 @@ async fn count_delayed(link: &mut Link, keys: &Keys, most: usize, delayed: &mut 
     Ok(u64::try_from(looked_at).unwrap_or(0))
 }
 
-fn reason(state: &[u8]) -> &'static str {
-    let Some(state) = JobState::from_json(state) else { return "slot" };
-    match state.waiting {
-        Some((Waiting::Limit, _)) => "limit",
-        Some((Waiting::Retry, _)) => "retry",
-        Some((Waiting::Schedule, _)) => "run_at",
-        Some((Waiting::Paused, _)) if state.by_breaker => "breaker",
-        Some((Waiting::Paused, _)) => "paused",
-        Some((Waiting::Slot, _)) | None => "slot",
-    }
-}
-
-/// From those looked at to all of them.
+/// Projects the counts by reason from the jobs that were read to all delayed jobs.
 fn project(delayed: &mut Delayed, looked_at: u64) {
     delayed.exact = looked_at >= delayed.total;
     if !delayed.exact && looked_at > 0 {
@@ -211,42 +212,26 @@ async fn count_dead(link: &mut Link, keys: &Keys, dead: &mut DeadLetters) -> Red
     Ok(())
 }
 
-async fn learned(link: &mut Link, keys: &Keys, now_ms: u64, limits: &mut Vec<LearnedLimit>) -> RedisResult<()> {
-    let last: Vec<(String, f64)> = link
-        .query(
-            cmd("ZREVRANGEBYSCORE")
-                .arg(&keys.learned)
-                .arg("+inf")
-                .arg("-inf")
-                .arg("WITHSCORES")
-                .arg("LIMIT")
-                .arg(0)
-                .arg(LISTED),
-        )
-        .await?;
-    for (bucket, at_ms) in last {
-        let lesson = find::lesson(link, keys, &bucket).await?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time; the cast saturates")]
-        let at_ms = at_ms as u64;
+async fn count_learned(link: &mut Link, keys: &Keys, now_ms: u64, limits: &mut Vec<LearnedLimit>) -> RedisResult<()> {
+    for learned in learned::learned(link, keys, LISTED).await? {
         limits.push(LearnedLimit {
             partition: keys.partition,
-            bucket,
-            calls_per_second: lesson.and_then(|lesson| lesson.calls_per_second),
-            closed_for_ms: lesson
-                .map(|lesson| (lesson.closed_until_us / 1000).saturating_sub(now_ms))
-                .filter(|ms| *ms > 0),
-            last_429_at: format_ms(at_ms),
+            bucket: learned.bucket,
+            calls_per_second: learned.rate_per_s,
+            closed_for_ms: Some(learned.closed_until_ms.saturating_sub(now_ms)).filter(|ms| *ms > 0),
+            last_429_at: format_ms(learned.last_429_ms),
         });
     }
     Ok(())
 }
 
-fn orders(rules: &Rules, now_ms: u64) -> (Vec<OrderShown>, usize) {
+/// The rules that hold, as many as a snapshot lists, and how many there are.
+fn rules_in_force(rules: &Rules, now_ms: u64) -> (Vec<RuleInForce>, usize) {
     let mut holding: Vec<_> = rules.all().filter(|(_, _, order)| order.holds(now_ms)).collect();
-    // Pauses first, they stop things; of each kind the latest.
+    // Pauses come first because they stop jobs; of each kind the latest.
     holding.sort_by_key(|(verb, _, order)| (*verb == Verb::Cancel, std::cmp::Reverse(order.at_ms)));
     let total = holding.len();
-    let shown = holding.into_iter().take(LISTED).map(|(verb, selector, order)| OrderShown {
+    let shown = holding.into_iter().take(LISTED).map(|(verb, selector, order)| RuleInForce {
         order: verb.as_str(),
         jobs: selector.clone(),
         who: order.who.clone(),
@@ -268,11 +253,18 @@ mod tests {
 
     #[test]
     fn a_sample_is_projected_and_a_full_count_is_not() {
-        let mut delayed = Delayed { total: 1000, by_reason: [("limit", 75), ("retry", 25)].into(), exact: false };
+        let mut delayed = Delayed {
+            total: 1000,
+            by_reason: [(DelayReason::Limit, 75), (DelayReason::Retry, 25)].into(),
+            exact: false,
+        };
         project(&mut delayed, 100);
-        assert_eq!((delayed.by_reason["limit"], delayed.by_reason["retry"], delayed.exact), (750, 250, false));
-        let mut delayed = Delayed { total: 2, by_reason: [("run_at", 2)].into(), exact: false };
+        assert_eq!(
+            (delayed.by_reason[&DelayReason::Limit], delayed.by_reason[&DelayReason::Retry], delayed.exact),
+            (750, 250, false)
+        );
+        let mut delayed = Delayed { total: 2, by_reason: [(DelayReason::RunAt, 2)].into(), exact: false };
         project(&mut delayed, 2);
-        assert!(delayed.exact && delayed.by_reason["run_at"] == 2);
+        assert!(delayed.exact && delayed.by_reason[&DelayReason::RunAt] == 2);
     }
 }
