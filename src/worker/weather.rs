@@ -23,8 +23,6 @@ use std::{
 };
 use tokio::sync::Notify;
 
-const DEFAULT_BUDGET_PERCENT: u32 = 20;
-
 /// What one worker sees of XCO.
 #[derive(Debug)]
 pub(super) struct Weather {
@@ -139,7 +137,7 @@ impl Weather {
                 slow_by: Duration::from_millis(50),
             })
         });
-        let budget = RetryBudget::new(config.retry.budget.unwrap_or(DEFAULT_BUDGET_PERCENT));
+        let budget = RetryBudget::new(config.retry.budget_percent());
         let sky = Sky {
             breakers: config.worker.breaker.then(|| Breakers::new(BreakerPolicy::default())),
             adaptive,
