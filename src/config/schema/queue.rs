@@ -27,7 +27,8 @@ pub(super) static QUEUE: Section = Section {
                     Ok(())
                 },
             },
-            "Deadline, from enqueueing, of interactive jobs that name no `ttl_ms`. `off` means no deadline.",
+            "Deadline of interactive jobs that name no `ttl_ms`, from enqueueing or from `run_at`, whichever is later. `off` means \
+             no deadline.",
         ),
         key(
             "reply_ttl",

@@ -51,8 +51,8 @@ pub(super) static SECTION: Section = Section {
             "adaptive",
             "true",
             boolean!(worker.adaptive),
-            "If true, fewer worker slots are used while XCO would answer faster, or refuse fewer calls, with fewer calls at \
-             once. The number grows back, up to `worker.concurrency`.",
+            "If true, the number of calls at once shrinks when XCO would answer faster, or refuse fewer calls, with fewer of them. \
+             It grows back, up to `worker.concurrency`.",
         ),
         key(
             "min_concurrency",
