@@ -1,6 +1,6 @@
 //! The JSON Schemas in `docs`, held against the parser of jobs: what the parser accepts, the job's schema accepts; what it
 //! rejects, the schema rejects, except for the few rules that no schema can express.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value, missing_docs)]
 
 use jsonschema::Validator;
 use proptest::{collection::vec, prelude::*, sample::select};

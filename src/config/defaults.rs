@@ -1,8 +1,8 @@
-//! `Default` of the configuration and of each section: the defaults of the table, applied through the setters of their keys.
+//! `Default` of the sections of the configuration: the defaults of the table, applied through the setters of their keys.
 
 use super::{
-    CompletionsConfig, Config, GatewayConfig, HttpConfig, LimitsConfig, QueueConfig, RedisConfig, RetryConfig,
-    TelemetryConfig, WorkerConfig, XcoConfig,
+    CompletionsConfig, Config, GatewayConfig, HttpConfig, LimitsConfig, QueueConfig, RedisConfig, TelemetryConfig,
+    WorkerConfig, XcoConfig,
     schema::{Draft, keys},
     value::{Input, Value},
 };
@@ -26,13 +26,7 @@ pub(super) fn defaults() -> &'static Config {
     &DEFAULTS
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        // `retry.*` holds what was set; what was not is resolved by job type, in `RetryConfig::policy`.
-        Self { retry: RetryConfig::default(), ..defaults().clone() }
-    }
-}
-
+// Not of `RetryConfig`: it holds what was set, and `RetryConfig::policy` resolves the rest by job type.
 macro_rules! default_of_section {
     ($($section:ident: $name:ident),*) => {
         $(impl Default for $name {

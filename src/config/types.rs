@@ -29,7 +29,7 @@ macro_rules! section {
 }
 
 /// Everything.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// `redis.*`
     pub redis: RedisConfig,
