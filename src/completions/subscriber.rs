@@ -1,4 +1,4 @@
-//! [`Subscriber`]: completions in batches, from one task a connection.
+//! [`Subscriber`]: completions in batches, read by one task for each connection.
 
 use super::{
     decode::{Completed, Filter},
@@ -18,49 +18,50 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Where to begin. A group that is there already goes on where it was.
+/// Where to begin reading. An existing group continues where it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest completion that is kept.
+    /// At the oldest completion that is kept.
     Beginning,
-    /// With what comes after [`Subscriber::start`] has been called.
+    /// After the call of [`Subscriber::start`].
     #[default]
     Now,
-    /// After this entry, in every partition: entry ids are times.
+    /// After this entry, in every partition. Entry ids are times.
     After(EntryId),
-    /// After the entry that was read last of each partition; partitions not named from the beginning.
+    /// After the given entry in each partition. Partitions that are not listed are read from the beginning.
     AfterEach(BTreeMap<u16, EntryId>),
 }
 
-/// A reader's place in a consumer group.
+/// One reader's membership in a consumer group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
-    /// The group, made where it is missing. Completions are kept until every group has acknowledged them (within
-    /// `completions.max_bytes`): a group that is read no more should be destroyed with `XGROUP DESTROY`.
+    /// Name of the group; created if it does not exist. Completions are kept until every group has acknowledged them
+    /// (within `completions.max_bytes`), so destroy a group that is no longer read with `XGROUP DESTROY`.
     pub group: String,
-    /// This reader's name, its own within the group. Under the same name it is given again what it did not acknowledge.
+    /// Name of this reader, unique within the group. A reader that restarts under the same name first gets the
+    /// completions that it has not acknowledged.
     pub consumer: String,
-    /// After this long without an acknowledgement a completion goes to another reader; default 60 s.
+    /// Time without an acknowledgement after which a completion goes to another reader; default 60 s.
     pub claim_after: Duration,
 }
 
 impl Membership {
-    /// A place with the default `claim_after`.
+    /// A membership with the default `claim_after`.
     pub fn new(group: impl Into<String>, consumer: impl Into<String>) -> Self {
         Self { group: group.into(), consumer: consumer.into(), claim_after: Duration::from_secs(60) }
     }
 }
 
-/// What to read, and how.
+/// What a subscriber reads, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where to begin.
     pub start: Start,
-    /// As a member of a group; else alone.
+    /// Membership in a group; `None` to read alone.
     pub membership: Option<Membership>,
-    /// What is wanted. In a group, what is not wanted is acknowledged unseen.
+    /// Which completions to deliver. In a group, those that do not match are acknowledged without delivery.
     pub filter: Filter,
-    /// The most completions of one batch; default 128.
+    /// Maximum number of completions in a batch; default 128.
     pub batch: usize,
 }
 
@@ -72,8 +73,9 @@ impl Default for Options {
 
 /// Follows the completion streams of all partitions.
 ///
-/// In order within a partition; over several, in no order. Lost connections are made anew and reading goes on where it
-/// was, so alone a reader sees each completion once, and in a group at least once. Dropped, it stops.
+/// Completions of one partition arrive in order; across partitions there is no order. After a lost connection it
+/// reconnects and continues where it was: alone it delivers each completion once, in a group at least once. Dropping it
+/// stops reading.
 #[derive(Debug)]
 pub struct Subscriber {
     batches: mpsc::Receiver<RedisResult<Vec<Completed>>>,
@@ -88,16 +90,16 @@ pub struct Subscriber {
 struct Member {
     membership: Membership,
     handed: Arc<Handed>,
-    /// How often `next` has asked.
+    /// Number of calls of `next`.
     asked: watch::Sender<u64>,
 }
 
 impl Subscriber {
-    /// Begins reading. When this returns, `Start::Now` is behind: whatever is completed from here on will be read.
+    /// Starts reading. With [`Start::Now`], every completion written after this returns is delivered.
     ///
     /// # Errors
     ///
-    /// Redis cannot be reached, or refuses.
+    /// Redis cannot be reached or refuses the commands.
     pub async fn start(redis: &RedisConfig, options: Options) -> Result<Self, QueueError> {
         let connector = Connector::new(redis)?;
         let keys: Vec<Keys> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
@@ -143,14 +145,14 @@ impl Subscriber {
         Ok(Self { batches, readers, link, keys, member, gaps })
     }
 
-    /// The next completions, at least one; waits for it as long as it takes. In a group, [`acknowledge`] them once they
-    /// are dealt with. May be dropped while it waits; nothing is lost.
+    /// Waits for the next completions and returns at least one. In a group, [`acknowledge`] them when they are
+    /// processed. Cancel-safe: dropping the future loses nothing.
     ///
     /// [`acknowledge`]: Self::acknowledge
     ///
     /// # Errors
     ///
-    /// What waiting cannot cure: Redis refuses to have the stream read. Trouble with the connection is outlasted.
+    /// Redis refuses to read the stream. Lost connections are not errors: they are retried.
     pub async fn next(&mut self) -> Result<Vec<Completed>, QueueError> {
         if let Ok(batch) = self.batches.try_recv() {
             return Ok(batch?);
@@ -160,22 +162,22 @@ impl Subscriber {
         }
         match self.batches.recv().await {
             Some(batch) => Ok(batch?),
-            // A reader has told its error, and ended.
+            // A reader has reported its error and ended.
             None => Err(QueueError::Redis((redis::ErrorKind::Client, "the completions are read no more").into())),
         }
     }
 
-    /// What was trimmed before it could be read, as far as it was found since this was last called. Look after each batch:
-    /// who must not miss a completion then has to find out otherwise how those jobs ended.
+    /// The gaps found since the last call: completions that were trimmed before they could be read. Check after each
+    /// batch. A program that must not miss a completion has to find out in another way how those jobs ended.
     pub fn gaps(&self) -> Vec<Gap> {
         self.gaps.take()
     }
 
-    /// In a group: these are dealt with and will not come again. Alone it does nothing.
+    /// Acknowledges processed completions, so that the group does not deliver them again. Does nothing without a group.
     ///
     /// # Errors
     ///
-    /// Redis cannot be reached; they may come again.
+    /// Redis cannot be reached. The completions may be delivered again.
     pub async fn acknowledge(&mut self, completions: &[Completed]) -> Result<(), QueueError> {
         let Some(Member { membership, handed, .. }) = &self.member else { return Ok(()) };
         for keys in self.keys.iter() {
@@ -189,11 +191,11 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Stops reading. In a group, what was read and not acknowledged can be had by another reader at once.
+    /// Stops reading. In a group, another reader can take over the unacknowledged completions at once.
     ///
     /// # Errors
     ///
-    /// Redis cannot be reached; others then wait for `claim_after`.
+    /// Redis cannot be reached. Other readers then wait for `claim_after`.
     pub async fn close(mut self) -> Result<(), QueueError> {
         self.readers.shutdown().await;
         let Some(Member { membership, .. }) = &self.member else { return Ok(()) };
@@ -204,5 +206,5 @@ impl Subscriber {
     }
 }
 
-/// Before every entry.
+/// The id before every entry.
 pub(super) const ZERO: EntryId = EntryId { ms: 0, seq: 0 };

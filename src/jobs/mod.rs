@@ -1,12 +1,13 @@
-//! The five job types: what each calls, and what each answer means. Pure: a job, its state and an answer in, a verdict out.
+//! The five job types: the call each one makes, and the meaning of each answer. Pure: takes a job, its state and an
+//! answer, returns a verdict.
 //!
-//! One file a type, its policy beside it. Every delivery of a job makes exactly one call; what must be remembered until
-//! the next one is in [`JobState`].
+//! Each type has its own file, which includes its policy. Every delivery of a job makes exactly one call. What the next
+//! delivery must know is in [`JobState`].
 //!
 //! # The life of a job
 //!
 //! ```text
-//!            ┌────────────── parked (limit, retry, run_at, pause) ◀───────┐
+//!            ┌───────────── delayed (limit, retry, run_at, pause) ◀───────┐
 //!            ▼                                                            │
 //!   waiting ─▶ admitted ─▶ one call ─▶ verdict ─┬─ Succeeded, Failed ─▶ completion (+ dead letter, reply, next)
 //!            │                 │                ├─ Retry, Defer ───────────┘
@@ -36,40 +37,40 @@ use crate::{
     xco::{Call, CallReport},
 };
 
-/// What must never happen twice by accident, and therefore is marked in Redis before the call begins.
+/// How safe it is to repeat a call. A call that is not harmless sets a marker in Redis before it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// Harmless to repeat: no mark.
+    /// Harmless to repeat. The call sets no marker.
     Harmless,
-    /// An effect that is unknown ends the job as `in_doubt`.
+    /// Never repeated. If its effect is unknown, the job ends as `in_doubt`.
     Final,
-    /// An effect that is unknown is looked into before the call is repeated.
+    /// If the effect is unknown, a check is made before the call is repeated.
     CheckFirst,
-    /// The call is repeated; an answer that only fits a call which took effect ends the job as `in_doubt`.
+    /// The call is repeated. If the answer suggests that an earlier call took effect, the job ends as `in_doubt`.
     Repeat,
 }
 
 /// The next call of a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
-    /// The call itself.
+    /// The call to make.
     pub call: Call<'a>,
-    /// Whose bucket it spends.
+    /// The bucket that the call uses.
     pub spender: Spender<'a>,
-    /// Which type's rate and policy it falls under: that of the call, not of the job.
+    /// The job type whose rate and policy apply. It is that of the call, not of the job.
     pub rate_class: JobType,
-    /// What to do when its effect is unknown.
+    /// What to do if the effect of the call is unknown.
     pub doubt: Doubt,
 }
 
-/// What a call needs beyond its job.
+/// What a call needs in addition to its job.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// The job's merchant, else the configured one.
+    /// The job's merchant, or else the configured one.
     pub merchant: &'a MerchantId,
 }
 
-/// The next call of `job`. The same state always gives the same call.
+/// Returns the next call of `job`. The same state always gives the same call.
 pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: Surroundings<'a>) -> Plan<'a> {
     match &job.args {
         Args::CheckUser { contact } => check_user::plan(job, contact),
@@ -84,31 +85,31 @@ pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: Surroundings<'a>) -> 
     }
 }
 
-/// Under which circumstances a call's end is judged.
+/// The circumstances in which a call ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Circumstances {
     /// The retry policy of the job's type.
     pub policy: RetryPolicy,
-    /// A random number from 0 up to 1: passed in so that judging stays a function.
+    /// A random number from 0 up to 1. It is a parameter so that the decision is a pure function.
     pub jitter: f64,
-    /// XCO is down as a whole: its failures cost the job no attempt.
+    /// XCO is down as a whole. Its failures cost the job no attempt.
     pub outage: bool,
-    /// Whether XCO refuses this client rather than this job.
+    /// Whether XCO refuses this client or only this job.
     pub refusal: Refusal,
 }
 
-/// What the calls of other jobs say of a call that was refused (401, 403).
+/// What the calls of other jobs say about a refused call (401, 403).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is this job's own, as far as is known.
+    /// The refusal concerns only this job, as far as is known.
     Own,
-    /// The call before was refused too, and none was accepted since: it may be everybody's.
+    /// The previous call was refused too, and none was accepted since. The refusal may concern all jobs.
     Suspected,
-    /// It is everybody's.
+    /// The refusal concerns all jobs.
     Everybodys,
 }
 
-/// What an ended call means for its job. Books the call in `state`, and whatever the next step must know.
+/// Decides what an ended call means for its job. Records the call, and what the next step must know, in `state`.
 pub fn judge(
     job: &Job,
     state: &mut JobState,
@@ -143,11 +144,12 @@ pub fn judge(
     }
 }
 
-/// The error that a job ends with for `error`: where an earlier call may have taken effect, that comes first.
+/// Returns the error that a job ends with for `error`. If an earlier call may have taken effect, the kind is
+/// `in_doubt`.
 ///
-/// A consent whose answer was lost consumes its challenge: what XCO answers to the repetition (404, 409, 410, 422) may well
-/// mean "done". Where XCO gave no answer until the attempts were spent, that stays the error: it claims nothing about the
-/// effect, and the job's dead letter remembers the doubt.
+/// For example, a consent whose answer was lost consumes its challenge: XCO's answer to the repetition (404, 409, 410,
+/// 422) may mean that it is done. If XCO gave no answer until the attempts were used up, the error stays: it says
+/// nothing about the effect, and the job's dead letter records the doubt.
 #[must_use]
 pub fn doubt_first(state: &JobState, error: JobError) -> JobError {
     let given_up = matches!(error.kind, ErrorKind::Upstream | ErrorKind::Timeout | ErrorKind::Network);
@@ -158,7 +160,7 @@ pub fn doubt_first(state: &JobState, error: JobError) -> JobError {
     JobError { kind: ErrorKind::InDoubt, message, retryable: false, ..error }
 }
 
-/// The end of a job that made the worker fail (a panic), after `calling` began and had no end.
+/// Returns the error of a job that made the worker panic. `calling` is whether a call had begun and not ended.
 pub fn panicked(job: &Job, state: &mut JobState, around: Surroundings<'_>, calling: bool) -> JobError {
     let doubt = plan(job, state, around).doubt;
     if calling {
@@ -168,12 +170,12 @@ pub fn panicked(job: &Job, state: &mut JobState, around: Surroundings<'_>, calli
             return error;
         }
     }
-    // It is not tried again: it would make the worker fail again.
+    // The job is not tried again, because it would make the worker panic again.
     doubt_first(state, JobError::plain(ErrorKind::Internal, "the worker failed on this job", true))
 }
 
-/// What becomes of a job whose worker was lost in the middle of a call that is unsafe to repeat: `None` if it goes on
-/// (with what it must know in `state`), else the error it ends with.
+/// Decides about a job whose worker was lost during a call that is unsafe to repeat. Returns `None` if the job
+/// continues (`state` has what it must know), or the error it ends with.
 pub fn lost(job: &Job, state: &mut JobState, around: Surroundings<'_>) -> Option<JobError> {
     let doubt = plan(job, state, around).doubt;
     state.attempts = state.attempts.saturating_add(1);

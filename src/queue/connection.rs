@@ -1,4 +1,4 @@
-//! Connections to Redis behind one type that reconnects: a connection of a link's own, or one that links share.
+//! Connections to Redis that reconnect. A link has its own connection or shares one.
 
 use super::{connector::Connector, trouble::is_about_connections};
 use crate::net::TlsFilesFault;
@@ -13,26 +13,26 @@ use std::sync::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-/// Why a queue could not be set up.
+/// The reason why a queue could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// `redis.url` makes no client.
+    /// The client does not accept `redis.url`.
     #[error("redis.url: {0}")]
     Url(String),
-    /// A file of `redis.tls.*` cannot be used.
+    /// A file in `redis.tls.*` cannot be used.
     #[error("redis.{0}")]
     Tls(#[from] TlsFilesFault),
-    /// Redis refused or failed.
+    /// Redis refused a command or failed.
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
 }
 
-/// A connection of either kind.
+/// A connection to one server or to a cluster.
 #[derive(Clone)]
 pub enum Connection {
-    /// To one server.
+    /// A connection to one server.
     Single(MultiplexedConnection),
-    /// To a cluster.
+    /// A connection to a cluster.
     Cluster(ClusterConnection),
 }
 
@@ -64,14 +64,14 @@ impl ConnectionLike for Connection {
     }
 }
 
-/// A connection, and until when it is of use.
+/// A connection, and what decides whether it is still usable.
 #[derive(Clone)]
 pub(super) struct Made {
     pub(super) connection: Connection,
-    /// The connector's generation when it was made: a later one means that Redis is elsewhere by now.
+    /// The connector's generation when the connection was made. If the current one is higher, Redis has moved.
     pub(super) generation: u64,
     pub(super) at: Instant,
-    /// Set by the first who finds out: all who share it make another.
+    /// Set by the first link that finds the connection broken. All links that share it then make a new one.
     broken: Arc<AtomicBool>,
 }
 
@@ -85,7 +85,7 @@ impl Made {
     }
 }
 
-/// A connection that links share. Commands that do not block are sent on it side by side.
+/// A connection shared by several links. Non-blocking commands are sent on it concurrently.
 #[derive(Default)]
 pub(super) struct SharedConnection(Mutex<SharedState>);
 
@@ -96,7 +96,8 @@ struct SharedState {
 }
 
 impl SharedConnection {
-    /// The connection, made by one for all: who waited while that failed has failed, too.
+    /// Returns the connection. Only one caller makes it. Callers that waited during a failed attempt get the same
+    /// error.
     async fn get(&self, connector: &Connector, patient: bool) -> RedisResult<Made> {
         let began = Instant::now();
         let mut state = self.0.lock().await;
@@ -120,14 +121,14 @@ impl SharedConnection {
     }
 }
 
-/// A connection that is made when needed and dropped when it is of no more use: the next command then has a new one.
+/// A connection that is made when needed and dropped when it is broken. The next command then makes a new one.
 ///
-/// It never retries by itself: whether a command may be repeated is its caller's knowledge.
+/// It never retries a command, because only the caller knows whether the command can be repeated.
 pub struct Link {
     connector: Connector,
-    /// `None`: a connection of its own.
+    /// The shared connection. `None` if the link has its own.
     shared: Option<Arc<SharedConnection>>,
-    /// Replies may take as long as they like.
+    /// Replies have no timeout.
     patient: bool,
     made: Option<Made>,
 }
@@ -150,7 +151,7 @@ impl Link {
         self.conclude(result).await
     }
 
-    /// Runs a pipeline. Where commands of it were refused, the error is that of the first.
+    /// Runs a pipeline. If commands in it were refused, the error is that of the first.
     pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
         let mut connection = self.connection().await?;
         let result = pipeline.query_async(&mut connection).await.map_err(first_refusal);
@@ -171,7 +172,7 @@ impl Link {
         Ok(connection)
     }
 
-    /// Forgets the connection: the next command makes a new one.
+    /// Drops the connection. The next command makes a new one.
     pub fn reset(&mut self) {
         if let Some(made) = self.made.take() {
             made.broken.store(true, Ordering::Release);
@@ -195,8 +196,8 @@ impl Link {
     }
 }
 
-/// A pipeline's error has no code where the server's own (`NOGROUP`, `OOM`) is one that redis-rs does not know: nobody could
-/// tell what to do about it.
+/// Returns the first server error of a pipeline. The pipeline's own error has no code if redis-rs does not know the
+/// server's code (`NOGROUP`, `OOM`), and callers decide by the code.
 fn first_refusal(error: RedisError) -> RedisError {
     match error.clone().into_server_errors() {
         Some(refusals) => refusals.first().map_or(error, |(_, refusal)| refusal.clone().into()),
@@ -210,22 +211,22 @@ fn needs_new_connection(error: &RedisError) -> bool {
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
         || is_about_connections(error)
-        // A master that became a replica stays connected: ask the Sentinel (or the address) again.
+        // A master that became a replica keeps its connections. A new one asks the Sentinel (or the address) again.
         || error.code() == Some("READONLY")
 }
 
-/// Whether waiting may cure the error: everything but a mistake in the command itself.
+/// Whether the error may go away by itself. This includes everything except a mistake in the command.
 pub fn is_transient(error: &RedisError) -> bool {
     needs_new_connection(error)
         || error.code().is_some_and(|code| passes_by_itself(code) || matches!(code, "NOGROUP" | "NOSCRIPT"))
         || matches!(
             error.kind(),
-            // While a failover is under way a Sentinel knows of no master.
+            // While a failover is in progress, a Sentinel knows no master.
             ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::MasterNameNotFoundBySentinel
         )
 }
 
-/// Whether an error of that code is about the server's state and not about the command.
+/// Whether an error with this code is about the state of the server and not about the command.
 pub(super) fn passes_by_itself(code: &str) -> bool {
     matches!(
         code,

@@ -1,4 +1,4 @@
-//! The five calls.
+//! The five calls of the API.
 
 use super::{
     connection::Connection,
@@ -18,12 +18,12 @@ use axum::{
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration, time::Instant};
 
-/// A call as it came.
+/// A received call.
 struct Input {
     route: Route,
     merchant: Option<String>,
     reference: Option<String>,
-    /// The query's or the body's members; none: no JSON object.
+    /// Members of the query or the body. `None` if the body is not a JSON object.
     args: Option<Map<String, Value>>,
     headers: HeaderMap,
 }
@@ -110,6 +110,7 @@ async fn post(
 async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Response {
     let traceparent = input.headers.get("traceparent").and_then(|value| value.to_str().ok());
     let mut visit = Visit::begin(shared, input.route, input.member("caller_id"), input.key(), traceparent);
+    let working = shared.room().await;
     if !visit.latency.is_zero() {
         tokio::time::sleep(visit.latency).await;
     }
@@ -117,6 +118,7 @@ async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Respo
     if let Some(Strike { kind: FaultKind::Delay(delay_ms), .. }) = &strike {
         tokio::time::sleep(Duration::from_millis(*delay_ms)).await;
     }
+    drop(working);
     let takes_place = strike.as_ref().is_none_or(|strike| {
         strike.after_effect || matches!(strike.kind, FaultKind::Delay(_) | FaultKind::Truncate | FaultKind::Garbage)
     });
@@ -133,7 +135,7 @@ async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Respo
                 (reply, status)
             }
         };
-        // A hang ends when the client goes away.
+        // A hanging call ends when the client disconnects.
         if !matches!(&strike, Some(Strike { kind: FaultKind::Hang, .. })) {
             visit.end(&mut inner, status);
         }
@@ -151,7 +153,7 @@ async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Respo
     }
 }
 
-/// An answer that was ordered.
+/// The answer that a fault orders.
 pub(super) fn ordered(status: u16, retry_after: Option<String>, body: Option<&Value>) -> Reply {
     match body {
         None if (200..300).contains(&status) => Reply::raw(status, Bytes::new()),
@@ -160,7 +162,7 @@ pub(super) fn ordered(status: u16, retry_after: Option<String>, body: Option<&Va
     }
 }
 
-/// The call itself: token, key, limit, then what it asks for.
+/// Executes the call: checks token, key, limits and merchant, then does what it asks for.
 fn act(shared: &Shared, inner: &mut Inner, input: &Input) -> Reply {
     let config = &shared.config;
     if !oauth::is_valid(inner, &input.headers) {

@@ -1,4 +1,4 @@
-//! Everything the simulator holds, behind one lock; nothing is done under it but memory.
+//! The state of the simulator, behind one lock. Code that has the lock does not wait.
 
 use super::{
     CallRecord, Effect, SandboxConfig, Stats,
@@ -10,12 +10,15 @@ use super::{
 use rand::Rng;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// An outage: every call of the API answered with one status.
+/// An outage: every call of the API is answered with one status.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outage {
     pub(super) until: Option<Instant>,
@@ -28,9 +31,9 @@ pub(super) struct Inner {
     pub(super) outage: Option<Outage>,
     pub(super) buckets: Buckets,
     pub(super) log: Log,
-    /// Token → its end.
+    /// Time at which each token expires.
     pub(super) tokens: HashMap<String, Instant>,
-    /// Arrivals at the five calls.
+    /// Number of arrivals at the five calls.
     pub(super) calls: u64,
 }
 
@@ -57,23 +60,57 @@ impl Inner {
     }
 }
 
-/// What all handlers share.
+fn semaphore(capacity: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(capacity.clamp(1, Semaphore::MAX_PERMITS)))
+}
+
+/// State that all handlers share.
 pub(super) struct Shared {
     pub(super) config: SandboxConfig,
     started: Instant,
+    /// One permit for each call that may be worked on at once. A new capacity replaces and closes the semaphore.
+    capacity: Mutex<Option<Arc<Semaphore>>>,
+    /// API calls that have arrived and have no answer yet.
+    pub(super) under_way: AtomicUsize,
     inner: Mutex<Inner>,
-    /// Told of every arrival, effect and answer.
+    /// Notified of every arrival, effect and answer.
     changed: watch::Sender<()>,
 }
 
 impl Shared {
     pub(super) fn new(config: SandboxConfig) -> Self {
         let inner = Mutex::new(Inner::new(&config));
-        Self { config, started: Instant::now(), inner, changed: watch::Sender::new(()) }
+        let capacity = Mutex::new(config.capacity.map(semaphore));
+        let changed = watch::Sender::new(());
+        Self { config, started: Instant::now(), capacity, under_way: AtomicUsize::new(0), inner, changed }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_capacity(&self) -> MutexGuard<'_, Option<Arc<Semaphore>>> {
+        self.capacity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on at most this many API calls are worked on at once. Calls that wait are counted against the new capacity;
+    /// calls being worked on are not.
+    pub(super) fn set_capacity(&self, capacity: Option<usize>) {
+        let former = std::mem::replace(&mut *self.lock_capacity(), capacity.map(semaphore));
+        if let Some(former) = former {
+            former.close();
+        }
+    }
+
+    /// Waits until the call may be worked on; the permit ends with the work.
+    pub(super) async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            let semaphore = self.lock_capacity().clone()?;
+            // It is closed when the capacity has changed: then the call waits for the new one.
+            if let Ok(permit) = semaphore.acquire_owned().await {
+                return Some(permit);
+            }
+        }
     }
 
     pub(super) fn reset(&self) {
@@ -81,7 +118,7 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// Comes back once `is` holds; looks again whenever anything changes. `is` runs without the lock, and may take it.
+    /// Waits until `is` holds; evaluates it after every change. `is` runs without the lock, and may take it.
     pub(super) async fn wait_until(&self, mut is: impl FnMut(&Self) -> bool) {
         let mut changed = self.changed.subscribe();
         while !is(self) {
@@ -98,7 +135,6 @@ impl Shared {
         (as_u64(since_1970.as_millis()), as_u64(self.started.elapsed().as_micros()))
     }
 
-    /// Notes an effect.
     pub(super) fn note(&self, inner: &mut Inner, done: Done) {
         let (wall_ms, mono_us) = self.now();
         let Done { kind, key, code_number } = done;
@@ -107,14 +143,14 @@ impl Shared {
     }
 }
 
-/// One call's way through the simulator: noted at its arrival, and at its end, however it ends.
+/// One call inside the simulator. Its arrival and its end are recorded, however it ends.
 pub(super) struct Visit<'a> {
     shared: &'a Shared,
     route: Route,
     seq: Option<u64>,
-    /// What strikes the call.
+    /// The fault that affects the call.
     pub(super) strike: Option<Strike>,
-    /// How long its answer takes.
+    /// Duration of the answer.
     pub(super) latency: Duration,
     ended: bool,
 }
@@ -157,12 +193,14 @@ impl<'a> Visit<'a> {
         };
         drop(inner);
         shared.changed.send_replace(());
+        shared.under_way.fetch_add(usize::from(is_api), Ordering::Relaxed);
         Self { shared, route, seq, strike, latency, ended: false }
     }
 
-    /// The end: `status` 0 is none.
+    /// Records the end of the call. `status` is 0 if there was no answer.
     pub(super) fn end(&mut self, inner: &mut Inner, status: u16) {
         self.ended = true;
+        self.shared.under_way.fetch_sub(usize::from(self.route != Route::Token), Ordering::Relaxed);
         let fault = self.strike.as_ref().map(|strike| strike.name);
         inner.log.ended(self.seq, self.route, status, fault);
         self.shared.changed.send_replace(());
@@ -171,7 +209,7 @@ impl<'a> Visit<'a> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        // The client went away first.
+        // The client disconnected first.
         if !self.ended {
             let shared = self.shared;
             self.end(&mut shared.lock(), 0);

@@ -1,8 +1,9 @@
-//! Jobs that step aside because their route's breaker is not closed.
+//! Delays jobs whose route has a breaker that is not closed.
 //!
-//! They are held in Redis like jobs that an operator pauses, so that they take no slot, spend no attempt and stop no others of
-//! their lane. Once the route is back they are called up, the oldest first. There are never very many: a lane that holds as
-//! many as it may is not read on, and a backlog of a million creations stays where it is.
+//! They are delayed in Redis like jobs that an operator pauses: they take no worker slot, spend no attempt and do not
+//! block other jobs of their lane. When the route recovers they are resumed, oldest first. Their number is limited:
+//! once a lane has delayed its maximum, no new jobs are read from it, so a backlog of a million creations stays in the
+//! stream.
 
 use super::shared::Shared;
 use crate::{
@@ -21,10 +22,11 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// How long a job stays aside at most, should it not be called up: then it looks for itself.
+/// Maximum delay of a job before it checks the breaker itself, in milliseconds. Usually it is resumed earlier.
 pub(super) const LONGEST_MS: u64 = 60_000;
 
-/// How many jobs of a lane and partition may be aside. People are waiting for the interactive ones, and these have deadlines.
+/// Maximum number of delayed jobs of a lane and partition. Higher for interactive jobs: people wait for them, and they
+/// have deadlines.
 const fn most(lane: Lane) -> u64 {
     match lane {
         Lane::Interactive => 10_000,
@@ -32,7 +34,8 @@ const fn most(lane: Lane) -> u64 {
     }
 }
 
-/// How many are aside in one partition, by route and lane: as of the last count, and those since of this worker.
+/// Number of delayed jobs in one partition, by route and lane: the last count from Redis plus the jobs that this worker
+/// delayed since.
 #[derive(Debug, Default)]
 pub(super) struct Aside([[AtomicU64; 2]; JobType::ALL.len()]);
 
@@ -41,7 +44,7 @@ impl Aside {
         &self.0[route as usize][lane as usize]
     }
 
-    /// One more.
+    /// Counts one more delayed job.
     pub(super) fn joined(&self, route: JobType, lane: Lane) {
         self.count(route, lane).fetch_add(1, Ordering::Relaxed);
     }
@@ -58,15 +61,14 @@ impl Aside {
         self.0.iter().flatten().all(|count| count.load(Ordering::Relaxed) == 0)
     }
 
-    /// Whether as many are aside as may be: the lane is not to be read on.
+    /// Whether the lane has reached its maximum, so that no new jobs may be read from it.
     pub(super) fn is_full(&self, lane: Lane) -> bool {
         let of_lane = self.0.iter().map(|route| route[lane as usize].load(Ordering::Relaxed));
         of_lane.sum::<u64>() >= most(lane)
     }
 }
 
-/// Opens the slots again when it is time, shares what was found with the other workers, and calls up what stepped aside,
-/// until `stop`.
+/// Runs until `stop`: updates the number of allowed calls, shares breakers with other workers and resumes delayed jobs.
 pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     let mut link = shared.connector.link(false);
     let mut looks = interval(Duration::from_millis(50));
@@ -77,7 +79,7 @@ pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     }
     let mut first = true;
     loop {
-        // Not told, the others find out for themselves; not called up, jobs are so at the next look.
+        // Failures are ignored. Other workers detect a broken route themselves, and jobs are resumed in the next round.
         let _: RedisResult<()> = tokio::select! {
             () = stop.cancelled() => return,
             _ = looks.tick() => {
@@ -93,7 +95,7 @@ pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// A breaker opened or closed.
+/// Shares breakers that opened with the other workers, and resumes jobs whose breaker closed.
 async fn tell(shared: &Shared, link: &mut Link) -> RedisResult<()> {
     for (scope, open_ms) in shared.weather.take_opened(shared.clock.monotonic_ms()) {
         breakers::tell(link, &shared.partitions[0].keys, scope, open_ms).await?;
@@ -105,7 +107,7 @@ async fn exchange(shared: &Shared, link: &mut Link, first: bool) -> RedisResult<
     let open = breakers::open(link, &shared.partitions[0].keys).await?;
     shared.weather.adopt(&open, shared.clock.monotonic_ms());
     for partition in &shared.partitions {
-        // Those that another worker left aside are found by the watcher of rules, later.
+        // Jobs that another worker delayed are found by the rule watcher, later.
         if first || shared.weather.is_troubled() || !partition.aside.is_empty() {
             for (route, lane, count) in breakers::count_held(link, &partition.keys).await? {
                 partition.aside.set(route, lane, count);
@@ -115,7 +117,7 @@ async fn exchange(shared: &Shared, link: &mut Link, first: bool) -> RedisResult<
     release(shared, link).await
 }
 
-/// Calls up the jobs of routes that are back.
+/// Resumes the jobs of routes whose breaker is closed.
 async fn release(shared: &Shared, link: &mut Link) -> RedisResult<()> {
     for partition in &shared.partitions {
         for lane in Lane::ALL {
@@ -132,7 +134,7 @@ async fn release(shared: &Shared, link: &mut Link) -> RedisResult<()> {
     Ok(())
 }
 
-/// Calls up one job of each route that is half open, to find out whether it is back.
+/// Resumes one job of each half-open route, as a probe of whether the route has recovered.
 async fn call_up_probes(shared: &Shared, link: &mut Link) -> RedisResult<()> {
     if !shared.weather.is_troubled() {
         return Ok(());

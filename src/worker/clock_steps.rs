@@ -1,4 +1,4 @@
-//! Watching Redis's clock, and putting right what a step back leaves in the future.
+//! Watches Redis's clock, and corrects the times of delayed jobs after the clock went back.
 
 use super::{clock::ClockStep, shared::Shared};
 use crate::{
@@ -18,26 +18,25 @@ use tokio_util::sync::CancellationToken;
 
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Without a look for so long nobody vouches for the clock.
+/// Time without a look at the clock after which the clock is no longer trusted.
 const GAP: Duration = Duration::from_secs(4);
 
-/// After a step delayed jobs are searched at once and again: other workers stamp by the former clock for up to a second more,
-/// and may have had to wait for Redis.
+/// When delayed jobs are searched after a step. Repeated, because other workers use the former clock for up to a second
+/// more and may have had to wait for Redis.
 const SEARCHES: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
 
-/// A worker that starts searches once for a step as young as this.
+/// Maximum age of a step, in milliseconds, for which a worker that starts searches once.
 const YOUNG_MS: u64 = 600_000;
 
-/// A job whose time lies further ahead than this when it is first read is from the future.
+/// A job whose time is further ahead than this when it is first read counts as from the future, in milliseconds.
 pub(super) const FUTURE_MS: u64 = 1_000;
 
-/// The steps back of one partition's Redis, as this worker knows them.
+/// The backward steps of one partition's Redis that this worker knows.
 #[derive(Debug, Default)]
 pub(super) struct KnownSteps(RwLock<Arc<BackSteps>>);
 
 impl KnownSteps {
-    /// All of them.
     pub(super) fn all(&self) -> Arc<BackSteps> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -47,13 +46,13 @@ impl KnownSteps {
     }
 }
 
-/// Looks at the clock of one partition's Redis. Returns whether this look is the one that noted a step back.
+/// Reads the clock of one partition's Redis. Returns whether this reading is the one that recorded a backward step.
 pub(super) async fn look(shared: &Shared, link: &mut Link, partition: usize) -> RedisResult<bool> {
     let part = &shared.partitions[partition];
     let asked_at_ms = shared.clock.elapsed_ms();
     let found = clock_step::look(link, &part.keys, shared.clock.least_ms(partition), GAP).await?;
     let by_own_clock = shared.clock.read(partition, asked_at_ms, found.now_ms);
-    // Known from before this worker began.
+    // A step from before this worker started.
     let from_before = found
         .steps
         .last()
@@ -65,7 +64,7 @@ pub(super) async fn look(shared: &Shared, link: &mut Link, partition: usize) -> 
             partition = part.keys.partition,
             by_ms = step.by_ms,
             direction = step.direction(),
-            "Redis's clock stepped: look at NTP on its host, or at a failover to a host with another clock"
+            "Redis's clock stepped: check NTP on its host, or a failover to a host with another clock"
         );
     }
     if found.steps != *part.steps.all() {
@@ -74,7 +73,7 @@ pub(super) async fn look(shared: &Shared, link: &mut Link, partition: usize) -> 
     Ok(found.noted)
 }
 
-/// Looks at Redis's clock every second until `stop`; after a step back, moves what was delayed before it.
+/// Reads Redis's clock every second until `stop`. After a backward step, moves the jobs that were delayed before it.
 pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     let mut link = shared.connector.link(false);
     let mut looks = interval(LOOK);
@@ -89,18 +88,18 @@ pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
             if let Err(error) = watched.round(&shared, &mut link, partition).await {
                 shared.metrics.redis_error("clock");
                 shared.whole_script_failed("clock", &error);
-                tracing::debug!(%error, "Redis's clock was not read");
+                tracing::debug!(%error, "Redis's clock could not be read");
             }
         }
     }
 }
 
-/// What is known of one partition's steps.
+/// Progress with the steps of one partition.
 #[derive(Debug, Default)]
 struct Watched {
     /// The last step that was searched for; `None` before the first look.
     number: Option<u32>,
-    /// Searches to come.
+    /// Times of the searches to come.
     searches: Vec<Instant>,
 }
 
@@ -116,7 +115,7 @@ impl Watched {
             if noted {
                 self.searches = SEARCHES.iter().map(|after| now + *after).collect();
             } else if is_young || !first && steps.last_number() > 0 {
-                // Another worker searches, too: once for the case that it is gone by now.
+                // Another worker searches, too. This search is for the case that it has stopped.
                 self.searches = vec![now + SEARCHES[1]];
             }
         }
@@ -127,7 +126,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Moves the delayed jobs that were put aside after now, as the clock was moved.
+    /// Moves the jobs that were delayed until after the present time by the size of the step.
     async fn put_back(&self, shared: &Shared, link: &mut Link, partition: usize, steps: &BackSteps) -> RedisResult<()> {
         let part = &shared.partitions[partition];
         let by_ms = steps.last().map_or(0, |step| step.by_ms);
@@ -144,13 +143,18 @@ impl Watched {
             }
         }
         if moved > 0 {
-            tracing::info!(partition = part.keys.partition, moved, "delayed jobs moved, as Redis's clock was");
+            tracing::info!(
+                partition = part.keys.partition,
+                moved,
+                "moved delayed jobs after the step of Redis's clock"
+            );
         }
         Ok(())
     }
 }
 
-/// The job as it would be, had the clock said then what it says now. By the same for all, so that they keep their order.
+/// The job with the times it would have, had the clock shown then what it shows now. All jobs move by the same amount,
+/// which keeps their order.
 fn earlier(job: Ahead, by_ms: u64, now_ms: u64) -> Option<PutBack> {
     let mut state = JobState::from_json(job.state.as_bytes())?;
     let (why, since_ms) = state.waiting?;

@@ -1,7 +1,7 @@
-//! What operators ordered, as this worker knows it, and what follows for parked jobs.
+//! The operators' rules, as this worker knows them, and their effect on delayed jobs.
 //!
-//! The rules lie in one hash in Redis; a worker looks at their version twice a second and keeps the last ones it has seen
-//! while Redis cannot be asked. Where there are none, a job costs one look at a flag.
+//! The rules are stored in one hash in Redis. A worker checks their version twice a second and keeps the last ones
+//! while Redis is unreachable. Without rules, a job costs one look at a flag.
 
 use super::{clock::RedisClock, clock_steps, shared::Shared};
 use crate::{
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Jobs held by a rule that is gone are looked for at every look for so long after a change (another worker may not have
-/// seen it and park more), and this often in any case.
+/// How long after a change each look also searches for jobs that an ended rule delayed, because another worker may not
+/// have seen the change. Also the interval of that search without a change.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// The rules in force.
@@ -34,7 +34,7 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 pub(super) struct Control {
     any: AtomicBool,
     rules: RwLock<Arc<Rules>>,
-    /// How many times they were loaded.
+    /// Number of times that the rules were loaded.
     loads: signal::Sender<u64>,
 }
 
@@ -45,17 +45,16 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Whether there are any: the one look that every batch of jobs costs.
+    /// Whether there are any rules. This is the only check that every batch of jobs costs.
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 
-    /// All of them.
     pub(super) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells of every change.
+    /// A receiver that is notified of every change.
     pub(super) fn changes(&self) -> signal::Receiver<u64> {
         self.loads.subscribe()
     }
@@ -67,7 +66,7 @@ impl Control {
         self.loads.send_modify(|loads| *loads += 1);
     }
 
-    /// Waits until the rules are known; false where `stop` came first.
+    /// Waits until the rules are known. Returns false if `stop` came first.
     pub(super) async fn loaded(&self, stop: &CancellationToken) -> bool {
         let mut loads = self.changes();
         tokio::select! {
@@ -76,12 +75,12 @@ impl Control {
         }
     }
 
-    /// Whether nothing is to be read from a lane.
+    /// Whether a pause forbids reading from a lane.
     pub(super) fn is_lane_paused(&self, lane: Lane, clock: &RedisClock) -> bool {
         self.any() && self.rules().lane_paused(lane, clock.now_ms()).is_some()
     }
 
-    /// Waits until the lane is paused no more.
+    /// Waits until the lane is no longer paused.
     pub(super) async fn lane_resumed(&self, lane: Lane, clock: &RedisClock) {
         let mut changes = self.changes();
         while self.is_lane_paused(lane, clock) {
@@ -132,13 +131,13 @@ impl Watcher {
         let keys = &shared.partitions[0].keys;
         let version = control::version(&mut self.link, keys).await?;
         if !self.loaded {
-            // Before the first job is read: how old it is may depend on a step.
+            // Before the first job is read, because a step of the clock may affect the age of jobs.
             for partition in 0..shared.partitions.len() {
                 clock_steps::look(&shared, &mut self.link, partition).await?;
             }
         }
         if !self.loaded || self.version != version {
-            // Later orders come with other times than ours: the clock is to be right, not only roughly so.
+            // Later rules have absolute times, so the clock must be exact and not only approximate.
             shared.clock.set(control::now_ms(&mut self.link).await?);
             let (version, rules) = control::load(&mut self.link, keys).await?;
             if self.loaded || !rules.is_empty() {
@@ -156,7 +155,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Calls up the jobs that are held by rules that are over, or by breakers that are closed.
+    /// Resumes jobs that were delayed by a rule that has ended, or by a breaker that is closed.
     async fn release(&mut self) -> RedisResult<()> {
         let rules = self.shared.control.rules();
         for partition in &self.shared.partitions {
@@ -177,7 +176,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Removes rules that are over, and cancellations of which every job has ended.
+    /// Removes rules that have ended, and cancellations whose jobs have all completed.
     async fn tidy(&mut self) -> RedisResult<()> {
         let rules = self.shared.control.rules();
         let mut moot = rules.over(self.shared.clock.now_ms());

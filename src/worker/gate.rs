@@ -1,8 +1,9 @@
-//! Whether work may begin: only what Redis permits, and state of the right kind, is worked with.
+//! Decides whether work may start: only if Redis permits every command, and every key has the right type.
 //!
-//! A command that Redis forbids, or a key of a wrong type, would be met in the middle of a job. So all of it is checked
-//! before ([`crate::queue::preflight`]): at start, every half minute, and soon after Redis has refused a command. While the gate
-//! is closed no job is read and none is taken over; what is under way goes on and ends.
+//! Otherwise a forbidden command or a key of the wrong type would be met in the middle of a job. All of it is therefore
+//! checked in advance ([`crate::queue::preflight`]): at the start, every half minute, and soon after Redis has refused
+//! a command. While the gate is closed no job is read or taken over. Jobs that are already running continue to their
+//! end.
 
 use super::{health::Pulse, shared::Shared};
 use crate::queue::preflight::{self, Finding, Wanted};
@@ -20,17 +21,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often Redis is checked while all is well.
+/// Time between two checks while there are no findings.
 const EVERY: Duration = Duration::from_secs(30);
-/// The least time between two checks.
+/// Minimum time between two checks.
 const LEAST: Duration = Duration::from_secs(1);
-/// The longest time between two checks while the gate is closed.
+/// Maximum time between two checks while the gate is closed.
 const WHILE_CLOSED: Duration = Duration::from_secs(4);
 
-/// Whether jobs may be read and begun. Closed until the first check has passed.
+/// Whether jobs may be read and started. Closed until the first check has passed.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// The same as `state`, for the price of one load.
+    /// Copy of `state` that costs one atomic load.
     open: AtomicBool,
     state: watch::Sender<bool>,
 }
@@ -42,12 +43,12 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Whether work may begin.
+    /// Whether work may start.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Waits until work may begin; false where `stop` came first.
+    /// Waits until work may start. Returns false if `stop` came first.
     pub(super) async fn opened(&self, stop: &CancellationToken) -> bool {
         if self.is_open() {
             return true;
@@ -66,7 +67,6 @@ impl Gate {
     }
 }
 
-/// Opens and closes the gate.
 pub(super) struct Gatekeeper {
     shared: Arc<Shared>,
     pulse: Pulse,
@@ -75,14 +75,13 @@ pub(super) struct Gatekeeper {
 }
 
 impl Gatekeeper {
-    /// Not ready until the first check has passed.
+    /// Creates a gatekeeper. The worker is not ready until the first check has passed.
     pub(super) fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
         let mut pulse = shared.health.pulse_of_gate();
         pulse.stopped("connecting to Redis".to_owned());
         Self { shared, pulse, wanted, told: BTreeSet::new() }
     }
 
-    /// Checks until `stop`.
     pub(super) async fn watch(mut self, stop: CancellationToken) {
         let shared = Arc::clone(&self.shared);
         let mut link = shared.connector.link(false);
@@ -101,7 +100,7 @@ impl Gatekeeper {
                     if open { EVERY } else { closed_for }
                 }
                 Err(error) => {
-                    // Redis is away or takes no writes: the other loops live with that, and nothing is known to be wrong.
+                    // Redis is unreachable or refuses writes. The other loops handle that, and there is no finding.
                     shared.metrics.redis_error("preflight");
                     let wait = self.pulse.ill("preflight", &error);
                     tokio::select! {
@@ -121,18 +120,18 @@ impl Gatekeeper {
         }
     }
 
-    /// Logs what has changed since the last check, and tells readiness; whether work may begin.
+    /// Logs what changed since the last check and updates readiness. Returns whether work may start.
     fn tell(&mut self, findings: BTreeSet<Finding>) -> bool {
         for finding in findings.difference(&self.told) {
             let remedy = finding.remedy();
             if finding.forbids_work() {
-                tracing::error!(what = finding.what(), remedy, "no job is taken: {finding}");
+                tracing::error!(what = finding.what(), remedy, "no jobs are taken: {finding}");
             } else {
                 tracing::warn!(what = finding.what(), remedy, "{finding}");
             }
         }
         for finding in self.told.difference(&findings) {
-            tracing::info!(what = finding.what(), "not found any more: {finding}");
+            tracing::info!(what = finding.what(), "resolved: {finding}");
         }
         self.shared.metrics.preflight_findings(preflight::count(&findings));
         let mut forbidding = findings.iter().filter(|finding| finding.forbids_work());
