@@ -129,7 +129,7 @@ fn is_hangup_ignored() -> bool {
 /// an address that somebody chose must be had.
 async fn bind(listen: SocketAddr) -> anyhow::Result<Option<HttpEndpoint>> {
     match HttpEndpoint::bind(listen).await {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && listen == HttpConfig::DEFAULT_LISTEN => {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && HttpConfig::default().listen == Some(listen) => {
             tracing::warn!(%listen, "taken, by another worker perhaps: no /metrics here; `--listen` gives another address");
             Ok(None)
         }

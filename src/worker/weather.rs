@@ -23,8 +23,6 @@ use std::{
 };
 use tokio::sync::Notify;
 
-const DEFAULT_BUDGET_PERCENT: u32 = 20;
-
 /// One worker's view of XCO's health.
 #[derive(Debug)]
 pub(super) struct Weather {
@@ -138,7 +136,7 @@ impl Weather {
                 slow_by: Duration::from_millis(50),
             })
         });
-        let budget = RetryBudget::new(config.retry.budget.unwrap_or(DEFAULT_BUDGET_PERCENT));
+        let budget = RetryBudget::new(config.retry.budget_percent());
         let sky = Sky {
             breakers: config.worker.breaker.then(|| Breakers::new(BreakerPolicy::default())),
             adaptive,

@@ -16,6 +16,7 @@ mod dead_replay;
 mod deadlines;
 mod doubt;
 mod duplicates;
+mod examples;
 mod flows;
 mod learning;
 mod limits;

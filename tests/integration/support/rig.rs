@@ -1,7 +1,7 @@
 //! Redis, sandbox and workers of one test, and the actions of a merchant. At its end it fails the test if something is
 //! left over.
 
-use super::RedisServer;
+use super::{RedisServer, schema::assert_completion};
 use redis::{AsyncCommands, Value as RedisValue, aio::MultiplexedConnection};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -215,6 +215,7 @@ impl Rig {
                 for entry in stream.ids {
                     let field = |name: &str| -> String { redis::from_redis_value(entry.map[name].clone()).unwrap() };
                     let event: Value = serde_json::from_str(&field("event")).unwrap();
+                    assert_completion(&event);
                     assert_eq!(event["id"], field("id"));
                     assert_eq!(event["status"], field("status"));
                     assert_eq!(event["type"].as_str().unwrap_or(""), field("type"));
