@@ -46,6 +46,33 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 18] = [
+        Self::InvalidJob,
+        Self::MissingCallerId,
+        Self::UnsupportedVersion,
+        Self::Validation,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Conflict,
+        Self::InvalidCode,
+        Self::Upstream,
+        Self::Timeout,
+        Self::Network,
+        Self::RateLimited,
+        Self::InDoubt,
+        Self::CrashLoop,
+        Self::Expired,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// Whether the job was rejected because of its own faults, before any call.
+    pub const fn is_rejection(self) -> bool {
+        matches!(self, Self::InvalidJob | Self::MissingCallerId | Self::UnsupportedVersion)
+    }
+
     /// The name in completions, dead letters and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

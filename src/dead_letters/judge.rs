@@ -93,8 +93,7 @@ fn kept(pointer: &str) -> Refused {
 pub fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<Ready, Refused> {
     let letter = facts.letter;
     let kind = facts.error_kind();
-    let rejected =
-        matches!(kind, Some(ErrorKind::InvalidJob | ErrorKind::MissingCallerId | ErrorKind::UnsupportedVersion));
+    let rejected = kind.is_some_and(ErrorKind::is_rejection);
     if !letter.replayable && (!rejected || letter.job_type == JobType::VerifyOtp.as_str()) {
         return Err(Refusal::NeedsCode.into());
     }

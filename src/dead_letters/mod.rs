@@ -9,7 +9,7 @@ mod mask;
 
 pub use changes::{Assignment, Changes, parse_pointer};
 pub use facts::Facts;
-pub use filter::{Filter, Moment, Statuses};
+pub use filter::{DeadStatus, Filter, Moment, Statuses};
 pub use judge::{Allowed, Ready, Refusal, Refused, judge};
 pub use letter::{Letter, Replay, Stretch};
 pub use mask::{masked_error, masked_job};

@@ -67,6 +67,8 @@ async fn letters_are_listed_counted_and_found() {
         ("list --customer-reference c-2", &["busy-2"]),
         ("list --text bob@example.com", &["known"]),
         ("list --id otp --id wrong", &["otp", "wrong"]),
+        ("list --status failed", &["busy-1", "busy-2", "known", "otp"]),
+        ("list --status rejected,crash_loop", &["wrong"]),
         ("list --replayable", &["busy-1", "busy-2", "known", "otp"]),
         ("list --since 1h", &all),
         ("list --older-than 1h", &[]),
