@@ -7,9 +7,12 @@
 mod actor;
 pub mod audit;
 mod backend;
+pub mod dead_letters;
 mod error;
 pub mod pauses;
+mod progress;
 
 pub use actor::Actor;
 pub use backend::Backend;
-pub use error::{Error, redis_place};
+pub use error::{Error, Unfinished, redis_place};
+pub use progress::{NoProgress, Progress};

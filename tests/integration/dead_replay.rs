@@ -37,8 +37,8 @@ fn replay_with(rig: &Rig, flags: &str, env: &[(&str, &str)]) -> (Value, Value, i
     (part(0, "plan"), part(1, "result"), output.status.code().unwrap())
 }
 
-/// Writes a letter as a worker does.
-async fn write(rig: &mut Rig, job: &Value, kind: &str, state: &str) -> EntryId {
+/// Writes a dead letter as a worker does.
+pub(super) async fn write(rig: &mut Rig, job: &Value, kind: &str, state: &str) -> EntryId {
     let key = rig.key("dead");
     let (id, job_type) = (job["id"].as_str().unwrap(), job["type"].as_str().unwrap());
     let replayable = if kind == "invalid_job" || job_type == "VerifyOtp" { "false" } else { "true" };

@@ -20,6 +20,7 @@ mod flows;
 mod learning;
 mod limits;
 mod malformed;
+mod operations_dead;
 mod overload;
 mod partial_failure;
 mod places;

@@ -4,7 +4,7 @@ use crate::{
     cli::values::{parse_job_type, parse_name},
     config::parse_duration,
     contract::{ErrorKind, JobType},
-    dead_letters::{DeadStatus, Filter, Moment, Statuses},
+    operations::dead_letters::{DeadStatus, Filter, Moment, Statuses},
 };
 use clap::Args;
 use std::time::Duration;
