@@ -40,7 +40,7 @@ impl<'a> Backend<'a> {
         self.connector.link(false)
     }
 
-    /// Where Redis is, and how its keys are named.
+    /// Where Redis is, and how it is used.
     pub(super) const fn redis(&self) -> &'a RedisConfig {
         self.redis
     }

@@ -56,11 +56,11 @@ impl Error {
         }
     }
 
-    /// An error of the queue's own functions.
-    pub(super) fn queue(redis: &RedisConfig, error: QueueError) -> Self {
+    /// An error of the queue's functions, with the place where Redis is.
+    pub fn queue(redis: &RedisConfig, error: QueueError) -> Self {
         match error {
             QueueError::Redis(error) => Self::redis(redis, &error),
-            error => Self::RedisUrl(error),
+            error @ (QueueError::Url(_) | QueueError::Tls(_)) => Self::RedisUrl(error),
         }
     }
 

@@ -1,26 +1,18 @@
-//! How a long operation reports that it goes on.
+//! How a long operation reports what it does.
 
-/// Receives the progress of a long operation. A method that is not implemented ignores the report.
-///
-/// The calls are made from the operation's own task: a method that blocks delays the operation.
+/// Receives the progress of an operation. Each method does nothing unless a face implements it.
 pub trait Progress: Send + Sync {
-    /// The operation has `total` steps.
-    fn set_total(&self, total: u64) {
-        let _ = total;
-    }
+    /// The work consists of `total` steps, as far as known now.
+    fn set_total(&self, _total: u64) {}
 
-    /// `steps` more steps are done.
-    fn advance(&self, steps: u64) {
-        let _ = steps;
-    }
+    /// `steps` more are done.
+    fn advance(&self, _steps: u64) {}
 
-    /// Something that a person may want to read: one line, without personal data.
-    fn note(&self, line: &str) {
-        let _ = line;
-    }
+    /// Something that a person should know. It holds no personal data.
+    fn note(&self, _text: &str) {}
 }
 
-/// Ignores every report.
+/// Reports to nobody.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

@@ -83,9 +83,10 @@ pub(super) async fn run(args: ReplayArgs, context: Context) -> anyhow::Result<Ex
     }
     let Context { config, json, .. } = context;
     let mut backend = Backend::connect(&config.redis).await?;
-    let (scope, whole) = match args.edit {
-        true => edited(&mut backend, &filter).await?,
-        false => (dead_letters::scope(&mut backend, &filter).await?, None),
+    let (scope, whole) = if args.edit {
+        edited(&mut backend, &filter).await?
+    } else {
+        (dead_letters::scope(&mut backend, &filter).await?, None)
     };
     let request = ReplayRequest {
         filter,

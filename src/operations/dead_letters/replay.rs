@@ -199,13 +199,13 @@ pub async fn run(
     let run = Run::new(actor.name().to_owned(), config.queue.dedupe_window);
     let to = (backend.another_link(), backend.keys());
     let mut replayer = Replayer::new(to, run, plan.request.rate, outcomes, progress, stop);
-    let replayed = replay(backend, plan, plan.request.allowed(config), &mut replayer).await;
+    let moved = replay(backend, plan, plan.request.allowed(config), &mut replayer).await;
     let took = start.elapsed();
     let interrupted = stop.is_cancelled();
     let (tally, mut outcomes) = replayer.finish();
     // Recorded also after a failure. Where Redis is gone, the failure is what is reported.
     let recorded = backend.record(actor, "dead replay ended", &what, tally.replayed).await;
-    if let (Some(outcomes), Some(longest), Ok(())) = (&mut outcomes, wait, &replayed) {
+    if let (Some(outcomes), Some(longest), Ok(())) = (&mut outcomes, wait, &moved) {
         progress.note(&format!("{} replayed; waiting for the jobs to end …", tally.replayed));
         tokio::select! {
             () = outcomes.wait(longest) => {}
@@ -213,7 +213,7 @@ pub async fn run(
         }
     }
     let report = report(tally, interrupted, took, outcomes);
-    match replayed.and(recorded) {
+    match moved.and(recorded) {
         Ok(()) => Ok(report),
         Err(error) => Err(Unfinished { report: Some(report), error }),
     }

@@ -117,13 +117,12 @@ pub async fn show(backend: &mut Backend<'_>, actor: &Actor, id: &str, reveal: bo
 }
 
 async fn find(backend: &mut Backend<'_>, id: &str) -> Result<Vec<Letter>, Error> {
-    let (filter, scope) = match id.parse::<EntryId>() {
-        Ok(entry) => (Filter::default(), Scope::of_entry(entry, backend.redis().partitions)),
-        Err(_) => {
-            let filter = Filter { id: vec![id.to_owned()], ..Filter::default() };
-            let scope = scope(backend, &filter).await?;
-            (filter, scope)
-        }
+    let (filter, scope) = if let Ok(entry) = id.parse::<EntryId>() {
+        (Filter::default(), Scope::of_entry(entry, backend.redis().partitions))
+    } else {
+        let filter = Filter { id: vec![id.to_owned()], ..Filter::default() };
+        let scope = scope(backend, &filter).await?;
+        (filter, scope)
     };
     let mut found = Vec::new();
     let mut scan = scan(backend, &scope, Order::NewestFirst);
