@@ -301,3 +301,30 @@ async fn a_replay_that_cannot_be_recorded_does_not_begin() {
     assert!(failed.report.is_none() && matches!(failed.error, Error::Redis { .. }), "{failed:?}");
     assert_eq!(length(&mut rig, "dead").await, 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_fails_reports_what_it_did_by_then() {
+    let mut setup = Setup::default();
+    setup.config.redis.partitions = 2;
+    let mut rig = setup.without_worker().await;
+    let redis = rig.redis_as("operator");
+    let config = Config { redis: redis.clone(), ..rig.config.clone() };
+    write_many(&mut rig, "first", 3).await;
+    let key = rig.key_in(1, "dead");
+    let job = check("second", "c").to_string();
+    let fields = [("id", "second"), ("type", "CheckUser"), ("job", &job), ("error", "{}"), ("replayable", "true")];
+    let _: String = rig.connection.xadd(key, "*", &fields).await.unwrap();
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    let plan = planned(&mut backend, &config, "1000/s").await;
+    assert_eq!(plan.estimate.replay, 4);
+    // The lane of the second partition is no stream.
+    let lane = rig.key_in(1, "due:bulk");
+    let _: () = rig.connection.set(lane, "no stream").await.unwrap();
+    let stop = CancellationToken::new();
+    let failed = replay::run(&mut backend, &config, &actor(), &plan, None, &NoProgress, &stop).await.err().unwrap();
+    let report = failed.report.unwrap();
+    assert_eq!((report.replayed, report.interrupted), (3, false));
+    assert!(matches!(failed.error, Error::Redis { .. }), "{:?}", failed.error);
+    let recorded = audit(&mut rig).await;
+    assert_eq!((recorded[1]["action"].as_str(), recorded[1]["count"].as_str()), ("dead replay ended", "3"));
+}
