@@ -126,3 +126,16 @@ pub struct JobError {
     /// Whether the same job, enqueued again later, might succeed.
     pub retryable: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kind_is_missing_from_the_list() {
+        for (place, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place, "{}", kind.as_str());
+        }
+        assert_eq!(ErrorKind::ALL.len(), ErrorKind::Internal as usize + 1);
+    }
+}
