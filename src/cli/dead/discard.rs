@@ -21,8 +21,6 @@ use tokio_util::sync::CancellationToken;
     xco-worker dead discard --error invalid_code --older-than 7d --dry-run\n  \
     xco-worker dead discard --id signup-42 --yes")]
 pub(super) struct DiscardArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
     /// Discard all dead letters; required without a filter
     #[arg(long)]
     all: bool,
@@ -32,6 +30,8 @@ pub(super) struct DiscardArgs {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// Counts, asks, removes for good.

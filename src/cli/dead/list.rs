@@ -23,8 +23,6 @@ use std::io::IsTerminal;
     xco-worker dead list --by error.kind\n  \
     xco-worker dead list --by type,error.http_status --batch spring --json")]
 pub(super) struct ListArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
     /// Count the dead letters by these, instead of listing them: `type`, `error.kind`, `error.http_status`, `problem`,
     /// `batch`, `caller`, `customer_reference`, `replayable`, `replay`, `hour`, `day`
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
@@ -32,6 +30,8 @@ pub(super) struct ListArgs {
     /// Maximum number of dead letters, or groups, to print
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// Lists the newest dead letters, or counts all.

@@ -37,8 +37,6 @@ use tokio_util::sync::CancellationToken;
 )]
 #[allow(clippy::struct_excessive_bools, reason = "independent flags")]
 pub(super) struct ReplayArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
     /// Replay all dead letters; required without a filter
     #[arg(long)]
     all: bool,
@@ -73,6 +71,8 @@ pub(super) struct ReplayArgs {
     /// Change the job of a single dead letter in $VISUAL or $EDITOR
     #[arg(long, conflicts_with_all = ["set", "unset"])]
     edit: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// Plans, asks, replays, reports.

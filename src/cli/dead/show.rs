@@ -50,11 +50,11 @@ fn print(value: &impl Serialize, json: bool) -> anyhow::Result<()> {
 /// Flags of `dead export`.
 #[derive(Args)]
 pub(super) struct ExportArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
     /// Write into this new file, which only you can read, instead of stdout
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// Writes complete dead letters, personal data included, one JSON object a line.
