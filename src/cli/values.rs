@@ -69,7 +69,7 @@ impl fmt::Display for DurationRange {
 /// Where to begin in the completion stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFrom {
-    /// With the oldest completion that is kept.
+    /// At the oldest completion that is kept.
     Beginning,
     /// With what comes from now on.
     Now,

@@ -21,9 +21,9 @@ const SEPARATOR: char = '\u{1f}';
 pub enum GroupBy {
     /// The job type.
     Type,
-    /// `error.kind`
+    /// The value of `error.kind` as text.
     Kind,
-    /// `error.http_status`
+    /// The value of `error.http_status`.
     HttpStatus,
     /// The type of XCO's problem document.
     Problem,
@@ -35,7 +35,7 @@ pub enum GroupBy {
     CustomerReference,
     /// Whether it may be replayed as it is: `true` or `false`.
     Replayable,
-    /// How often it was replayed.
+    /// How often the job was replayed.
     Replay,
     /// The hour in which it was written, in UTC.
     Hour,
@@ -108,7 +108,7 @@ impl FromStr for GroupBy {
 pub struct Group {
     /// The values, in the order in which they were asked for; `None` where the dead letters have none.
     pub values: Vec<(GroupBy, Option<String>)>,
-    /// How many.
+    /// The number of removed entries.
     pub count: u64,
 }
 

@@ -25,7 +25,7 @@ pub use spending::{BucketState, BusyBucket, LimitedBy};
 pub(crate) mod testing {
     use super::Letter;
 
-    /// A letter with that job and that error.
+    /// Returns a dead letter with this job and this error.
     pub(crate) fn letter(job: &str, error: &str) -> Letter {
         let entry = crate::contract::EntryId { ms: 1_732_265_000_000, seq: 0 };
         Letter {

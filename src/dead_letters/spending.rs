@@ -52,7 +52,7 @@ impl Serialize for LimitedBy {
 /// State of a bucket in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketState {
-    /// Microseconds between calls, learned or configured; 0: no rate.
+    /// Microseconds between calls, learned or configured. 0 means that there is no rate.
     pub interval_us: u64,
     /// Microseconds until the next call may go.
     pub wait_us: u64,

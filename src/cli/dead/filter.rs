@@ -13,10 +13,10 @@ use std::time::Duration;
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Which dead letters")]
 pub(super) struct FilterArgs {
-    /// Of these types
+    /// Any of these job types. Empty means all.
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type, value_delimiter = ',')]
     pub job_type: Vec<JobType>,
-    /// With these kinds of error: `upstream`, `timeout`, `invalid_job`, …
+    /// Any of these kinds of error, such as `upstream`, `timeout` or `invalid_job`. Empty means all.
     #[arg(long, value_name = "KIND", value_parser = parse_kind, value_delimiter = ',')]
     pub error: Vec<ErrorKind>,
     /// Whose jobs ended so: `failed`, `rejected` (before any call), or `crash_loop` (a part of `failed`)
@@ -28,10 +28,10 @@ pub(super) struct FilterArgs {
     /// Whose problem document (from XCO) has this type, or a type that ends with `/` and this
     #[arg(long, value_name = "TYPE")]
     pub problem: Option<String>,
-    /// Of this batch
+    /// The job belongs to this batch.
     #[arg(long, value_name = "NAME")]
     pub batch: Option<String>,
-    /// Of this caller: the job's `caller_id`, else its customer reference
+    /// The job has this caller: its `caller_id`, or else its customer reference.
     #[arg(long, value_name = "CALLER")]
     pub caller: Option<String>,
     /// Of the customer with this reference
@@ -49,7 +49,7 @@ pub(super) struct FilterArgs {
     /// With this text in the JSON of the job or of the error
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
-    /// Of the job with this id
+    /// Any of these job ids. Empty means all.
     #[arg(long, value_name = "ID")]
     pub id: Vec<String>,
     /// That can be replayed without an edit

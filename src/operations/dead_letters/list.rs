@@ -29,7 +29,7 @@ pub struct ListRequest {
 pub struct Cursor {
     /// The entry of the last dead letter that was listed.
     pub entry: EntryId,
-    /// Its partition.
+    /// The partition that has the dead letter.
     pub partition: u16,
 }
 
@@ -47,7 +47,7 @@ pub struct DeadLetterList {
 /// How many dead letters fit beside those that are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// None.
+    /// No marker is removed.
     Nothing,
     /// So many.
     Exactly(u64),
@@ -58,7 +58,7 @@ pub enum Rest {
 /// One dead letter without personal data. The members are in the order in which JSON prints them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterSummary {
-    /// When the job ended, RFC 3339.
+    /// When the job completed, in RFC 3339.
     pub at: String,
     /// The batch of the job.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,13 +68,13 @@ pub struct DeadLetterSummary {
     pub entry: EntryId,
     /// Why the job failed.
     pub error: ErrorSummary,
-    /// The job's id.
+    /// The id of the job.
     pub id: String,
     /// The partition it is in.
     pub partition: u16,
-    /// How often it was replayed.
+    /// How often the job was replayed.
     pub replay: u32,
-    /// Whether it may be replayed as it is.
+    /// Whether the job can be replayed without an edit.
     pub replayable: bool,
     /// The job type.
     #[serde(rename = "type")]
@@ -87,7 +87,7 @@ pub struct ErrorSummary {
     /// The status of XCO's last answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
-    /// `error.kind`
+    /// The value of `error.kind` as text.
     pub kind: Option<String>,
     /// One sentence for a person.
     pub message: Option<String>,

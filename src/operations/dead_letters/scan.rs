@@ -35,7 +35,7 @@ pub struct Scope {
 pub struct PartitionRange {
     /// The partition's number.
     pub partition: u16,
-    /// The oldest entry.
+    /// The oldest entry of the range.
     #[serde(serialize_with = "entry_as_text", deserialize_with = "entry_from_text")]
     pub first: EntryId,
     /// The newest entry.

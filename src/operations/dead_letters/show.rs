@@ -31,14 +31,14 @@ pub struct ShowReport {
 /// A dead letter with its job. The members are in the order in which JSON prints them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeadLetterDetails {
-    /// When the job ended, RFC 3339.
+    /// When the job completed, in RFC 3339.
     pub at: String,
     /// Its entry in the partition's stream.
     #[serde(serialize_with = "entry_as_text")]
     pub entry: EntryId,
     /// The error; without revealing, its problem document is masked.
     pub error: Value,
-    /// The job's id.
+    /// The id of the job.
     pub id: String,
     /// The job; without revealing, everything about a person is masked.
     pub job: Value,
@@ -47,9 +47,9 @@ pub struct DeadLetterDetails {
     pub parent_id: Option<String>,
     /// The partition it is in.
     pub partition: u16,
-    /// How often it was replayed.
+    /// How often the job was replayed.
     pub replay: u32,
-    /// Whether it may be replayed as it is.
+    /// Whether the job can be replayed without an edit.
     pub replayable: bool,
     /// The job type.
     #[serde(rename = "type")]
