@@ -15,7 +15,7 @@
 //! | [`xco`] | the XCO API: client, token, wire types, problem documents, status → failure | `contract`, `config`, `net`, `telemetry` |
 //! | [`limits`] | which bucket a call spends and at what rate; breaker, adaptive concurrency, retry budget: pure | `contract`, `config` |
 //! | [`jobs`] | one file a job type, its policy beside it: state and answer → verdict, pure | `contract`, `config`, `limits`, `xco` (types) |
-//! | [`dead_letters`] | what a dead letter is, which are meant, what may be shown, whether it may be replayed: pure | `contract`, `config`, `jobs` |
+//! | [`dead_letters`] | what a dead letter is, which are meant, what may be shown, whether it may be replayed, what a replay would do: pure | `contract`, `config`, `limits`, `jobs` |
 //! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `control`, `config`, `limits`, `dead_letters` (types), `net`, `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |

@@ -17,7 +17,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("xco", &["contract", "config", "net", "telemetry"]),
     ("limits", &["contract", "config"]),
     ("jobs", &["contract", "config", "limits", "xco"]),
-    ("dead_letters", &["contract", "config", "jobs"]),
+    ("dead_letters", &["contract", "config", "limits", "jobs"]),
     ("queue", &["contract", "control", "config", "limits", "dead_letters", "net", "telemetry"]),
     ("worker", &["contract", "control", "config", "net", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),

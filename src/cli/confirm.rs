@@ -3,7 +3,7 @@
 use crate::cli::{UsageError, say};
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Whether the operator says yes: with `--yes` unasked, at a terminal asked. Elsewhere nobody can be asked: wrong usage.
+/// Whether the operator agrees. With `--yes` there is no question; without a terminal to ask at, it is wrong usage.
 pub(super) fn confirm(yes: bool, question: &str) -> anyhow::Result<bool> {
     if yes {
         return Ok(true);

@@ -1,16 +1,18 @@
 //! The queue that operations work on.
 
-use super::Error;
+use super::{Actor, Error};
 use crate::{
     config::RedisConfig,
     queue::{Connector, Keys, Link},
 };
 use redis::{RedisError, cmd};
+use serde_json::Value;
 
 /// A connection to the queue of one namespace.
 #[derive(Debug)]
 pub struct Backend<'a> {
     pub(super) link: Link,
+    connector: Connector,
     redis: &'a RedisConfig,
 }
 
@@ -20,9 +22,10 @@ impl<'a> Backend<'a> {
     /// # Errors
     /// [`Error::Redis`] where Redis does not answer, [`Error::RedisUrl`] where `redis.url` makes no client.
     pub async fn connect(redis: &'a RedisConfig) -> Result<Self, Error> {
-        let mut link = Connector::new(redis)?.link(false);
+        let connector = Connector::new(redis)?;
+        let mut link = connector.link(false);
         match link.query::<String>(&cmd("PING")).await {
-            Ok(_) => Ok(Self { link, redis }),
+            Ok(_) => Ok(Self { link, connector, redis }),
             Err(error) => Err(Error::redis(redis, &error)),
         }
     }
@@ -30,6 +33,21 @@ impl<'a> Backend<'a> {
     /// Gives its connection up to a caller that has operations of its own.
     pub fn into_link(self) -> Link {
         self.link
+    }
+
+    /// One more connection to the same queue, made when it is first used.
+    pub(super) fn another_link(&self) -> Link {
+        self.connector.link(false)
+    }
+
+    /// Where Redis is, and how it is used.
+    pub(super) const fn redis(&self) -> &'a RedisConfig {
+        self.redis
+    }
+
+    /// The keys of every partition, by number.
+    pub(super) fn keys(&self) -> Vec<Keys> {
+        (0..self.redis.partitions.max(1)).map(|partition| Keys::new(self.namespace(), partition)).collect()
     }
 
     /// What Redis keys begin with.
@@ -50,6 +68,12 @@ impl<'a> Backend<'a> {
     /// The keys of partition 0, which holds what belongs to no partition: rules, audit.
     pub(super) fn common_keys(&self) -> Keys {
         Keys::new(self.namespace(), 0)
+    }
+
+    /// Writes an action into the audit stream: [`Actor::record`].
+    pub(super) async fn record(&mut self, actor: &Actor, action: &str, what: &Value, count: u64) -> Result<(), Error> {
+        let (namespace, failed) = (self.namespace(), self.failed());
+        actor.record(&mut self.link, namespace, action, what, count).await.map_err(failed)
     }
 
     /// Makes an [`Error`] of Redis's, one that names the place.

@@ -7,6 +7,7 @@
 mod actor;
 pub mod audit;
 mod backend;
+pub mod dead_letters;
 mod error;
 mod in_force;
 pub mod jobs;
@@ -16,6 +17,6 @@ pub mod status;
 
 pub use actor::Actor;
 pub use backend::Backend;
-pub use error::{Error, redis_place};
+pub use error::{Error, Unfinished, redis_place};
 pub use in_force::InForce;
 pub use progress::{NoProgress, Progress};

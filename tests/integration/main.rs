@@ -21,6 +21,7 @@ mod flows;
 mod learning;
 mod limits;
 mod malformed;
+mod operations_dead;
 mod operations_jobs;
 mod overload;
 mod partial_failure;

@@ -1,4 +1,4 @@
-//! What became of the jobs that were replayed.
+//! How the jobs that were replayed ended.
 
 use crate::{
     completions::{Completed, Options, Subscriber},
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Follows the completions from before the first letter is moved.
+/// Follows the completions, from before the first dead letter is moved. It stops when it is dropped.
 pub(super) struct Outcomes {
     ended: mpsc::UnboundedReceiver<(u64, String)>,
     hasher: RandomState,
@@ -29,10 +29,15 @@ impl Outcomes {
         let mut subscriber = Subscriber::start(redis, Options::default()).await?;
         let hasher = RandomState::new();
         let their_hasher = hasher.clone();
-        // Unbounded in type only: replayed jobs that end while letters are still being moved.
+        // Bounded by the number of replayed jobs that end during one step of the replay.
         let (to, ended) = mpsc::unbounded_channel();
         tokio::spawn(async move {
-            while let Ok(batch) = subscriber.next().await {
+            loop {
+                let batch = tokio::select! {
+                    batch = subscriber.next() => batch,
+                    () = to.closed() => return,
+                };
+                let Ok(batch) = batch else { return };
                 for completed in batch.iter().filter(|completed| completed.event["replay"].is_u64()) {
                     if to.send((their_hasher.hash_one(&completed.id), outcome(completed))).is_err() {
                         return;
@@ -43,12 +48,12 @@ impl Outcomes {
         Ok(Self { ended, hasher, awaited: HashSet::new(), counts: BTreeMap::new() })
     }
 
-    /// That job is under way again.
+    /// The job of this id was replayed: its end is to be counted.
     pub(super) fn expect(&mut self, id: &str) {
         self.awaited.insert(self.hasher.hash_one(id));
     }
 
-    /// Counts what has ended so far. Only after what was moved has been told with [`Self::expect`].
+    /// Counts what has ended by now. Call it only after [`Self::expect`] for all that was moved: other ends are ignored.
     pub(super) fn take_in(&mut self) {
         while let Ok((id, outcome)) = self.ended.try_recv() {
             self.count(id, outcome);
@@ -61,7 +66,7 @@ impl Outcomes {
         }
     }
 
-    /// Waits until all have ended, or so long.
+    /// Waits until all have ended, at most this long.
     pub(super) async fn wait(&mut self, longest: Duration) {
         let deadline = Instant::now() + longest;
         while !self.awaited.is_empty() {
@@ -72,14 +77,14 @@ impl Outcomes {
         }
     }
 
-    /// How many jobs are still under way.
+    /// How many jobs have not ended yet.
     pub(super) fn outstanding(&self) -> usize {
         self.awaited.len()
     }
 
-    /// How the others ended, by what they came to.
-    pub(super) const fn counts(&self) -> &BTreeMap<String, u64> {
-        &self.counts
+    /// How many jobs ended in which way.
+    pub(super) fn into_counts(self) -> BTreeMap<String, u64> {
+        self.counts
     }
 }
 
