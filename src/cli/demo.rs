@@ -12,7 +12,7 @@ use crate::{
     completions::{Options, Start, Subscriber},
     config::{Config, Limit, Rate, RedisConfig},
     contract::MerchantId,
-    queue::{Connector, Keys},
+    operations::Backend,
     sandbox::{Latency, Sandbox, SandboxConfig},
     telemetry::{HttpEndpoint, Metrics},
     worker::{Stopped, Worker},
@@ -111,8 +111,7 @@ async fn perform(args: &DemoArgs, context: &Context, place: &Place, stop: &Cance
     let redis = &config.redis;
     let subscriber = Subscriber::start(redis, Options { start: Start::Beginning, ..Options::default() });
     let subscriber = subscriber.await.map_err(|error| redis_access::queue_error(redis, error))?;
-    let link = Connector::new(redis)?.link(false);
-    let keys = Keys::new(&redis.namespace, 0);
+    let backend = Backend::connect(redis).await?;
     let running = Running::start(&config, context.metrics.clone()).await?;
     teller.heading("xco-worker demo: everything on this machine, no credentials, no real customers")?;
     teller.say("")?;
@@ -122,7 +121,7 @@ async fn perform(args: &DemoArgs, context: &Context, place: &Place, stop: &Cance
     teller.say(&format!("Worker   {slots} calls at once; http://{}/metrics", running.address))?;
     teller.say(&format!("Sample   --seed {seed}"))?;
 
-    let mut stage = Stage::new(sandbox, link, keys, subscriber, teller);
+    let mut stage = Stage::new(sandbox, backend, subscriber, teller);
     let played = tokio::select! {
         played = show(args, place, &running, &mut stage, seed) => played.map(Some),
         () = stop.cancelled() => Ok(None),
@@ -143,7 +142,13 @@ async fn perform(args: &DemoArgs, context: &Context, place: &Place, stop: &Cance
 }
 
 /// The sample, the summary, and unless `--once` a customer now and then, without end.
-async fn show(args: &DemoArgs, place: &Place, running: &Running, stage: &mut Stage, seed: u64) -> anyhow::Result<Exit> {
+async fn show(
+    args: &DemoArgs,
+    place: &Place,
+    running: &Running,
+    stage: &mut Stage<'_>,
+    seed: u64,
+) -> anyhow::Result<Exit> {
     let mut people = People::new(seed);
     acts::play(stage, &mut people, args.signups).await?;
     let tally = stage.tally().await?;
@@ -162,7 +167,7 @@ async fn show(args: &DemoArgs, place: &Place, running: &Running, stage: &mut Sta
     }
 }
 
-fn look_around(place: &Place, running: &Running, stage: &mut Stage) -> anyhow::Result<()> {
+fn look_around(place: &Place, running: &Running, stage: &mut Stage<'_>) -> anyhow::Result<()> {
     let me = std::env::args().next().unwrap_or_else(|| "xco-worker".to_owned());
     let (cli, flags) = (place.redis_cli(), place.flags());
     let namespace = &place.redis.namespace;

@@ -3,7 +3,7 @@
 use super::Error;
 use crate::{
     config::RedisConfig,
-    queue::{Connector, Keys, Link},
+    queue::{Connector, Keys, Link, QueueError},
 };
 use redis::{RedisError, cmd};
 
@@ -42,9 +42,25 @@ impl<'a> Backend<'a> {
         Keys::new(self.namespace(), 0)
     }
 
+    /// The keys of every partition, in their order.
+    pub(super) fn partitions(&self) -> Vec<Keys> {
+        (0..self.redis.partitions.max(1)).map(|partition| Keys::new(self.namespace(), partition)).collect()
+    }
+
+    /// Where Redis is, and how it is used.
+    pub(super) const fn redis(&self) -> &'a RedisConfig {
+        self.redis
+    }
+
     /// Makes an [`Error`] of Redis's, one that names the place.
     pub(super) fn failed(&self) -> impl Fn(RedisError) -> Error + use<'a> {
         let redis = self.redis;
         move |error| Error::redis(redis, &error)
+    }
+
+    /// Makes an [`Error`] of what the queue's functions give, one that names the place.
+    pub(super) fn queue_failed(&self) -> impl Fn(QueueError) -> Error + use<'a> {
+        let redis = self.redis;
+        move |error| Error::queue(redis, error)
     }
 }

@@ -31,6 +31,9 @@ pub enum Error {
     /// There is no such pause.
     #[error("{0} is not paused")]
     NotPaused(String),
+    /// A job's completion is wanted, and the job does not ask for it.
+    #[error("only a job with an `id` and `reply: true` can be waited for")]
+    CannotWait,
 }
 
 impl Error {
@@ -42,7 +45,15 @@ impl Error {
                 Some("is it running? `--redis-url` or redis.url say where; `xco-worker doctor` checks it all")
             }
             Self::TooManyRules => Some("`xco-worker status` lists them; `xco-worker resume --all` ends every pause"),
-            Self::RedisUrl(_) | Self::NotPaused(_) => None,
+            Self::RedisUrl(_) | Self::NotPaused(_) | Self::CannotWait => None,
+        }
+    }
+
+    /// An error of the queue's functions, with the place where Redis is.
+    pub fn queue(redis: &RedisConfig, error: QueueError) -> Self {
+        match error {
+            QueueError::Redis(error) => Self::redis(redis, &error),
+            error @ (QueueError::Url(_) | QueueError::Tls(_)) => Self::RedisUrl(error),
         }
     }
 

@@ -7,9 +7,13 @@
 mod actor;
 pub mod audit;
 mod backend;
+pub mod enqueue;
 mod error;
+pub mod namespace;
 pub mod pauses;
+mod progress;
 
 pub use actor::Actor;
 pub use backend::Backend;
 pub use error::{Error, redis_place};
+pub use progress::{NoProgress, Progress};

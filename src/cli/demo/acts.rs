@@ -19,7 +19,7 @@ const IMPATIENT: u32 = 12;
 const OUTAGE: Duration = Duration::from_secs(1);
 
 /// The whole sample.
-pub(super) async fn play(stage: &mut Stage, people: &mut People, signups: u32) -> anyhow::Result<()> {
+pub(super) async fn play(stage: &mut Stage<'_>, people: &mut People, signups: u32) -> anyhow::Result<()> {
     let known = sign_up(stage, people, signups).await?;
     type_codes(stage, &known).await?;
     impatience(stage, people).await?;
@@ -30,7 +30,7 @@ pub(super) async fn play(stage: &mut Stage, people: &mut People, signups: u32) -
 }
 
 /// One more customer, all the way through.
-pub(super) async fn one_more(stage: &mut Stage, people: &mut People) -> anyhow::Result<()> {
+pub(super) async fn one_more(stage: &mut Stage<'_>, people: &mut People) -> anyhow::Result<()> {
     let customer = people.next();
     enter(stage, &customer);
     stage.play(vec![Cue::now(customer.signup())]).await?;
@@ -43,7 +43,7 @@ pub(super) async fn one_more(stage: &mut Stage, people: &mut People) -> anyhow::
     Ok(())
 }
 
-async fn sign_up(stage: &mut Stage, people: &mut People, signups: u32) -> anyhow::Result<Vec<Customer>> {
+async fn sign_up(stage: &mut Stage<'_>, people: &mut People, signups: u32) -> anyhow::Result<Vec<Customer>> {
     let customers: Vec<Customer> = (0..signups).map(|_| people.next()).collect();
     let known = customers.iter().filter(|customer| customer.known).count();
     stage.teller.act(
@@ -65,7 +65,7 @@ async fn sign_up(stage: &mut Stage, people: &mut People, signups: u32) -> anyhow
 }
 
 /// Tells the simulator about a known customer, and the stage what to expect.
-fn enter(stage: &mut Stage, customer: &Customer) {
+fn enter(stage: &mut Stage<'_>, customer: &Customer) {
     if customer.known {
         stage.sandbox.seed_user(&customer.account());
         stage.expect(&customer.id, Outcome::Exists);
@@ -76,11 +76,11 @@ fn enter(stage: &mut Stage, customer: &Customer) {
     }
 }
 
-fn code_of(stage: &Stage, customer: &Customer) -> anyhow::Result<String> {
+fn code_of(stage: &Stage<'_>, customer: &Customer) -> anyhow::Result<String> {
     stage.sandbox.otp(&customer.email()).with_context(|| format!("no code was sent to {}", customer.id))
 }
 
-async fn type_codes(stage: &mut Stage, known: &[Customer]) -> anyhow::Result<()> {
+async fn type_codes(stage: &mut Stage<'_>, known: &[Customer]) -> anyhow::Result<()> {
     let Some((clumsy, others)) = known.split_first() else { return Ok(()) };
     stage.teller.act(
         "Known customers type their codes",
@@ -103,7 +103,7 @@ async fn type_codes(stage: &mut Stage, known: &[Customer]) -> anyhow::Result<()>
     stage.play(vec![Cue::now(clumsy.consent(&right, &code))]).await
 }
 
-async fn impatience(stage: &mut Stage, people: &mut People) -> anyhow::Result<()> {
+async fn impatience(stage: &mut Stage<'_>, people: &mut People) -> anyhow::Result<()> {
     stage.teller.act(
         "One caller is impatient",
         &[
@@ -127,7 +127,7 @@ async fn impatience(stage: &mut Stage, people: &mut People) -> anyhow::Result<()
     stage.play(cues).await
 }
 
-async fn too_many_requests(stage: &mut Stage, people: &mut People) -> anyhow::Result<()> {
+async fn too_many_requests(stage: &mut Stage<'_>, people: &mut People) -> anyhow::Result<()> {
     stage.teller.act(
         "XCO says 429 to another",
         &["`Retry-After: 1`. That caller alone is closed for a second, for every worker; no attempt is spent."],
@@ -144,7 +144,7 @@ async fn too_many_requests(stage: &mut Stage, people: &mut People) -> anyhow::Re
     stage.play(cues).await
 }
 
-async fn outage(stage: &mut Stage, people: &mut People) -> anyhow::Result<()> {
+async fn outage(stage: &mut Stage<'_>, people: &mut People) -> anyhow::Result<()> {
     stage.teller.act(
         "XCO is down for a second",
         &["Every call is answered 503. Jobs are tried again, later and later, each at a moment of its own."],
@@ -159,7 +159,7 @@ async fn outage(stage: &mut Stage, people: &mut People) -> anyhow::Result<()> {
     stage.play(cues).await
 }
 
-async fn mistakes(stage: &mut Stage, people: &mut People) -> anyhow::Result<()> {
+async fn mistakes(stage: &mut Stage<'_>, people: &mut People) -> anyhow::Result<()> {
     stage.teller.act(
         "The shop makes two mistakes",
         &[
@@ -176,7 +176,7 @@ async fn mistakes(stage: &mut Stage, people: &mut People) -> anyhow::Result<()> 
     stage.play(vec![Cue::now(malformed), Cue::now(job()), Cue::now(job())]).await
 }
 
-async fn backfill(stage: &mut Stage, people: &mut People) -> anyhow::Result<()> {
+async fn backfill(stage: &mut Stage<'_>, people: &mut People) -> anyhow::Result<()> {
     stage
         .teller
         .act("A backfill in the bulk lane", &["Nobody waits for these: customers go first, whatever the backlog."])?;

@@ -1,15 +1,10 @@
 //! Where the demo takes place: a Redis of its own, or the configured one under a namespace of the demo's own.
 
 use crate::{
-    cli::{
-        HintExt,
-        local_redis::LocalRedis,
-        redis_access::{connect, shown},
-    },
+    cli::{HintExt, local_redis::LocalRedis},
     config::RedisConfig,
-    queue::{Connector, Keys, Link},
+    operations::{Backend, namespace, redis_place as shown},
 };
-use redis::cmd;
 use secrecy::SecretString;
 
 pub(super) struct Place {
@@ -25,7 +20,9 @@ impl Place {
         if redis.url_is_set {
             // Others may work there: nothing of theirs is touched.
             redis.namespace = format!("demo-{:08x}", rand::random::<u32>());
-            connect(&redis).await.hint("redis.url is set, so the demo uses that; without it, it starts its own")?;
+            Backend::connect(&redis)
+                .await
+                .hint("redis.url is set, so the demo uses that; without it, it starts its own")?;
             return Ok(Self { redis, own: None, keep });
         }
         let own = LocalRedis::start(keep).await?;
@@ -82,42 +79,13 @@ impl Place {
             Some(own) => own.stop().await,
             None if self.keep => {}
             None => {
-                // The keys with a life of their own end without us, too.
-                if let Ok(connector) = Connector::new(&self.redis) {
-                    let cleaning = clean(connector.link(false), &self.redis);
-                    let _ = tokio::time::timeout(self.redis.response_timeout * 5, cleaning).await;
-                }
+                let cleaning = async {
+                    let mut backend = Backend::connect(&self.redis).await?;
+                    namespace::remove(&mut backend).await
+                };
+                // What cannot be removed now expires, but for the jobs and their completions.
+                let _ = tokio::time::timeout(self.redis.response_timeout * 5, cleaning).await;
             }
         }
-    }
-}
-
-/// Removes the keys of the demo's namespace, which no other program has.
-async fn clean(mut link: Link, redis: &RedisConfig) -> redis::RedisResult<()> {
-    let keys = Keys::new(&redis.namespace, 0);
-    for lane in crate::contract::Lane::ALL {
-        for key in [keys.jobs(lane), keys.due(lane)] {
-            link.query::<u64>(cmd("UNLINK").arg(key)).await?;
-        }
-    }
-    for key in [&keys.completions, &keys.dead, &keys.delayed, &keys.delayed_jobs, &keys.begun, &keys.stats] {
-        link.query::<u64>(cmd("UNLINK").arg(key)).await?;
-    }
-    // A cluster cannot be scanned as a whole; what is left there expires.
-    if redis.url.len() > 1 {
-        return Ok(());
-    }
-    let mut cursor = "0".to_owned();
-    loop {
-        let mut scan = cmd("SCAN");
-        scan.arg(&cursor).arg("MATCH").arg(format!("{{{}:*", redis.namespace)).arg("COUNT").arg(1000);
-        let (next, found): (String, Vec<String>) = link.query(&scan).await?;
-        for key in found {
-            link.query::<u64>(cmd("UNLINK").arg(key)).await?;
-        }
-        if next == "0" {
-            return Ok(());
-        }
-        cursor = next;
     }
 }

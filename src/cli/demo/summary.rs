@@ -18,7 +18,7 @@ struct Group {
 }
 
 /// Tells the summary.
-pub(super) fn tell(stage: &Stage, tally: &Tally) -> anyhow::Result<()> {
+pub(super) fn tell(stage: &Stage<'_>, tally: &Tally) -> anyhow::Result<()> {
     let ends: Vec<&Ended> = stage.seen.values().flatten().collect();
     let groups = grouped(&ends);
     let longest = |of: fn(&Ended) -> u64| ends.iter().map(|ended| of(ended)).max().unwrap_or(0);
