@@ -7,6 +7,7 @@
 mod actor;
 pub mod audit;
 mod backend;
+pub mod backfill;
 pub mod enqueue;
 mod error;
 pub mod namespace;

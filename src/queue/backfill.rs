@@ -1,7 +1,8 @@
-//! What a backfill must not forget: how far each partition was fed, and what became of each row.
+//! The state of a backfill: up to which row each partition was enqueued, and the result of each row.
 //!
-//! A run takes the backfill over ([`take_over`]); from then on an earlier one can feed no more. The batch's consumer group
-//! on the completions is read by nobody: it is a mark for trimming, which keeps what was not collected yet.
+//! A run takes the backfill over ([`take_over`]); from then on an earlier run can enqueue no more rows. The batch has a
+//! consumer group on the completions that no consumer reads. It only keeps completions from being trimmed before they are
+//! collected.
 
 use super::{
     Keys, Link,
@@ -14,66 +15,66 @@ use std::{collections::HashMap, sync::LazyLock};
 static FEED: LazyLock<Script> = LazyLock::new(|| script!("feed" on "atomic"));
 static RECORD: LazyLock<Script> = LazyLock::new(|| script!("record" on "atomic"));
 
-/// The most rows that are fed, or completions that are recorded, at once.
+/// Maximum number of rows that are enqueued, or results that are recorded, in one step.
 pub const MAX_ROWS: usize = 256;
-/// What a row's result takes up: outcome, error, calls of its check, calls of its creation.
+/// Bytes of a row's result: outcome, error, calls of its `CheckUser`, calls of its `CreateUser`.
 pub const RESULT_BYTES: usize = 4;
-/// How long a backfill that nobody goes on with is remembered.
+/// A backfill is forgotten this long after its last step.
 const LIFE_S: u64 = 30 * 86_400;
 
-/// What a backfill is about, the same for all its runs.
+/// The identity of a backfill, the same for all its runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct StoredIdentity {
     /// Digest of the files and of everything that decides which rows they hold.
     pub fingerprint: String,
     /// Files and flags, as JSON.
-    pub what: String,
+    pub json: String,
 }
 
-/// How far a partition was fed.
+/// How far a backfill is in one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct Checkpoint {
     /// The highest row enqueued here; 0: none.
     pub row: u64,
-    /// Rows enqueued here.
-    pub fed: u64,
-    /// Up to where completions were collected.
+    /// Number of rows enqueued here.
+    pub enqueued: u64,
+    /// The last completion that was collected.
     pub collected: Option<EntryId>,
 }
 
-/// Rows that have ended.
+/// Number of rows that have ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// In all.
+    /// All of them.
     pub rows: u64,
-    /// Of these, without success.
+    /// Of these, the rows without success.
     pub unsuccessful: u64,
 }
 
-/// What became of rows to be fed.
+/// The answer to [`enqueue_rows`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fed {
-    /// They are enqueued.
+pub enum RowsEnqueued {
+    /// The rows are in their lane.
     Done,
-    /// Another run has taken over, or the checkpoint is gone.
-    NotOurs,
+    /// Nothing was enqueued: another run has taken the backfill over, or its checkpoint is gone.
+    TakenOver,
 }
 
-/// What one completion says about its row.
+/// A change of a row's result, from one completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Update {
-    /// Which.
+pub struct ResultUpdate {
+    /// The row's number.
     pub row: u64,
     /// Outcome and error, an ASCII character each.
     pub code: [u8; 2],
-    /// Calls of its check, where the completion is the check's.
+    /// Calls of the row's `CheckUser`, if the completion is that job's.
     pub checks: Option<u8>,
-    /// Calls of its creation, where it is the creation's.
+    /// Calls of the row's `CreateUser`, if the completion is that job's.
     pub creates: Option<u8>,
 }
 
-impl Update {
-    /// A row that has ended, and how is not known. What is known of it stays, also what is told later.
+impl ResultUpdate {
+    /// A row that has ended with an unknown outcome. It replaces no known outcome, and a known one replaces it.
     pub const fn unknown(row: u64) -> Self {
         Self { row, code: [b'u', b'-'], checks: None, creates: None }
     }
@@ -83,62 +84,72 @@ fn group(batch: &str) -> String {
     format!("backfill:{batch}")
 }
 
-/// The plan of a backfill and, once all its files were read to the end, what they held (as JSON). `first`: partition 0.
-pub async fn plan(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<Option<(Plan, Option<String>)>> {
+/// The identity of a backfill and, once a run has read its files to the end, the counts of their rows (as JSON). `first` is
+/// partition 0.
+pub async fn identity(
+    link: &mut Link,
+    first: &Keys,
+    batch: &str,
+) -> RedisResult<Option<(StoredIdentity, Option<String>)>> {
     let mut get = cmd("HMGET");
     get.arg(first.backfill(batch)).arg("fingerprint").arg("plan").arg("counts");
-    let (fingerprint, what, counts): (Option<String>, Option<String>, Option<String>) = link.query(&get).await?;
-    Ok(fingerprint.zip(what).map(|(fingerprint, what)| (Plan { fingerprint, what }, counts)))
+    let (fingerprint, json, counts): (Option<String>, Option<String>, Option<String>) = link.query(&get).await?;
+    Ok(fingerprint.zip(json).map(|(fingerprint, json)| (StoredIdentity { fingerprint, json }, counts)))
 }
 
-/// Makes the backfill known, unless it is; the plan that holds.
-pub async fn begin(link: &mut Link, first: &Keys, batch: &str, plan: &Plan) -> RedisResult<Plan> {
+/// Stores the identity of a backfill, unless one is stored. Returns the stored one.
+pub async fn register(
+    link: &mut Link,
+    first: &Keys,
+    batch: &str,
+    identity: &StoredIdentity,
+) -> RedisResult<StoredIdentity> {
     let key = first.backfill(batch);
     let mut set = pipe();
-    set.cmd("HSETNX").arg(&key).arg("fingerprint").arg(&plan.fingerprint).ignore();
-    set.cmd("HSETNX").arg(&key).arg("plan").arg(&plan.what).ignore();
+    set.cmd("HSETNX").arg(&key).arg("fingerprint").arg(&identity.fingerprint).ignore();
+    set.cmd("HSETNX").arg(&key).arg("plan").arg(&identity.json).ignore();
     set.cmd("EXPIRE").arg(&key).arg(LIFE_S).ignore();
     set.cmd("HMGET").arg(&key).arg("fingerprint").arg("plan");
-    let ((fingerprint, what),): ((String, String),) = link.pipeline(&set).await?;
-    Ok(Plan { fingerprint, what })
+    let ((fingerprint, json),): ((String, String),) = link.pipeline(&set).await?;
+    Ok(StoredIdentity { fingerprint, json })
 }
 
-/// Notes what the files hold: all of it was read. `counts` is JSON.
-pub async fn read_to_the_end(link: &mut Link, first: &Keys, batch: &str, counts: &str) -> RedisResult<()> {
+/// Stores the counts of the files' rows, after a run has read the files to the end. `counts` is JSON.
+pub async fn store_counts(link: &mut Link, first: &Keys, batch: &str, counts: &str) -> RedisResult<()> {
     link.query(cmd("HSET").arg(first.backfill(batch)).arg("counts").arg(counts)).await
 }
 
-/// Takes over the feeding of one partition in the name of `run`, and sees to it that completions are kept until they are
-/// collected.
-pub async fn take_over(link: &mut Link, keys: &Keys, batch: &str, run: &str) -> RedisResult<Mark> {
+/// Takes the backfill over for `run`, in one partition: no other run can enqueue rows there any more. From here on,
+/// completions are kept until they are collected.
+pub async fn take_over(link: &mut Link, keys: &Keys, batch: &str, run: &str) -> RedisResult<Checkpoint> {
     let key = keys.backfill(batch);
     let mut set = pipe();
     set.cmd("HSET").arg(&key).arg("run").arg(run).ignore();
     set.cmd("EXPIRE").arg(&key).arg(LIFE_S).ignore();
     link.pipeline::<()>(&set).await?;
-    let mut mark = mark(link, keys, batch).await?;
-    let from = mark.collected.map_or_else(|| "$".to_owned(), |entry| entry.to_string());
+    let mut checkpoint = checkpoint(link, keys, batch).await?;
+    let from = checkpoint.collected.map_or_else(|| "$".to_owned(), |entry| entry.to_string());
     let mut create = cmd("XGROUP");
     create.arg("CREATE").arg(&keys.completions).arg(group(batch)).arg(from).arg("MKSTREAM");
     match link.query::<Value>(&create).await {
         Err(error) if error.code() != Some("BUSYGROUP") => return Err(error),
         _ => {}
     }
-    if mark.collected.is_none() {
+    if checkpoint.collected.is_none() {
         let from = group_at(link, keys, batch).await?.unwrap_or(EntryId { ms: 0, seq: 0 });
         let _: u64 = link.query(cmd("HSETNX").arg(&key).arg("collected").arg(from.to_string())).await?;
-        mark.collected = Some(from);
+        checkpoint.collected = Some(from);
     }
-    Ok(mark)
+    Ok(checkpoint)
 }
 
-/// How far a partition was fed.
-pub async fn mark(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Mark> {
+/// How far a backfill is in one partition.
+pub async fn checkpoint(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Checkpoint> {
     let mut get = cmd("HMGET");
     get.arg(keys.backfill(batch)).arg("mark").arg("fed").arg("collected");
-    let (row, fed, collected): (Option<u64>, Option<u64>, Option<String>) = link.query(&get).await?;
+    let (row, enqueued, collected): (Option<u64>, Option<u64>, Option<String>) = link.query(&get).await?;
     let collected = collected.and_then(|entry| entry.parse().ok());
-    Ok(Mark { row: row.unwrap_or(0), fed: fed.unwrap_or(0), collected })
+    Ok(Checkpoint { row: row.unwrap_or(0), enqueued: enqueued.unwrap_or(0), collected })
 }
 
 async fn group_at(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Option<EntryId>> {
@@ -150,27 +161,32 @@ async fn group_at(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Opti
     Ok(ours.and_then(|group| text(group, "last-delivered-id")).and_then(|id| id.parse().ok()))
 }
 
-/// Enqueues `jobs` (at most [`MAX_ROWS`]) and moves the mark from `before` to `after`, in one step. Safe to repeat after a
-/// lost reply.
-pub async fn feed(
+/// Enqueues the jobs of rows (at most [`MAX_ROWS`]) and moves the checkpoint from row `before` to row `after`, in one step.
+/// Idempotent: after a lost reply, call it again.
+pub async fn enqueue_rows(
     link: &mut Link,
     keys: &Keys,
     batch: &str,
     run: &str,
     (before, after): (u64, u64),
     jobs: &[&str],
-) -> RedisResult<Fed> {
+) -> RedisResult<RowsEnqueued> {
     let mut call = FEED.call(2);
     call.arg(keys.jobs(Lane::Bulk)).arg(keys.backfill(batch)).arg(run).arg(before).arg(after).arg(LIFE_S).arg(jobs);
     let reply = FEED.run(link, &call).await?;
-    Ok(if matches!(reply, Value::Int(1 | 2)) { Fed::Done } else { Fed::NotOurs })
+    Ok(if matches!(reply, Value::Int(1 | 2)) { RowsEnqueued::Done } else { RowsEnqueued::TakenOver })
 }
 
-/// Notes what became of rows, at most [`MAX_ROWS`] at once. Safe to repeat. `first`: partition 0, where all results are.
-pub async fn record(link: &mut Link, first: &Keys, batch: &str, updates: &[Update]) -> RedisResult<Ended> {
+/// Records results of rows, at most [`MAX_ROWS`] at once. Idempotent. `first` is partition 0, which holds all results.
+pub async fn record_results(
+    link: &mut Link,
+    first: &Keys,
+    batch: &str,
+    updates: &[ResultUpdate],
+) -> RedisResult<Ended> {
     let mut call = RECORD.call(2);
     call.arg(first.backfill_results(batch)).arg(first.backfill(batch)).arg(LIFE_S);
-    for Update { row, code, checks, creates } in updates {
+    for ResultUpdate { row, code, checks, creates } in updates {
         let calls = |calls: &Option<u8>| calls.map_or(-1, i16::from);
         call.arg(*row).arg(&code[..]).arg(calls(checks)).arg(calls(creates));
     }
@@ -179,47 +195,47 @@ pub async fn record(link: &mut Link, first: &Keys, batch: &str, updates: &[Updat
     Ok(Ended { rows: field(0), unsuccessful: field(1) })
 }
 
-/// Rows that have ended, as far as recorded; and which run has the backfill now.
-pub async fn standing(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<(Ended, Option<String>)> {
+/// The rows that have ended, as far as recorded, and the run that has taken the backfill over.
+pub async fn progress(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<(Ended, Option<String>)> {
     let mut get = cmd("HMGET");
     get.arg(first.backfill(batch)).arg("ended").arg("unsuccessful").arg("run");
     let (rows, unsuccessful, run): (Option<u64>, Option<u64>, Option<String>) = link.query(&get).await?;
     Ok((Ended { rows: rows.unwrap_or(0), unsuccessful: unsuccessful.unwrap_or(0) }, run))
 }
 
-/// Completions of the batch may have been trimmed before they were collected.
-pub async fn missed(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<()> {
+/// Records that completions of the batch may have been trimmed before they were collected.
+pub async fn set_missed(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<()> {
     link.query(cmd("HSET").arg(first.backfill(batch)).arg("missed").arg(1)).await
 }
 
-/// Whether that was noted.
+/// Whether completions of the batch may have been trimmed before they were collected.
 pub async fn has_missed(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<bool> {
-    let noted: Option<String> = link.query(cmd("HGET").arg(first.backfill(batch)).arg("missed")).await?;
-    Ok(noted.is_some())
+    let recorded: Option<String> = link.query(cmd("HGET").arg(first.backfill(batch)).arg("missed")).await?;
+    Ok(recorded.is_some())
 }
 
-/// The results of `count` rows from row `from` on, [`RESULT_BYTES`] each; fewer where nothing was recorded beyond.
+/// The results of `count` rows from row `from` on, [`RESULT_BYTES`] each; fewer if no later row has a result.
 pub async fn results(link: &mut Link, first: &Keys, batch: &str, from: u64, count: u64) -> RedisResult<Vec<u8>> {
     let at = from * RESULT_BYTES as u64;
     let end = at + count * RESULT_BYTES as u64 - 1;
     link.query(cmd("GETRANGE").arg(first.backfill_results(batch)).arg(at).arg(end)).await
 }
 
-/// All completions up to `entry` are collected: they may be trimmed.
-pub async fn collected(link: &mut Link, keys: &Keys, batch: &str, entry: EntryId) -> RedisResult<()> {
+/// Records that all completions up to `entry` are collected: they may be trimmed.
+pub async fn set_collected(link: &mut Link, keys: &Keys, batch: &str, entry: EntryId) -> RedisResult<()> {
     let entry = entry.to_string();
     let () = link.query(cmd("HSET").arg(keys.backfill(batch)).arg("collected").arg(&entry)).await?;
     let mut set = cmd("XGROUP");
     set.arg("SETID").arg(&keys.completions).arg(group(batch)).arg(&entry);
     match link.query::<Value>(&set).await {
-        // The batch was done before: its group is gone, and what comes now is a replay's.
+        // The backfill was complete before, and its group is gone: these completions are a replay's.
         Err(error) if error.code() == Some("NOGROUP") => Ok(()),
         result => result.map(drop),
     }
 }
 
-/// Nothing is outstanding: completions are not kept for this batch any more.
-pub async fn release(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<()> {
+/// Ends the keeping of completions for a backfill whose rows have all ended.
+pub async fn drop_group(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<()> {
     let mut destroy = cmd("XGROUP");
     destroy.arg("DESTROY").arg(&keys.completions).arg(group(batch));
     match link.query::<Value>(&destroy).await {

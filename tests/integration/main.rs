@@ -20,6 +20,7 @@ mod flows;
 mod learning;
 mod limits;
 mod malformed;
+mod operations_backfill;
 mod operations_enqueue;
 mod overload;
 mod partial_failure;
