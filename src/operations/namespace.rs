@@ -17,7 +17,8 @@ pub async fn kept_completions(backend: &mut Backend<'_>) -> Result<u64, Error> {
 }
 
 /// Removes everything that a namespace of one partition holds: jobs, completions, dead letters, limits, rules. No worker
-/// may run there. In a cluster, keys that expire by themselves are left.
+/// may run there, and the Redis user needs `UNLINK`, which the users of `deploy/redis/users.acl` may not. In a cluster, keys
+/// that expire by themselves are left.
 ///
 /// # Errors
 /// [`Error::Redis`]. Some keys may be removed by then.

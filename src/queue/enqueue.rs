@@ -71,12 +71,11 @@ fn groups(jobs: &[&LaneJob]) -> Vec<Vec<usize>> {
                 && bytes < MAX_PIPELINE_BYTES
                 && group.first().is_some_and(|first| jobs[*first].partition == jobs[index].partition)
         };
-        match groups.last_mut().filter(|group| fits(group)) {
-            Some(group) => group.push(index),
-            None => {
-                bytes = 0;
-                groups.push(vec![index]);
-            }
+        if let Some(group) = groups.last_mut().filter(|group| fits(group)) {
+            group.push(index);
+        } else {
+            bytes = 0;
+            groups.push(vec![index]);
         }
         bytes += jobs[index].json.len();
     }

@@ -156,7 +156,7 @@ impl JobChecker {
         })
     }
 
-    fn parse(&self, json: &str, lane: Lane) -> Result<Job, InvalidJob> {
+    fn parse(self, json: &str, lane: Lane) -> Result<Job, InvalidJob> {
         // The job's entry is not known yet. Any other is as long, and the ids of the job's children derive from it.
         let origin = Origin { lane, partition: 0, entry: EntryId { ms: 1_732_265_000_000, seq: 0 } };
         let context = ParseContext {
@@ -167,7 +167,7 @@ impl JobChecker {
         parse_job(json.as_bytes(), context).map_err(|rejection| InvalidJob::Faults(rejection.faults))
     }
 
-    fn partition(&self, job: &Job) -> u16 {
+    fn partition(self, job: &Job) -> u16 {
         let any = || rand::random::<u16>() % self.partitions.max(1);
         job.partition_key().map_or_else(any, |key| partition_of(key, self.partitions))
     }

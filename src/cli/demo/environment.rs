@@ -1,4 +1,4 @@
-//! Where the demo takes place: a Redis of its own, or the configured one under a namespace of the demo's own.
+//! The Redis that the demo uses: its own, or the configured one with a namespace of its own.
 
 use crate::{
     cli::{HintExt, local_redis::LocalRedis},
@@ -7,18 +7,18 @@ use crate::{
 };
 use secrecy::SecretString;
 
-pub(super) struct Place {
+pub(super) struct Environment {
     pub(super) redis: RedisConfig,
     own: Option<LocalRedis>,
     keep: bool,
 }
 
-impl Place {
-    /// The configured Redis where one is configured, else one that is started.
+impl Environment {
+    /// Finds the configured Redis. Without one, starts a Redis.
     pub(super) async fn find(configured: &RedisConfig, keep: bool) -> anyhow::Result<Self> {
         let mut redis = RedisConfig { partitions: 1, ..configured.clone() };
         if redis.url_is_set {
-            // Others may work there: nothing of theirs is touched.
+            // Other programs may use it: the demo touches no key of theirs.
             redis.namespace = format!("demo-{:08x}", rand::random::<u32>());
             Backend::connect(&redis)
                 .await
@@ -31,7 +31,7 @@ impl Place {
         Ok(Self { redis, own: Some(own), keep })
     }
 
-    /// A line about it.
+    /// The Redis in one line, for the demo's heading.
     pub(super) fn describe(&self) -> String {
         match &self.own {
             Some(own) if self.keep => {
@@ -42,7 +42,7 @@ impl Place {
         }
     }
 
-    /// How `redis-cli` is told where it is.
+    /// The command that opens this Redis in `redis-cli`.
     pub(super) fn redis_cli(&self) -> String {
         match &self.own {
             Some(own) => format!("redis-cli -p {}", own.port()),
@@ -50,7 +50,7 @@ impl Place {
         }
     }
 
-    /// The flags with which other commands find it.
+    /// The flags that make other commands use this Redis.
     pub(super) fn flags(&self) -> String {
         let namespace = match &self.own {
             Some(_) => String::new(),
@@ -59,7 +59,7 @@ impl Place {
         format!("--redis-url {}{namespace}", shown(&self.redis))
     }
 
-    /// What is left when the demo has ended, and how to be rid of it.
+    /// What `--keep` leaves behind, and how to remove it.
     pub(super) fn left_behind(&self) -> Option<String> {
         match &self.own {
             _ if !self.keep => None,
@@ -73,7 +73,7 @@ impl Place {
         }
     }
 
-    /// Takes away what the demo brought, unless it is to be kept.
+    /// Removes the demo's Redis or keys, unless `--keep` was given.
     pub(super) async fn leave(self) {
         match self.own {
             Some(own) => own.stop().await,
@@ -83,7 +83,7 @@ impl Place {
                     let mut backend = Backend::connect(&self.redis).await?;
                     namespace::remove(&mut backend).await
                 };
-                // What cannot be removed now expires, but for the jobs and their completions.
+                // The demo ends in any case: if Redis is unreachable, the keys stay.
                 let _ = tokio::time::timeout(self.redis.response_timeout * 5, cleaning).await;
             }
         }
