@@ -104,7 +104,7 @@ async fn a_faulty_line_spoils_only_itself() {
     for n in 0..300 {
         let mut job = check(&format!("l{n}"), "c");
         job["lane"] = json!(if n % 2 == 0 { "bulk" } else { "interactive" });
-        text += &format!("{job}\n\n");
+        text.extend([job.to_string().as_str(), "\n\n"]);
     }
     text += "nonsense\n{\"type\":\"CheckUser\"}\n";
     let mut lines = NdjsonEnqueue::new(text.as_bytes(), JobChecker::new(&rig.config), Lane::Interactive);
