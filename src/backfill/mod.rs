@@ -38,6 +38,4 @@ pub use mapping::{COLUMNS, HeaderFault, MapEntry};
 pub use outcome::{RowOutcome, RowResult, RowUpdate, Tally, row_update};
 pub use row_job::{RowFault, Target};
 pub use rows::{Counts, Format, Layout, Row, Rows, RowsError, Verdict};
-
-/// Maximum length of a row in bytes: no job is larger.
-pub const MAX_ROW_BYTES: usize = crate::contract::MAX_JOB_BYTES;
+pub use window::MAX_ROW_BYTES;

@@ -1,7 +1,10 @@
 //! A sliding window over a file. It holds at least one whole record, and not much more.
 
-use super::MAX_ROW_BYTES;
+use crate::contract::MAX_JOB_BYTES;
 use std::io::{self, Read};
+
+/// Maximum length of a row in bytes: no job is larger.
+pub const MAX_ROW_BYTES: usize = MAX_JOB_BYTES;
 
 /// Bytes that are read ahead.
 const READ_BYTES: usize = 256 * 1024;

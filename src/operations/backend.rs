@@ -42,14 +42,14 @@ impl<'a> Backend<'a> {
         Keys::new(self.namespace(), 0)
     }
 
-    /// The keys of every partition, in their order.
-    pub(super) fn partitions(&self) -> Vec<Keys> {
-        (0..self.redis.partitions.max(1)).map(|partition| Keys::new(self.namespace(), partition)).collect()
-    }
-
     /// Where Redis is, and how it is used.
     pub(super) const fn redis(&self) -> &'a RedisConfig {
         self.redis
+    }
+
+    /// The keys of every partition, by number.
+    pub(super) fn keys(&self) -> Vec<Keys> {
+        (0..self.redis.partitions.max(1)).map(|partition| Keys::new(self.namespace(), partition)).collect()
     }
 
     /// Makes an [`Error`] of Redis's, one that names the place.

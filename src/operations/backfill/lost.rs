@@ -3,7 +3,7 @@
 //! A row is lost if it was enqueued, has no result, and its job is neither waiting nor running. Two looks must find that, with
 //! everything collected in between: a job can move while it is looked for, and its completion may just be written.
 
-use super::{BackfillError, RESULT_PAGE_ROWS};
+use super::BackfillError;
 use crate::{
     backfill::{Identity, RowResult, Rows, RowsError, Verdict},
     contract::{EntryId, Lane, look_into},
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 /// Delay between two looks.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Rows whose results are fetched at once.
+pub(super) const RESULT_PAGE_ROWS: u64 = 16 * 1024;
 /// Jobs examined in one step.
 const STEP: usize = 1000;
 

@@ -33,7 +33,4 @@ pub use crate::backfill::{
 
 use crate::{backfill::RowResult, queue::backfill::RESULT_BYTES};
 
-/// Results fetched from Redis at once, in rows.
-const RESULT_PAGE_ROWS: u64 = 16 * 1024;
-
 const _: () = assert!(RowResult::BYTES == RESULT_BYTES, "both are the bytes of one result");

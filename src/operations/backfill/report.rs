@@ -1,10 +1,10 @@
 //! Reports how far a backfill is, and writes `FILE.results.csv`.
 
 use super::{
-    BackfillError, RESULT_PAGE_ROWS,
+    BackfillError,
     collector::Collector,
     feeder::note_lost,
-    lost::{self, Lost},
+    lost::{self, Lost, RESULT_PAGE_ROWS},
 };
 use crate::{
     backfill::{
@@ -127,7 +127,7 @@ pub async fn report(
     batch: &str,
     progress: &dyn Progress,
 ) -> Result<BackfillReport, BackfillError> {
-    let (keys, failed) = (backend.partitions(), backend.failed());
+    let (keys, failed) = (backend.keys(), backend.failed());
     let stored = backfill::identity(&mut backend.link, &keys[0], batch).await.map_err(&failed)?;
     let Some((stored, counts)) = stored else { return Err(BackfillError::UnknownBatch(batch.to_owned())) };
     let partitions = backend.redis().partitions;

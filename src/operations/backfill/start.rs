@@ -88,7 +88,7 @@ impl Backfill {
         register(backend, actor, &identity).await?;
         let rejects = Rejects::create(identity.files())?;
         let bytes = bytes_of(&identity)?;
-        let (keys, failed) = (backend.partitions(), backend.failed());
+        let (keys, failed) = (backend.keys(), backend.failed());
         let run = uuid::Uuid::new_v4().to_string();
         let link = &mut backend.link;
         let mut checkpoints = Vec::with_capacity(keys.len());

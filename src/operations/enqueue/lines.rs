@@ -1,6 +1,6 @@
 //! Reads NDJSON line by line. It holds at most one line, cut at the length of a job.
 
-use super::MAX_REQUEST_BYTES;
+use super::check::MAX_REQUEST_BYTES;
 use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 

@@ -1,7 +1,8 @@
 //! Enqueues NDJSON of any length: a result for each line, in the order of the lines.
 
 use super::{
-    CheckedJob, EnqueueRequest, Enqueued, EnqueuedMany, InvalidJob, JobChecker, add_many,
+    add::{Enqueued, EnqueuedMany, add_many},
+    check::{CheckedJob, EnqueueRequest, InvalidJob, JobChecker},
     lines::{Line, Lines},
 };
 use crate::{
