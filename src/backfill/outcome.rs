@@ -21,7 +21,7 @@ pub enum RowOutcome {
     Failed,
     /// Its deadline passed.
     Expired,
-    /// An operator cancelled it.
+    /// An operator cancelled the job.
     Cancelled,
     /// A worker rejected a job of the row.
     Rejected,

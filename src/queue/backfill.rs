@@ -25,16 +25,16 @@ const LIFE_S: u64 = 30 * 86_400;
 /// The identity of a backfill, the same for all its runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredIdentity {
-    /// Digest of the files and of everything that decides which rows they hold.
+    /// Digest of the files and of everything that determines their rows.
     pub fingerprint: String,
-    /// Files and flags, as JSON.
+    /// The files and flags, as JSON.
     pub json: String,
 }
 
 /// How far a backfill is in one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The highest row enqueued here; 0: none.
+    /// The highest row enqueued in this partition. 0 means none.
     pub row: u64,
     /// Number of rows enqueued here.
     pub enqueued: u64,
@@ -65,7 +65,7 @@ pub enum RowsEnqueued {
 pub struct ResultUpdate {
     /// The row's number.
     pub row: u64,
-    /// Outcome and error, an ASCII character each.
+    /// Outcome and error, one ASCII character each.
     pub code: [u8; 2],
     /// Calls of the row's `CheckUser`, if the completion is that job's.
     pub checks: Option<u8>,
@@ -239,7 +239,7 @@ pub async fn drop_group(link: &mut Link, keys: &Keys, batch: &str) -> RedisResul
     let mut destroy = cmd("XGROUP");
     destroy.arg("DESTROY").arg(&keys.completions).arg(group(batch));
     match link.query::<Value>(&destroy).await {
-        // The stream is gone, and the group with it.
+        // The stream is gone, and its group with it.
         Err(error) if error.code() == Some("ERR") => Ok(()),
         result => result.map(drop),
     }

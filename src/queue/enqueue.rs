@@ -16,7 +16,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(200);
 /// A job's text and the lane that it goes to. It has no `Debug`: a job is about a person.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LaneJob {
-    /// The lane.
+    /// The lane of the stream.
     pub lane: Lane,
     /// The partition of the lane.
     pub partition: u16,

@@ -39,7 +39,7 @@ pub struct BackfillReport {
     pub counts: CountsReport,
     /// Rows that were enqueued.
     pub enqueued: u64,
-    /// Rows that have ended.
+    /// The numbers of completed rows.
     pub ended: u64,
     /// Rows that are enqueued and have not ended.
     pub pending: u64,
