@@ -19,7 +19,7 @@
 //! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `control`, `config`, `limits`, `dead_letters` (types), `net`, `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
-//! | [`backfill`] | files of customers → rows → jobs, and what became of them | `contract`, `config`, `queue`, `completions` |
+//! | [`backfill`] | files of customers → rows → jobs; completions → results of rows: pure | `contract`, `config` |
 //! | [`operations`] | what a program or an operator can do: typed requests, reports and errors | all of the above but `worker` |
 //! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
 //! | [`cli`] | one file a command | everything |

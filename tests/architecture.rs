@@ -21,7 +21,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("queue", &["contract", "control", "config", "limits", "dead_letters", "net", "telemetry"]),
     ("worker", &["contract", "control", "config", "net", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),
-    ("backfill", &["contract", "config", "queue", "completions"]),
+    ("backfill", &["contract", "config"]),
     (
         "operations",
         &[
@@ -62,7 +62,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
 ];
 
 /// The crates that each module must not use.
-const NEVER: [(&str, &[&str]); 9] = [
+const NEVER: [(&str, &[&str]); 10] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
     ("control", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
@@ -71,6 +71,7 @@ const NEVER: [(&str, &[&str]); 9] = [
     ("xco", &["redis", "axum", "apalis", "apalis_core"]),
     ("queue", &["reqwest", "axum", "apalis", "apalis_core"]),
     ("dead_letters", &["tokio", "redis", "reqwest", "axum", "clap", "anyhow", "rand"]),
+    ("backfill", &["tokio", "redis", "reqwest", "axum", "clap", "anyhow", "rand"]),
     ("operations", &["clap", "anyhow", "indicatif", "axum", "apalis", "apalis_core"]),
 ];
 

@@ -1,28 +1,26 @@
 //! `xco-worker enqueue`
 #![allow(clippy::doc_markdown, reason = "the texts of --help have no markup")]
 
+mod file;
 mod flags;
-mod lines;
-mod many;
-mod prepare;
 
 use super::{
-    Context, Exit, HintExt, print_json, print_line, redis_access,
+    Context, Exit, HintExt, print_json, print_line,
     rows::{printable, row},
     say,
     style::Style,
     values::{JsonText, MetaEntry, parse_job_type, parse_moment},
 };
 use crate::{
-    completions::Waiter,
     config::{format_duration, parse_duration},
-    contract::{Fault, JobType, Lane, Status},
-    queue::{Keys, is_transient},
+    contract::{JobType, Lane, Status},
+    operations::{
+        Backend,
+        enqueue::{self, EnqueueRequest, Enqueued, InvalidJob, JobChecker, Waited},
+    },
 };
 use clap::Args;
-use prepare::{Ready, prepare};
-use redis::cmd;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
 
 /// Flags of `enqueue`. No `Debug`: it is about a person.
@@ -123,51 +121,26 @@ const JOB_FLAGS: [&str; 18] = [
 
 pub(super) async fn run(args: EnqueueArgs, context: Context) -> anyhow::Result<Exit> {
     if let Some(path) = &args.file {
-        return many::run(path, args.lane, &context).await;
+        return file::run(path, args.lane, &context).await;
     }
-    let redis = &context.config.redis;
     let id = args.id.clone().or_else(|| args.wait.map(|_| format!("cli-{}", uuid::Uuid::new_v4())));
-    let ready = match prepare(flags::job(&args, id).to_string(), args.lane, &context.config) {
-        Ok(ready) => ready,
-        Err(faults) => {
-            report(&faults, "");
+    let json = flags::job(&args, id).to_string();
+    let request = EnqueueRequest { json: &json, lane: args.lane, id: None };
+    let job = match JobChecker::new(&context.config).check(request) {
+        Ok(job) => job,
+        Err(invalid) => {
+            report(&invalid, "");
             anyhow::bail!("not enqueued: no valid job");
         }
     };
-    let mut link = redis_access::connect(redis).await?;
-    // Before the job is there, so that its completion cannot be missed.
-    let waiter = match args.wait {
-        Some(longest) => {
-            let waiter = Waiter::new(redis, ready.partition).await;
-            Some((waiter.map_err(|error| redis_access::queue_error(redis, error))?, longest))
-        }
-        None => None,
+    let mut backend = Backend::connect(&context.config.redis).await?;
+    let Some(longest) = args.wait else {
+        announce(&enqueue::add(&mut backend, &job).await?, context.json)?;
+        return Ok(Exit::Done);
     };
-    let keys = Keys::new(&redis.namespace, ready.partition);
-    let mut add = cmd("XADD");
-    add.arg(keys.jobs(ready.lane)).arg("*").arg("job").arg(&ready.json);
-    let entry: String = match link.query(&add).await {
-        Ok(entry) => entry,
-        Err(error) if ready.id.is_some() && is_transient(&error) => {
-            // Its id makes it safe to send it again.
-            link.query(&add).await.map_err(|error| redis_access::unreachable(redis, &error))?
-        }
-        Err(error) => return Err(redis_access::unreachable(redis, &error)),
-    };
-    match waiter {
-        None => {
-            announce(&ready, &entry, context.json)?;
-            Ok(Exit::Done)
-        }
-        Some((waiter, longest)) => wait(waiter, ready.id.as_deref().unwrap_or_default(), longest, &context).await,
-    }
-}
-
-async fn wait(waiter: Waiter, id: &str, longest: Duration, context: &Context) -> anyhow::Result<Exit> {
-    let after = waiter.after();
-    let event = waiter.wait_for(id, longest).await;
-    let event = event.map_err(|error| redis_access::queue_error(&context.config.redis, error))?;
-    let Some(event) = event else {
+    let Waited { enqueued, completion, after } = enqueue::add_and_wait(&mut backend, &job, longest).await?;
+    let Some(event) = completion else {
+        let id = enqueued.id;
         let none: Result<Exit, _> =
             Err(anyhow::anyhow!("{id} is enqueued, but has no completion after {}", format_duration(longest)));
         return none.hint(format!(
@@ -175,33 +148,31 @@ async fn wait(waiter: Waiter, id: &str, longest: Duration, context: &Context) ->
              xco-worker completions --id {id} --from {after} --count 1"
         ));
     };
-    if context.json {
-        print_json(&event)?;
-    } else {
-        print_line(&row(&event, Style::of_stdout()))?;
-        for part in ["result", "error"] {
-            if event[part].is_object() {
-                print_line(&format!("{part}: {:#}", event[part]))?;
-            }
-        }
-    }
+    print_completion(&event, context.json)?;
     Ok(if event["status"] == Status::Succeeded.as_str() { Exit::Done } else { Exit::Failed })
 }
 
-/// Prints a job's id: its own, or the one that its entry gives it.
-fn announce(ready: &Ready, entry: &str, json: bool) -> anyhow::Result<()> {
-    let Ready { id, lane, partition, .. } = ready;
-    let id = id.clone().unwrap_or_else(|| format!("{lane}:{partition}:{entry}"));
+fn print_completion(event: &Value, json: bool) -> anyhow::Result<()> {
     if json {
-        print_json(&json!({"id": id, "lane": lane, "partition": partition, "entry_id": entry}))
-    } else {
-        print_line(&id)
+        return print_json(event);
     }
+    print_line(&row(event, Style::of_stdout()))?;
+    for part in ["result", "error"] {
+        if event[part].is_object() {
+            print_line(&format!("{part}: {:#}", event[part]))?;
+        }
+    }
+    Ok(())
 }
 
-/// Says what is wrong with a job, a line a fault.
-fn report(faults: &[Fault], before: &str) {
-    for fault in faults {
+/// Prints the id of an enqueued job.
+fn announce(job: &Enqueued, json: bool) -> anyhow::Result<()> {
+    if json { print_json(&json!(job)) } else { print_line(&job.id) }
+}
+
+/// Reports what is wrong with a job, one line for each fault.
+fn report(invalid: &InvalidJob, before: &str) {
+    for fault in invalid.faults() {
         let at = if fault.pointer.is_empty() { "the job" } else { &fault.pointer };
         say(&format!("{before}{}: {}", printable(at), printable(&fault.detail)));
     }

@@ -3,7 +3,7 @@
 use super::{Actor, Error};
 use crate::{
     config::RedisConfig,
-    queue::{Connector, Keys, Link},
+    queue::{Connector, Keys, Link, QueueError},
 };
 use redis::{RedisError, cmd};
 use serde_json::Value;
@@ -80,5 +80,11 @@ impl<'a> Backend<'a> {
     pub(super) fn failed(&self) -> impl Fn(RedisError) -> Error + use<'a> {
         let redis = self.redis;
         move |error| Error::redis(redis, &error)
+    }
+
+    /// Makes an [`Error`] of what the queue's functions give, one that names the place.
+    pub(super) fn queue_failed(&self) -> impl Fn(QueueError) -> Error + use<'a> {
+        let redis = self.redis;
+        move |error| Error::queue(redis, error)
     }
 }

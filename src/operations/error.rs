@@ -43,6 +43,9 @@ pub enum Error {
     /// More than one dead letter fits a filter, and only one is meant.
     #[error("more than one dead letter fits")]
     SeveralDeadLetters,
+    /// A job's completion is wanted, and the job does not ask for it.
+    #[error("only a job with an `id` and `reply: true` can be waited for")]
+    CannotWait,
 }
 
 impl Error {
@@ -58,7 +61,11 @@ impl Error {
                 Some("`xco-worker status` counts the jobs that wait; `xco-worker why ID` finds one")
             }
             Self::UnknownDeadLetter => Some("`xco-worker dead list` shows what there is"),
-            Self::RedisUrl(_) | Self::NotPaused(_) | Self::NoDeadLetter | Self::SeveralDeadLetters => None,
+            Self::RedisUrl(_)
+            | Self::NotPaused(_)
+            | Self::NoDeadLetter
+            | Self::SeveralDeadLetters
+            | Self::CannotWait => None,
         }
     }
 

@@ -7,10 +7,13 @@
 mod actor;
 pub mod audit;
 mod backend;
+pub mod backfill;
 pub mod dead_letters;
+pub mod enqueue;
 mod error;
 mod in_force;
 pub mod jobs;
+pub mod namespace;
 pub mod pauses;
 mod progress;
 pub mod status;

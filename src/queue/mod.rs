@@ -14,6 +14,7 @@ mod connector;
 pub mod control;
 pub mod dead;
 mod defer;
+mod enqueue;
 mod entry;
 pub mod find;
 mod finish;
@@ -36,6 +37,7 @@ pub use admit::{Admission, AdmissionRequest, Admissions, Held, HeldSlot, MAX_ADM
 pub use connection::{Connection, Link, QueueError, is_transient};
 pub use connector::{Connector, SHARED};
 pub use defer::{Deferral, Deferred, defer};
+pub use enqueue::{LaneJob, MAX_PIPELINE_BYTES, MAX_PIPELINE_JOBS, Replies, enqueue, enqueue_one};
 pub use entry::RawEntry;
 pub use finish::{Child, Dead, Extras, Finish, FinishOp, Finished, Finishes, MAX_FINISH, Place, Unmark, finish};
 pub use keys::{FixedKey, GROUP, Keys, Kind, Source};

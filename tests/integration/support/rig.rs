@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use xco_worker::{
     config::{Config, RedisConfig},
+    contract::Lane,
+    queue::{self, Connector, LaneJob},
     sandbox::{Sandbox, SandboxConfig},
     telemetry::Metrics,
     worker::{Stopped, Worker},
@@ -171,6 +173,16 @@ impl Rig {
             self.producer = connect(&self.redis.url_as("producer")).await;
         }
         self.producer.xadd(key, "*", &[("job", job)]).await.unwrap()
+    }
+
+    /// Adds many jobs to a lane of partition 0, in bounded pipelines.
+    pub(crate) async fn enqueue_all(&mut self, lane: Lane, jobs: impl IntoIterator<Item = Value>) {
+        let lane_job =
+            |job: Value| LaneJob { lane, partition: 0, json: job.to_string(), has_id: job["id"].is_string() };
+        let jobs: Vec<LaneJob> = jobs.into_iter().map(lane_job).collect();
+        let mut link = Connector::new(&self.redis_as("producer")).unwrap().link(false);
+        let replies = queue::enqueue(&mut link, &self.config.redis.namespace, &jobs.iter().collect::<Vec<_>>()).await;
+        assert!(replies.error.is_none(), "{:?}", replies.error);
     }
 
     /// Reads completions until `done` accepts all those read so far. Fails after `seconds`.

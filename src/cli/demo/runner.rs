@@ -1,26 +1,25 @@
-//! The stage: what every act needs to enqueue jobs, watch their completions and know what should have become of them.
+//! Plays scenarios: enqueues their jobs, watches the completions, and compares these with what is expected.
 
-use super::teller::Teller;
+use super::narrator::Narrator;
 use crate::{
     completions::{Completed, Subscriber},
     contract::{JobType, Lane, Outcome, Status},
-    queue::{Keys, Link},
+    operations::{Backend, enqueue, namespace},
     sandbox::Sandbox,
 };
 use anyhow::{Context as _, bail};
-use redis::cmd;
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
 
-/// Without a completion for so long, something is wrong.
+/// After this long without a completion, the demo fails.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// What is remembered of a completion.
+/// The facts of a completion that the summary needs.
 #[derive(Debug, Clone)]
-pub(super) struct Ended {
+pub(super) struct JobEnd {
     pub(super) job_type: Option<JobType>,
     pub(super) status: Status,
-    /// `outcome`, else `error.kind`.
+    /// `outcome` of a success, else `error.kind`.
     pub(super) outcome: String,
     pub(super) attempts: u64,
     pub(super) total_ms: u64,
@@ -28,7 +27,7 @@ pub(super) struct Ended {
     pub(super) retrying_ms: u64,
 }
 
-impl From<&Completed> for Ended {
+impl From<&Completed> for JobEnd {
     fn from(completed: &Completed) -> Self {
         let event = &completed.event;
         let outcome = event["outcome"].as_str().or_else(|| event["error"]["kind"].as_str());
@@ -45,52 +44,51 @@ impl From<&Completed> for Ended {
     }
 }
 
-/// How a job should end.
+/// The expected end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expected {
     status: Status,
-    /// Of a success.
+    /// The outcome, if the job should succeed.
     outcome: Option<Outcome>,
 }
 
-/// A job, the lane it goes to, and how long after the one before.
-pub(super) struct Cue {
+/// A job to enqueue, its lane, and the delay after the job before.
+pub(super) struct Step {
     pub(super) lane: Lane,
     pub(super) job: Value,
     pub(super) after: Duration,
 }
 
-impl Cue {
-    /// Into the interactive lane, at once.
+impl Step {
+    /// A job for the interactive lane, without a delay.
     pub(super) const fn now(job: Value) -> Self {
         Self { lane: Lane::Interactive, job, after: Duration::ZERO }
     }
 
-    /// Into the interactive lane, after a pause.
+    /// A job for the interactive lane, after a delay.
     pub(super) const fn after(job: Value, after: Duration) -> Self {
         Self { lane: Lane::Interactive, job, after }
     }
 
-    /// Into the bulk lane.
+    /// A job for the bulk lane, without a delay.
     pub(super) const fn bulk(job: Value) -> Self {
         Self { lane: Lane::Bulk, job, after: Duration::ZERO }
     }
 }
 
-pub(super) struct Stage {
+pub(super) struct Runner<'a> {
     pub(super) sandbox: Sandbox,
-    pub(super) teller: Teller,
-    link: Link,
-    keys: Keys,
+    pub(super) narrator: Narrator,
+    backend: Backend<'a>,
     subscriber: Subscriber,
-    /// By id.
+    /// The expected end of each job, by id.
     expected: BTreeMap<String, Expected>,
-    /// By id, in the order in which they came.
-    pub(super) seen: BTreeMap<String, Vec<Ended>>,
+    /// The completions of each job, by id, in the order in which they came.
+    pub(super) seen: BTreeMap<String, Vec<JobEnd>>,
     waiting: usize,
 }
 
-/// What became of the promises.
+/// The jobs whose completions are missing, came twice, or are not as expected.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) jobs: usize,
@@ -107,18 +105,18 @@ impl Tally {
     }
 }
 
-impl Stage {
-    pub(super) fn new(sandbox: Sandbox, link: Link, keys: Keys, subscriber: Subscriber, teller: Teller) -> Self {
+impl<'a> Runner<'a> {
+    pub(super) fn new(sandbox: Sandbox, backend: Backend<'a>, subscriber: Subscriber, narrator: Narrator) -> Self {
         let (expected, seen) = (BTreeMap::new(), BTreeMap::new());
-        Self { sandbox, teller, link, keys, subscriber, expected, seen, waiting: 0 }
+        Self { sandbox, narrator, backend, subscriber, expected, seen, waiting: 0 }
     }
 
-    /// From now on `id` should end so.
+    /// Expects the job `id` to succeed with this outcome.
     pub(super) fn expect(&mut self, id: &str, outcome: Outcome) {
         self.expect_end(id, Expected { status: Status::Succeeded, outcome: Some(outcome) });
     }
 
-    /// From now on `id` should not succeed.
+    /// Expects the job `id` to end with this status, which is no success.
     pub(super) fn expect_failure(&mut self, id: &str, status: Status) {
         self.expect_end(id, Expected { status, outcome: None });
     }
@@ -129,15 +127,16 @@ impl Stage {
         }
     }
 
-    /// Enqueues, as a shop does, and tells completions as they come, until every job that was expected has ended.
-    pub(super) async fn play(&mut self, cues: Vec<Cue>) -> anyhow::Result<()> {
-        let Self { link, keys, subscriber, teller, expected, seen, waiting, .. } = self;
+    /// Enqueues jobs, as a shop does, and prints completions as they come, until every expected job has ended.
+    pub(super) async fn play(&mut self, steps: Vec<Step>) -> anyhow::Result<()> {
+        let Self { backend, subscriber, narrator, expected, seen, waiting, .. } = self;
         let enqueueing = async {
-            for cue in cues {
-                tokio::time::sleep(cue.after).await;
-                let mut add = cmd("XADD");
-                add.arg(keys.jobs(cue.lane)).arg("*").arg("job").arg(cue.job.to_string());
-                link.query::<String>(&add).await.context("a job cannot be enqueued")?;
+            for step in steps {
+                tokio::time::sleep(step.after).await;
+                // Not checked: a job that the worker rejects is part of the sample.
+                let (id, json) = (step.job["id"].as_str(), step.job.to_string());
+                let added = enqueue::add_unchecked(backend, json, step.lane, 0, id).await;
+                added.context("a job cannot be enqueued")?;
             }
             anyhow::Ok(())
         };
@@ -151,7 +150,7 @@ impl Stage {
                     if note(seen, expected, &completed) {
                         *waiting -= 1;
                     }
-                    teller.completion(&completed.event)?;
+                    narrator.completion(&completed.event)?;
                 }
             }
             Ok(())
@@ -160,9 +159,9 @@ impl Stage {
         Ok(())
     }
 
-    /// Compares what came with what should have come, and with what Redis has.
+    /// Compares the completions with those that are expected, and with their number in Redis.
     pub(super) async fn tally(&mut self) -> anyhow::Result<Tally> {
-        let completions = self.link.query(cmd("XLEN").arg(&self.keys.completions)).await?;
+        let completions = namespace::kept_completions(&mut self.backend).await?;
         let mut tally = Tally { jobs: self.expected.len(), completions, ..Tally::default() };
         for (id, expected) in &self.expected {
             match self.seen.get(id).map(Vec::as_slice) {
@@ -177,13 +176,17 @@ impl Stage {
     }
 }
 
-/// Notes a completion; whether it was waited for.
-fn note(seen: &mut BTreeMap<String, Vec<Ended>>, expected: &BTreeMap<String, Expected>, completed: &Completed) -> bool {
+/// Adds a completion. Returns whether it is the first of an expected job.
+fn note(
+    seen: &mut BTreeMap<String, Vec<JobEnd>>,
+    expected: &BTreeMap<String, Expected>,
+    completed: &Completed,
+) -> bool {
     let events = seen.entry(completed.id.clone()).or_default();
-    events.push(Ended::from(completed));
+    events.push(JobEnd::from(completed));
     events.len() == 1 && expected.contains_key(&completed.id)
 }
 
-fn fits(expected: &Expected, ended: &Ended) -> bool {
+fn fits(expected: &Expected, ended: &JobEnd) -> bool {
     ended.status == expected.status && expected.outcome.is_none_or(|outcome| ended.outcome == outcome.as_str())
 }

@@ -1,18 +1,19 @@
-//! NDJSON, line by line, no line longer in memory than a job may be.
+//! Reads NDJSON line by line. It holds at most one line, cut at the length of a job.
 
-use super::prepare::MAX_LINE_BYTES;
+use super::check::MAX_REQUEST_BYTES;
 use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
-/// A line, counted from 1 as an editor counts.
+/// A line that is not blank.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
+    /// Counted from 1, blank lines included, as an editor counts.
     pub(super) number: u64,
-    /// `None`: longer than a job may be.
+    /// `None`: the line is longer than a job may be.
     pub(super) text: Option<Vec<u8>>,
 }
 
-/// Reads lines.
+#[derive(Debug)]
 pub(super) struct Lines<R> {
     input: R,
     number: u64,
@@ -23,7 +24,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         Self { input, number: 0 }
     }
 
-    /// The next line that is not blank; `None` at the end.
+    /// The next line; `None` at the end of the input. It may be dropped while it waits only if no more lines are wanted.
     pub(super) async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let mut text = Vec::new();
@@ -37,7 +38,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
                 any = true;
                 let end = chunk.iter().position(|byte| *byte == b'\n');
                 let part = &chunk[..end.unwrap_or(chunk.len())];
-                if text.len() + part.len() > MAX_LINE_BYTES {
+                if text.len() + part.len() > MAX_REQUEST_BYTES {
                     too_long = true;
                 }
                 if !too_long {
@@ -53,7 +54,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
                 return Ok(None);
             }
             self.number += 1;
-            // What Windows editors put before the first line.
+            // Windows editors write this mark before the first line.
             if self.number == 1 && text.starts_with(b"\xef\xbb\xbf") {
                 text.drain(..3);
             }
@@ -74,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn blank_lines_count_and_long_ones_do_not_stop_the_rest() {
-        let long = "x".repeat(MAX_LINE_BYTES + 1);
+        let long = "x".repeat(MAX_REQUEST_BYTES + 1);
         let input = format!("\u{feff}a\n\n  \r\n{long}\nb");
         let mut lines = Lines::new(tokio::io::BufReader::with_capacity(1000, input.as_bytes()));
         let mut read = Vec::new();

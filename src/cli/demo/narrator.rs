@@ -1,4 +1,4 @@
-//! Tells what happens: acts and completions for people, or completions as JSON for programs.
+//! Prints what happens: scenarios and completions for people, or completions as JSON for programs.
 
 use crate::cli::{
     print_json, print_line,
@@ -8,23 +8,23 @@ use crate::cli::{
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Teller {
+pub(super) struct Narrator {
     json: bool,
     style: Style,
-    acts: u32,
+    scenarios: u32,
 }
 
-impl Teller {
+impl Narrator {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, style: Style::of_stdout(), acts: 0 }
+        Self { json, style: Style::of_stdout(), scenarios: 0 }
     }
 
-    /// Whether programs listen.
+    /// Whether the output is JSON.
     pub(super) const fn is_json(self) -> bool {
         self.json
     }
 
-    /// A line, indented; nothing for programs.
+    /// Prints an indented line. With JSON, prints nothing.
     pub(super) fn say(self, text: &str) -> anyhow::Result<()> {
         match (self.json, text) {
             (true, _) => Ok(()),
@@ -33,7 +33,7 @@ impl Teller {
         }
     }
 
-    /// A heading.
+    /// Prints a heading. With JSON, prints nothing.
     pub(super) fn heading(self, text: &str) -> anyhow::Result<()> {
         if self.json {
             return Ok(());
@@ -42,10 +42,10 @@ impl Teller {
         print_line(&self.style.paint(Tone::Strong, text))
     }
 
-    /// An act begins: what happens, and why it is worth looking at.
-    pub(super) fn act(&mut self, title: &str, about: &[&str]) -> anyhow::Result<()> {
-        self.acts += 1;
-        self.heading(&format!("{}. {title}", self.acts))?;
+    /// Begins a scenario: its title, and what to look at.
+    pub(super) fn begin(&mut self, title: &str, about: &[&str]) -> anyhow::Result<()> {
+        self.scenarios += 1;
+        self.heading(&format!("{}. {title}", self.scenarios))?;
         for line in about {
             self.say(line)?;
         }
@@ -56,12 +56,12 @@ impl Teller {
         self.say(&header(self.style))
     }
 
-    /// A job has ended.
+    /// Prints a completion.
     pub(super) fn completion(self, event: &Value) -> anyhow::Result<()> {
         if self.json { print_json(event) } else { self.say(&row(event, self.style)) }
     }
 
-    /// Paints, where it is wanted.
+    /// Colours a text if the terminal shows colours.
     pub(super) fn paint(self, tone: Tone, text: &str) -> String {
         self.style.paint(tone, text).into_owned()
     }

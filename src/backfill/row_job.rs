@@ -4,16 +4,16 @@ use crate::contract::{Args, Fault, JobType, MAX_JOB_BYTES, ParseContext, parse_j
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// What is wrong with a row.
+/// A fault of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowFault {
-    /// The column, or the JSON Pointer into an NDJSON line; empty for the whole row.
+    /// The CSV column, or the JSON Pointer into an NDJSON line. Empty: the whole row.
     pub place: String,
-    /// What would be right. Never quotes the row.
+    /// What would be right. It never quotes the row.
     pub reason: String,
 }
 
-/// A valid row.
+/// A valid row and its job.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Prepared {
     pub(super) reference: String,
@@ -23,12 +23,12 @@ pub(super) struct Prepared {
     pub(super) partition: u16,
 }
 
-/// What all jobs of a run have in common.
+/// What the jobs of all rows have in common.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The batch.
     pub batch: String,
-    /// The merchant, where it is another than the workers' own.
+    /// The merchant, if it is another than the workers' own.
     pub merchant_id: Option<String>,
     /// `redis.partitions`
     pub partitions: u16,
@@ -71,7 +71,7 @@ struct CheckUser<'a> {
 }
 
 impl Target {
-    /// The job of row `number`, whose `args` these are; or every fault of them, by JSON Pointer into them.
+    /// The job of row `number` with these `args`, or every fault. A fault's place is a JSON Pointer into `args`.
     pub(super) fn job(&self, number: u64, args: &RawValue) -> Result<Prepared, Vec<RowFault>> {
         let merchant_id = self.merchant_id.as_deref();
         let alone = CreateUser { r#type: JobType::CreateUser, merchant_id, args };
@@ -94,7 +94,7 @@ impl Target {
             let reason = format!("makes a job of more than {MAX_JOB_BYTES} bytes");
             return Err(vec![RowFault { place: String::new(), reason }]);
         }
-        // The reference is the job's caller: each customer has a limit of its own, and its jobs share a partition.
+        // The reference is the job's caller: each customer has its own limit, and the customer's jobs share a partition.
         let partition = partition_of(reference, self.partitions);
         Ok(Prepared { reference: reference.to_owned(), email: email.to_owned(), job, partition })
     }

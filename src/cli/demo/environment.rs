@@ -1,31 +1,28 @@
-//! Where the demo takes place: a Redis of its own, or the configured one under a namespace of the demo's own.
+//! The Redis that the demo uses: its own, or the configured one with a namespace of its own.
 
 use crate::{
-    cli::{
-        HintExt,
-        local_redis::LocalRedis,
-        redis_access::{connect, shown},
-    },
+    cli::{HintExt, local_redis::LocalRedis},
     config::RedisConfig,
-    queue::{Connector, Keys, Link},
+    operations::{Backend, namespace, redis_place as shown},
 };
-use redis::cmd;
 use secrecy::SecretString;
 
-pub(super) struct Place {
+pub(super) struct Environment {
     pub(super) redis: RedisConfig,
     own: Option<LocalRedis>,
     keep: bool,
 }
 
-impl Place {
-    /// The configured Redis where one is configured, else one that is started.
+impl Environment {
+    /// Finds the configured Redis. Without one, starts a Redis.
     pub(super) async fn find(configured: &RedisConfig, keep: bool) -> anyhow::Result<Self> {
         let mut redis = RedisConfig { partitions: 1, ..configured.clone() };
         if redis.url_is_set {
-            // Others may work there: nothing of theirs is touched.
+            // Other programs may use it: the demo touches no key of theirs.
             redis.namespace = format!("demo-{:08x}", rand::random::<u32>());
-            connect(&redis).await.hint("redis.url is set, so the demo uses that; without it, it starts its own")?;
+            Backend::connect(&redis)
+                .await
+                .hint("redis.url is set, so the demo uses that; without it, it starts its own")?;
             return Ok(Self { redis, own: None, keep });
         }
         let own = LocalRedis::start(keep).await?;
@@ -34,7 +31,7 @@ impl Place {
         Ok(Self { redis, own: Some(own), keep })
     }
 
-    /// A line about it.
+    /// The Redis in one line, for the demo's heading.
     pub(super) fn describe(&self) -> String {
         match &self.own {
             Some(own) if self.keep => {
@@ -45,7 +42,7 @@ impl Place {
         }
     }
 
-    /// How `redis-cli` is told where it is.
+    /// The command that opens this Redis in `redis-cli`.
     pub(super) fn redis_cli(&self) -> String {
         match &self.own {
             Some(own) => format!("redis-cli -p {}", own.port()),
@@ -53,7 +50,7 @@ impl Place {
         }
     }
 
-    /// The flags with which other commands find it.
+    /// The flags that make other commands use this Redis.
     pub(super) fn flags(&self) -> String {
         let namespace = match &self.own {
             Some(_) => String::new(),
@@ -62,7 +59,7 @@ impl Place {
         format!("--redis-url {}{namespace}", shown(&self.redis))
     }
 
-    /// What is left when the demo has ended, and how to be rid of it.
+    /// What `--keep` leaves behind, and how to remove it.
     pub(super) fn left_behind(&self) -> Option<String> {
         match &self.own {
             _ if !self.keep => None,
@@ -76,48 +73,19 @@ impl Place {
         }
     }
 
-    /// Takes away what the demo brought, unless it is to be kept.
+    /// Removes the demo's Redis or keys, unless `--keep` was given.
     pub(super) async fn leave(self) {
         match self.own {
             Some(own) => own.stop().await,
             None if self.keep => {}
             None => {
-                // The keys with a life of their own end without us, too.
-                if let Ok(connector) = Connector::new(&self.redis) {
-                    let cleaning = clean(connector.link(false), &self.redis);
-                    let _ = tokio::time::timeout(self.redis.response_timeout * 5, cleaning).await;
-                }
+                let cleaning = async {
+                    let mut backend = Backend::connect(&self.redis).await?;
+                    namespace::remove(&mut backend).await
+                };
+                // The demo ends in any case: if Redis is unreachable, the keys stay.
+                let _ = tokio::time::timeout(self.redis.response_timeout * 5, cleaning).await;
             }
         }
-    }
-}
-
-/// Removes the keys of the demo's namespace, which no other program has.
-async fn clean(mut link: Link, redis: &RedisConfig) -> redis::RedisResult<()> {
-    let keys = Keys::new(&redis.namespace, 0);
-    for lane in crate::contract::Lane::ALL {
-        for key in [keys.jobs(lane), keys.due(lane)] {
-            link.query::<u64>(cmd("UNLINK").arg(key)).await?;
-        }
-    }
-    for key in [&keys.completions, &keys.dead, &keys.delayed, &keys.delayed_jobs, &keys.begun, &keys.stats] {
-        link.query::<u64>(cmd("UNLINK").arg(key)).await?;
-    }
-    // A cluster cannot be scanned as a whole; what is left there expires.
-    if redis.url.len() > 1 {
-        return Ok(());
-    }
-    let mut cursor = "0".to_owned();
-    loop {
-        let mut scan = cmd("SCAN");
-        scan.arg(&cursor).arg("MATCH").arg(format!("{{{}:*", redis.namespace)).arg("COUNT").arg(1000);
-        let (next, found): (String, Vec<String>) = link.query(&scan).await?;
-        for key in found {
-            link.query::<u64>(cmd("UNLINK").arg(key)).await?;
-        }
-        if next == "0" {
-            return Ok(());
-        }
-        cursor = next;
     }
 }

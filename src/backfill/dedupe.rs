@@ -1,4 +1,4 @@
-//! Which customers a run has met.
+//! The customers that a run has met, to find duplicates.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -6,19 +6,19 @@ use std::{
 };
 use unicode_normalization::UnicodeNormalization;
 
-/// What finding duplicates costs in memory, at most, for each row: two entries of a table that may just have grown,
-/// or three where references are not in ASCII.
+/// Maximum memory for each row, to find duplicates: two entries of a table that may just have grown, or three if the
+/// reference is not in ASCII.
 pub const BYTES_PER_ROW: usize = 120;
 
-/// Where a customer was met first: file (from 0) and line.
+/// The place where a customer was met first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) file: usize,
     pub(super) line: u64,
 }
 
-/// References and emails met so far, as 64-bit hashes with a key of this run's own: of ten million rows, two that differ
-/// look alike with a probability below one in 100,000, and no file can be made to bring that about.
+/// The references and emails met so far, as 64-bit hashes. The key of the hash is random in each run, so that no file can be
+/// made to collide. In ten million rows, the probability that two different customers collide is below one in 100,000.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     hasher: RandomState,
@@ -28,8 +28,10 @@ pub(super) struct Seen {
 const LINE_BITS: u32 = 40;
 
 impl Seen {
-    /// Notes a customer, unless one with its reference or its mailbox was noted before: then by which of the two, and where.
-    /// Returns where another reference was met that looks the same, in another Unicode form.
+    /// Adds a customer. Returns the place of an earlier reference that looks the same and is written in another Unicode form.
+    ///
+    /// # Errors
+    /// An earlier customer has the same reference or the same mailbox: which of the two, and its place.
     pub(super) fn note(
         &mut self,
         reference: &str,
@@ -48,7 +50,7 @@ impl Seen {
         let normal: String = reference.nfc().collect();
         let form = by_form(&normal);
         let alike = self.find(form).or_else(|| self.find(by_reference(&normal)));
-        // A reference in ASCII is found by itself.
+        // A reference in ASCII is its own normal form.
         let keys = keys.into_iter().chain((!reference.is_ascii()).then_some(("", form)));
         let packed = ((place.file as u64) << LINE_BITS) | (place.line & ((1 << LINE_BITS) - 1));
         for (_, key) in keys {
@@ -66,8 +68,8 @@ impl Seen {
     }
 }
 
-/// What all spellings of a mailbox have in common: case does not count, and a domain may be written as `münchen.de` or as
-/// `xn--mnchen-3ya.de`.
+/// The common form of all spellings of a mailbox: in lower case, with its domain in ASCII (`xn--mnchen-3ya.de` for
+/// `münchen.de`).
 fn mailbox(email: &str) -> String {
     let email: String = email.nfc().collect();
     let Some((local, domain)) = email.rsplit_once('@') else { return email.to_lowercase() };

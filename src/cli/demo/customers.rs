@@ -11,34 +11,34 @@ const TOWNS: [(&str, &str); 4] = [("Paris", "75001"), ("Lyon", "69002"), ("Lille
 /// One customer at the shop's checkout.
 #[derive(Debug, Clone)]
 pub(super) struct Customer {
-    /// `signup-0007`: the id of the job that begins it all.
+    /// The id of the customer's first job, such as `signup-0007`.
     pub(super) id: String,
-    /// Whether XCO knows them before they come.
+    /// Whether XCO has an account of this customer from the start.
     pub(super) known: bool,
     first_name: &'static str,
     last_name: &'static str,
     town: (&'static str, &'static str),
 }
 
-/// Makes customers, the same from the same seed.
-pub(super) struct People {
+/// Makes customers: the same seed makes the same customers.
+pub(super) struct Customers {
     rng: StdRng,
     count: u32,
 }
 
-impl People {
+impl Customers {
     pub(super) fn new(seed: u64) -> Self {
         Self { rng: StdRng::seed_from_u64(seed), count: 0 }
     }
 
-    /// The next at the checkout: one in three is known, the second and third among them.
+    /// The next customer at the checkout. XCO knows one in three, the second and the third among them.
     pub(super) fn next(&mut self) -> Customer {
         self.count += 1;
         let known = self.rng.random_bool(1.0 / 3.0);
         self.customer(format!("signup-{:04}", self.count), known || matches!(self.count, 2 | 3))
     }
 
-    /// Somebody with an id of their own.
+    /// A customer with this id.
     pub(super) fn customer(&mut self, id: String, known: bool) -> Customer {
         Customer {
             id,
@@ -51,7 +51,7 @@ impl People {
 }
 
 impl Customer {
-    /// Of a domain that exists for examples.
+    /// An address of the domain that is reserved for examples.
     pub(super) fn email(&self) -> String {
         format!("{}@example.com", self.id)
     }
@@ -74,7 +74,7 @@ impl Customer {
         format!("session-{}", self.id)
     }
 
-    /// `CheckUser`, and by its outcome `CreateUser` or `StartOtp`: the whole of XCO's guide up to the code.
+    /// A `CheckUser` that is followed by `CreateUser` or `StartOtp`: all steps of a signup up to the code.
     pub(super) fn signup(&self) -> Value {
         let mut job = self.check(&self.session());
         job["customer_reference"] = self.reference().into();
@@ -85,17 +85,17 @@ impl Customer {
         job
     }
 
-    /// `CheckUser` alone, at some caller's expense.
+    /// A `CheckUser` alone, for this caller.
     pub(super) fn check(&self, caller: &str) -> Value {
         json!({"id": self.id, "type": "CheckUser", "caller_id": caller, "args": {"email": self.email()}})
     }
 
-    /// `CreateUser` alone, as a backfill does it.
+    /// A `CreateUser` alone, of this batch.
     pub(super) fn create(&self, batch: &str) -> Value {
         json!({"id": self.id, "type": "CreateUser", "batch": batch, "args": self.new_user()})
     }
 
-    /// `FinalizeConsent` with the code that the customer typed.
+    /// A `FinalizeConsent` with the code that the customer typed.
     pub(super) fn consent(&self, id: &str, code: &str) -> Value {
         json!({"id": id, "type": "FinalizeConsent", "caller_id": self.session(), "args": {
             "customer_reference": self.reference(), "email": self.email(), "verification_code": code}})
@@ -122,10 +122,10 @@ mod tests {
 
     #[test]
     fn every_job_is_valid_and_a_seed_makes_the_same_people() {
-        let mut people = People::new(7);
-        let mut again = People::new(7);
+        let mut customers = Customers::new(7);
+        let mut again = Customers::new(7);
         for _ in 0..50 {
-            let customer = people.next();
+            let customer = customers.next();
             assert_eq!(customer.signup(), again.next().signup());
             let jobs = [customer.signup(), customer.check("c"), customer.create("b"), customer.consent("x", "123456")];
             for job in jobs {
