@@ -1,6 +1,6 @@
 //! A completion: the one terminal event of a job (contract §3).
 
-use super::{CallerId, CustomerReference, Fault, JobError, JobType, JsonText, MerchantId};
+use super::{CallerId, CustomerReference, Fault, JobError, JobType, JsonText, MerchantId, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,68 +37,6 @@ impl Status {
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
             Self::Rejected => "rejected",
-        }
-    }
-}
-
-/// What a success came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// `CheckUser`: XCO knows the customer.
-    Exists,
-    /// `CheckUser`: it does not.
-    Absent,
-    /// `CreateUser`
-    Created,
-    /// `CreateUser`: the customer has an account already.
-    AlreadyExists,
-    /// `StartOtp`
-    OtpSent,
-    /// `VerifyOtp`
-    Verified,
-    /// `FinalizeConsent`
-    Consented,
-}
-
-impl Outcome {
-    /// All of them, in the order of the types.
-    pub const ALL: [Self; 7] = [
-        Self::Exists,
-        Self::Absent,
-        Self::Created,
-        Self::AlreadyExists,
-        Self::OtpSent,
-        Self::Verified,
-        Self::Consented,
-    ];
-
-    /// The outcome of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
-    }
-
-    /// The name in completions and in `next`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Exists => "exists",
-            Self::Absent => "absent",
-            Self::Created => "created",
-            Self::AlreadyExists => "already_exists",
-            Self::OtpSent => "otp_sent",
-            Self::Verified => "verified",
-            Self::Consented => "consented",
-        }
-    }
-
-    /// The outcomes a type can have.
-    pub const fn of(job_type: JobType) -> &'static [Self] {
-        match job_type {
-            JobType::CheckUser => &[Self::Exists, Self::Absent],
-            JobType::CreateUser => &[Self::Created, Self::AlreadyExists],
-            JobType::StartOtp => &[Self::OtpSent],
-            JobType::VerifyOtp => &[Self::Verified],
-            JobType::FinalizeConsent => &[Self::Consented],
         }
     }
 }

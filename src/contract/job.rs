@@ -1,62 +1,10 @@
 //! A job, parsed and valid: nothing downstream checks it again.
 
-use super::{Args, CallerId, CustomerReference, JobId, MerchantId, Outcome};
-use serde::{Deserialize, Serialize};
+use super::{Args, CallerId, CustomerReference, JobId, JobType, MerchantId, Outcome};
 use std::fmt;
 
-/// The five job types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum JobType {
-    /// `GET /v1/users/exists`
-    CheckUser,
-    /// `POST …/users`
-    CreateUser,
-    /// `POST …/passwordless/start`
-    StartOtp,
-    /// `POST …/passwordless/verify`
-    VerifyOtp,
-    /// `POST …/consents`, after a verify where the job carries a code
-    FinalizeConsent,
-}
-
-impl JobType {
-    /// All of them, in the order of the flow.
-    pub const ALL: [Self; 5] =
-        [Self::CheckUser, Self::CreateUser, Self::StartOtp, Self::VerifyOtp, Self::FinalizeConsent];
-
-    /// The name in jobs and completions.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CheckUser => "CheckUser",
-            Self::CreateUser => "CreateUser",
-            Self::StartOtp => "StartOtp",
-            Self::VerifyOtp => "VerifyOtp",
-            Self::FinalizeConsent => "FinalizeConsent",
-        }
-    }
-
-    /// The name in configuration keys: `check_user`.
-    pub const fn config_key(self) -> &'static str {
-        match self {
-            Self::CheckUser => "check_user",
-            Self::CreateUser => "create_user",
-            Self::StartOtp => "start_otp",
-            Self::VerifyOtp => "verify_otp",
-            Self::FinalizeConsent => "finalize_consent",
-        }
-    }
-
-    /// The type of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|job_type| job_type.as_str() == name)
-    }
-}
-
-impl fmt::Display for JobType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+/// The most a job may weigh, in bytes of UTF-8 (contract §2).
+pub const MAX_JOB_BYTES: usize = 64 * 1024;
 
 /// A child to enqueue when the parent ends with `outcome`: already merged with what it inherits, and valid.
 ///

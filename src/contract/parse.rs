@@ -2,6 +2,7 @@
 //!
 //! | file | judges |
 //! |---|---|
+//! | `draft` | a job object as far as it could be read |
 //! | `envelope` | a job object: its own fields, its caller |
 //! | `args`, `user` | the arguments of each type |
 //! | `next` | children, and what they inherit |
@@ -9,6 +10,7 @@
 //! | `faults` | collects what is wrong, with its JSON Pointer |
 
 mod args;
+mod draft;
 mod envelope;
 mod faults;
 mod formats;
@@ -24,17 +26,14 @@ mod tests_sentences;
 mod user;
 
 use super::{
-    CallerId, CustomerReference, ErrorKind, Fault, Job, JobType, MerchantId,
+    CallerId, CustomerReference, ErrorKind, Fault, Job, JobType, MAX_JOB_BYTES, MerchantId,
     json::{JsonFault, MAX_DEPTH, Node},
     redact::mask_embedded,
 };
-use envelope::{Draft, Meta, Scope};
+use draft::{Draft, Meta, Scope};
 use faults::{Faults, Path};
 use serde_json::{Map, Value};
 use std::fmt;
-
-/// The most a job may weigh, in bytes of UTF-8 (contract §2).
-pub const MAX_JOB_BYTES: usize = 64 * 1024;
 
 /// What a child may weigh beyond that: its derived id and what it inherits are not its producer's doing, and its parent,
 /// which was within the bound, has been judged with it.
