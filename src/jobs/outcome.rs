@@ -1,12 +1,36 @@
 //! Verdicts, and what is common to every type: which failure is retried, when, and which is final.
 
-use super::{Circumstances, Doubt, JobState, Refusal};
+use super::{Doubt, JobState};
 use crate::{
     config::RetryPolicy,
     contract::{ErrorKind, Job, JobError, JsonText, Outcome},
     xco::{CallFailure, FailureKind},
 };
 use std::time::Duration;
+
+/// Under which circumstances a call's end is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// The retry policy of the job's type.
+    pub policy: RetryPolicy,
+    /// A random number from 0 up to 1: passed in so that judging stays a function.
+    pub jitter: f64,
+    /// XCO is down as a whole: its failures cost the job no attempt.
+    pub outage: bool,
+    /// Whether XCO refuses this client rather than this job.
+    pub refusal: Refusal,
+}
+
+/// What the calls of other jobs say of a call that was refused (401, 403).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is this job's own, as far as is known.
+    Own,
+    /// The call before was refused too, and none was accepted since: it may be everybody's.
+    Suspected,
+    /// It is everybody's.
+    Everybodys,
+}
 
 /// What is to be done with a job after a delivery.
 #[derive(Debug, Clone, PartialEq)]
