@@ -15,7 +15,7 @@ use super::{
     CallFailure, FailureKind,
     pool::Http,
     setup::Credentials,
-    token_endpoint::{self, Closed, TokenFault},
+    token_endpoint::{self, Closed, Grant, TokenFault},
 };
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -37,16 +37,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOG_EVERY: Duration = Duration::from_secs(30);
 /// A token whose life is not told is used this long.
 pub(super) const DEFAULT_LIFE: Duration = Duration::from_secs(300);
-
-/// What the token endpoint granted.
-pub(super) struct Grant {
-    /// The token.
-    pub(super) token: SecretString,
-    /// When it was asked for.
-    pub(super) asked: Instant,
-    /// How long it lives from then, where the endpoint said so.
-    pub(super) life: Option<Duration>,
-}
 
 /// A token in use.
 pub(super) struct Token {

@@ -3,7 +3,7 @@
 //! The only user of the `backoff` crate: an in-process wait, bounded by the call that waits. Delays between a job's
 //! attempts are computed elsewhere, since they must survive the process.
 
-use super::{coding::BodyFault, number, pool::Http, retry_after, setup::Credentials, token::Grant, transport};
+use super::{coding::BodyFault, number, pool::Http, retry_after, setup::Credentials, transport};
 use crate::{
     config::TokenAuth,
     contract::{JsonText, look_into},
@@ -23,6 +23,16 @@ const MAX_TOKEN_ANSWER_BYTES: usize = 64 * 1024;
 const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
+
+/// What the token endpoint granted.
+pub(super) struct Grant {
+    /// The token.
+    pub(super) token: SecretString,
+    /// When it was asked for.
+    pub(super) asked: Instant,
+    /// How long it lives from then, where the endpoint said so.
+    pub(super) life: Option<Duration>,
+}
 
 /// The token endpoint gave no token. Holds nothing that came from the endpoint but a status and a known error code.
 #[derive(Debug, Clone, PartialEq, Eq)]
