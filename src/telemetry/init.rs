@@ -1,7 +1,7 @@
 //! Setting up logs, traces and metrics for a process.
 
 use super::{
-    Metrics,
+    Metrics, TelemetryError,
     exports::Exports,
     lines::{Lines, LinesGuard, report_panics_as_lines},
 };
@@ -10,7 +10,6 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
-    error::OTelSdkError,
     metrics::{PeriodicReader, SdkMeterProvider},
     trace::SdkTracerProvider,
 };
@@ -19,31 +18,6 @@ use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::SubscriberExt
 
 /// How long the last spans and figures may take to go out when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Telemetry cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// `telemetry.log` is no filter.
-    #[error("telemetry.log is not a filter such as info or info,xco_worker=debug")]
-    Filter,
-    /// An `OTEL_*` variable names an exporter or protocol that is not built in.
-    #[error("{variable} names what is not built in; known: {known}")]
-    Exporter {
-        /// The variable.
-        variable: &'static str,
-        /// What it may name.
-        known: String,
-    },
-    /// The OTLP exporter refuses its environment variables.
-    #[error("OTLP export cannot start; check the OTEL_EXPORTER_OTLP_* variables")]
-    Otlp(#[source] opentelemetry_otlp::ExporterBuildError),
-    /// The metrics cannot be registered.
-    #[error("metrics cannot start")]
-    Metrics(#[source] OTelSdkError),
-    /// Another subscriber is there already: `init` was called twice.
-    #[error("logging is set up already")]
-    Twice,
-}
 
 /// Keeps telemetry alive; dropped, it flushes what is still held, for at most four seconds.
 #[must_use = "dropping it ends telemetry"]

@@ -4,6 +4,7 @@
 //! OTLP where the standard `OTEL_*` environment variables ask for it. Nothing about a person is in any of the three.
 
 mod callers;
+mod error;
 mod exports;
 mod http;
 mod init;
@@ -13,8 +14,9 @@ mod readiness;
 mod series;
 mod trace;
 
+pub use error::TelemetryError;
 pub use http::HttpEndpoint;
-pub use init::{TelemetryError, TelemetryGuard, init};
+pub use init::{TelemetryGuard, init};
 pub use lines::{flush_logs, say_at_end};
 pub use metrics::{LimitFigures, Metrics};
 pub use readiness::Readiness;
