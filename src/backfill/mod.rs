@@ -37,6 +37,4 @@ pub use mapping::{COLUMNS, HeaderFault, MapEntry};
 pub use outcome::{RowOutcome, RowResult, Tally};
 pub use rows::{Counts, Format, Layout, Row, Rows, RowsError, Verdict};
 pub use seen::BYTES_PER_ROW;
-
-/// The most bytes that a row may have: no job is larger.
-pub const MAX_ROW_BYTES: usize = crate::contract::MAX_JOB_BYTES;
+pub use window::MAX_ROW_BYTES;

@@ -1,7 +1,10 @@
 //! A sliding window over a file: always room for one whole record, never for much more.
 
-use super::MAX_ROW_BYTES;
+use crate::contract::MAX_JOB_BYTES;
 use std::io::{self, Read};
+
+/// The most bytes that a row may have: no job is larger.
+pub const MAX_ROW_BYTES: usize = MAX_JOB_BYTES;
 
 /// What is read ahead.
 const READ_BYTES: usize = 256 * 1024;
