@@ -7,6 +7,7 @@ use super::{
     model::{Done, Model},
     record::{Log, Route},
 };
+use axum::http::{HeaderMap, header};
 use rand::Rng;
 use std::{
     collections::HashMap,
@@ -45,6 +46,15 @@ impl Inner {
             tokens: HashMap::new(),
             calls: 0,
         }
+    }
+
+    /// Whether the request carries a token that is good.
+    pub(super) fn accepts_token(&self, headers: &HeaderMap) -> bool {
+        headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+            .and_then(|token| self.tokens.get(token))
+            .is_some_and(|end| Instant::now() < *end)
     }
 
     pub(super) fn stats(&self) -> Stats {
