@@ -1,6 +1,6 @@
 //! Completions that were trimmed before a reader came to them.
 
-use super::{decode::text, subscriber::ZERO};
+use super::{decode::text, options::ZERO};
 use crate::{
     contract::EntryId,
     queue::{Keys, Link},

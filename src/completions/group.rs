@@ -1,6 +1,9 @@
 //! What a member of a consumer group does beside reading.
 
-use super::{decode, subscriber::Membership};
+use super::{
+    decode,
+    options::{Membership, ZERO},
+};
 use crate::{
     contract::EntryId,
     queue::{Keys, Link, is_transient},
@@ -112,9 +115,9 @@ pub(super) async fn claim(
     let mut command = cmd("XAUTOCLAIM");
     command.arg(&keys.completions).arg(&member.group).arg(&member.consumer).arg(idle_ms).arg(cursor.to_string());
     command.arg("COUNT").arg(count);
-    let Value::Array(parts) = link.query(&command).await? else { return Ok((super::subscriber::ZERO, Vec::new())) };
+    let Value::Array(parts) = link.query(&command).await? else { return Ok((ZERO, Vec::new())) };
     let mut parts = parts.into_iter();
     let next = parts.next().as_ref().and_then(decode::text).and_then(|id| id.parse().ok());
     let list = parts.next().unwrap_or(Value::Nil);
-    Ok((next.unwrap_or(super::subscriber::ZERO), decode::entries(list, keys.partition)))
+    Ok((next.unwrap_or(ZERO), decode::entries(list, keys.partition)))
 }

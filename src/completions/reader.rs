@@ -4,7 +4,7 @@ use super::{
     decode::{self, Completed, Entry, Filter},
     gap::{self, Gaps, Position},
     group::{self, Handed},
-    subscriber::{Membership, ZERO},
+    options::{Membership, ZERO},
 };
 use crate::{
     contract::EntryId,
