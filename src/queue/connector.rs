@@ -5,7 +5,7 @@
 //! looked up again every few seconds ([`Connector::look`]), and a move makes every connection of the old *generation* useless.
 
 use super::{
-    connection::{Connection, Link, Made, QueueError, SharedConnection},
+    connection::{Connection, Made, QueueError, SharedConnection},
     reach::{Reach, is_full},
     sentinel::Sentinels,
     trouble::{self, ConnectionFault},
@@ -128,18 +128,10 @@ impl Connector {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// A link that connects when first used, by a connection of its own. With `blocking`, replies may take as long as they
-    /// like: the caller bounds its waits.
-    pub fn link(&self, blocking: bool) -> Link {
-        Link::new(self.clone(), None, blocking)
-    }
-
-    /// A link on a connection that it shares with others of its `kind`. It must not block, and replies may take as long as
-    /// they like only where it is `patient`.
-    pub fn shared_link(&self, kind: &'static str, number: usize, patient: bool) -> Link {
+    /// The connection that the links of that kind and number share.
+    pub(super) fn shared_connection(&self, kind: &'static str, number: usize) -> Arc<SharedConnection> {
         let mut shared = self.inner.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let connection = Arc::clone(shared.entry((kind, number % SHARED)).or_default());
-        Link::new(self.clone(), Some(connection), patient)
+        Arc::clone(shared.entry((kind, number % SHARED)).or_default())
     }
 
     /// Whether one server holds all keys, so that one command may name keys of several partitions.
