@@ -4,7 +4,7 @@ use super::{
     clock_steps,
     health::Pulse,
     intake::Intake,
-    lane_reader::Together,
+    lane_reader::{BLOCK, Together},
     shared::{Partition, Shared},
     sorter::{Crowd, Sorted, Sorter},
 };
@@ -25,10 +25,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-
-/// How long a read waits on an empty lane. It is never cut off (that would lose what it was just given), so a stop waits
-/// for it.
-pub(super) const BLOCK: Duration = Duration::from_millis(250);
 
 /// The most one read takes of each of a lane's streams.
 const MAX_READ: usize = 256;
@@ -211,11 +207,11 @@ impl Reader<'_> {
                         // It counts, and is renewed, while the entries wait to be taken in.
                         if self.sorter.finds_future(&entries) {
                             // Unless it is this worker's idea of the time that is late. Without an answer that one counts.
-                            let look = clock_steps::look(&shared, &mut self.link, self.partition);
+                            let look = clock_steps::watcher::look(&shared, &mut self.link, self.partition);
                             let _ = timeout(shared.response_timeout, look).await;
                         }
                         let mut sorted = self.sorter.sort(entries, asked_at_ms);
-                        let crowd = sorted.crowd();
+                        let crowd = sorted.crowd(&shared.partitions[self.partition].crowds, &shared.clock);
                         if !sorted.is_empty() {
                             self.sent += 1;
                             room.send(sorted);

@@ -4,7 +4,7 @@
 //! thousand for a few workers with many partitions. So the fetchers of up to [`MEMBERS`] partitions wait together: one
 //! `XREADGROUP` names all of their streams. A cluster refuses such a command, because the streams are in different slots.
 
-use super::{fetcher::BLOCK, shared::Shared};
+use super::shared::Shared;
 use crate::{
     contract::Lane,
     queue::{self, Keys, Link, RawEntry},
@@ -16,6 +16,10 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+
+/// How long a read waits on an empty lane. It is never cut off (that would lose what it was just given), so a stop waits
+/// for it.
+pub(super) const BLOCK: Duration = Duration::from_millis(250);
 
 /// Up to this many partitions each fetcher has a connection of its own: it is woken for its own streams alone.
 pub(super) const FEW: usize = 4;

@@ -15,6 +15,11 @@ use std::{
 /// Which delivery of a partition.
 pub(super) type LeaseKey = (Lane, Source, EntryId);
 
+/// The number of one of a lane's two streams among a partition's four.
+pub(super) const fn stream_place(lane: Lane, source: Source) -> usize {
+    lane as usize * 2 + source as usize
+}
+
 /// One delivery's lease.
 #[derive(Debug)]
 pub(super) struct Lease {

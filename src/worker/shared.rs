@@ -18,7 +18,7 @@ use crate::{
     telemetry::Metrics,
 };
 use redis::RedisError;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc};
 
 /// One partition, seen from this process.
@@ -27,9 +27,9 @@ pub(super) struct Partition {
     /// Its keys.
     pub(super) keys: Keys,
     /// The deliveries this process holds.
-    pub(super) leases: Leases,
+    pub(super) leases: Arc<Leases>,
     /// Who has more jobs than its limit lets through.
-    pub(super) crowds: Crowds,
+    pub(super) crowds: Arc<Crowds>,
     /// Whose route's breaker is not closed.
     pub(super) aside: Aside,
     /// To the finisher. Unbounded in type only: [`Slots`] bounds the ends that are not yet written.
@@ -54,15 +54,15 @@ pub(super) struct Shared {
     /// All partitions.
     pub(super) partitions: Vec<Partition>,
     /// Who may call now.
-    pub(super) slots: Slots,
+    pub(super) slots: Arc<Slots>,
     /// Whether work may begin.
     pub(super) gate: super::gate::Gate,
     /// What operators ordered.
-    pub(super) control: super::control::Control,
+    pub(super) control: Arc<super::control::Control>,
     /// How XCO is doing.
-    pub(super) weather: super::weather::Weather,
+    pub(super) weather: Arc<super::weather::Weather>,
     /// Redis's clock.
-    pub(super) clock: RedisClock,
+    pub(super) clock: Arc<RedisClock>,
     /// Buckets.
     pub(super) limits: Limits,
     /// Instruments.
@@ -104,11 +104,11 @@ impl Shared {
             consumer,
             connector,
             partitions,
-            slots: Slots::new(config.worker.concurrency, BulkShare::of(&config.worker)),
+            slots: Arc::new(Slots::new(config.worker.concurrency, BulkShare::of(&config.worker))),
             gate: super::gate::Gate::default(),
-            control: super::control::Control::default(),
-            weather: super::weather::Weather::new(config),
-            clock: RedisClock::new(partition_count),
+            control: Arc::default(),
+            weather: Arc::new(super::weather::Weather::new(config)),
+            clock: Arc::new(RedisClock::new(partition_count)),
             limits: Limits::new(config.limits.clone(), config.redis.partitions),
             metrics,
             health,

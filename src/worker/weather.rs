@@ -3,7 +3,7 @@
 //! Each worker judges what it sees. An open breaker is told to the others by a key in Redis that lives as long as it is
 //! open; they look twice a second.
 
-use super::{clock::RedisClock, shared::Shared, slots::Allowed};
+use super::{clock::RedisClock, slots::Allowed};
 use crate::{
     config::Config,
     contract::{JobType, Lane},
@@ -361,18 +361,18 @@ const fn word(state: BreakerState) -> &'static str {
 /// A call finds out whether its route is back. No other does until this is dropped.
 #[derive(Debug)]
 pub(super) struct Probe {
-    shared: Arc<Shared>,
+    weather: Arc<Weather>,
     route: JobType,
 }
 
 impl Probe {
-    pub(super) const fn new(shared: Arc<Shared>, route: JobType) -> Self {
-        Self { shared, route }
+    pub(super) const fn new(weather: Arc<Weather>, route: JobType) -> Self {
+        Self { weather, route }
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.shared.weather.end_probe(self.route);
+        self.weather.end_probe(self.route);
     }
 }

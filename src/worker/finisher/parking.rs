@@ -4,7 +4,8 @@ use super::{
     super::{
         delivery::{End, Ending, Held, Holder},
         lease::LeaseKey,
-        settlement::{self, Pause, Ready, latest_ms},
+        ready::{Pause, Ready},
+        settlement::{self, latest_ms},
     },
     Finisher,
 };
@@ -82,7 +83,7 @@ impl Finisher {
                 held.raw = deferral.job;
                 held.state.reserved = false;
                 let end = if cancelled { End::Cancelled } else { End::Expired { limited: true } };
-                Some(settlement::of_job(&mut held, end))
+                Some(settlement::of_job(&mut held, end, shared.clock.now_ms()))
             }
             Ok(Deferred::Failed(why)) => {
                 // The bucket is closed for as long as XCO asked: the next try is not to begin that anew.
