@@ -5,6 +5,7 @@ mod audit;
 mod backfill;
 mod cancel;
 mod completions;
+mod context;
 mod dead;
 mod demo;
 mod doctor;
@@ -31,6 +32,7 @@ pub use audit::AuditArgs;
 pub use backfill::BackfillArgs;
 pub use cancel::CancelArgs;
 pub use completions::CompletionsArgs;
+pub use context::Context;
 pub use dead::DeadArgs;
 pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
@@ -46,10 +48,7 @@ pub use status::StatusArgs;
 pub use values::{DurationRange, JsonText, MetaEntry, StartFrom};
 pub use why::WhyArgs;
 
-use crate::{
-    config::{Config, Sources},
-    telemetry::Metrics,
-};
+use crate::config::Sources;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -159,17 +158,6 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print a completion script for your shell
     ShellCompletions(ShellCompletionsArgs),
-}
-
-/// What every command is given.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The configuration, checked.
-    pub config: Config,
-    /// `--json`
-    pub json: bool,
-    /// The process's instruments.
-    pub metrics: Metrics,
 }
 
 impl Cli {
