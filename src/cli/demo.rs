@@ -7,11 +7,12 @@ mod stage;
 mod summary;
 mod teller;
 
-use super::{Context, Exit, print_line, redis_access, run::readiness_of, sandbox::SAMPLE_MERCHANT};
+use super::{Context, Exit, print_line, run::readiness_of, sandbox::SAMPLE_MERCHANT};
 use crate::{
     completions::{Options, Start, Subscriber},
     config::{Config, Limit, Rate, RedisConfig},
     contract::MerchantId,
+    operations::Error,
     queue::{Connector, Keys},
     sandbox::{Latency, Sandbox, SandboxConfig},
     telemetry::{HttpEndpoint, Metrics},
@@ -110,7 +111,7 @@ async fn perform(args: &DemoArgs, context: &Context, place: &Place, stop: &Cance
     let config = configuration(place.redis.clone(), &sandbox);
     let redis = &config.redis;
     let subscriber = Subscriber::start(redis, Options { start: Start::Beginning, ..Options::default() });
-    let subscriber = subscriber.await.map_err(|error| redis_access::queue_error(redis, error))?;
+    let subscriber = subscriber.await.map_err(|error| Error::queue(redis, error))?;
     let link = Connector::new(redis)?.link(false);
     let keys = Keys::new(&redis.namespace, 0);
     let running = Running::start(&config, context.metrics.clone()).await?;

@@ -21,7 +21,6 @@ mod redis_access;
 mod rows;
 mod run;
 mod sandbox;
-mod shared_limits;
 mod shell_completions;
 mod status;
 mod style;

@@ -20,8 +20,5 @@ pub(super) fn unreachable(redis: &RedisConfig, error: &RedisError) -> anyhow::Er
 
 /// As [`unreachable`], for what the queue's own functions give.
 pub(super) fn queue_error(redis: &RedisConfig, error: QueueError) -> anyhow::Error {
-    match error {
-        QueueError::Redis(ref error) => unreachable(redis, error),
-        QueueError::Url(_) | QueueError::Tls(_) => error.into(),
-    }
+    Error::queue(redis, error).into()
 }

@@ -50,6 +50,14 @@ impl Error {
     pub fn redis(redis: &RedisConfig, error: &RedisError) -> Self {
         Self::Redis { place: redis_place(redis), reason: queue::cause(error), remedy: queue::remedy(error) }
     }
+
+    /// The error of one of the queue's own functions. Redis's is given the place.
+    pub fn queue(redis: &RedisConfig, error: QueueError) -> Self {
+        match error {
+            QueueError::Redis(error) => Self::redis(redis, &error),
+            QueueError::Url(_) | QueueError::Tls(_) => Self::RedisUrl(error),
+        }
+    }
 }
 
 impl From<QueueError> for Error {

@@ -8,8 +8,11 @@ mod actor;
 pub mod audit;
 mod backend;
 mod error;
+pub mod health_checks;
 pub mod pauses;
+mod text;
 
 pub use actor::Actor;
 pub use backend::Backend;
 pub use error::{Error, redis_place};
+pub use text::{age, printable};
