@@ -5,11 +5,9 @@ use crate::{
     contract::EntryId,
     queue::{Keys, Link},
 };
+use parking_lot::Mutex;
 use redis::{RedisResult, Value, cmd};
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 /// Completions that a reader cannot have any more: `completions.max_bytes` or `completions.retention` went past it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +39,7 @@ impl Gaps {
 
     pub(super) fn tell(&self, gap: Gap) {
         tracing::warn!("{gap}");
-        let mut gaps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gaps = self.0.lock();
         if gaps.len() < Self::MOST {
             gaps.push(gap);
         } else if let Some(last) = gaps.last_mut() {
@@ -50,7 +48,7 @@ impl Gaps {
     }
 
     pub(super) fn take(&self) -> Vec<Gap> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 }
 

@@ -8,11 +8,9 @@ use crate::{
     contract::EntryId,
     queue::{Keys, Link, is_transient},
 };
+use parking_lot::{Mutex, MutexGuard};
 use redis::{RedisResult, Value, cmd};
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeSet, HashMap};
 
 /// What a reader has handed to its caller and has not seen acknowledged: not to be handed out a second time.
 #[derive(Debug, Default)]
@@ -20,7 +18,7 @@ pub(super) struct Handed(Mutex<BTreeSet<(u16, EntryId)>>);
 
 impl Handed {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<(u16, EntryId)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Notes an entry; false if it was noted before.

@@ -14,13 +14,14 @@ use crate::{
     config::{RedisConfig, RedisUrl, parse_redis_url},
     net::Names,
 };
+use parking_lot::{Mutex, MutexGuard};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult};
 use secrecy::ExposeSecret;
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -74,7 +75,7 @@ struct Place {
 
 impl Place {
     fn known(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Notes where Redis is now. A place that has nothing in common with the last is another: true.
@@ -130,7 +131,7 @@ impl Connector {
 
     /// The connection that the links of that kind and number share.
     pub(super) fn shared_connection(&self, kind: &'static str, number: usize) -> Arc<SharedConnection> {
-        let mut shared = self.inner.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.inner.shared.lock();
         Arc::clone(shared.entry((kind, number % SHARED)).or_default())
     }
 

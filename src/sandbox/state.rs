@@ -8,10 +8,10 @@ use super::{
     record::{Log, Route},
 };
 use axum::http::{HeaderMap, header};
+use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::watch;
@@ -83,7 +83,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     pub(super) fn reset(&self) {

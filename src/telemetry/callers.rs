@@ -1,9 +1,7 @@
 //! Who is connected to the HTTP endpoint: a bounded number, of whom the one least likely to be missed makes room for a new one.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 /// Everybody who is connected, oldest first.
@@ -64,7 +62,7 @@ impl Callers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

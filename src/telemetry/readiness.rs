@@ -1,10 +1,7 @@
 //! Whether this process can do its work right now.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use parking_lot::RwLock;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// A shared handle: the worker writes, `/readyz` reads. Not ready (`starting`) until told otherwise.
 #[derive(Debug, Clone)]
@@ -35,21 +32,21 @@ impl Readiness {
     }
 
     fn set(&self, reason: Option<Cow<'static, str>>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).reason = reason;
+        self.0.write().reason = reason;
     }
 
     /// These breakers are not closed, each with a word: XCO fails. That is no reason not to be ready.
     pub fn set_breakers(&self, breakers: BTreeMap<&'static str, &'static str>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).breakers = breakers;
+        self.0.write().breakers = breakers;
     }
 
     /// Why it cannot; `None`: it can.
     pub fn reason(&self) -> Option<Cow<'static, str>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).reason.clone()
+        self.0.read().reason.clone()
     }
 
     /// The breakers that are not closed.
     pub fn breakers(&self) -> BTreeMap<&'static str, &'static str> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).breakers.clone()
+        self.0.read().breakers.clone()
     }
 }

@@ -1,10 +1,8 @@
 //! Redis's clock, as this process knows it, and its steps.
 
+use parking_lot::Mutex;
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicI64, Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -83,7 +81,7 @@ impl RedisClock {
             most_ms: now_ms.saturating_sub(asked_at_ms),
         };
         // A plain pair: whoever panicked while holding the lock left it consistent.
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expected = self.expected.lock();
         let expected_here = expected.get_mut(partition)?;
         if expected_here.is_some_and(|before| before.asked_at_ms > asked_at_ms) {
             // An answer that was long under way: a later one has come before it.
@@ -118,7 +116,7 @@ impl RedisClock {
 
     fn last_reading(&self, partition: usize) -> Option<Reading> {
         // Plain figures: whoever panicked while holding the lock left them consistent.
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).get(partition).copied().flatten()
+        self.expected.lock().get(partition).copied().flatten()
     }
 
     /// Now, on Redis's clock.

@@ -3,7 +3,8 @@
 pub(super) mod watcher;
 
 use crate::queue::clock_step::BackSteps;
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 /// A job whose time lies further ahead than this when it is first read is from the future.
 pub(super) const FUTURE_MS: u64 = 1_000;
@@ -15,10 +16,10 @@ pub(super) struct KnownSteps(RwLock<Arc<BackSteps>>);
 impl KnownSteps {
     /// All of them.
     pub(super) fn all(&self) -> Arc<BackSteps> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 
     fn set(&self, steps: BackSteps) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(steps);
+        *self.0.write() = Arc::new(steps);
     }
 }

@@ -7,9 +7,10 @@ pub(super) mod watcher;
 
 use super::clock::RedisClock;
 use crate::{contract::Lane, control::Rules};
+use parking_lot::RwLock;
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -42,7 +43,7 @@ impl Control {
 
     /// All of them.
     pub(super) fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.rules.read())
     }
 
     /// Tells of every change.
@@ -52,7 +53,7 @@ impl Control {
 
     fn set(&self, rules: Rules) {
         let any = !rules.is_empty();
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        *self.rules.write() = Arc::new(rules);
         self.any.store(any, Ordering::Release);
         self.loads.send_modify(|loads| *loads += 1);
     }

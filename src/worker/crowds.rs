@@ -4,10 +4,8 @@
 //! same: they take one way or the other, and change only when nothing of theirs is left on the former.
 
 use crate::limits::Bucket;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
 
 /// The most that are known at a time. Who floods a queue does so under few names; who does under many is not found here,
 /// and treated as everybody is.
@@ -48,7 +46,7 @@ pub(super) struct Crowds(Mutex<HashMap<String, Crowd>>);
 impl Crowds {
     fn known(&self) -> MutexGuard<'_, HashMap<String, Crowd>> {
         // Plain figures: whoever panicked while holding the lock left them consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The next slot of `bucket` is at `due_us`.

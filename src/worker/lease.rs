@@ -4,10 +4,11 @@ use crate::{
     contract::{EntryId, Lane},
     queue::{Source, rescue::Renewal},
 };
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
@@ -46,7 +47,7 @@ pub(super) struct Leases {
 
 impl Leases {
     fn held(&self) -> MutexGuard<'_, HashMap<LeaseKey, Arc<Lease>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     /// Takes a lease as of `asked_at_ms` (when the delivery was asked for); `None` if this process holds it already.

@@ -4,11 +4,9 @@
 //! whose end is not yet written, so that a Redis that refuses writes stops the reading and memory stays bounded.
 
 use crate::{config::WorkerConfig, contract::Lane};
+use parking_lot::{Mutex, MutexGuard};
 use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -93,7 +91,7 @@ impl Slots {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // Plain counters: whoever panicked while holding the lock left them consistent.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
     /// What a lane could take right now.

@@ -2,11 +2,8 @@
 
 use super::{health::Pulse, lease::LeaseKey};
 use crate::queue::ScriptFailure;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::HashMap, time::Duration};
 
 /// How long an end waits after it was refused for the first time, and at most.
 const FIRST: Duration = Duration::from_millis(100);
@@ -29,7 +26,7 @@ impl Stuck {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The end of this delivery was refused: when it is to be tried again.

@@ -13,10 +13,11 @@ use crate::{
         RouteEnd, Scope,
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -155,7 +156,7 @@ impl Weather {
 
     fn sky(&self) -> MutexGuard<'_, Sky> {
         // Each part is consistent between any two of its calls.
-        self.sky.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sky.lock()
     }
 
     /// A call ended.

@@ -6,6 +6,7 @@ use crate::{
     net::{Names, TlsFiles, TlsFilesFault, tls_fault},
 };
 use futures::FutureExt;
+use parking_lot::{Mutex, RwLock};
 use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     header::{ACCEPT_ENCODING, HeaderMap, HeaderValue},
@@ -13,7 +14,7 @@ use reqwest::{
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -96,7 +97,7 @@ impl Http {
     /// For one exchange: a client, and the version of HTTP that it speaks.
     pub(super) fn client(&self) -> (reqwest::Client, HttpVersion) {
         let (client, version, since) = {
-            let pool = self.shared.pool.read().unwrap_or_else(PoisonError::into_inner);
+            let pool = self.shared.pool.read();
             (pool.client.clone(), pool.version, pool.since)
         };
         if since.elapsed() >= self.shared.config.connection_max_age {
@@ -110,7 +111,7 @@ impl Http {
     pub(super) fn wants_another_version(&self, version: HttpVersion, error: &reqwest::Error) -> bool {
         let Some(wanted) = version.wanted_instead(error) else { return false };
         let Shared { config, names, .. } = &*self.shared;
-        let mut pool = self.shared.pool.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self.shared.pool.write();
         // Of several exchanges that fail for this reason the first makes the change.
         if pool.version == version {
             let Ok(made) = client(config, names, wanted) else { return false };
@@ -123,7 +124,7 @@ impl Http {
 
     /// A call that began at `began` was not answered in time.
     pub(super) fn unanswered(&self, began: Instant) {
-        let mut pool = self.shared.pool.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self.shared.pool.write();
         // One that began on connections forgotten since says nothing of those of now.
         if began >= pool.since {
             pool.forget(&self.shared);
@@ -132,14 +133,14 @@ impl Http {
 
     /// File descriptors are needed elsewhere. Idle connections are closed as soon as the calls under way have ended.
     pub(super) fn give_up_idle(&self) {
-        self.shared.pool.write().unwrap_or_else(PoisonError::into_inner).forget(&self.shared);
+        self.shared.pool.write().forget(&self.shared);
     }
 
     /// A call to `what` failed. A certificate at fault is logged, and certificates are read again.
     pub(super) fn failed(&self, error: &reqwest::Error, what: &'static str) {
         let Some(fault) = tls_fault(error) else { return };
         {
-            let mut logged = self.shared.logged.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut logged = self.shared.logged.lock();
             if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
                 *logged = Some(Instant::now());
                 tracing::error!(what, remedy = fault.remedy, "no secure connection: {}", fault.what);
@@ -153,15 +154,15 @@ impl Http {
     /// Makes another client in the background: it reads files. Calls go on with the one at hand until it is there.
     fn renew(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let tried = self.shared.pool.read().unwrap_or_else(PoisonError::into_inner).tried;
+        let tried = self.shared.pool.read().tried;
         if tried.elapsed() < READ_AGAIN || self.shared.renewing.swap(true, Ordering::AcqRel) {
             return;
         }
         let shared = Arc::clone(&self.shared);
         runtime.spawn_blocking(move || {
-            let version = shared.pool.read().unwrap_or_else(PoisonError::into_inner).version;
+            let version = shared.pool.read().version;
             let made = client(&shared.config, &shared.names, version);
-            let mut pool = shared.pool.write().unwrap_or_else(PoisonError::into_inner);
+            let mut pool = shared.pool.write();
             pool.tried = Instant::now();
             match made {
                 // Made for a version that is spoken no more, it is of no use.
