@@ -1,6 +1,8 @@
 //! Operators' rules in Redis (`{NS:0}:control`), and what they do to parked jobs: the typed faces of `lua/rule_set.lua`,
 //! `lua/rule_drop.lua`, `lua/hold.lua`, `lua/release.lua` and `lua/call_up.lua`.
 
+pub use super::clock::now_ms;
+
 use super::{
     Keys, Link, Source,
     finish::parked,
@@ -30,12 +32,6 @@ const MOST_TICKS: u8 = 20;
 
 /// The field that changes with every change of the rules.
 const VERSION: &str = "v";
-
-/// Redis's clock, in milliseconds.
-pub async fn now_ms(link: &mut Link) -> RedisResult<u64> {
-    let (seconds, micros): (u64, u64) = link.query(&cmd("TIME")).await?;
-    Ok(seconds * 1000 + micros / 1000)
-}
 
 /// A millisecond of Redis's clock that is over: what was enqueued before this was called lies in it or before it, and what is
 /// enqueued once it has returned lies after it. An order that covers "up to now" covers exactly that.

@@ -2,6 +2,7 @@
 
 use super::{
     Keys, Link,
+    clock::RedisTime,
     script::{Script, script},
     upkeep::heads,
 };
@@ -22,11 +23,11 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> RedisResult<bool> {
     let mut ask = pipe();
     ask.cmd("TIME").cmd("LRANGE").arg(&keys.ids).arg(0).arg(LOOK - 1);
-    let ((seconds, micros), list): ((u64, u64), Vec<String>) = link.pipeline(&ask).await?;
+    let (now, list): (RedisTime, Vec<String>) = link.pipeline(&ask).await?;
     if list.is_empty() {
         return Ok(false);
     }
-    let now_ms = seconds * 1000 + micros / 1000;
+    let now_ms = now.ms();
     // Asked after the time: what is enqueued from here on is younger.
     let waiting = heads(link, &Lane::ALL.map(|lane| [keys.due(lane), keys.jobs(lane)]).concat()).await?;
     let oldest_ms = waiting.into_iter().flatten().map(|entry| entry.ms).fold(now_ms, u64::min);

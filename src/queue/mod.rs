@@ -7,6 +7,7 @@ mod admit;
 pub mod audit;
 pub mod backfill;
 pub mod breakers;
+pub mod clock;
 pub mod clock_step;
 mod connection;
 mod connector;

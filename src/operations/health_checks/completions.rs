@@ -3,7 +3,7 @@
 use super::HealthCheck;
 use crate::{
     config::{CompletionsConfig, RedisConfig, format_duration},
-    queue::{Keys, Link, upkeep},
+    queue::{Keys, Link, clock::now_ms, upkeep},
 };
 use redis::{RedisResult, cmd};
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) async fn check(
     config: &CompletionsConfig,
 ) -> RedisResult<HealthCheck> {
     let mut seen = Seen::default();
-    let (seconds, _): (u64, u64) = link.query(&cmd("TIME")).await?;
+    let now_ms = now_ms(link).await?;
     for number in 0..redis.partitions {
         let stream = Keys::new(&redis.namespace, number).completions;
         let bytes: Option<u64> = link.query(cmd("MEMORY").arg("USAGE").arg(&stream).arg("SAMPLES").arg(64)).await?;
@@ -38,7 +38,7 @@ pub(super) async fn check(
         seen.groups = seen.groups.max(groups.len());
         for group in groups {
             let Some(unread) = upkeep::oldest_unread(link, &stream, &group).await? else { continue };
-            let behind = Duration::from_millis((seconds * 1000).saturating_sub(unread.ms));
+            let behind = Duration::from_millis(now_ms.saturating_sub(unread.ms));
             if seen.slowest.as_ref().is_none_or(|(most, ..)| behind > *most) {
                 seen.slowest = Some((behind, group.name, stream.clone()));
             }

@@ -5,7 +5,9 @@ use crate::{
     config::{Config, RedisConfig, format_duration},
     contract::Lane,
     queue::{
-        Connector, GROUP, Keys, Link, Load, QueueError, Source, cause, lane_load,
+        Connector, GROUP, Keys, Link, Load, QueueError, Source, cause,
+        clock::RedisTime,
+        lane_load,
         preflight::{self, ServerInfo, Wanted},
         remedy, upkeep,
     },
@@ -141,9 +143,9 @@ async fn preflight(link: &mut Link, redis: &RedisConfig) -> Vec<HealthCheck> {
 
 async fn clock(link: &mut Link, host_clock: fn() -> SystemTime) -> Option<HealthCheck> {
     let asked = host_clock();
-    let (seconds, micros): (u64, u32) = link.query(&cmd("TIME")).await.ok()?;
+    let theirs = RedisTime::now(link).await.ok()?;
     let answered = host_clock();
-    let theirs = SystemTime::UNIX_EPOCH + Duration::new(seconds, micros.saturating_mul(1000) % 1_000_000_000);
+    let theirs = SystemTime::UNIX_EPOCH + theirs.since_1970();
     // Somewhere between asking and answering; outside of it there is a difference for sure.
     let skew = match (asked.duration_since(theirs), theirs.duration_since(answered)) {
         (Ok(behind), _) => behind,

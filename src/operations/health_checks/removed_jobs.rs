@@ -4,7 +4,7 @@ use super::{super::age, HealthCheck};
 use crate::{
     config::RedisConfig,
     contract::Lane,
-    queue::{Keys, Link, control, rescue},
+    queue::{Keys, Link, clock, rescue},
 };
 use redis::RedisResult;
 
@@ -21,7 +21,7 @@ struct Loss {
 
 /// One check of all lanes, with one round trip for each lane.
 pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<HealthCheck> {
-    let now_ms = control::now_ms(link).await?;
+    let now_ms = clock::now_ms(link).await?;
     let mut losses = Vec::new();
     for number in 0..redis.partitions.max(1) {
         let keys = Keys::new(&redis.namespace, number);

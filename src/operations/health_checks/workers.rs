@@ -5,7 +5,7 @@ use crate::{
     config::RedisConfig,
     queue::{
         Keys, Link,
-        control::now_ms,
+        clock::now_ms,
         workers::{self, SILENT_MS},
     },
 };
