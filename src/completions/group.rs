@@ -5,7 +5,7 @@ use super::{
     options::{Membership, ZERO},
 };
 use crate::{
-    contract::EntryId,
+    contract::{EntryId, millis},
     queue::{Keys, Link, is_transient},
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -82,7 +82,7 @@ pub(super) async fn acknowledge(link: &mut Link, keys: &Keys, group: &str, entri
 /// Makes what is pending for this reader look as if nobody had touched it for `claim_after`: the next reader takes it over
 /// at once.
 pub(super) async fn hand_back(link: &mut Link, keys: &Keys, member: &Membership) -> RedisResult<()> {
-    let idle_ms = u64::try_from(member.claim_after.as_millis()).unwrap_or(u64::MAX);
+    let idle_ms = millis(member.claim_after);
     let mut from = "-".to_owned();
     loop {
         let mut command = cmd("XPENDING");
@@ -109,7 +109,7 @@ pub(super) async fn claim(
     cursor: EntryId,
     count: usize,
 ) -> RedisResult<(EntryId, Vec<decode::Entry>)> {
-    let idle_ms = u64::try_from(member.claim_after.as_millis()).unwrap_or(u64::MAX);
+    let idle_ms = millis(member.claim_after);
     let mut command = cmd("XAUTOCLAIM");
     command.arg(&keys.completions).arg(&member.group).arg(&member.consumer).arg(idle_ms).arg(cursor.to_string());
     command.arg("COUNT").arg(count);

@@ -7,7 +7,7 @@ use super::{
     options::{Membership, ZERO},
 };
 use crate::{
-    contract::EntryId,
+    contract::{EntryId, millis},
     queue::{Keys, Link, explain, is_transient},
 };
 use redis::{RedisResult, Value, cmd};
@@ -274,7 +274,7 @@ impl Reader {
         // COUNT is for each stream.
         command.arg("COUNT").arg(self.batch.div_ceil(self.cursors.len()).max(1));
         if let Some(block) = block {
-            command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX));
+            command.arg("BLOCK").arg(millis(block));
         }
         command.arg("STREAMS");
         for cursor in &self.cursors {

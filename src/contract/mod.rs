@@ -28,4 +28,4 @@ pub use parse::{ParseContext, Rejection, parse_job, run_at_ms};
 pub use partition::partition_of;
 pub use redact::{dead_letter_job, redact_code};
 pub use sensitive::{Email, PersonalText, PhoneNumber, VerificationCode};
-pub use time::format_ms;
+pub use time::{format_ms, millis};

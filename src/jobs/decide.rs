@@ -5,7 +5,7 @@ use super::{
     start_otp, verify_otp,
 };
 use crate::{
-    contract::{Args, ErrorKind, Job, JobError},
+    contract::{Args, ErrorKind, Job, JobError, millis},
     xco::CallReport,
 };
 
@@ -34,7 +34,7 @@ pub fn judge(
 ) -> Verdict {
     let doubt = plan(job, state, around).doubt;
     state.attempts = state.attempts.saturating_add(report.calls);
-    state.xco_ms += u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
+    state.xco_ms += millis(report.elapsed);
     state.spend_slots();
     match report.result {
         Ok(answer) => match &job.args {

@@ -3,7 +3,7 @@
 use super::{Doubt, JobState};
 use crate::{
     config::RetryPolicy,
-    contract::{ErrorKind, Job, JobError, JsonText, Outcome},
+    contract::{ErrorKind, Job, JobError, JsonText, Outcome, millis},
     xco::{CallFailure, FailureKind},
 };
 use std::time::Duration;
@@ -81,10 +81,6 @@ pub fn retry_delay_ms(policy: RetryPolicy, failures: u32, retry_after: Option<Du
     // Delays are far below 2^52 ms, and the jitter is between 0 and 1.
     let delay_ms = (bound_ms as f64 * jitter.clamp(0.0, 1.0)) as u64;
     delay_ms.max(retry_after.map_or(0, millis))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An effect that is unknown: `None` if the job goes on, having noted what it must know, else its end.

@@ -1,6 +1,7 @@
 //! Redis's clock, which all deadlines and ages are measured by.
 
 use super::Link;
+use crate::contract::millis;
 use redis::{FromRedisValue, ParsingError, RedisResult, Value, cmd};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ impl RedisTime {
 
     /// Milliseconds since 1970.
     pub fn ms(self) -> u64 {
-        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+        millis(self.0)
     }
 
     /// The time since 1970, in microseconds.

@@ -9,7 +9,7 @@ use super::{
     Keys, Link,
     script::{Script, script},
 };
-use crate::contract::{EntryId, Lane};
+use crate::contract::{EntryId, Lane, millis};
 use redis::{RedisResult, Value};
 use std::{sync::LazyLock, time::Duration};
 
@@ -98,7 +98,7 @@ pub struct ClockLook {
 /// Looks at the clock of a partition's Redis. `least_ms` is what it should say at the least, where this worker knows;
 /// `gap` is for how long, without a look, nobody vouches for the clock.
 pub async fn look(link: &mut Link, keys: &Keys, least_ms: Option<u64>, gap: Duration) -> RedisResult<ClockLook> {
-    let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+    let gap_ms = millis(gap);
     let mut call = LOOK.call(3);
     call.arg(&keys.meta).arg(keys.jobs(Lane::Interactive)).arg(keys.jobs(Lane::Bulk));
     call.arg(least_ms.unwrap_or(0)).arg(gap_ms);

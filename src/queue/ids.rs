@@ -6,7 +6,7 @@ use super::{
     script::{Script, script},
     upkeep::heads,
 };
-use crate::contract::Lane;
+use crate::contract::{Lane, millis};
 use redis::{RedisResult, pipe};
 use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
@@ -32,7 +32,7 @@ pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> Re
     let waiting = heads(link, &Lane::ALL.map(|lane| [keys.due(lane), keys.jobs(lane)]).concat()).await?;
     let oldest_ms = waiting.into_iter().flatten().map(|entry| entry.ms).fold(now_ms, u64::min);
     let kept = dedupe_window.saturating_add(MARGIN.min(dedupe_window));
-    let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    let kept_ms = millis(kept);
     let before_ms = oldest_ms.saturating_sub(kept_ms);
     // Later than this only a clock that has gone back since can have said: the list is not to grow until it is there again.
     let latest_ms = now_ms.saturating_add(kept_ms);

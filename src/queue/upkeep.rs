@@ -8,7 +8,7 @@ use super::{
     script::{Script, ScriptFailure, script},
 };
 use crate::{
-    contract::{EntryId, Lane},
+    contract::{EntryId, Lane, millis},
     limits::{Bucket, SharedBucket},
 };
 use redis::{RedisResult, Value, cmd, pipe};
@@ -176,7 +176,7 @@ pub async fn trim_completions(
     max_bytes: u64,
 ) -> RedisResult<Trimmed> {
     let now_ms = now_ms(link).await?;
-    let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+    let retention_ms = millis(retention);
     let oldest_kept = EntryId { ms: now_ms.saturating_sub(retention_ms), seq: 0 };
     let groups = reader_groups(link, &keys.completions).await?;
     let slowest = groups.iter().map(|group| group.read).min();
@@ -279,7 +279,7 @@ pub async fn oldest_unread(link: &mut Link, stream: &str, group: &ReaderGroup) -
 /// Removes dead letters, and what was kept of edited ones, older than `retention`; how many letters.
 pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> RedisResult<u64> {
     let now_ms = now_ms(link).await?;
-    let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+    let retention_ms = millis(retention);
     let oldest = EntryId { ms: now_ms.saturating_sub(retention_ms), seq: 0 }.to_string();
     let mut trims = pipe();
     for stream in [&keys.dead, &keys.edits] {
@@ -291,5 +291,5 @@ pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> Red
 
 /// Waits until a replica has what this link wrote; tells how many have. `WAIT` holds up this connection alone.
 pub async fn wait_for_replica(link: &mut Link, most: Duration) -> RedisResult<u64> {
-    link.query(cmd("WAIT").arg(1).arg(u64::try_from(most.as_millis()).unwrap_or(u64::MAX))).await
+    link.query(cmd("WAIT").arg(1).arg(millis(most))).await
 }
