@@ -6,7 +6,6 @@ use crate::{
     queue::{Connector, Keys, Link},
 };
 use redis::{RedisError, cmd};
-use std::path::PathBuf;
 
 /// A connection to the queue of one namespace.
 #[derive(Debug)]
@@ -26,17 +25,6 @@ impl<'a> Backend<'a> {
             Ok(_) => Ok(Self { link, redis }),
             Err(error) => Err(Error::redis(redis, &error)),
         }
-    }
-
-    /// The folder in which the server keeps its data: `CONFIG GET dir`.
-    ///
-    /// # Errors
-    /// [`Error::Redis`], also where the user may not ask.
-    pub async fn data_folder(&mut self) -> Result<PathBuf, Error> {
-        let failed = self.failed();
-        let (_, folder): (String, String) =
-            self.link.query(cmd("CONFIG").arg("GET").arg("dir")).await.map_err(failed)?;
-        Ok(PathBuf::from(folder))
     }
 
     /// Gives its connection up to a caller that has operations of its own.

@@ -9,6 +9,7 @@ pub mod audit;
 mod backend;
 mod error;
 pub mod health_checks;
+mod local_redis;
 pub mod pauses;
 mod text;
 
