@@ -4,7 +4,7 @@ use crate::{
     jobs::{self, LANE},
     people::{self, Waits, Watcher},
     server::median,
-    stage::Stage,
+    stage::{self, Stage},
 };
 use std::time::{Duration, Instant};
 use xco_worker::sandbox::{Fault, FaultKind, Route};
@@ -27,10 +27,11 @@ pub(crate) fn measure(rounds: usize) {
             share * 100.0
         );
     }
-    println!("  checks of 20 ms and creations of 250 ms, half and half:");
+    println!("  checks of 15 ms and creations of 250 ms, half and half:");
     let ratio = median((0..rounds).map(|_| mixed(true) / mixed(false)).collect());
     println!("    {ratio:.2} of the rate without adapting (at least 0.95 is wanted)");
     beside_creations_that_fail();
+    moving_knee();
 }
 
 fn completions(stage: &mut Stage) -> usize {
@@ -64,8 +65,9 @@ fn with_failures(status: u16, share: f64, rounds: usize) -> f64 {
 
 /// Completions a second of checks and creations, half and half.
 fn mixed(adaptive: bool) -> f64 {
-    let mut stage = Stage::start((None, None), |config| config.worker.adaptive = adaptive);
-    stage.sandbox.order(Fault::new(FaultKind::Delay(230)).on(Route::Create).always());
+    const CHECK: Duration = Duration::from_millis(15);
+    let mut stage = Stage::start_with_latency(CHECK, (None, None), |config| config.worker.adaptive = adaptive);
+    stage.sandbox.order(Fault::new(FaultKind::Delay(235)).on(Route::Create).always());
     for chunk in 0..20 {
         let mut pipeline = redis::pipe();
         for number in chunk * 500..(chunk + 1) * 500 {
@@ -112,4 +114,30 @@ fn beside_creations_that_fail() {
     println!("    p99 over idle: {:.2} (at most 1.2 is wanted)", busy.rank(990) / idle.rank(990));
     let left: usize = redis::cmd("XLEN").arg(BULK).query(&mut stage.redis).unwrap();
     println!("    calls: {} creations; {left} left in the lane", stage.sandbox.calls_of(Route::Create).len());
+}
+
+/// XCO works on so many calls at once, and the number moves: the worker follows it, and lets no more than a few calls wait.
+fn moving_knee() {
+    const FOLLOWING: Duration = Duration::from_secs(12);
+    println!("  XCO works on N calls at once (20 ms each), more wait; a worker that may make 64 calls at once:");
+    let mut stage = Stage::start((None, None), |_| {});
+    for (round, capacity) in [8, 32, 8, 24].into_iter().enumerate() {
+        stage.sandbox.set_capacity(Some(capacity));
+        jobs::preload(&mut stage.redis, &format!("knee-{round}"), 40_000);
+        std::thread::sleep(FOLLOWING);
+        let (before, began) = (completions(&mut stage), Instant::now());
+        let mut under_way = Vec::new();
+        while began.elapsed() < WINDOW {
+            std::thread::sleep(Duration::from_millis(10));
+            under_way.push(stage.sandbox.calls_under_way() as f64);
+        }
+        let rate = (completions(&mut stage) - before) as f64 / began.elapsed().as_secs_f64();
+        let possible = capacity as f64 / stage::XCO_LATENCY.as_secs_f64();
+        println!(
+            "    N = {capacity}: {:.2} of what XCO can do ({rate:.0}/s), {:.0} calls at XCO (64 without adapting)",
+            rate / possible,
+            median(under_way)
+        );
+        redis::cmd("XTRIM").arg(LANE).arg("MAXLEN").arg(0).exec(&mut stage.redis).unwrap();
+    }
 }

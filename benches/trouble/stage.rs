@@ -32,10 +32,19 @@ impl Stage {
         limits: (Option<SandboxLimit>, Option<SandboxLimit>),
         adjust: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::start_with_latency(XCO_LATENCY, limits, adjust)
+    }
+
+    /// As [`Stage::start`], with an XCO that takes `latency` to answer.
+    pub(crate) fn start_with_latency(
+        latency: Duration,
+        limits: (Option<SandboxLimit>, Option<SandboxLimit>),
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
         let (server, redis) = server::start();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let sandbox = SandboxConfig {
-            latency: Latency::fixed(XCO_LATENCY),
+            latency: Latency::fixed(latency),
             caller_limit: limits.0,
             client_limit: limits.1,
             max_records: 2_000_000,

@@ -33,6 +33,9 @@ pub struct SandboxArgs {
     /// How long answers take: one duration, or a range to draw from
     #[arg(long, value_name = "DURATION[..DURATION]", default_value_t = DurationRange { min: Duration::from_millis(20), max: Duration::from_millis(80) })]
     pub latency: DurationRange,
+    /// Maximum number of calls worked on at once; further calls wait their turn [default: no maximum]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub capacity: Option<u16>,
     /// What each caller may spend before it is answered 429 [default: unlimited]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub caller_limit: Option<Rate>,
@@ -63,6 +66,7 @@ pub(super) async fn run(args: SandboxArgs, context: Context) -> anyhow::Result<E
         client_limit: args.client_limit.map(limit),
         send_retry_after: !args.no_retry_after,
         latency: Latency { min: args.latency.min, max: args.latency.max },
+        capacity: args.capacity.map(usize::from),
         wrong_code_status: args.wrong_code_status,
         ..defaults
     };

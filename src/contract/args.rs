@@ -1,20 +1,20 @@
-//! The arguments of the five job types, validated.
+//! The validated arguments of the five job types.
 
 use super::{CustomerReference, Email, PersonalText, PhoneNumber, VerificationCode};
 use serde::Serialize;
 
-/// How a customer is reached: exactly one of the two.
+/// A customer's contact: an email address or a phone number, never both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Contact {
-    /// By email.
+    /// The `email` field of a job's arguments.
     #[serde(rename = "email")]
     Email(Email),
-    /// By phone.
+    /// The `phone_number` field of a job's arguments.
     #[serde(rename = "phone_number")]
     Phone(PhoneNumber),
 }
 
-/// XCO's `gender`.
+/// XCO's `gender` field of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gender {
@@ -26,7 +26,7 @@ pub enum Gender {
     Other,
 }
 
-/// XCO's `address_type`.
+/// XCO's `address_type` field of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AddressType {
@@ -39,32 +39,32 @@ pub enum AddressType {
 /// One of a user's addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Address {
-    /// Billing or delivery, where the merchant said.
+    /// Whether the address is for billing or delivery. `None` if the merchant gave no type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address_type: Option<AddressType>,
-    /// Street and number.
+    /// Street and house number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub street_address: Option<PersonalText>,
-    /// Flat, floor, entrance.
+    /// Addition to the street: flat, floor, entrance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address_complement: Option<PersonalText>,
-    /// Town.
+    /// Town or city.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locality: Option<PersonalText>,
-    /// Postal code.
+    /// Postal code, as the merchant wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postal_code: Option<PersonalText>,
-    /// Country, as XCO writes it (`FRANCE`).
+    /// Country name in XCO's spelling, such as `FRANCE`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub country: Option<PersonalText>,
 }
 
-/// XCO's `user` object; `email` is the only field a user must have.
+/// XCO's `user` object. Only `email` is required.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NewUser {
-    /// Required by XCO.
+    /// The only field that XCO requires.
     pub email: Email,
-    /// E.164.
+    /// Phone number in E.164 form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phone_number: Option<PhoneNumber>,
     /// Given name.
@@ -73,71 +73,71 @@ pub struct NewUser {
     /// Family name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_name: Option<PersonalText>,
-    /// Gender.
+    /// Gender in XCO's terms. `None` if the merchant gave none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gender: Option<Gender>,
-    /// `YYYY-MM-DD`.
+    /// Date of birth as `YYYY-MM-DD`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub birthdate: Option<PersonalText>,
-    /// Addresses.
+    /// Billing and delivery addresses, in the order of the job.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Address>,
 }
 
-/// A job's arguments, by type.
+/// The arguments of a job, one variant per job type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Args {
-    /// Does XCO know this customer?
+    /// Ask XCO whether it knows the customer.
     CheckUser {
-        /// Whom to look up.
+        /// The contact to look up.
         contact: Contact,
     },
-    /// Create the user, and with it the merchant's consent.
+    /// Create the user at XCO. This also records the merchant's consent.
     CreateUser {
         /// The merchant's own identifier of the customer.
         customer_reference: CustomerReference,
-        /// The user's email as a contact: whom to look up when a creation is in doubt.
+        /// The user's email as a contact. If a creation is in doubt, this contact is looked up.
         contact: Contact,
-        /// XCO's `user` object (boxed: by far the largest variant).
+        /// XCO's `user` object, in a box because it is by far the largest variant.
         user: Box<NewUser>,
     },
     /// Send the customer a one-time code.
     StartOtp {
-        /// Where to send it.
+        /// The contact that receives the code.
         contact: Contact,
     },
-    /// Spend the code the customer typed.
+    /// Verify the code that the customer typed. A code can be verified only once.
     VerifyOtp {
-        /// To whom the code was sent.
+        /// The contact that received the code.
         contact: Contact,
-        /// The code.
+        /// The code that the customer typed.
         code: VerificationCode,
     },
     /// Link an existing XCO user to the merchant.
     FinalizeConsent {
         /// The merchant's own identifier of the customer.
         customer_reference: CustomerReference,
-        /// What stands for the customer's agreement.
+        /// The proof that the customer agreed.
         proof: ConsentProof,
     },
 }
 
-/// What a `FinalizeConsent` consents with.
+/// The proof of agreement in a `FinalizeConsent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsentProof {
-    /// A challenge that an earlier `VerifyOtp` was given (a UUID).
+    /// The challenge (a UUID) that XCO returned to an earlier `VerifyOtp`.
     Challenge(String),
-    /// A code, still to be verified.
+    /// A code that this job must verify first.
     Code {
-        /// To whom the code was sent.
+        /// The contact that received the code.
         contact: Contact,
-        /// The code.
+        /// The code that the customer typed.
         code: VerificationCode,
     },
 }
 
 impl Args {
-    /// The customer reference that the arguments themselves name.
+    /// Returns the customer reference inside the arguments, for the types that have one.
     pub fn customer_reference(&self) -> Option<&CustomerReference> {
         match self {
             Self::CreateUser { customer_reference, .. } | Self::FinalizeConsent { customer_reference, .. } => {
@@ -147,7 +147,7 @@ impl Args {
         }
     }
 
-    /// The code these arguments carry, if any.
+    /// Returns the code in these arguments, if there is one.
     pub fn code(&self) -> Option<&VerificationCode> {
         match self {
             Self::VerifyOtp { code, .. } | Self::FinalizeConsent { proof: ConsentProof::Code { code, .. }, .. } => {

@@ -1,35 +1,35 @@
-//! A completion: the one terminal event of a job (contract §3).
+//! A completion: the single final event of a job (contract §3).
 
 use super::{CallerId, CustomerReference, Fault, JobError, JobType, JsonText, MerchantId, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// How a job ended.
+/// The status of a completed job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It did what it was for.
+    /// The job did its work. The completion has an `outcome`.
     Succeeded,
-    /// It will not, without someone's doing.
+    /// The job failed, and no further attempt follows unless an operator replays it.
     Failed,
-    /// Its deadline passed first.
+    /// The deadline passed before the job could finish.
     Expired,
-    /// An operator cancelled it.
+    /// An operator cancelled the job.
     Cancelled,
-    /// It was no valid job.
+    /// The job was not valid. XCO was not called.
     Rejected,
 }
 
 impl Status {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 5] = [Self::Succeeded, Self::Failed, Self::Expired, Self::Cancelled, Self::Rejected];
 
-    /// The status of that name.
+    /// Returns the status with this name, `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// The name in completions and metrics.
+    /// The name used in completions and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -41,79 +41,79 @@ impl Status {
     }
 }
 
-/// Where a job's time went, in milliseconds.
+/// Where a job spent its time. All values are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Timings {
-    /// In the queue, `run_at` included.
+    /// Time in the queue, including the wait for `run_at`.
     pub queued: u64,
-    /// Waiting for a limit or behind a 429.
+    /// Time spent waiting for a limit or after a 429.
     pub limited: u64,
-    /// Between attempts.
+    /// Time spent waiting between attempts.
     pub retrying: u64,
-    /// In calls to XCO.
+    /// Time spent in calls to XCO.
     pub xco: u64,
-    /// From enqueueing to completion.
+    /// Time from enqueueing to completion.
     pub total: u64,
 }
 
-/// The event of a completion. Serialises to exactly the contract's JSON; absent fields are left out.
+/// The event of a completion. It serialises to exactly the contract's JSON; absent fields are left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Completion<'a> {
-    /// 1
+    /// Version of the contract. Always 1.
     pub v: u8,
-    /// The job's id, or its default id.
+    /// The job's own id, or its default id if it has none.
     pub id: &'a str,
-    /// The type as the job named it; absent in a rejected job that named none (or no known one).
+    /// The job's type. Absent if a rejected job had no type or an unknown one.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub job_type: Option<JobType>,
-    /// As the job had it.
+    /// The job's `caller_id`, unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller_id: Option<&'a CallerId>,
-    /// As the job, else its arguments, had it.
+    /// The job's `customer_reference`, or the one in its arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_reference: Option<&'a CustomerReference>,
-    /// As the job had it.
+    /// The job's `merchant_id`, unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merchant_id: Option<&'a MerchantId>,
-    /// As the job had it.
+    /// The job's `batch`, unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<&'a str>,
-    /// As the job had it.
+    /// The job's `meta`, echoed (codes masked).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<&'a serde_json::Map<String, Value>>,
-    /// As the job had it, whoever traces.
+    /// The job's `traceparent`, unchanged, whether or not this worker traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<&'a str>,
-    /// How it ended.
+    /// How the job ended.
     pub status: Status,
-    /// On success.
+    /// Present only on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// On success, where the type has one.
+    /// Present only on success, for the types that have a result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<&'a JsonText>,
-    /// Otherwise.
+    /// Present unless the job succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a JobError>,
-    /// Calls to XCO, those refused, answered 401 or answered 429 included.
+    /// Number of calls to XCO, including those that were refused or answered with 401 or 429.
     pub attempts: u32,
-    /// The job whose `next` enqueued this one.
+    /// Id of the job whose `next` enqueued this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_id: Option<&'a str>,
-    /// How many times operators replayed it.
+    /// How many times operators replayed the job. Left out when 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub replay: u32,
-    /// True when the job can be found among the dead letters; absent otherwise.
+    /// True if the job is among the dead letters. Left out otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dead_lettered: bool,
-    /// RFC 3339, milliseconds, Redis's clock.
+    /// When the job was enqueued. RFC 3339 with milliseconds, Redis's clock.
     pub enqueued_at: String,
-    /// When the first call was admitted; absent when none was.
+    /// When the first call was admitted. Absent if no call was admitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
-    /// RFC 3339, milliseconds, Redis's clock.
+    /// When the job completed. RFC 3339 with milliseconds, Redis's clock.
     pub completed_at: String,
-    /// Where the time went.
+    /// Where the job spent its time, in milliseconds.
     pub timings_ms: Timings,
 }
 
@@ -123,16 +123,16 @@ fn is_zero(n: &u32) -> bool {
 }
 
 impl Completion<'_> {
-    /// The event's JSON.
+    /// Returns the event as one line of JSON.
     pub fn to_json(&self) -> String {
-        // Maps with string keys and finite numbers only: serialisation has no way to fail, and an empty event would be
-        // seen by every test; nothing the outside world sends can bring it about.
+        // Serialisation cannot fail: all keys are strings and all numbers are finite. No outside input changes that,
+        // and a test would notice an empty event.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
 impl JobError {
-    /// A rejection that names each fault.
+    /// Builds the error of a rejected job. It lists every fault.
     pub fn rejected(kind: super::ErrorKind, faults: Vec<Fault>) -> Self {
         let message = match faults.first() {
             Some(fault) if faults.len() == 1 => format!("{}: {}", pointer_or_root(&fault.pointer), fault.detail),
@@ -142,7 +142,7 @@ impl JobError {
         Self { kind, message, http_status: None, problem: None, fields: Some(faults), retryable: false }
     }
 
-    /// A failure that needs nothing beyond a sentence.
+    /// Builds an error that has only a kind and a message.
     pub fn plain(kind: super::ErrorKind, message: impl Into<String>, retryable: bool) -> Self {
         Self { kind, message: message.into(), http_status: None, problem: None, fields: None, retryable }
     }

@@ -1,4 +1,4 @@
-//! What went wrong, as a completion says it.
+//! The `error` of a completion.
 
 use super::JsonText;
 use serde::{Deserialize, Serialize};
@@ -7,46 +7,46 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// Rejected: not a valid job.
+    /// Rejected: the job is not valid.
     InvalidJob,
-    /// Rejected: the type needs a caller and none was given.
+    /// Rejected: the type needs a caller and the job names none.
     MissingCallerId,
-    /// Rejected: another `v` than 1.
+    /// Rejected: `v` is not 1.
     UnsupportedVersion,
-    /// XCO: the request is invalid.
+    /// XCO answered that the request is invalid.
     Validation,
-    /// XCO: not authenticated, also after a fresh token.
+    /// XCO answered 401, even with a fresh token.
     Unauthorized,
-    /// XCO: not permitted.
+    /// XCO answered that the call is not permitted.
     Forbidden,
-    /// XCO: no such merchant, user or challenge.
+    /// XCO knows no such merchant, user or challenge.
     NotFound,
-    /// XCO: 409, elsewhere than at `CreateUser`.
+    /// XCO answered 409 to a call other than `CreateUser`.
     Conflict,
-    /// XCO: the code is wrong; ask the customer again.
+    /// XCO answered that the code is wrong. The customer must be asked again.
     InvalidCode,
-    /// Given up after retries: XCO answered 5xx.
+    /// XCO answered 5xx until the retries were used up.
     Upstream,
-    /// Given up after retries: XCO did not answer in time.
+    /// XCO did not answer in time until the retries were used up.
     Timeout,
-    /// Given up after retries: XCO could not be reached.
+    /// XCO could not be reached until the retries were used up.
     Network,
-    /// The deadline passed while the caller was over its limit or closed (status `expired`).
+    /// The deadline passed while the caller was over its limit or its bucket was closed by a 429 (status `expired`).
     RateLimited,
-    /// The call may have taken effect and must not be repeated blindly.
+    /// The call may have taken effect, so it must not be repeated blindly.
     InDoubt,
-    /// The job brought workers down too often.
+    /// The job crashed workers too often.
     CrashLoop,
-    /// The deadline passed.
+    /// The deadline passed before the job could finish.
     Expired,
-    /// An operator cancelled it.
+    /// An operator cancelled the job.
     Cancelled,
-    /// A fault of the worker's own.
+    /// A fault inside the worker.
     Internal,
 }
 
 impl ErrorKind {
-    /// The name in completions, dead letters and metrics.
+    /// The name used in completions, dead letters and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJob => "invalid_job",
@@ -71,31 +71,32 @@ impl ErrorKind {
     }
 }
 
-/// One fault of one field. `pointer` is a JSON Pointer (RFC 6901) from the job's root; `detail` never quotes the value.
+/// One fault of one field of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Where: `/args/email`, `/next/absent/args/user/phone_number`; empty for the whole job.
+    /// JSON Pointer (RFC 6901) from the job's root, such as `/args/email` or `/next/absent/args/user/phone_number`.
+    /// Empty for the whole job.
     pub pointer: String,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what would be valid. Never quotes the value.
     pub detail: String,
 }
 
-/// `error` of a completion.
+/// The `error` object of a completion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobError {
-    /// Which kind.
+    /// The kind of error, for programs.
     pub kind: ErrorKind,
-    /// One sentence for a person; no personal data.
+    /// One sentence for a person, without personal data.
     pub message: String,
-    /// The status XCO answered with, where it answered.
+    /// The HTTP status of XCO's answer. Absent if XCO did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
-    /// XCO's problem document, passed through (codes masked).
+    /// XCO's problem document, passed on with codes masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<JsonText>,
-    /// The offending fields of a rejected job.
+    /// The faulty fields of a rejected job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<Vec<Fault>>,
-    /// Whether the same job, enqueued again later, might succeed.
+    /// Whether the same job might succeed if it is enqueued again later.
     pub retryable: bool,
 }

@@ -1,20 +1,20 @@
-//! Identifiers: each a type of its own, each bounded when it is made.
+//! Identifiers. Each has its own type, and its length is checked when it is made.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// Which of a partition's two queues a job is in.
+/// One of the two queues of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
-    /// A person is waiting.
+    /// For jobs that a person is waiting for.
     Interactive,
-    /// Nobody is waiting: backfills, replays.
+    /// For jobs without a waiting person: backfills and replays.
     Bulk,
 }
 
 impl Lane {
-    /// Both lanes, the more urgent first.
+    /// Both lanes, the more urgent one first.
     pub const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
 
     /// The lane's name in keys, ids and flags.
@@ -46,9 +46,9 @@ impl FromStr for Lane {
 /// A Redis stream entry id, `<milliseconds>-<sequence>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId {
-    /// Redis's clock when the entry was added, in milliseconds since 1970 (unless the producer chose the id).
+    /// Redis's clock when the entry was added, in milliseconds since 1970, unless the producer chose the id.
     pub ms: u64,
-    /// Tells entries of one millisecond apart.
+    /// Distinguishes entries of the same millisecond.
     pub seq: u64,
 }
 
@@ -64,19 +64,21 @@ impl FromStr for EntryId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.split_once('-')
             .and_then(|(ms, seq)| Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? }))
-            .ok_or_else(|| format!("{text:?} is no stream entry id"))
+            .ok_or_else(|| format!("{text:?} is not a stream entry id"))
     }
 }
 
-/// Where a job first entered: lane, partition and stream entry. It names the job for its whole life, through parking
-/// and promotion, and is its default id.
+/// The lane, partition and stream entry where a job was first enqueued.
+///
+/// The origin identifies the job for its whole life, also after it was delayed and promoted. It is the job's default
+/// id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// The lane it was enqueued in.
+    /// The lane where the job was enqueued.
     pub lane: Lane,
-    /// The partition it was enqueued in.
+    /// The partition where the job was enqueued.
     pub partition: u16,
-    /// Its first stream entry.
+    /// The job's first stream entry.
     pub entry: EntryId,
 }
 
@@ -97,7 +99,7 @@ impl FromStr for Origin {
                 partition: partition.parse().map_err(|_| format!("{text:?} has no partition"))?,
                 entry: entry.parse()?,
             }),
-            _ => Err(format!("{text:?} is no origin")),
+            _ => Err(format!("{text:?} is not an origin")),
         }
     }
 }
@@ -115,7 +117,7 @@ macro_rules! text_id {
                 Self(Arc::from(text))
             }
 
-            /// The text.
+            /// The identifier as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -128,11 +130,12 @@ text_id! {
     JobId
 }
 text_id! {
-    /// Whose rate limit a call spends: a browser's IP address or session id. It may be personal data: its `Debug` redacts.
+    /// The caller whose rate limit a call uses: a browser's IP address or session id. It may be personal data, so
+    /// `Debug` redacts it.
     CallerId
 }
 text_id! {
-    /// The merchant's own identifier of a customer. Its `Debug` redacts.
+    /// The merchant's own identifier of a customer. `Debug` redacts it.
     CustomerReference
 }
 text_id! {
@@ -141,7 +144,7 @@ text_id! {
 }
 
 impl From<&CustomerReference> for CallerId {
-    /// A customer reference serves as the caller where a job names none; both have the same bounds.
+    /// A job that names no caller uses its customer reference as the caller. Both have the same bounds.
     fn from(reference: &CustomerReference) -> Self {
         Self(Arc::clone(&reference.0))
     }

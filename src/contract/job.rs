@@ -1,19 +1,19 @@
-//! A job, parsed and valid: nothing downstream checks it again.
+//! A parsed and valid job. Later code does not check it again.
 
 use super::{Args, CallerId, CustomerReference, JobId, JobType, MerchantId, Outcome};
 use std::fmt;
 
-/// The most a job may weigh, in bytes of UTF-8 (contract §2).
+/// Maximum size of a job in bytes of UTF-8 (contract §2).
 pub const MAX_JOB_BYTES: usize = 64 * 1024;
 
-/// A child to enqueue when the parent ends with `outcome`: already merged with what it inherits, and valid.
+/// A valid child job that is enqueued when its parent ends with `outcome`.
 ///
-/// Its `Debug` leaves the JSON out: arguments are personal data.
+/// `Debug` leaves the JSON out because arguments are personal data.
 #[derive(Clone, PartialEq)]
 pub struct Next {
-    /// The parent's `outcome` on success, that brings this child about.
+    /// The outcome of the parent that causes this child to be enqueued.
     pub outcome: Outcome,
-    /// The child's job JSON, complete: `id`, `caller_id` and everything inherited written into it.
+    /// The complete JSON of the child, including its `id`, `caller_id` and everything it inherits.
     pub job: String,
 }
 
@@ -25,42 +25,43 @@ impl fmt::Debug for Next {
 
 /// A valid job.
 ///
-/// Its `Debug` leaves out what may be personal data: `meta`, whose text is the producer's own, and the children's JSON.
+/// `Debug` leaves out what may be personal data: `meta`, whose text is the producer's own, and the JSON of the
+/// children.
 #[derive(Clone, PartialEq)]
 pub struct Job {
-    /// The producer's id, if it gave one.
+    /// The producer's id. `None` if the job has only its default id.
     pub id: Option<JobId>,
-    /// The type (always that of `args`).
+    /// The type. It always matches the variant of `args`.
     pub job_type: JobType,
-    /// The arguments.
+    /// The validated arguments.
     pub args: Args,
-    /// `caller_id` as given.
+    /// `caller_id`, as the producer wrote it.
     pub caller_id: Option<CallerId>,
-    /// Whose limit the job spends and whose partition it belongs to: `caller_id`, else the customer reference.
+    /// The caller whose limit and partition the job uses: `caller_id`, else the customer reference.
     pub effective_caller: Option<CallerId>,
-    /// `customer_reference` of the job itself.
+    /// `customer_reference` of the job itself, not the one in its arguments.
     pub customer_reference: Option<CustomerReference>,
-    /// `merchant_id` of the job itself.
+    /// `merchant_id` of the job itself, without the configured default.
     pub merchant_id: Option<MerchantId>,
-    /// `ttl_ms`
+    /// `ttl_ms`: time to live in milliseconds. `None` means the default of the type.
     pub ttl_ms: Option<u64>,
     /// `run_at`, in milliseconds since 1970.
     pub run_at_ms: Option<u64>,
-    /// `max_attempts`
+    /// `max_attempts`. `None` means the type's retry policy.
     pub max_attempts: Option<u32>,
-    /// `reply`
+    /// `reply`: whether the completion is also pushed to the job's reply key.
     pub reply: bool,
-    /// `batch`
+    /// `batch`: the name of the batch that the job belongs to.
     pub batch: Option<String>,
-    /// `meta`, as the JSON object it was.
+    /// `meta`, as the JSON object in the job.
     pub meta: Option<serde_json::Map<String, serde_json::Value>>,
-    /// A valid `traceparent`.
+    /// `traceparent`, if it is valid.
     pub traceparent: Option<String>,
-    /// `tracestate`, only beside a valid `traceparent`.
+    /// `tracestate`, only together with a valid `traceparent`.
     pub tracestate: Option<String>,
-    /// Children by outcome.
+    /// The children, at most one for each outcome.
     pub next: Vec<Next>,
-    /// Whether a code stands anywhere in the job, `next` included: it can then never be replayed.
+    /// Whether the job or any of its children carries a code. Such a job can never be replayed.
     pub carries_code: bool,
 }
 

@@ -6,24 +6,24 @@ use std::fmt;
 /// The five job types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum JobType {
-    /// `GET /v1/users/exists`
+    /// Looks up a customer: `GET /v1/users/exists`.
     CheckUser,
-    /// `POST …/users`
+    /// Creates a user: `POST …/users`.
     CreateUser,
-    /// `POST …/passwordless/start`
+    /// Sends a one-time code: `POST …/passwordless/start`.
     StartOtp,
-    /// `POST …/passwordless/verify`
+    /// Verifies a one-time code: `POST …/passwordless/verify`.
     VerifyOtp,
-    /// `POST …/consents`, after a verify where the job carries a code
+    /// Links a user to the merchant: `POST …/consents`. If the job carries a code, it is verified first.
     FinalizeConsent,
 }
 
 impl JobType {
-    /// All of them, in the order of the flow.
+    /// All types, in the order of the sign-up flow.
     pub const ALL: [Self; 5] =
         [Self::CheckUser, Self::CreateUser, Self::StartOtp, Self::VerifyOtp, Self::FinalizeConsent];
 
-    /// The name in jobs and completions.
+    /// The name used in jobs and completions.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CheckUser => "CheckUser",
@@ -34,7 +34,7 @@ impl JobType {
         }
     }
 
-    /// The name in configuration keys: `check_user`.
+    /// The name used in configuration keys, such as `check_user`.
     pub const fn config_key(self) -> &'static str {
         match self {
             Self::CheckUser => "check_user",
@@ -45,7 +45,7 @@ impl JobType {
         }
     }
 
-    /// The type of that name.
+    /// Returns the type with this name, `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|job_type| job_type.as_str() == name)
     }
@@ -57,28 +57,28 @@ impl fmt::Display for JobType {
     }
 }
 
-/// What a success came to.
+/// The result of a job that succeeded, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// `CheckUser`: XCO knows the customer.
     Exists,
-    /// `CheckUser`: it does not.
+    /// `CheckUser`: XCO does not know the customer.
     Absent,
-    /// `CreateUser`
+    /// `CreateUser`: the user was created.
     Created,
-    /// `CreateUser`: the customer has an account already.
+    /// `CreateUser`: the customer already has an account.
     AlreadyExists,
-    /// `StartOtp`
+    /// `StartOtp`: XCO sent the code.
     OtpSent,
-    /// `VerifyOtp`
+    /// `VerifyOtp`: the code was correct.
     Verified,
-    /// `FinalizeConsent`
+    /// `FinalizeConsent`: the user is linked to the merchant.
     Consented,
 }
 
 impl Outcome {
-    /// All of them, in the order of the types.
+    /// All outcomes, in the order of the job types.
     pub const ALL: [Self; 7] = [
         Self::Exists,
         Self::Absent,
@@ -89,12 +89,12 @@ impl Outcome {
         Self::Consented,
     ];
 
-    /// The outcome of that name.
+    /// Returns the outcome with this name, `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
     }
 
-    /// The name in completions and in `next`.
+    /// The name used in completions and in `next`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exists => "exists",
@@ -107,7 +107,7 @@ impl Outcome {
         }
     }
 
-    /// The outcomes a type can have.
+    /// The outcomes that a job type can have.
     pub const fn of(job_type: JobType) -> &'static [Self] {
         match job_type {
             JobType::CheckUser => &[Self::Exists, Self::Absent],

@@ -1,17 +1,17 @@
-//! A small JSON tree that borrows from the input, keeps duplicate keys visible and bounds nesting.
+//! A small JSON tree that borrows from the input, keeps duplicate keys and limits nesting.
 //!
-//! `serde_json::Value` would hide a duplicate key (the last one wins silently), copy every string, and nest as deep as
-//! the parser's own limit.
+//! `serde_json::Value` would silently keep only the last of two equal keys, copy every string, and allow the parser's
+//! own, deeper nesting.
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::{Number, value::RawValue};
 use std::{borrow::Cow, fmt};
 
-/// How many objects and arrays a job may nest. A valid job with four generations of children needs 12.
+/// Maximum nesting of objects and arrays in a job. A valid job with four generations of children needs 12.
 pub(super) const MAX_DEPTH: u8 = 32;
 
-/// One key of an object and its value.
+/// A key of an object and its value.
 pub(super) type Member<'a> = (Cow<'a, str>, Node<'a>);
 
 /// A JSON value. Strings borrow from the input unless they contain escapes.
@@ -20,26 +20,26 @@ pub(super) enum Node<'a> {
     Null,
     Bool(bool),
     Number(Number),
-    /// A number directly within `meta`, as it was written: `1.50`, or an order number of 30 digits.
+    /// A number directly inside `meta`, in its original spelling: `1.50`, or an order number of 30 digits.
     Written(&'a str),
     String(Cow<'a, str>),
     Array(Vec<Node<'a>>),
-    /// In the order of the document; a key may occur more than once.
+    /// Members in the order of the document. A key may occur more than once.
     Object(Vec<Member<'a>>),
 }
 
-/// Why text is no JSON document of ours.
+/// The reason why a text is not an acceptable JSON document.
 #[derive(Debug)]
 pub(super) enum JsonFault {
-    /// Nested deeper than allowed.
+    /// The document nests deeper than allowed.
     TooDeep,
-    /// What the parser says: fixed words and a position, never the input.
+    /// The parser's message: fixed words and a position, never the input.
     Syntax(String),
 }
 
 impl<'a> Node<'a> {
-    /// Parses one JSON document of at most `max_depth` levels (below `serde_json`'s own bound of
-    /// 127), with nothing after it.
+    /// Parses exactly one JSON document of at most `max_depth` levels. `max_depth` must be below `serde_json`'s own
+    /// limit of 127.
     pub(super) fn parse(text: &'a str, max_depth: u8) -> Result<Self, JsonFault> {
         let seed = Seed { levels: max_depth, within: Within::Job };
         seed.read(text).map_err(|error| {
@@ -48,7 +48,7 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// What the value is, for a fault's detail.
+    /// Names the kind of value, for the detail of a fault.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -60,7 +60,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The text of a string.
+    /// Returns the text if the value is a string.
     pub(super) fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -97,21 +97,21 @@ impl Serialize for Node<'_> {
     }
 }
 
-/// How the error of a document that nests too deeply begins.
+/// The start of the error message for a document that nests too deeply.
 const TOO_DEEP: &str = "nested too deeply";
 
-/// Where a value stands, as far as it decides how numbers are read.
+/// Where a value stands in a job. This decides how its numbers are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Within {
-    /// Anywhere else: numbers are numbers.
+    /// Outside `meta`: numbers are read as numbers.
     Job,
-    /// The value of a key `meta`: the numbers in it are text, and kept as they were written.
+    /// The value of the key `meta`: its numbers are text and keep their spelling.
     Meta,
-    /// Below a value of `meta`, where only faults are.
+    /// Inside an array or object within `meta`. Such a value is always a fault.
     Fault,
 }
 
-/// Reads a value with so many levels left below it.
+/// Reads a value that may have at most `levels` levels below it.
 #[derive(Clone, Copy)]
 struct Seed {
     levels: u8,
@@ -124,13 +124,13 @@ impl Seed {
         Ok(Self { levels, ..self })
     }
 
-    /// A whole document.
+    /// Reads a whole document, with nothing after it.
     fn read(self, text: &str) -> Result<Node<'_>, serde_json::Error> {
         let mut parser = serde_json::Deserializer::from_str(text);
         self.deserialize(&mut parser).and_then(|node| parser.end().map(|()| node))
     }
 
-    /// The value of a key in `meta`.
+    /// Reads the value of a key inside `meta`.
     fn read_written<E: serde::de::Error>(self, text: &str) -> Result<Node<'_>, E> {
         if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
             return Self { within: Within::Fault, ..self }.read(text).map_err(E::custom);
@@ -197,7 +197,7 @@ impl<'de> Visitor<'de> for Seed {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node<'de>, A::Error> {
         let below = self.deeper::<A::Error>()?;
-        // The outermost object of a job has about eight members: one allocation for them all.
+        // A job's outermost object has about eight members: allocate once for all of them.
         let mut members = Vec::with_capacity(if self.levels == MAX_DEPTH { 8 } else { 2 });
         while let Some(Key(key)) = access.next_key_seed(KeySeed)? {
             let value = match (self.within, key.as_ref()) {
@@ -239,7 +239,7 @@ impl<'de> Visitor<'de> for KeySeed {
     }
 }
 
-/// The length of `text` as a JSON string, quotes included, written as compactly as JSON allows.
+/// Returns the length in bytes of `text` as a compact JSON string, including the quotes.
 pub(super) fn json_string_bytes(text: &str) -> usize {
     2 + text
         .bytes()
@@ -279,7 +279,7 @@ mod tests {
             .replace(r#"{"n":1.50}"#, r#"{"n":1.5}"#)
             .replace(r#""n":1.50}"#, r#""n":1.5}"#);
         assert_eq!(serde_json::to_string(&node).unwrap(), written);
-        // What is no JSON is none there, either, and nesting counts.
+        // Invalid JSON is rejected inside `meta` too, and nesting counts there.
         for fault in ["1e999", "01", "1.", "-", r#""\ud800""#, "nul"] {
             let text = format!(r#"{{"meta":{{"a":{fault}}}}}"#);
             assert!(matches!(Node::parse(&text, MAX_DEPTH), Err(JsonFault::Syntax(_))), "{text}");

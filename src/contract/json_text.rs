@@ -1,7 +1,7 @@
-//! JSON that another system wrote and that is passed on: kept as text, so that no number in it changes.
+//! JSON from another system that is passed on. It is kept as text, so that its numbers do not change.
 //!
-//! `serde_json::Value` reads a number as `u64`, `i64` or `f64`: `12345678901234567890123` becomes another number, `1.10`
-//! becomes `1.1`, and `1e400` makes the whole document unreadable.
+//! `serde_json::Value` reads a number as `u64`, `i64` or `f64`: `12345678901234567890123` becomes another number,
+//! `1.10` becomes `1.1`, and `1e400` makes the whole document unreadable.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue, value::to_raw_value};
@@ -10,10 +10,11 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 /// Maximum nesting of a document that is passed on. A completion adds two levels, and common readers stop at 127.
 const MAX_DEPTH: usize = 100;
 
-/// A JSON document as it was written: numbers, order and duplicate keys are kept, insignificant white space is not.
+/// A JSON document in its original spelling. Numbers, order and duplicate keys are kept; insignificant white space is
+/// removed.
 ///
-/// One line, valid UTF-8, at most 100 levels deep, and every string in it can be read: an escaped half of a surrogate
-/// pair, which many readers refuse, is replaced by U+FFFD.
+/// The text is one line of valid UTF-8, at most 100 levels deep, and every string in it is readable: an escaped
+/// unpaired surrogate, which many readers refuse, is replaced by U+FFFD.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JsonText(#[serde(deserialize_with = "read")] Box<RawValue>);
@@ -23,7 +24,7 @@ impl JsonText {
     ///
     /// # Errors
     ///
-    /// Says what is wrong with it, never what stands in it.
+    /// Describes the fault, but never quotes the document.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let text = std::str::from_utf8(bytes).map_err(|_| "no UTF-8")?;
         let raw: &RawValue = serde_json::from_str(text).map_err(|_| "no JSON")?;
@@ -41,7 +42,7 @@ impl JsonText {
         RawValue::from_string(text).map(Self).map_err(|_| "no JSON")
     }
 
-    /// The JSON of `value`; `null` where it has none.
+    /// Serialises `value`. A value that has no JSON form becomes `null`.
     pub fn of(value: &impl Serialize) -> Self {
         Self(to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned()))
     }
@@ -51,23 +52,24 @@ impl JsonText {
         self.0.get()
     }
 
-    /// The document for looking into, not for passing on: numbers are as exact as `f64`, and one beyond it is `null`.
+    /// Parses the document for inspection. Do not pass the result on: its numbers are only as exact as `f64`, and a
+    /// number beyond that range is `null`.
     pub fn value(&self) -> Value {
         look_into(self.get()).unwrap_or_default()
     }
 
-    /// Whether it is an object.
+    /// Whether the document is an object.
     pub fn is_object(&self) -> bool {
         self.get().starts_with('{')
     }
 
-    /// The members of an object; of a key that occurs twice, the last. Empty for anything else.
+    /// Returns the members of an object. If a key occurs twice, the last one counts. Empty for any other document.
     pub fn members(&self) -> BTreeMap<String, Self> {
         let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(self.get()).unwrap_or_default();
         members.into_iter().map(|(name, raw)| (name, Self(raw))).collect()
     }
 
-    /// The same document with every string and number replaced for which there is a replacement, keys included.
+    /// Returns a copy with strings, keys and numbers replaced where a function returns a replacement.
     pub(super) fn replace(
         &self,
         mut of_text: impl FnMut(&str) -> Option<String>,
@@ -82,7 +84,7 @@ impl JsonText {
     }
 }
 
-/// The text alone: what is passed on may hold a customer's profile.
+/// Shows the length only, because the document may contain a customer's profile.
 impl fmt::Debug for JsonText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JsonText({} bytes)", self.get().len())
@@ -101,7 +103,8 @@ impl From<Value> for JsonText {
     }
 }
 
-/// JSON for looking into: as `serde_json` reads it, but a number that no `f64` can hold is `null` and hides nothing else.
+/// Parses JSON for inspection. Unlike `serde_json`, it reads a number beyond the range of `f64` as `null` instead of
+/// failing.
 pub fn look_into(json: &str) -> Option<Value> {
     serde_json::from_str(json).ok().or_else(|| {
         let valid: &RawValue = serde_json::from_str(json).ok()?;
@@ -118,15 +121,15 @@ fn read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<RawValu
     JsonText::normal(&raw).map(|json| json.0).map_err(serde::de::Error::custom)
 }
 
-/// A part of a JSON text that may be replaced.
+/// A part of a JSON text that can be replaced.
 enum Token<'a> {
-    /// A string, with its quotes and escapes.
+    /// A string, including its quotes and escapes.
     Text(&'a str),
-    /// A number.
+    /// A number in its original spelling.
     Number(&'a str),
 }
 
-/// How deep a valid JSON text nests.
+/// Returns the maximum nesting of a valid JSON text.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     parts(json, |part| match part.as_bytes().first() {
@@ -140,7 +143,7 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// A valid JSON text without white space, and with its strings and numbers replaced where there is a replacement.
+/// Removes white space from a valid JSON text and replaces strings and numbers where `replacement` returns text.
 fn rewrite(json: &str, mut replacement: impl FnMut(Token<'_>) -> Option<String>) -> String {
     let mut out = String::with_capacity(json.len());
     parts(json, |part| {
@@ -154,7 +157,7 @@ fn rewrite(json: &str, mut replacement: impl FnMut(Token<'_>) -> Option<String>)
     out
 }
 
-/// Cuts a valid JSON text into strings, numbers, words and punctuation.
+/// Splits a valid JSON text into strings, numbers, words and punctuation.
 fn parts<'a>(json: &'a str, mut each: impl FnMut(&'a str)) {
     let bytes = json.as_bytes();
     let mut start = 0;
@@ -175,7 +178,7 @@ fn parts<'a>(json: &'a str, mut each: impl FnMut(&'a str)) {
     }
 }
 
-/// The length of the string that `bytes` begin with, quotes included.
+/// Returns the length of the string at the start of `bytes`, including its quotes.
 fn string_length(bytes: &[u8]) -> usize {
     let mut at = 1;
     while let Some(byte) = bytes.get(at) {
@@ -188,7 +191,7 @@ fn string_length(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// A string with each half of a surrogate pair that stands alone replaced; `None` where there is none.
+/// Replaces each unpaired surrogate of a string. Returns `None` if there is none.
 fn readable(text: &str) -> Option<String> {
     if !text.contains("\\u") || serde_json::from_str::<Cow<'_, str>>(text).is_ok() {
         return None;

@@ -1,6 +1,7 @@
-//! The public contract: what a job is, what a completion is, and how a job is judged before anything is done with it.
+//! The public contract: the form of a job, the form of a completion, and the validation of a job before it is
+//! processed.
 //!
-//! Pure: no clock, no network, no Redis. Everything here can be tested with bytes in and values out.
+//! This module is pure: no clock, no network, no Redis. Its tests need only bytes and values.
 
 mod args;
 mod completion;

@@ -1,13 +1,13 @@
-//! Bytes → [`Job`], or every fault of them at once.
+//! Parses bytes into a [`Job`], or reports all their faults at once.
 //!
-//! | file | judges |
+//! | file | checks |
 //! |---|---|
 //! | `draft` | a job object as far as it could be read |
 //! | `envelope` | a job object: its own fields, its caller |
 //! | `args`, `user` | the arguments of each type |
 //! | `next` | children, and what they inherit |
 //! | `formats` | the text of one field |
-//! | `faults` | collects what is wrong, with its JSON Pointer |
+//! | `faults` | collects the faults, each with its JSON Pointer |
 
 mod args;
 mod draft;
@@ -35,62 +35,62 @@ use faults::{Faults, Path};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// What a child may weigh beyond that: its derived id and what it inherits are not its producer's doing, and its parent,
-/// which was within the bound, has been judged with it.
+/// Additional bytes that a child may have. Its producer does not control its derived id and the fields it inherits, and
+/// the child was already validated with its parent, which was within the bound.
 const INHERITED_BYTES: usize = 2 * 1024;
 
-/// How many generations of children may stand below a producer's own job (contract §2).
+/// Maximum number of generations of children below a producer's own job (contract §2).
 const MAX_GENERATIONS: u8 = 4;
 
-/// What parsing needs to know beside the bytes.
+/// What the parser needs to know besides the bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct ParseContext<'a> {
-    /// `limits.allow_missing_caller_id`
+    /// The configuration key `limits.allow_missing_caller_id`.
     pub allow_missing_caller_id: bool,
-    /// The id the job has if it names none (its origin): children's ids derive from it.
+    /// The job's id if it names none: its origin. The ids of its children derive from it.
     pub default_id: &'a str,
-    /// How many generations above this job (0 for a producer's own): at most 4 below the first.
+    /// The number of generations above this job: 0 for a producer's own job, at most 4.
     pub generation: u8,
 }
 
-/// A job that cannot be run: why, and what of it could be read, so that its completion can be told apart.
+/// A job that cannot run: the reason, and the fields that could be read, so that its completion can be matched to it.
 ///
-/// Its `Debug` leaves out `meta`, whose text is the producer's own and may be personal data.
+/// `Debug` leaves out `meta`, because its text is the producer's own and may be personal data.
 #[derive(Clone, PartialEq)]
 pub struct Rejection {
     /// `invalid_job`, `missing_caller_id` or `unsupported_version`.
     pub kind: ErrorKind,
-    /// Every fault, in the order of the document (of very many, the first).
+    /// All faults in the order of the document. A long list is cut after the first 256.
     pub faults: Vec<Fault>,
-    /// The id, where a valid one could be read.
+    /// The job's id, if it is valid.
     pub id: Option<super::JobId>,
-    /// The type, where a known one could be read.
+    /// The job's type, if it is known.
     pub job_type: Option<JobType>,
-    /// Where valid.
+    /// The job's `caller_id`, if it is valid.
     pub caller_id: Option<CallerId>,
-    /// Of the job, else of its arguments, where valid.
+    /// The job's `customer_reference`, else the one in its arguments, if it is valid.
     pub customer_reference: Option<CustomerReference>,
-    /// Where valid.
+    /// The job's `merchant_id`, if it is valid.
     pub merchant_id: Option<MerchantId>,
-    /// Where valid.
+    /// The job's `batch`, if it is valid.
     pub batch: Option<String>,
-    /// Where valid.
+    /// The job's `meta`, if it is valid (codes masked).
     pub meta: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Where valid.
+    /// The job's `traceparent`, if it is valid.
     pub traceparent: Option<String>,
-    /// `reply: true` and an id to reply to.
+    /// Whether the job has `reply: true` and a valid id to reply to.
     pub reply: bool,
 }
 
-/// Parses and validates a job, reporting every fault at once.
+/// Parses and validates a job, and reports all faults at once.
 ///
-/// Never panics, on any bytes; time and memory are linear in `bytes`, which may be of any length (more than
-/// [`MAX_JOB_BYTES`] is a fault).
+/// Never panics. Time and memory are linear in the length of `bytes`, which may be any (more than [`MAX_JOB_BYTES`] is
+/// a fault).
 ///
 /// # Errors
 ///
-/// A [`Rejection`] with at least one fault. Another version than 1 is the only fault of its job, whatever else may be
-/// wrong; a missing caller decides the kind only where nothing else is wrong.
+/// Returns a [`Rejection`] with at least one fault. An unsupported version hides all other faults of its job. A missing
+/// caller decides the kind only if there is no other fault.
 pub fn parse_job(bytes: &[u8], context: ParseContext<'_>) -> Result<Job, Box<Rejection>> {
     let text = check_text(bytes, context.generation).map_err(Rejection::whole)?;
     let node = Node::parse(text, MAX_DEPTH).map_err(|fault| {
@@ -114,7 +114,7 @@ pub fn parse_job(bytes: &[u8], context: ParseContext<'_>) -> Result<Job, Box<Rej
     }
 }
 
-/// A `run_at` in milliseconds since 1970, or what would be right.
+/// Parses a `run_at` into milliseconds since 1970. The error describes the valid form.
 pub fn run_at_ms(text: &str) -> Result<u64, &'static str> {
     formats::run_at_ms(text)
 }
@@ -127,7 +127,7 @@ fn check_text(bytes: &[u8], generation: u8) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| "must be UTF-8".to_owned())
 }
 
-/// `None` only if a fault was overlooked.
+/// Returns `None` only if validation missed a fault.
 fn into_job(draft: Draft<'_>, default_id: &str) -> Option<Job> {
     let parent_id = next::id_or(draft.id.as_ref(), default_id);
     let next = draft.children.iter().map(|child| next::complete(child, &draft, parent_id)).collect::<Option<_>>()?;
@@ -175,7 +175,7 @@ fn into_rejection(draft: Draft<'_>, faults: Faults, root: &Node<'_>) -> Box<Reje
     })
 }
 
-/// The customer reference in arguments that are otherwise invalid.
+/// Finds the customer reference in arguments that are otherwise invalid.
 fn reference_in(args: &Node<'_>) -> Option<CustomerReference> {
     let Node::Object(members) = args else { return None };
     let mut found = members.iter().filter(|(key, _)| key == "customer_reference");
@@ -183,7 +183,7 @@ fn reference_in(args: &Node<'_>) -> Option<CustomerReference> {
     Some(text).filter(|text| !text.is_empty()).and_then(|text| formats::customer_reference(text).ok())
 }
 
-/// `meta` as it is echoed: a code hidden in a string is masked, as everywhere that is kept.
+/// Converts `meta` for the completion. A code inside a string is masked, as in everything that is stored.
 fn to_map(meta: &Meta<'_>) -> Map<String, Value> {
     let value = |text: &str| Value::String(mask_embedded(text).unwrap_or_else(|| text.to_owned()));
     meta.0.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect()
@@ -203,7 +203,7 @@ impl fmt::Debug for Rejection {
 }
 
 impl Rejection {
-    /// Of something that could not be read at all.
+    /// Rejects a job of which nothing could be read.
     fn whole(detail: String) -> Box<Self> {
         Box::new(Self {
             kind: ErrorKind::InvalidJob,

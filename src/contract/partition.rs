@@ -1,18 +1,19 @@
-//! Which partition a job belongs to (contract §1).
+//! Assigns a job to a partition (contract §1).
 
 use super::{CallerId, Job, JobId};
 
-/// The partition of `key`: its CRC-32 (IEEE, as in zlib and PHP's `crc32`) modulo `partitions`.
+/// Returns the partition of `key`: its CRC-32 (IEEE, as in zlib and PHP's `crc32`) modulo `partitions`.
 ///
-/// Every producer, whatever its language, computes the same. No partitions at all count as one.
+/// Producers in every language compute the same value. 0 partitions count as one.
 pub fn partition_of(key: &str, partitions: u16) -> u16 {
     let remainder = crc32fast::hash(key.as_bytes()) % u32::from(partitions.max(1));
-    // A remainder of a u16 fits one.
+    // A remainder modulo a `u16` fits a `u16`.
     u16::try_from(remainder).unwrap_or(0)
 }
 
 impl Job {
-    /// What decides its partition: the effective caller, else its id. A job with neither may go to any.
+    /// Returns the text that decides the partition: the effective caller, else the job's id. A job with neither may go
+    /// to any partition.
     pub fn partition_key(&self) -> Option<&str> {
         self.effective_caller.as_ref().map(CallerId::as_str).or_else(|| self.id.as_ref().map(JobId::as_str))
     }

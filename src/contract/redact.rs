@@ -1,4 +1,4 @@
-//! Taking codes out of what is kept: dead letters and problem documents.
+//! Removes codes from everything that is stored: dead letters and problem documents.
 
 use super::{
     JsonText,
@@ -8,26 +8,29 @@ use super::{
 use serde_json::Number;
 use std::borrow::Cow;
 
-/// How much is kept of what is not JSON.
+/// Maximum number of bytes kept of input that is not JSON.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// What is still read as JSON for a dead letter: every job that may be enqueued, and some that may not.
+/// Maximum size of input that a dead letter keeps as JSON. It covers every valid job and some that are too large.
 const MAX_JSON_BYTES: usize = 2 * super::MAX_JOB_BYTES;
 
-/// Deeper than a job may nest, so that a job rejected for its depth stays JSON; `serde_json` itself stops at 127.
+/// Maximum nesting for a dead letter. It is deeper than a job may nest, so that a job rejected for its depth stays
+/// JSON. `serde_json` itself stops at 127.
 const MAX_LETTER_DEPTH: u8 = 120;
 
-/// How often a string may hold JSON that holds a string that holds JSON; below, it is treated as mere text.
+/// Maximum number of times that a string may contain JSON that again contains JSON in a string. Deeper strings are
+/// treated as plain text.
 const MAX_LAYERS: u8 = 4;
 
-/// The `job` of a dead letter: the job's JSON with every `verification_code` removed, wherever it stood; for input that
-/// is not JSON, or too large to be a job, its first 4 KiB with codes masked.
+/// Returns the `job` field of a dead letter: the job's JSON with every `verification_code` removed. Input that is not
+/// JSON, or is too large to be a job, is cut to its first 4 KiB, and its codes are masked.
 ///
-/// What only looks like a code's key (`verificationCode`, `otp`, `code`) is removed too: no valid job has one, so nothing
-/// that could be replayed is lost, and a misspelt code is a code all the same. `meta`, whose keys are free, keeps them.
-/// A string that itself contains a `verification_code`, a job encoded twice for one, is masked likewise.
+/// Keys that resemble a code's key (`verificationCode`, `otp`, `code`) are removed too: no valid job has such a key, so
+/// nothing replayable is lost, and a code under a misspelt key is still a code. They are kept in `meta`, where the
+/// producer chooses the keys. A string that contains a `verification_code`, such as a job encoded twice, is masked in
+/// the same way.
 ///
-/// Never panics; the result is at most a few times [`MAX_JOB_BYTES`](super::MAX_JOB_BYTES), whatever the input's length.
+/// Never panics. The result is at most a few times [`MAX_JOB_BYTES`](super::MAX_JOB_BYTES), for input of any length.
 pub fn dead_letter_job(bytes: &[u8]) -> String {
     if bytes.len() <= MAX_JSON_BYTES
         && let Ok(text) = std::str::from_utf8(bytes)
@@ -38,7 +41,7 @@ pub fn dead_letter_job(bytes: &[u8]) -> String {
             return json;
         }
     }
-    // Masked before it is cut: no cut can then show a part of a code.
+    // Masking comes before cutting, so that a cut never leaves a part of a code visible.
     let cut = bytes.len() > MAX_TEXT_BYTES;
     let text = String::from_utf8_lossy(bytes.get(..MAX_TEXT_BYTES).unwrap_or(bytes));
     let mut masked = Text::new(&text).mask(cut);
@@ -47,7 +50,7 @@ pub fn dead_letter_job(bytes: &[u8]) -> String {
     masked
 }
 
-/// A string that contains a `verification_code`, with its value masked; `None` where it contains none.
+/// Masks the value of each `verification_code` inside a string. Returns `None` if the string contains none.
 pub(super) fn mask_embedded(text: &str) -> Option<String> {
     mask_layers(text, MAX_LAYERS)
 }
@@ -66,16 +69,16 @@ fn mask_layers(text: &str, layers: u8) -> Option<String> {
     text.names_a_code().then(|| text.mask(false))
 }
 
-/// Whose keys a walk is among.
+/// Which object the current keys belong to.
 #[derive(Clone, Copy, PartialEq)]
 enum Within {
-    /// A job's: the contract names them all.
+    /// A job, whose keys the contract defines.
     Job,
-    /// `meta`'s: the producer's own.
+    /// `meta`, whose keys the producer chooses.
     Meta,
 }
 
-/// Removes codes; tells whether anything changed.
+/// Removes codes. Returns whether anything changed.
 fn strip(node: &mut Node<'_>, within: Within, layers: u8) -> bool {
     match node {
         Node::Object(members) => {
@@ -114,7 +117,8 @@ fn replace(text: &mut Cow<'_, str>, layers: u8) -> bool {
     changed
 }
 
-/// Whether a key is `verification_code`, or, where keys are the contract's, so much like it that nothing else was meant.
+/// Whether a key is `verification_code` or, where the contract defines the keys, resembles it so closely that it must
+/// mean a code.
 fn names_a_code(key: &str, within: Within) -> bool {
     if key == "verification_code" {
         return true;
@@ -127,8 +131,8 @@ fn names_a_code(key: &str, within: Within) -> bool {
         || strsim::osa_distance(&name, "verificationcode") <= 4
 }
 
-/// A JSON document (an upstream's problem document, which may echo a code) with every occurrence of `code` in its strings
-/// and keys masked, and every number that reads as the code.
+/// Masks every occurrence of `code` in the strings and keys of a JSON document, and every number equal to it. XCO's
+/// problem documents may echo a code.
 ///
 /// An empty code masks nothing.
 #[must_use]
@@ -136,9 +140,9 @@ pub fn redact_code(json: &JsonText, code: &str) -> JsonText {
     if code.is_empty() {
         return json.clone();
     }
-    // A mask that shares no character with the code cannot form a new one with what stands beside it.
+    // The mask shares no character with the code, so it cannot form a new code with its neighbours.
     let mask = if code.contains('*') { "…" } else { MASK };
-    // Numbers lose their leading zeros.
+    // A number has no leading zeros.
     let bare = code.trim_start_matches('0');
     let is_code = |text: &str| text == code || (text == bare && !bare.is_empty()) || (text == "0" && bare.is_empty());
     json.replace(

@@ -1,15 +1,15 @@
-//! Masking codes in text of which nothing is known: broken JSON, form data, a log line somebody enqueued.
+//! Masks codes in text of unknown form: broken JSON, form data, a log line that was enqueued by mistake.
 //!
-//! It rather masks too much: what is lost is a look at input that could not be used anyway.
+//! In case of doubt it masks. Too much masking does little harm, because such input could not be used anyway.
 
-/// What stands in the place of a code.
+/// The text that replaces a code.
 pub(super) const MASK: &str = "***";
 
-/// Text with its `\u` escapes read and its control characters dropped, so that neither hides a name.
+/// Text with `\u` escapes decoded and control characters removed, so that neither can hide the name of a code.
 pub(super) struct Text(String);
 
 impl Text {
-    /// Whether it is worth a closer look: cheap, and never wrongly no.
+    /// Whether the text needs a closer look. This is a cheap test that never returns a wrong `false`.
     pub(super) fn may_name_a_code(text: &str) -> bool {
         find_name(text.as_bytes(), 0).is_some() || text.contains("\\u") || text.chars().any(is_dropped)
     }
@@ -33,20 +33,20 @@ impl Text {
         Self(out)
     }
 
-    /// Whether the name `verification_code` stands in it, in any spelling.
+    /// Whether the text contains the name `verification_code` in any spelling.
     pub(super) fn names_a_code(&self) -> bool {
         find_name(self.0.as_bytes(), 0).is_some()
     }
 
-    /// The text with the value after every `verification_code` masked, and every run of four digits or more. With `cut`,
-    /// the text goes on, unseen: digits at its end may be the beginning of such a run.
+    /// Masks the value after every `verification_code`, and every run of four or more digits. With `cut`, the text is
+    /// only the beginning of the input, so digits at its end are masked too: they may be the start of a longer run.
     pub(super) fn mask(&self, cut: bool) -> String {
         let text = &self.0;
         let mut named = String::with_capacity(text.len());
         let mut from = 0;
         while let Some(name_end) = find_name(text.as_bytes(), from) {
             let (start, end) = value_after(text.as_bytes(), name_end);
-            // Every bound lies beside an ASCII character or at the end, so on a character's boundary.
+            // Every bound is next to an ASCII character or at the end, so it is a character boundary.
             named.push_str(text.get(from..start).unwrap_or_default());
             named.push_str(MASK);
             from = end;
@@ -56,22 +56,23 @@ impl Text {
     }
 }
 
-/// Control characters other than white space: NULs of UTF-16 read as UTF-8, for one.
+/// Whether a character is a control character other than white space, such as the NULs in UTF-16 that is read as UTF-8.
 fn is_dropped(c: char) -> bool {
     c.is_control() && !c.is_ascii_whitespace()
 }
 
-/// `u0076`, which stood behind any number of backslashes, as the printable ASCII character it means; and what follows.
+/// Decodes an escape such as `u0076`, whose backslashes were already removed, if it is a printable ASCII character.
+/// Returns that character and the remaining text.
 fn read_escape(text: &str) -> Option<(char, &str)> {
     let hex = text.strip_prefix('u')?;
     let code = hex.get(..4).and_then(|hex| u8::from_str_radix(hex, 16).ok())?;
-    // A quote or a backslash stays escaped: it is part of a value, not its end.
+    // A quote or a backslash stays escaped because it is part of a value and does not end it.
     let plain = (code.is_ascii_graphic() || code == b' ') && code != b'"' && code != b'\\';
     plain.then(|| (char::from(code), &hex[4..]))
 }
 
-/// The end of the next `verification_code` in any case, with up to four bytes that are no letters or digits (or `%5F`)
-/// between the two words.
+/// Returns the end of the next `verification_code`, in any case. Between the two words there may be `%5F` and up to
+/// four bytes that are not letters or digits.
 fn find_name(bytes: &[u8], from: usize) -> Option<usize> {
     const FIRST: &[u8] = b"verification";
     const LAST: &[u8] = b"code";
@@ -87,7 +88,7 @@ fn find_name(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// Where the value of a name that ended at `from` begins and ends.
+/// Returns the start and the end of the value that follows a name ending at `from`.
 fn value_after(bytes: &[u8], from: usize) -> (usize, usize) {
     let mut at = from;
     let mut assigned = false;
@@ -109,7 +110,8 @@ fn value_after(bytes: &[u8], from: usize) -> (usize, usize) {
     (at, at + length)
 }
 
-/// The end of a value whose opening quote stood behind so many backslashes: a quote behind more is part of the value.
+/// Returns the end of a quoted value whose opening quote follows this number of backslashes. A quote after more
+/// backslashes is part of the value.
 fn quoted_end(bytes: &[u8], start: usize, quote: u8, backslashes: usize) -> usize {
     let mut run = 0;
     for (at, byte) in bytes.iter().enumerate().skip(start) {

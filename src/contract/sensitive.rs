@@ -1,4 +1,4 @@
-//! Personal data and secrets that a job carries: types whose `Debug` redacts and which have no `Display`.
+//! Types for the personal data and secrets in a job. Their `Debug` redacts, and they have no `Display`.
 
 use serde::Serialize;
 use std::{fmt, sync::Arc};
@@ -16,7 +16,7 @@ macro_rules! sensitive {
                 Self(Arc::from(text))
             }
 
-            /// The text itself: for the wire to XCO, never for a log.
+            /// Returns the text itself, for requests to XCO. Never log it.
             pub fn expose(&self) -> &str {
                 &self.0
             }
@@ -31,7 +31,7 @@ macro_rules! sensitive {
 }
 
 sensitive! {
-    /// An email address.
+    /// A customer's email address.
     Email
 }
 sensitive! {
@@ -43,6 +43,6 @@ sensitive! {
     VerificationCode
 }
 sensitive! {
-    /// A name, a street, a birthdate: text about a person.
+    /// Text about a person, such as a name, a street or a birthdate.
     PersonalText
 }

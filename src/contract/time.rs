@@ -4,7 +4,7 @@ use std::time::Duration;
 
 const DAY_MS: u64 = 86_400_000;
 
-/// The last moment that RFC 3339 can write: 9999-12-31T23:59:59.999Z.
+/// The last time that RFC 3339 can write: 9999-12-31T23:59:59.999Z.
 const LAST_MS: u64 = 253_402_300_799_999;
 
 /// A span of time in whole milliseconds, at most `u64::MAX`.
@@ -14,7 +14,7 @@ pub fn millis(span: Duration) -> u64 {
 
 /// `ms` milliseconds since 1970 as RFC 3339 in UTC, with exactly milliseconds: `2026-01-31T09:05:07.042Z`.
 ///
-/// A moment beyond the year 9999, which RFC 3339 cannot write, becomes that year's last.
+/// A time after the year 9999, which RFC 3339 cannot write, becomes the last millisecond of that year.
 pub fn format_ms(ms: u64) -> String {
     let ms = ms.min(LAST_MS);
     let (year, month, day) = civil(ms / DAY_MS);
@@ -37,8 +37,8 @@ pub fn format_ms(ms: u64) -> String {
     out
 }
 
-/// Year, month and day of the proleptic Gregorian calendar, from days since 1970: Howard Hinnant's `civil_from_days`,
-/// for days that are not negative.
+/// Converts days since 1970 into year, month and day of the proleptic Gregorian calendar. This is Howard Hinnant's
+/// `civil_from_days` for days that are not negative.
 const fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;

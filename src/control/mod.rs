@@ -1,11 +1,13 @@
-//! Operators' rules: which jobs are paused, and which are cancelled. Pure: a job and the time in, a [`Decision`] out.
+//! Operators' rules: which jobs are paused and which are cancelled. Pure: takes a job and the time, returns a
+//! [`Decision`].
 //!
 //! | file | |
 //! |---|---|
-//! | `rule` | one rule, and how it is written in Redis |
-//! | `rules` | all of them, ready to be asked about one job |
+//! | `rule` | one rule, and its form in Redis |
+//! | `rules` | all rules, and the decision about one job |
 //!
-//! A rule selects jobs by what they are. A cancellation concerns the jobs enqueued up to the order, a pause all of them.
+//! A rule selects jobs by their properties. A cancellation applies to jobs enqueued before it was ordered, a pause to
+//! all jobs.
 
 mod rule;
 mod rules;
@@ -13,5 +15,5 @@ mod rules;
 pub use rule::{Order, Rule, Selector, Verb};
 pub use rules::{Decision, Rules, Subject};
 
-/// The most rules in force at once.
+/// Maximum number of rules in force at once.
 pub const MAX_RULES: usize = 10_000;

@@ -1,22 +1,22 @@
-//! One rule, and how it is written in Redis.
+//! One rule, and its form in Redis.
 
 use crate::contract::{JobType, Lane};
 use serde::{Deserialize, Serialize};
 
-/// What a rule does to the jobs it selects.
+/// The action of a rule on the jobs it selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// They wait.
+    /// The jobs wait.
     Pause,
-    /// They end as cancelled.
+    /// The jobs complete as cancelled.
     Cancel,
 }
 
 impl Verb {
-    /// Both.
+    /// Both actions.
     pub const ALL: [Self; 2] = [Self::Pause, Self::Cancel];
 
-    /// The name in rules and in the audit.
+    /// The name used in rules and in the audit.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pause => "pause",
@@ -25,27 +25,26 @@ impl Verb {
     }
 }
 
-/// Which jobs: those that fit everything that is set. Its `Debug` and what [`Selector::told`] gives leave out who the
-/// customer is.
+/// Selects the jobs that match every field that is set. `Debug` and [`Selector::told`] do not reveal the customer.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selector {
-    /// Of that lane.
+    /// Selects jobs in this lane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lane: Option<Lane>,
-    /// Of that type.
+    /// Selects jobs of this type.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub job_type: Option<JobType>,
-    /// Of that effective caller.
+    /// Selects jobs with this effective caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
-    /// About the customer with that reference.
+    /// Selects jobs about the customer with this reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<String>,
-    /// Of that batch.
+    /// Selects jobs of this batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
-    /// With that id.
+    /// Selects the job with this id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
@@ -57,25 +56,26 @@ impl std::fmt::Debug for Selector {
 }
 
 impl Selector {
-    /// Every job.
+    /// Whether every job is selected.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whole lanes, or all of them: such a pause needs no look at a job.
+    /// Whether only lanes matter: one lane, or every job. Such a pause does not need to look at a job.
     pub fn is_of_lanes(&self) -> bool {
         *self == Self { lane: self.lane, ..Self::default() }
     }
 
-    /// For records: callers and customers as fingerprints, which tell whether two records are about the same.
+    /// The selector for records. Callers and customers are replaced by fingerprints, which still show whether two
+    /// records are about the same one.
     pub fn told(&self) -> serde_json::Value {
         let hidden = |text: &Option<String>| text.as_deref().map(fingerprint);
         let told = Self { caller: hidden(&self.caller), customer: hidden(&self.customer), ..self.clone() };
-        // Strings only: nothing that serialisation could refuse.
+        // All values are strings, so serialisation cannot fail.
         serde_json::to_value(told).unwrap_or_default()
     }
 
-    /// For people: `lane bulk, type CheckUser`, or `everything`.
+    /// The selector for messages, such as `lane bulk, type CheckUser`, or `everything`.
     pub fn shown(&self) -> String {
         let fields = [
             ("lane", self.lane.map(Lane::as_str)),
@@ -91,58 +91,58 @@ impl Selector {
     }
 }
 
-/// `sha256:` and twelve digits.
+/// Returns `sha256:` and the first twelve hexadecimal digits of the hash.
 fn fingerprint(text: &str) -> String {
     use sha2::{Digest, Sha256};
     let hash = Sha256::digest(text.as_bytes());
     hash.iter().take(6).fold("sha256:".to_owned(), |told, byte| format!("{told}{byte:02x}"))
 }
 
-/// Who gave a rule, and when. Times in milliseconds on Redis's clock.
+/// Who created a rule, and when. Times are in milliseconds on Redis's clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// Who.
+    /// The operator who created the rule.
     pub who: String,
-    /// From where.
+    /// The host from which the rule was created.
     pub from: String,
-    /// When.
+    /// When the rule was created.
     pub at_ms: u64,
-    /// It ends by itself.
+    /// When the rule ends by itself. `None` means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
 }
 
 impl Order {
-    /// Whether it still holds.
+    /// Whether the rule is still in force at `now_ms`.
     pub fn holds(&self, now_ms: u64) -> bool {
         self.until_ms.is_none_or(|until_ms| now_ms < until_ms)
     }
 }
 
-/// A rule.
+/// A pause or a cancellation, with the jobs it selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// What is done.
+    /// What happens to the selected jobs.
     pub verb: Verb,
-    /// To which jobs.
+    /// Which jobs are selected.
     pub selector: Selector,
-    /// By whose order.
+    /// Who created the rule, and until when it lasts.
     pub order: Order,
 }
 
 impl Rule {
-    /// What names it: the same jobs always give the same text, so that a second order replaces the first.
+    /// The name of a rule. The same jobs always have the same name, so that a second rule replaces the first.
     pub fn name(verb: Verb, selector: &Selector) -> String {
-        // Strings only: nothing that serialisation could refuse.
+        // All values are strings, so serialisation cannot fail.
         format!("{} {}", verb.as_str(), serde_json::to_string(selector).unwrap_or_default())
     }
 
-    /// Its order as Redis keeps it, beside its name.
+    /// The value that Redis stores for the rule's name.
     pub fn value(&self) -> String {
         serde_json::to_string(&self.order).unwrap_or_default()
     }
 
-    /// From Redis, where it may be anything.
+    /// Parses a rule from Redis. Returns `None` if the text is not a rule.
     pub fn parse(name: &str, value: &str) -> Option<Self> {
         let (verb, selector) = name.split_once(' ')?;
         Some(Self {

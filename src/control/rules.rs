@@ -1,30 +1,30 @@
-//! All rules, ready to be asked about one job.
+//! All rules, and the decision about one job.
 
 use super::{Order, Rule, Selector, Verb};
 use crate::contract::{CallerId, CustomerReference, Job, JobType, Lane};
 use std::collections::{HashMap, HashSet};
 
-/// What a rule can select a job by.
+/// The properties of a job that a rule can select by.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
-    /// Its lane.
+    /// The lane of the job.
     pub lane: Lane,
-    /// Its type.
+    /// The type of the job.
     pub job_type: JobType,
-    /// Its effective caller.
+    /// The effective caller of the job.
     pub caller: Option<&'a CallerId>,
-    /// Whom it is about.
+    /// The reference of the customer whom the job is about.
     pub customer: Option<&'a CustomerReference>,
-    /// Its batch.
+    /// The batch of the job.
     pub batch: Option<&'a str>,
-    /// Its id, given or by default.
+    /// The job's own id, or its default id.
     pub id: &'a str,
-    /// When it was enqueued, milliseconds on Redis's clock.
+    /// When the job was enqueued, in milliseconds on Redis's clock.
     pub enqueued_at_ms: u64,
 }
 
 impl<'a> Subject<'a> {
-    /// Of a job with that id.
+    /// Collects the properties of a job.
     pub fn of(job: &'a Job, id: &'a str, lane: Lane, enqueued_at_ms: u64) -> Self {
         Self {
             lane,
@@ -37,7 +37,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The selector of that shape that selects this job; none where it lacks what the shape asks for.
+    /// Returns the selector of this shape that selects this job. `None` if the job lacks a field of the shape.
     fn selector(&self, shape: Shape) -> Option<Selector> {
         let text = |bit: u8, value: Option<&str>| match (shape.has(bit), value) {
             (false, _) => Some(None),
@@ -55,7 +55,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Which of a selector's fields are set.
+/// The set of fields that a selector has, as bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape(u8);
 
@@ -84,20 +84,20 @@ impl Shape {
     }
 }
 
-/// What is to be done with a job.
+/// What the rules require for a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision<'a> {
-    /// Nothing: no rule is about it.
+    /// No rule selects the job.
     Go,
-    /// It ends, by this order.
+    /// The job completes as cancelled, by this order.
     Cancel(&'a Order),
-    /// Its lane is paused: it stays where it is.
+    /// The job's lane is paused by this order: the job stays where it is.
     LanePaused(&'a Order),
-    /// It waits aside, by the rule of that name, until the order ends.
+    /// The job is delayed until the order ends. The text is the name of the rule.
     Pause(String, &'a Order),
 }
 
-/// All rules. Asking costs one look-up for each shape of rule there is (63 at most), however many rules there are.
+/// All rules. A decision costs one look-up for each shape of rule that exists (63 at most), not for each rule.
 #[derive(Debug, Default)]
 pub struct Rules {
     pauses: Table,
@@ -136,13 +136,13 @@ impl FromIterator<Rule> for Rules {
 }
 
 impl Rules {
-    /// No rules at all.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.pauses.orders.is_empty() && self.cancels.orders.is_empty()
     }
 
-    /// What is to be done with a job at `now_ms`. A cancellation comes before any pause; of several pauses the last to end
-    /// counts.
+    /// Decides about a job at `now_ms`. A cancellation takes precedence over any pause. Of several pauses, the one that
+    /// ends last counts.
     pub fn decide<'a>(&'a self, subject: &'a Subject<'_>, now_ms: u64) -> Decision<'a> {
         if let Some(order) = self.cancels(subject, now_ms) {
             return Decision::Cancel(order);
@@ -157,20 +157,20 @@ impl Rules {
         }
     }
 
-    /// The order that cancels a job.
+    /// Returns the order that cancels a job, if there is one.
     pub fn cancels<'a>(&'a self, subject: &'a Subject<'_>, now_ms: u64) -> Option<&'a Order> {
         let mut orders = self.cancels.about(subject).map(|(_, order)| order);
         orders.find(|order| order.holds(now_ms) && subject.enqueued_at_ms <= order.at_ms)
     }
 
-    /// The order that pauses a whole lane: its own pause, or that of everything.
+    /// Returns the order that pauses a whole lane: a pause of this lane or of everything.
     pub fn lane_paused(&self, lane: Lane, now_ms: u64) -> Option<&Order> {
         let whole = [Selector { lane: Some(lane), ..Selector::default() }, Selector::default()];
         let orders = whole.iter().filter_map(|selector| self.pauses.orders.get(selector));
         orders.filter(|order| order.holds(now_ms)).max_by_key(|order| order.until_ms.unwrap_or(u64::MAX))
     }
 
-    /// Whether a pause of that name holds.
+    /// Whether the pause with this name is in force.
     pub fn pause_holds(&self, name: &str, now_ms: u64) -> bool {
         let selector = name.strip_prefix("pause ").and_then(|selector| serde_json::from_str(selector).ok());
         selector
@@ -178,13 +178,13 @@ impl Rules {
             .is_some_and(|order| order.holds(now_ms))
     }
 
-    /// All of them.
+    /// Returns all rules, pauses first.
     pub fn all(&self) -> impl Iterator<Item = (Verb, &Selector, &Order)> {
         let pauses = self.pauses.orders.iter().map(|(selector, order)| (Verb::Pause, selector, order));
         pauses.chain(self.cancels.orders.iter().map(|(selector, order)| (Verb::Cancel, selector, order)))
     }
 
-    /// Those that are over.
+    /// Returns the rules that have ended.
     pub fn over(&self, now_ms: u64) -> Vec<Rule> {
         let over = self.all().filter(|(_, _, order)| !order.holds(now_ms));
         over.map(|(verb, selector, order)| Rule { verb, selector: selector.clone(), order: order.clone() }).collect()

@@ -1,10 +1,10 @@
-//! Changing a job before it is replayed.
+//! Changes a job before it is replayed.
 
 use crate::contract::Fault;
 use serde_json::Value;
 use std::{borrow::Cow, str::FromStr};
 
-/// `POINTER=VALUE`. No `Debug`: the value may be about a person.
+/// An assignment `POINTER=VALUE`. It has no `Debug`, because the value may be personal data.
 #[derive(Clone)]
 pub struct Assignment {
     pointer: String,
@@ -16,41 +16,41 @@ impl FromStr for Assignment {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (pointer, value) =
-            text.split_once('=').ok_or("wanted is POINTER=VALUE, such as /args/email=ada@example.com")?;
+            text.split_once('=').ok_or("expected POINTER=VALUE, such as /args/email=ada@example.com")?;
         Ok(Self { pointer: parse_pointer(pointer)?, text: value.to_owned() })
     }
 }
 
-/// A JSON Pointer (RFC 6901) to a member of the job.
+/// Checks a JSON Pointer (RFC 6901) to a member of the job.
 pub fn parse_pointer(text: &str) -> Result<String, String> {
     let is_one = text.len() > 1 && text.starts_with('/');
-    if is_one { Ok(text.to_owned()) } else { Err("a JSON Pointer begins with a slash: /args/email".to_owned()) }
+    if is_one { Ok(text.to_owned()) } else { Err("a JSON Pointer begins with a slash, such as /args/email".to_owned()) }
 }
 
-/// What is done to every job.
+/// The changes to apply to every replayed job.
 #[derive(Clone, Default)]
 pub struct Changes {
-    /// Members that get a value.
+    /// Members to set.
     pub set: Vec<Assignment>,
-    /// JSON Pointers of members that are removed.
+    /// JSON Pointers of members to remove.
     pub unset: Vec<String>,
-    /// The job as an editor left it.
+    /// The complete new text of the job, from an editor.
     pub whole: Option<String>,
 }
 
 impl Changes {
-    /// Whether the job stays as it is.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.unset.is_empty() && self.whole.is_none()
     }
 
-    /// The pointers that are changed, for the audit stream.
+    /// The JSON Pointers of the changed members, for the audit stream.
     pub fn pointers(&self) -> Vec<&str> {
         let set = self.set.iter().map(|assignment| assignment.pointer.as_str());
         set.chain(self.unset.iter().map(String::as_str)).collect()
     }
 
-    /// The job, changed.
+    /// Applies the changes to a job. The error is a fault with the JSON Pointer of the member.
     pub fn apply<'j>(&self, job: &'j str) -> Result<Cow<'j, str>, Fault> {
         if self.is_empty() {
             return Ok(Cow::Borrowed(job));
@@ -86,13 +86,13 @@ impl Changes {
     }
 }
 
-/// What a pointer's last segment would be in, and that segment.
+/// Returns the value that contains the pointer's target, and the pointer's last segment.
 fn parent_of<'v>(job: &'v mut Value, pointer: &str) -> Option<(&'v mut Value, String)> {
     let (parent, name) = pointer.rsplit_once('/')?;
     Some((job.pointer_mut(parent)?, name.replace("~1", "/").replace("~0", "~")))
 }
 
-/// JSON where it is JSON, else the text itself; and a number stays text where text stood before: a postal code.
+/// Reads the text as JSON, else as a string. A number stays a string where a string was before, such as a postal code.
 fn value_of(text: &str, before: Option<&Value>) -> Value {
     match serde_json::from_str(text) {
         Ok(Value::Number(_)) if before.is_some_and(Value::is_string) => text.into(),

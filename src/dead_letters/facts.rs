@@ -1,4 +1,4 @@
-//! What is to be known of a letter, read from it only when somebody asks.
+//! The properties of a dead letter. Each is parsed only when it is needed.
 
 use super::Letter;
 use crate::{
@@ -9,15 +9,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{borrow::Cow, cell::OnceCell};
 
-/// A letter and what has been read of it so far.
+/// A dead letter with the parts of it that have been parsed.
 pub struct Facts<'a> {
-    /// The letter itself.
+    /// The dead letter itself.
     pub letter: &'a Letter,
     error: OnceCell<RawError<'a>>,
     job: OnceCell<RawJob<'a>>,
 }
 
-/// Members as they stand: of a rejected job each may be anything.
+/// Members as raw JSON, because in a rejected job each may be of any type.
 #[derive(Default, Deserialize)]
 struct RawError<'a> {
     #[serde(borrow, default)]
@@ -56,7 +56,7 @@ fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
 }
 
 impl<'a> Facts<'a> {
-    /// Reads nothing yet.
+    /// Wraps a dead letter without parsing it.
     pub const fn new(letter: &'a Letter) -> Self {
         Self { letter, error: OnceCell::new(), job: OnceCell::new() }
     }
@@ -69,22 +69,22 @@ impl<'a> Facts<'a> {
         self.job.get_or_init(|| serde_json::from_str(&self.letter.job).unwrap_or_default())
     }
 
-    /// `error.kind`
+    /// The value of `error.kind` as text.
     pub fn kind(&self) -> Option<Cow<'a, str>> {
         text(self.error().kind)
     }
 
-    /// `error.kind`, where it is one of ours.
+    /// The value of `error.kind`, if it is a known kind.
     pub fn error_kind(&self) -> Option<ErrorKind> {
         self.error().kind.and_then(|kind| serde_json::from_str(kind.get()).ok())
     }
 
-    /// `error.message`
+    /// The value of `error.message`.
     pub fn message(&self) -> Option<Cow<'a, str>> {
         text(self.error().message)
     }
 
-    /// `error.http_status`
+    /// The value of `error.http_status`.
     pub fn http_status(&self) -> Option<u16> {
         self.error().http_status.and_then(|status| status.get().parse().ok())
     }
@@ -95,12 +95,12 @@ impl<'a> Facts<'a> {
         text(problem.problem_type)
     }
 
-    /// `batch`
+    /// The job's `batch`.
     pub fn batch(&self) -> Option<Cow<'a, str>> {
         text(self.job().batch)
     }
 
-    /// The customer reference of the job, else of its arguments.
+    /// The customer reference of the job, or else of its arguments.
     pub fn customer_reference(&self) -> Option<Cow<'a, str>> {
         text(self.job().customer_reference).or_else(|| {
             let args: RawJob<'a> = serde_json::from_str(self.job().args?.get()).ok()?;
@@ -108,22 +108,23 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The effective caller.
+    /// The effective caller: `caller_id`, or else the customer reference.
     pub fn caller(&self) -> Option<Cow<'a, str>> {
         text(self.job().caller_id).or_else(|| self.customer_reference())
     }
 
-    /// What a replay must know of the job.
+    /// The stored state of the job, which a replay needs.
     pub fn state(&self) -> Option<JobState> {
         JobState::from_json(self.letter.state.as_bytes())
     }
 
-    /// How often it was replayed.
+    /// How often the job was replayed.
     pub fn replays(&self) -> u32 {
         self.state().map_or(0, |state| state.replay)
     }
 
-    /// When the letter was written, on Redis's clock: to the hour or the day, say.
+    /// When the dead letter was written, on Redis's clock: RFC 3339, cut to `length` characters, for example to the day
+    /// or the hour.
     pub fn at(&self, length: usize) -> String {
         let mut at = format_ms(self.letter.entry.ms);
         at.truncate(length);

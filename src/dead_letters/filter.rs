@@ -1,4 +1,4 @@
-//! Which letters are meant.
+//! Selects dead letters.
 
 use super::{Facts, Stretch};
 use crate::{
@@ -8,38 +8,38 @@ use crate::{
 use serde_json::{Value, json};
 use std::{str::FromStr, time::Duration};
 
-/// Which letters are meant: those that fit everything that is set.
+/// Selects the dead letters that match every field that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Of these types
+    /// Any of these job types. Empty means all.
     pub job_type: Vec<JobType>,
-    /// With these kinds of error: `upstream`, `timeout`, `invalid_job`, …
+    /// Any of these kinds of error, such as `upstream`, `timeout` or `invalid_job`. Empty means all.
     pub error: Vec<ErrorKind>,
-    /// Whose last answer had this status: `503`, or `5xx`
+    /// XCO's last answer had this status, such as `503` or `5xx`.
     pub http_status: Option<Statuses>,
-    /// Whose problem document has this type, or one that ends with `/` and this
+    /// The problem document has this type, or a type that ends with `/` and this text.
     pub problem: Option<String>,
-    /// Of this batch
+    /// The job belongs to this batch.
     pub batch: Option<String>,
-    /// Of this caller: the job's `caller_id`, else its customer reference
+    /// The job has this caller: its `caller_id`, or else its customer reference.
     pub caller: Option<String>,
-    /// Of this customer
+    /// The job is about this customer.
     pub customer_reference: Option<String>,
-    /// From then on: RFC 3339, or so long ago (`2h`)
+    /// Written at or after this time: RFC 3339, or an age such as `2h`.
     pub since: Option<Moment>,
-    /// Until then: RFC 3339, or so long ago
+    /// Written at or before this time: RFC 3339, or an age such as `2h`.
     pub until: Option<Moment>,
-    /// At least so old
+    /// Written at least this long ago.
     pub older_than: Option<Duration>,
-    /// With this text somewhere in the job or the error, as their JSON has it
+    /// This text occurs in the JSON of the job or of the error.
     pub text: Option<String>,
-    /// Of the job with this id
+    /// Any of these job ids. Empty means all.
     pub id: Vec<String>,
-    /// That may be replayed as they are
+    /// Only dead letters that can be replayed without an edit.
     pub replayable: bool,
 }
 
-/// One status, or a hundred of them.
+/// A range of HTTP statuses: a single one, or a hundred such as `5xx`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statuses {
     first: u16,
@@ -54,17 +54,17 @@ impl FromStr for Statuses {
         match (hundred, text.parse::<u16>()) {
             (Some(digit @ 1..=5), _) => Ok(Self { first: digit * 100, last: digit * 100 + 99 }),
             (None, Ok(status @ 100..=599)) => Ok(Self { first: status, last: status }),
-            _ => Err("a status such as 503, or 5xx".to_owned()),
+            _ => Err("expected a status such as 503, or 5xx".to_owned()),
         }
     }
 }
 
-/// A point in time.
+/// A time, absolute or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// Milliseconds since 1970.
     At(u64),
-    /// So long ago.
+    /// This long before now.
     Ago(Duration),
 }
 
@@ -76,7 +76,8 @@ impl FromStr for Moment {
             return Ok(Self::Ago(ago));
         }
         let at = text.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
-        at.map(Self::At).ok_or_else(|| "RFC 3339 such as 2026-01-31T09:00:00Z, or an age such as 2h".to_owned())
+        at.map(Self::At)
+            .ok_or_else(|| "expected a time in RFC 3339 such as 2026-01-31T09:00:00Z, or an age such as 2h".to_owned())
     }
 }
 
@@ -90,7 +91,8 @@ impl Moment {
 }
 
 impl Filter {
-    /// The stretch of a partition's letters that can fit, when its newest is `newest`; `None` if none can.
+    /// Returns the range of entry ids in a partition that can match. `newest` is the partition's newest entry. `None`
+    /// if no dead letter can match.
     pub fn stretch(&self, now_ms: u64, newest: EntryId) -> Option<Stretch> {
         let first = EntryId { ms: self.since.map_or(0, |since| since.ms(now_ms)), seq: 0 };
         let until = self.until.or(self.older_than.map(Moment::Ago));
@@ -98,7 +100,7 @@ impl Filter {
         (first <= last).then_some(Stretch { first, last })
     }
 
-    /// Whether a letter of that stretch fits. What is cheapest to tell is asked first.
+    /// Whether a dead letter within that range matches. The cheapest tests come first.
     pub fn wants(&self, facts: &Facts<'_>) -> bool {
         let letter = facts.letter;
         let is = |wanted: &Option<String>, fact: &dyn Fn() -> Option<String>| {
@@ -121,12 +123,12 @@ impl Filter {
             && is(&self.caller, &|| facts.caller().map(Into::into))
     }
 
-    /// Whether every letter fits.
+    /// Whether every dead letter matches.
     pub fn is_empty(&self) -> bool {
         self.only_time() && self.since.is_none() && self.until.is_none() && self.older_than.is_none()
     }
 
-    /// Whether nothing but the stretch decides.
+    /// Whether the range of entry ids decides alone.
     pub fn only_time(&self) -> bool {
         let Self {
             job_type, error, http_status, problem, batch, caller, customer_reference, text, id, replayable, ..
@@ -136,7 +138,8 @@ impl Filter {
         lists && texts && http_status.is_none() && !replayable
     }
 
-    /// For the audit stream: what may be about a person is said to have been asked for, and not what it was.
+    /// The filter for the audit stream. For a field that may be personal data, it records only that the field was
+    /// given.
     pub fn recorded(&self, now_ms: u64) -> Value {
         let names = |kinds: &[JobType]| kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>();
         let mut filter = json!({});

@@ -1,4 +1,4 @@
-//! Whether a letter may be replayed, and what it then becomes. Pure.
+//! Decides whether a dead letter can be replayed, and builds the job to enqueue. Pure.
 
 use super::{Changes, Facts, Replay};
 use crate::{
@@ -6,23 +6,23 @@ use crate::{
     jobs::JobState,
 };
 
-/// Why a letter is not replayed.
+/// The reason why a dead letter is not replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// Its job needs a code, which is kept nowhere.
+    /// The job needs a code, and codes are not stored.
     NeedsCode,
-    /// It was rejected, and is as wrong as before.
+    /// The job was rejected and has not been changed since.
     Rejected,
-    /// It would send a code for which nobody is waiting.
+    /// The job would send a code for which no customer is waiting.
     NobodyWaits,
-    /// It may have taken effect.
+    /// An earlier call of the job may have taken effect.
     InDoubt,
-    /// It is no valid job.
+    /// The job is not valid.
     Invalid,
 }
 
 impl Refusal {
-    /// For programs.
+    /// A stable name for programs.
     pub const fn code(self) -> &'static str {
         match self {
             Self::NeedsCode => "needs_code",
@@ -33,7 +33,7 @@ impl Refusal {
         }
     }
 
-    /// For people, and what they could do.
+    /// An explanation for people, with what they can do.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::NeedsCode => "needs a code, and codes are not kept: it cannot be replayed",
@@ -45,33 +45,33 @@ impl Refusal {
     }
 }
 
-/// What the operator takes upon them.
+/// The risks that the operator accepts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Allowed {
-    /// `--force`
+    /// Allow jobs that send a code (`--force`).
     pub codes: bool,
-    /// `--accept-doubt`
+    /// Allow jobs whose call may have taken effect (`--accept-doubt`).
     pub doubt: bool,
-    /// `limits.allow_missing_caller_id`
+    /// Allow jobs without a caller (`limits.allow_missing_caller_id`).
     pub missing_caller: bool,
 }
 
-/// A letter that may be replayed.
+/// A dead letter that can be replayed.
 pub struct Ready {
-    /// What is written into the queue.
+    /// The entry to write into the queue.
     pub replay: Replay,
-    /// The job, checked.
+    /// The validated job.
     pub job: Job,
-    /// What may thereby happen twice.
+    /// The risk that the operator accepted, if the replay has one.
     pub risk: Option<Refusal>,
 }
 
-/// Why not; and, of an invalid job, where.
+/// A refusal, with the faults if the job is not valid.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why.
+    /// The reason for the refusal.
     pub refusal: Refusal,
-    /// The faults of a job that is invalid; empty otherwise.
+    /// The faults of an invalid job. Empty for other refusals.
     pub faults: Vec<Fault>,
 }
 
@@ -89,7 +89,7 @@ fn kept(pointer: &str) -> Refused {
     invalid(Fault { pointer: pointer.to_owned(), detail: "must stay as it was: the job is known by it".to_owned() })
 }
 
-/// Whether the letter may be replayed with these changes.
+/// Decides whether a dead letter can be replayed with these changes.
 pub fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<Ready, Refused> {
     let letter = facts.letter;
     let kind = facts.error_kind();
@@ -118,7 +118,7 @@ pub fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<R
     let mut text = edited.into_owned();
     let mut job = parse(&text)?;
     if job.id.is_none() {
-        // Its id was its place in the queue, which it is about to leave.
+        // The default id was the job's position in the queue, and the replay gets a new position.
         text = with_id(&text, &letter.id);
         job = parse(&text)?;
     }
@@ -140,7 +140,7 @@ pub fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<R
         }
         risk = Some(Refusal::NobodyWaits);
     }
-    // A creation looks first whether the user exists, and repeats nothing blindly.
+    // A creation in doubt first checks whether the user exists, so it repeats nothing blindly.
     if kind == Some(ErrorKind::InDoubt) || state.doubt && job.job_type != JobType::CreateUser {
         if !allowed.doubt {
             return Err(Refusal::InDoubt.into());
@@ -168,13 +168,13 @@ pub fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<R
     Ok(Ready { replay, job, risk })
 }
 
-/// Whether the job, or what may follow from it, sends a code to a customer.
+/// Whether the job or any of its children sends a code to a customer.
 fn sends_code(job: &Job) -> bool {
-    // Compact JSON of the parser's own making: inside a string the quotes would be escaped.
+    // The parser wrote this JSON in compact form. Inside a string, the quotes would be escaped.
     job.job_type == JobType::StartOtp || job.next.iter().any(|next| next.job.contains(r#""type":"StartOtp""#))
 }
 
-/// The object with an id before all else.
+/// Inserts an id as the first member of the object.
 fn with_id(job: &str, id: &str) -> String {
     let id = serde_json::Value::from(id);
     let rest = job.trim_start().strip_prefix('{').unwrap_or_default();
@@ -214,7 +214,7 @@ mod tests {
         let doubtful = r#"{"kind":"in_doubt"}"#;
         assert_eq!(refusal(CHECK, doubtful, true, &none, no), Some(Refusal::InDoubt));
         assert_eq!(refusal(CHECK, doubtful, true, &none, yes), None);
-        // A doubt that its letter remembers counts, whatever its error; a creation looks before it repeats.
+        // A doubt that the dead letter records counts, whatever its error is. A creation checks before it repeats.
         let create = CHECK.replace("CheckUser", "CreateUser").replace(
             r#""args":{"email":"a@b.example"}"#,
             r#""args":{"customer_reference":"r","user":{"email":"a@b.example"}}"#,
@@ -243,7 +243,7 @@ mod tests {
         (verify.job_type, verify.replayable) = ("VerifyOtp".to_owned(), false);
         let with_code = set("/args/verification_code=\"123456\"");
         assert_eq!(judge(&Facts::new(&verify), &with_code, no).err(), Some(Refusal::NeedsCode.into()));
-        // What was accepted once keeps its id and its batch.
+        // A job that was accepted once keeps its id and its batch.
         for edit in ["/id=b", "/batch=b"] {
             assert_eq!(refusal(CHECK, FAILED, true, &set(edit), no), Some(Refusal::Invalid), "{edit}");
         }
@@ -266,7 +266,7 @@ mod tests {
         );
         let state = JobState::from_json(ready.replay.state.as_bytes()).unwrap();
         assert_eq!((state.replay, state.generation, state.parent_id.as_deref()), (2, 1, Some("parent")));
-        // A child's derived id may be longer than any that a producer gives.
+        // A child's derived id may be longer than any id from a producer.
         one.job = CHECK.replace(r#""id":"a""#, &format!(r#""id":"{}""#, "x".repeat(150)));
         one.id = "x".repeat(150);
         assert!(judge(&Facts::new(&one), &Changes::default(), Allowed::default()).is_ok());

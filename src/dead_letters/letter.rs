@@ -1,32 +1,32 @@
-//! A dead letter, as it lies in Redis.
+//! The form of a dead letter in Redis.
 
 use crate::contract::EntryId;
 
-/// A dead letter. Anyone can write to a stream: what a letter lacks is empty here.
+/// A dead letter. Any producer can write to a stream, so a missing field is empty here.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Letter {
-    /// Its partition.
+    /// The partition that has the dead letter.
     pub partition: u16,
-    /// Its entry there.
+    /// The id of its stream entry.
     pub entry: EntryId,
-    /// The job's id.
+    /// The id of the job.
     pub id: String,
-    /// The job's type.
+    /// The type of the job.
     pub job_type: String,
-    /// The job, codes removed.
+    /// The job's JSON, without codes.
     pub job: String,
-    /// The error's JSON.
+    /// The JSON of the error.
     pub error: String,
-    /// When the job ended, RFC 3339.
+    /// When the job completed, in RFC 3339.
     pub at: String,
-    /// Whether it may be replayed as it is.
+    /// Whether the job can be replayed without an edit.
     pub replayable: bool,
-    /// What a replay must know beside the job.
+    /// The stored state of the job, which a replay needs.
     pub state: String,
 }
 
 impl Letter {
-    /// An entry without any of a letter's fields.
+    /// Creates a dead letter for an entry without any fields.
     pub const fn empty(partition: u16, entry: EntryId) -> Self {
         Self {
             partition,
@@ -42,37 +42,38 @@ impl Letter {
     }
 }
 
-/// Without what may be about a person.
+/// Leaves out what may be personal data.
 impl std::fmt::Debug for Letter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Letter").field("partition", &self.partition).field("entry", &self.entry).finish_non_exhaustive()
     }
 }
 
-/// A stretch of a stream, both ends included.
+/// A range of stream entry ids. Both ends are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// The oldest entry.
+    /// The oldest entry of the range.
     pub first: EntryId,
-    /// The newest.
+    /// The newest entry of the range.
     pub last: EntryId,
 }
 
-/// A letter on its way back into the queue.
+/// A dead letter to be enqueued again.
 #[derive(Clone)]
 pub struct Replay {
-    /// The letter's entry.
+    /// The stream entry of the dead letter.
     pub entry: EntryId,
-    /// The job's id.
+    /// The id of the job.
     pub id: String,
-    /// The job to enqueue.
+    /// The JSON of the job to enqueue.
     pub job: String,
-    /// Its state; the origin in it is replaced.
+    /// The state of the job. Its origin is replaced when the job is enqueued.
     pub state: String,
-    /// The origin that may hold the job's id still; empty where it is not known.
+    /// The origin for which the job's id may still be reserved. Empty if it is unknown.
     pub held_by: String,
-    /// The batch that counts it, and the status under which it has: `failed`, `rejected`, or `new` where it has not.
+    /// The batch that counts the job, and the status under which it was counted: `failed`, `rejected`, or `new` if it
+    /// was not counted.
     pub batch: Option<(String, &'static str)>,
-    /// The job as it was, where it was edited.
+    /// The job before it was edited. `None` if it was not edited.
     pub original: Option<String>,
 }

@@ -1,9 +1,9 @@
-//! A job as an operator may see it: its shape, and nothing about the person it is about.
+//! Masks a job for display: the form of each value stays visible, the person does not.
 
 use crate::contract::look_into;
 use serde_json::Value;
 
-/// What a job says of itself, rather than of a customer.
+/// Members that describe the job and not a customer.
 const OPEN: [&str; 11] = [
     "type",
     "id",
@@ -18,8 +18,8 @@ const OPEN: [&str; 11] = [
     "tracestate",
 ];
 
-/// A job's JSON with letters and digits of everything personal replaced: what is wrong with an email can be seen, and whose
-/// it is cannot. Of what is not JSON, all of them.
+/// Replaces the letters and digits of all personal values in a job's JSON. A fault in an email stays visible, but not
+/// its owner. Text that is not JSON is masked completely.
 pub fn masked_job(job: &str) -> Value {
     match serde_json::from_str(job) {
         Ok(mut job) => {
@@ -41,7 +41,7 @@ fn mask_job(job: &mut Value) {
     }
 }
 
-/// In a rejected job anything may stand anywhere.
+/// Whether a value may be shown. In a rejected job, any member may contain anything.
 fn is_plain(value: &Value) -> bool {
     match value {
         Value::String(text) => text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/-=,".contains(&byte)),
@@ -49,7 +49,7 @@ fn is_plain(value: &Value) -> bool {
     }
 }
 
-/// An error with its problem document masked: that may quote the customer.
+/// Masks the problem document of an error, because it may quote the customer.
 pub fn masked_error(error: &str) -> Value {
     let Some(mut error) = look_into(error) else { return shape(error).into() };
     if let Some(problem) = error.get_mut("problem").and_then(Value::as_object_mut) {

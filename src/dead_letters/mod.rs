@@ -1,4 +1,4 @@
-//! Dead letters: what one is, which are meant, what may be shown of one, whether it may be replayed. Pure.
+//! Dead letters: their form, selection, display, and the decision whether one can be replayed. Pure.
 
 mod changes;
 mod facts;
@@ -18,7 +18,7 @@ pub use mask::{masked_error, masked_job};
 pub(crate) mod testing {
     use super::Letter;
 
-    /// A letter with that job and that error.
+    /// Returns a dead letter with this job and this error.
     pub(crate) fn letter(job: &str, error: &str) -> Letter {
         let entry = crate::contract::EntryId { ms: 1_732_265_000_000, seq: 0 };
         Letter {

@@ -6,35 +6,35 @@ use crate::{
     xco::Call,
 };
 
-/// What must never happen twice by accident, and therefore is marked in Redis before the call begins.
+/// How safe it is to repeat a call. A call that is not harmless sets a marker in Redis before it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// Harmless to repeat: no mark.
+    /// Harmless to repeat. The call sets no marker.
     Harmless,
-    /// An effect that is unknown ends the job as `in_doubt`.
+    /// Never repeated. If its effect is unknown, the job ends as `in_doubt`.
     Final,
-    /// An effect that is unknown is looked into before the call is repeated.
+    /// If the effect is unknown, a check is made before the call is repeated.
     CheckFirst,
-    /// The call is repeated; an answer that only fits a call which took effect ends the job as `in_doubt`.
+    /// The call is repeated. If the answer suggests that an earlier call took effect, the job ends as `in_doubt`.
     Repeat,
 }
 
 /// The next call of a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
-    /// The call itself.
+    /// The call to make.
     pub call: Call<'a>,
-    /// Whose bucket it spends.
+    /// The bucket that the call uses.
     pub spender: Spender<'a>,
-    /// Which type's rate and policy it falls under: that of the call, not of the job.
+    /// The job type whose rate and policy apply. It is that of the call, not of the job.
     pub rate_class: JobType,
-    /// What to do when its effect is unknown.
+    /// What to do if the effect of the call is unknown.
     pub doubt: Doubt,
 }
 
-/// What a call needs beyond its job.
+/// What a call needs in addition to its job.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// The job's merchant, else the configured one.
+    /// The job's merchant, or else the configured one.
     pub merchant: &'a MerchantId,
 }

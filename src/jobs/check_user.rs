@@ -1,4 +1,4 @@
-//! `CheckUser`: does XCO know this customer? A read: repeated freely.
+//! `CheckUser`: asks whether XCO knows a customer. It only reads, so it can be repeated freely.
 
 use super::{Doubt, Plan, Verdict, outcome::mismatched};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use serde_json::json;
 
-/// Looks the contact up, for the job's caller.
+/// Looks up the contact, on behalf of the job's caller.
 pub(super) fn plan<'a>(job: &'a Job, contact: &'a Contact) -> Plan<'a> {
     let caller = job.effective_caller.as_ref();
     Plan {
@@ -19,7 +19,7 @@ pub(super) fn plan<'a>(job: &'a Job, contact: &'a Contact) -> Plan<'a> {
     }
 }
 
-/// Whose bucket a call that carries a caller spends.
+/// Returns the bucket for a call that carries a caller.
 pub(super) fn spender(job: &Job) -> Spender<'_> {
     job.effective_caller.as_ref().map_or(Spender::Client, Spender::Caller)
 }

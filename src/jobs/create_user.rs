@@ -1,6 +1,6 @@
 //! `CreateUser`: creates the user and, with it, the merchant's consent.
 //!
-//! In doubt, XCO is asked (for the same caller) whether the user exists before anything is posted again.
+//! If a creation is in doubt, the next call checks for the same caller whether the user exists, before any second POST.
 
 use super::{Doubt, JobState, Plan, Verdict, check_user::spender, outcome::mismatched};
 use crate::{
@@ -51,7 +51,7 @@ pub(super) fn failed(
     customer_reference: &CustomerReference,
     failure: &CallFailure,
 ) -> Option<Verdict> {
-    // A check after a doubt can be answered 409 by no one; were it, the rule for every type applies.
+    // XCO does not answer 409 to a check after a doubt. If it did, the rule for all types would apply.
     let posting = !state.doubt || state.checked;
     (posting && failure.kind == FailureKind::Conflict).then(|| already(state, customer_reference))
 }

@@ -9,7 +9,7 @@ use crate::{
     xco::CallReport,
 };
 
-/// The next call of `job`. The same state always gives the same call.
+/// Returns the next call of `job`. The same state always gives the same call.
 pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: Surroundings<'a>) -> Plan<'a> {
     match &job.args {
         Args::CheckUser { contact } => check_user::plan(job, contact),
@@ -24,7 +24,7 @@ pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: Surroundings<'a>) -> 
     }
 }
 
-/// What an ended call means for its job. Books the call in `state`, and whatever the next step must know.
+/// Decides what an ended call means for its job. Records the call, and what the next step must know, in `state`.
 pub fn judge(
     job: &Job,
     state: &mut JobState,
@@ -59,11 +59,12 @@ pub fn judge(
     }
 }
 
-/// The error that a job ends with for `error`: where an earlier call may have taken effect, that comes first.
+/// Returns the error that a job ends with for `error`. If an earlier call may have taken effect, the kind is
+/// `in_doubt`.
 ///
-/// A consent whose answer was lost consumes its challenge: what XCO answers to the repetition (404, 409, 410, 422) may well
-/// mean "done". Where XCO gave no answer until the attempts were spent, that stays the error: it claims nothing about the
-/// effect, and the job's dead letter remembers the doubt.
+/// For example, a consent whose answer was lost consumes its challenge: XCO's answer to the repetition (404, 409, 410,
+/// 422) may mean that it is done. If XCO gave no answer until the attempts were used up, the error stays: it says
+/// nothing about the effect, and the job's dead letter records the doubt.
 #[must_use]
 pub fn doubt_first(state: &JobState, error: JobError) -> JobError {
     let given_up = matches!(error.kind, ErrorKind::Upstream | ErrorKind::Timeout | ErrorKind::Network);
@@ -74,7 +75,7 @@ pub fn doubt_first(state: &JobState, error: JobError) -> JobError {
     JobError { kind: ErrorKind::InDoubt, message, retryable: false, ..error }
 }
 
-/// The end of a job that made the worker fail (a panic), after `calling` began and had no end.
+/// Returns the error of a job that made the worker panic. `calling` is whether a call had begun and not ended.
 pub fn panicked(job: &Job, state: &mut JobState, around: Surroundings<'_>, calling: bool) -> JobError {
     let doubt = plan(job, state, around).doubt;
     if calling {
@@ -84,12 +85,12 @@ pub fn panicked(job: &Job, state: &mut JobState, around: Surroundings<'_>, calli
             return error;
         }
     }
-    // It is not tried again: it would make the worker fail again.
+    // The job is not tried again, because it would make the worker panic again.
     doubt_first(state, JobError::plain(ErrorKind::Internal, "the worker failed on this job", true))
 }
 
-/// What becomes of a job whose worker was lost in the middle of a call that is unsafe to repeat: `None` if it goes on
-/// (with what it must know in `state`), else the error it ends with.
+/// Decides about a job whose worker was lost during a call that is unsafe to repeat. Returns `None` if the job
+/// continues (`state` has what it must know), or the error it ends with.
 pub fn lost(job: &Job, state: &mut JobState, around: Surroundings<'_>) -> Option<JobError> {
     let doubt = plan(job, state, around).doubt;
     state.attempts = state.attempts.saturating_add(1);

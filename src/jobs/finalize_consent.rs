@@ -1,6 +1,7 @@
-//! `FinalizeConsent`: links an existing XCO user to the merchant; with a code, verifies first.
+//! `FinalizeConsent`: links an existing XCO user to the merchant. If the job carries a code, it is verified first.
 //!
-//! The challenge lies in the job's state between the two steps, so a retry of the consent never spends the code again.
+//! Between the two steps, the challenge is stored in the job's state, so that a retry of the consent never uses the
+//! code again.
 
 use super::{Checkpoint, Doubt, JobState, Plan, Verdict, outcome::mismatched, verify_otp};
 use crate::{

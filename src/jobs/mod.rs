@@ -1,12 +1,13 @@
-//! The five job types: what each calls, and what each answer means. Pure: a job, its state and an answer in, a verdict out.
+//! The five job types: the call each one makes, and the meaning of each answer. Pure: takes a job, its state and an
+//! answer, returns a verdict.
 //!
-//! One file a type, its policy beside it. Every delivery of a job makes exactly one call; what must be remembered until
-//! the next one is in [`JobState`].
+//! Each type has its own file, which includes its policy. Every delivery of a job makes exactly one call. What the next
+//! delivery must know is in [`JobState`].
 //!
 //! # The life of a job
 //!
 //! ```text
-//!            ┌────────────── parked (limit, retry, run_at, pause) ◀───────┐
+//!            ┌───────────── delayed (limit, retry, run_at, pause) ◀───────┐
 //!            ▼                                                            │
 //!   waiting ─▶ admitted ─▶ one call ─▶ verdict ─┬─ Succeeded, Failed ─▶ completion (+ dead letter, reply, next)
 //!            │                 │                ├─ Retry, Defer ───────────┘

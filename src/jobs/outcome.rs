@@ -1,4 +1,4 @@
-//! Verdicts, and what is common to every type: which failure is retried, when, and which is final.
+//! Verdicts, and the rules common to all types: which failures are retried, when, and which are final.
 
 use super::{Doubt, JobState};
 use crate::{
@@ -8,70 +8,71 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Under which circumstances a call's end is judged.
+/// The circumstances in which a call ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Circumstances {
     /// The retry policy of the job's type.
     pub policy: RetryPolicy,
-    /// A random number from 0 up to 1: passed in so that judging stays a function.
+    /// A random number from 0 up to 1. It is a parameter so that the decision is a pure function.
     pub jitter: f64,
-    /// XCO is down as a whole: its failures cost the job no attempt.
+    /// XCO is down as a whole. Its failures cost the job no attempt.
     pub outage: bool,
-    /// Whether XCO refuses this client rather than this job.
+    /// Whether XCO refuses this client or only this job.
     pub refusal: Refusal,
 }
 
-/// What the calls of other jobs say of a call that was refused (401, 403).
+/// What the calls of other jobs say about a refused call (401, 403).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is this job's own, as far as is known.
+    /// The refusal concerns only this job, as far as is known.
     Own,
-    /// The call before was refused too, and none was accepted since: it may be everybody's.
+    /// The previous call was refused too, and none was accepted since. The refusal may concern all jobs.
     Suspected,
-    /// It is everybody's.
+    /// The refusal concerns all jobs.
     Everybodys,
 }
 
-/// What is to be done with a job after a delivery.
+/// What happens to a job after a delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// It ends well.
+    /// The job completes with success.
     Succeeded {
-        /// With this.
+        /// The outcome in the completion.
         outcome: Outcome,
-        /// And this, where the type has a result.
+        /// The result in the completion, if the type has one.
         result: Option<JsonText>,
     },
-    /// It ends, for good.
+    /// The job completes with a failure.
     Failed {
-        /// Why.
+        /// The error in the completion.
         error: JobError,
-        /// Whether an operator might want it again.
+        /// Whether the job is kept as a dead letter, because an operator may want to replay it.
         dead_letter: bool,
     },
-    /// It tries again, later.
+    /// The job tries again later.
     Retry {
-        /// What went wrong this time.
+        /// The error of this attempt.
         error: JobError,
-        /// How long from now.
+        /// The delay from now, in milliseconds.
         delay_ms: u64,
     },
-    /// XCO answered 429: the bucket closes, the job waits for its turn behind that moment; no attempt is spent.
+    /// XCO answered 429. The bucket is closed and the job waits for its turn after that. This costs no attempt.
     Defer {
-        /// What XCO asked for.
+        /// The delay that XCO asked for.
         retry_after: Option<Duration>,
     },
-    /// On to its next step.
+    /// The job continues with its next step.
     Continue,
-    /// Handed back unused: the worker is stopping.
+    /// The job is handed back without a call, for example because the worker is stopping.
     Release,
 }
 
-/// The delay before attempt `failures + 1`: full jitter over an exponentially growing bound, and never less than what
-/// XCO asked for.
+/// Returns the delay in milliseconds before attempt `failures + 1`: full jitter below an exponentially growing bound,
+/// and never less than XCO asked for.
 ///
-/// Full jitter as in "Exponential Backoff And Jitter" (AWS Architecture Blog): uniform between zero and
-/// `min(cap, base * 2^(failures - 1))`. Computed from the count alone, since it must survive the process.
+/// Full jitter is described in "Exponential Backoff And Jitter" (AWS Architecture Blog): uniform between zero and
+/// `min(cap, base * 2^(failures - 1))`. It is computed from the number of failures alone, because it must survive a
+/// restart.
 pub fn retry_delay_ms(policy: RetryPolicy, failures: u32, retry_after: Option<Duration>, jitter: f64) -> u64 {
     let base_ms = millis(policy.base).max(1);
     let cap_ms = millis(policy.cap).max(1);
@@ -83,7 +84,8 @@ pub fn retry_delay_ms(policy: RetryPolicy, failures: u32, retry_after: Option<Du
     delay_ms.max(retry_after.map_or(0, millis))
 }
 
-/// An effect that is unknown: `None` if the job goes on, having noted what it must know, else its end.
+/// Handles a call whose effect is unknown. Returns `None` if the job continues (`state` has what it must know), or the
+/// error it ends with.
 pub(super) fn in_doubt(state: &mut JobState, doubt: Doubt, how: &str) -> Option<JobError> {
     match doubt {
         Doubt::Harmless => None,
@@ -100,7 +102,7 @@ pub(super) fn in_doubt(state: &mut JobState, doubt: Doubt, how: &str) -> Option<
     }
 }
 
-/// What a failed call means, for every type alike.
+/// Decides what a failed call means. The rule is the same for all types.
 pub(super) fn failed(
     job: &Job,
     state: &mut JobState,
@@ -123,9 +125,9 @@ pub(super) fn failed(
         FailureKind::Timeout => (ErrorKind::Timeout, true),
         FailureKind::Network | FailureKind::Broken => (ErrorKind::Network, true),
     };
-    // Nothing was sent, or XCO would not hear anybody: no fault of the job's.
+    // Nothing was sent, or XCO refuses all calls: the failure is not the job's own.
     let most = job.max_attempts.unwrap_or(policy.max_attempts);
-    // Who allows one attempt wants one call, whatever the reason why it failed.
+    // A job with `max_attempts` 1 makes one call, whatever the reason for its failure.
     let spared = again && (failure.awaits_token() || most > 1 && (outage || everybodys));
     state.failures = state.failures.saturating_add(u32::from(!spared));
     let retry_after = failure.retry_after;
@@ -148,11 +150,11 @@ pub(super) fn failed(
         let delay_ms = retry_delay_ms(policy, state.failures.max(1), retry_after, jitter);
         return Verdict::Retry { error, delay_ms };
     }
-    // A wrong code is the customer's, told at once; there is nothing an operator could do with it.
+    // The customer learns of a wrong code at once. An operator could not use the dead letter.
     Verdict::Failed { dead_letter: kind != ErrorKind::InvalidCode, error }
 }
 
-/// An answer that does not belong to the call: a fault of ours (or of a stand-in for XCO).
+/// Returns the verdict for an answer that does not match the call: a fault of this program (or of a simulator of XCO).
 pub(super) fn mismatched() -> Verdict {
     Verdict::Failed {
         error: JobError::plain(ErrorKind::Internal, "the answer does not belong to the call", true),

@@ -1,4 +1,4 @@
-//! `StartOtp`: sends the customer a code. Never repeated when it may have been sent.
+//! `StartOtp`: sends the customer a code. It is never repeated if the code may have been sent.
 
 use super::{Doubt, Plan, Verdict, check_user::spender, outcome::mismatched};
 use crate::{

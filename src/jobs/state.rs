@@ -1,4 +1,4 @@
-//! What is remembered of a job between deliveries: the small document beside it while it waits.
+//! The state of a job between deliveries: a small JSON document stored with the job while it waits.
 
 use crate::{
     contract::{EntryId, JsonText, Lane, Origin},
@@ -6,102 +6,103 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Why a job was put aside. What it then waits for is counted under that heading in `timings_ms`.
+/// Why a job is delayed. The wait is counted in the matching field of `timings_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Waiting {
-    /// For its bucket.
+    /// The bucket had no room.
     Limit,
-    /// For its next attempt.
+    /// The next attempt is due later.
     Retry,
-    /// For its `run_at`.
+    /// The `run_at` of the job is in the future.
     Schedule,
-    /// For a free slot: handed back, or between two steps.
+    /// The job needs a free worker slot: it was handed back, or is between two steps.
     Slot,
-    /// For the end of an operator's pause.
+    /// An operator's pause selects the job, or the circuit breaker of its route is not closed (`by_breaker`).
     Paused,
 }
 
-/// What `VerifyOtp` brought, kept between the two steps of a `FinalizeConsent`, so that a retry never spends the code
+/// The result of `VerifyOtp` between the two steps of a `FinalizeConsent`. It ensures that a retry never uses the code
 /// twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The challenge to consent with.
+    /// The challenge that the consent needs.
     pub challenge_id: String,
-    /// The customer's profile, for the result.
+    /// The customer's profile from XCO, for the job's result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<JsonText>,
 }
 
-/// A job's memory. Serialised with short keys: it lies in Redis beside every waiting job.
+/// The stored state of a job. The keys are short, because Redis has one such document for each waiting job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each a key of the stored document")]
 pub struct JobState {
-    /// An operator cancelled it while it was parked. (First: `lua/call_up.lua` writes it there.)
+    /// An operator cancelled the job while it was delayed. This must stay the first field: `lua/call_up.lua` inserts it
+    /// there.
     #[serde(rename = "e", default, skip_serializing_if = "is_default")]
     pub cancelled: bool,
-    /// Where it first entered, as text.
+    /// The job's origin, stored as text.
     #[serde(rename = "o", with = "origin_text")]
     pub origin: Origin,
-    /// Calls to XCO made so far.
+    /// Number of calls to XCO so far.
     #[serde(rename = "a", default, skip_serializing_if = "is_default")]
     pub attempts: u32,
-    /// Failed attempts: those that count against `max_attempts`.
+    /// Number of failed attempts, which count against `max_attempts`.
     #[serde(rename = "f", default, skip_serializing_if = "is_default")]
     pub failures: u32,
-    /// When its first call was admitted, milliseconds on Redis's clock.
+    /// When the first call was admitted, in milliseconds on Redis's clock.
     #[serde(rename = "s", default, skip_serializing_if = "is_default")]
     pub started_at_ms: Option<u64>,
-    /// Milliseconds waited for limits.
+    /// Milliseconds spent waiting for limits.
     #[serde(rename = "l", default, skip_serializing_if = "is_default")]
     pub limited_ms: u64,
-    /// Milliseconds waited between attempts.
+    /// Milliseconds spent waiting between attempts.
     #[serde(rename = "r", default, skip_serializing_if = "is_default")]
     pub retrying_ms: u64,
-    /// Milliseconds spent in calls.
+    /// Milliseconds spent in calls to XCO.
     #[serde(rename = "x", default, skip_serializing_if = "is_default")]
     pub xco_ms: u64,
-    /// When and why it was put aside last.
+    /// Why the job is delayed, and since when in milliseconds on Redis's clock.
     #[serde(rename = "w", default, skip_serializing_if = "is_default")]
     pub waiting: Option<(Waiting, u64)>,
-    /// It was put aside by the breaker of its route, not by an operator.
+    /// The job was delayed by the circuit breaker of its route, not by an operator.
     #[serde(rename = "u", default, skip_serializing_if = "is_default")]
     pub by_breaker: bool,
-    /// The slot in its own bucket is reserved: do not ask for another.
+    /// The job has a reservation in its own bucket, so it must not ask for another.
     #[serde(rename = "b", default, skip_serializing_if = "is_default")]
     pub reserved: bool,
-    /// The slot in the bucket of all calls is reserved.
+    /// The job has a reservation in the bucket of all calls.
     #[serde(rename = "t", default, skip_serializing_if = "is_default")]
     pub reserved_total: bool,
-    /// How the slot was given that it waits for.
+    /// How the reservation was made that the job waits for.
     #[serde(rename = "h", default, skip_serializing_if = "is_default")]
     pub slot: SlotKind,
-    /// An earlier call of the present step may have taken effect.
+    /// An earlier call of the current step may have taken effect.
     #[serde(rename = "d", default, skip_serializing_if = "is_default")]
     pub doubt: bool,
-    /// After a doubt, a check said that the user does not exist: `CreateUser` may be posted again.
+    /// After a doubt, a check showed that the user does not exist, so `CreateUser` may be posted again.
     #[serde(rename = "c", default, skip_serializing_if = "is_default")]
     pub checked: bool,
-    /// Between verify and consent.
+    /// The result of the verification, present between verify and consent.
     #[serde(rename = "k", default, skip_serializing_if = "is_default")]
     pub checkpoint: Option<Checkpoint>,
-    /// The job whose `next` enqueued this one.
+    /// Id of the job whose `next` enqueued this one.
     #[serde(rename = "p", default, skip_serializing_if = "is_default")]
     pub parent_id: Option<String>,
-    /// Generations above it.
+    /// Number of generations above this job.
     #[serde(rename = "g", default, skip_serializing_if = "is_default")]
     pub generation: u8,
-    /// How many times it was replayed.
+    /// How many times the job was replayed.
     #[serde(rename = "n", default, skip_serializing_if = "is_default")]
     pub replay: u32,
-    /// How many workers were lost while they held it.
+    /// How many workers were lost while they processed this job.
     #[serde(rename = "z", default, skip_serializing_if = "is_default")]
     pub losses: u32,
-    /// It has passed the check for duplicates.
+    /// The job has passed the check for duplicates.
     #[serde(rename = "i", default, skip_serializing_if = "is_default")]
     pub accepted: bool,
-    /// When it was enqueued, where its entry id is no answer to that: milliseconds on Redis's clock, and the number of the last
-    /// step of that clock that was taken into account.
+    /// When the job was enqueued, if its entry id does not show that: milliseconds on Redis's clock, and the number of
+    /// the last clock step that was taken into account.
     #[serde(rename = "q", default, skip_serializing_if = "is_default")]
     pub enqueued: Option<(u64, u32)>,
 }
@@ -111,7 +112,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl JobState {
-    /// The state of a job that has just entered.
+    /// Creates the state of a job that was just enqueued.
     pub const fn new(origin: Origin) -> Self {
         Self {
             cancelled: false,
@@ -139,8 +140,8 @@ impl JobState {
         }
     }
 
-    /// What of it a dead letter keeps: where the job came from, and what a replay must not forget. Attempts, waits and
-    /// losses begin anew with a replay.
+    /// Returns the part of the state that a dead letter keeps: the job's origin, and what a replay must know. Attempts,
+    /// waits and losses start at zero in a replay.
     #[must_use]
     pub fn of_a_letter(&self) -> Self {
         Self {
@@ -153,19 +154,19 @@ impl JobState {
         }
     }
 
-    /// The state that the job of a letter with this state is replayed with. The origin becomes another: the replay is
-    /// enqueued anew, and its deadline counts from there.
+    /// Returns the state for replaying a dead letter that has this state. The replay is enqueued with a new origin, and
+    /// its deadline counts from there.
     #[must_use]
     pub fn replayed(&self) -> Self {
         Self { replay: self.replay.saturating_add(1), accepted: true, enqueued: None, ..self.of_a_letter() }
     }
 
-    /// Whether a call may have taken effect about which nothing has been found out since.
+    /// Whether an earlier call may have taken effect and no check has settled it since.
     pub const fn in_doubt(&self) -> bool {
         self.doubt && !self.checked
     }
 
-    /// When it was enqueued, milliseconds on Redis's clock.
+    /// When the job was enqueued, in milliseconds on Redis's clock.
     pub const fn enqueued_at_ms(&self) -> u64 {
         match self.enqueued {
             Some((at_ms, _)) => at_ms,
@@ -173,25 +174,25 @@ impl JobState {
         }
     }
 
-    /// Waits for a slot that is reserved in its bucket.
+    /// Records a reservation in the job's own bucket.
     pub const fn reserve(&mut self, slot: SlotKind) {
         self.reserved = true;
         self.slot = slot;
     }
 
-    /// Whether a slot is reserved for it, in whichever bucket.
+    /// Whether the job has a reservation in any bucket.
     pub const fn holds_slot(&self) -> bool {
         self.reserved || self.reserved_total
     }
 
-    /// Holds no slot (any more).
+    /// Clears all reservations.
     pub const fn spend_slots(&mut self) {
         self.reserved = false;
         self.reserved_total = false;
         self.slot = SlotKind::Reserved;
     }
 
-    /// Books the wait that ends at `now_ms`.
+    /// Adds the wait that ends at `now_ms` to the matching total.
     pub fn resume(&mut self, now_ms: u64) {
         if let Some((why, since_ms)) = self.waiting.take() {
             self.by_breaker = false;
@@ -204,19 +205,19 @@ impl JobState {
         }
     }
 
-    /// Puts it aside.
+    /// Records that the job is delayed from `now_ms`, for this reason.
     pub const fn wait(&mut self, why: Waiting, now_ms: u64) {
         self.waiting = Some((why, now_ms));
         self.by_breaker = false;
     }
 
-    /// For Redis. One line: no newline can occur in JSON's compact form.
+    /// Serialises the state for Redis. It is one line, because compact JSON contains no newline.
     pub fn to_json(&self) -> String {
-        // Plain data with string keys: there is nothing in it that serialisation could refuse.
+        // Plain data with string keys: serialisation cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// From Redis. Anyone can write to a stream, so this may be anything.
+    /// Parses a state from Redis. Returns `None` for anything else, because any producer can write to a stream.
     pub fn from_json(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
@@ -236,7 +237,7 @@ mod origin_text {
     }
 }
 
-/// A state for tests and tools: the origin `lane:0:ms-0`.
+/// Creates a state with the origin `lane:0:ms-0`, for tests and tools.
 pub fn fresh(lane: Lane, enqueued_at_ms: u64) -> JobState {
     JobState::new(Origin { lane, partition: 0, entry: EntryId { ms: enqueued_at_ms, seq: 0 } })
 }

@@ -1,4 +1,4 @@
-//! Every edge of a job's life that a call's end decides, as tables.
+//! Tests of every transition that the end of a call decides, as tables.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
@@ -153,7 +153,7 @@ fn a_refusal_of_everybody_costs_no_attempt_and_ends_nobody() {
                 assert!(matches!(case.fail(failure), Verdict::Retry { .. }), "{kind}");
             }
             assert_eq!(case.state.failures, 0);
-            // A wrong code is the customer's in any case.
+            // A wrong code always concerns only the customer.
             assert!(matches!(case.fail(FailureKind::InvalidCode), Verdict::Failed { .. }));
         }
         let mut case = Case::new(kind);

@@ -1,4 +1,4 @@
-//! `VerifyOtp`: spends the code the customer typed. Never repeated when it may have been spent.
+//! `VerifyOtp`: verifies the code that the customer typed. It is never repeated if the code may have been used.
 
 use super::{Doubt, Plan, Verdict, check_user::spender, outcome::mismatched};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use serde::Serialize;
 
-/// `null` for a profile that XCO did not send.
+/// The result of the job. `user` is `null` if XCO sent no profile.
 #[derive(Serialize)]
 struct VerifiedResult<'a> {
     consent_challenge_id: &'a str,

@@ -1,72 +1,76 @@
-//! How many calls XCO takes at once. Pure: it is simulated against models of links in the tests.
+//! Adapts the number of concurrent calls to what XCO can take. Pure: the tests simulate it against models of network
+//! links.
 //!
-//! There is one rule: **the number shrinks for what a lighter load would be spared, and for nothing else.** What calls are like
-//! under a light load is seen by trying: now and then the calls at once are a quarter of the limit for a moment (as in BBR's
-//! `ProbeRTT`). That gives each route a baseline: its usual latency, and its usual share of calls that XCO turns away (503) or
-//! leaves unanswered. At full load, the limit shrinks by a tenth where calls wait in XCO for more than they are worked on,
-//! or where clearly more of them are turned away than under a light load. Else it grows by a tenth while it is wanted.
+//! There is one rule: **the limit shrinks only for problems that a lighter load would avoid.** To know how calls behave
+//! under a light load, the worker tries it: now and then it reduces its concurrent calls to a quarter of the limit for
+//! a moment (as in BBR's `ProbeRTT`). This gives each route a baseline: its usual latency, and its usual share of calls
+//! that XCO turns away (503) or leaves unanswered. At full load, the limit shrinks by a tenth if calls spend more time
+//! waiting in XCO than being processed, or if clearly more of them are turned away than under a light load. Otherwise
+//! it grows by a tenth while there is demand.
 //!
-//! Why not additive increase and multiplicative decrease on failures, as in TCP's congestion avoidance: there a loss means
-//! congestion. Here, most failures do not. A constant share of failing calls would shrink the limit again with every window,
-//! and one slow route beside a fast one would look like a queue. A comparison with the same route under a light load knows
-//! the difference. And because growing is as fast as shrinking, a window that was judged wrongly costs a tenth for a moment.
+//! TCP's congestion avoidance uses additive increase and multiplicative decrease on failures, because a lost packet
+//! means congestion. Here, most failures do not. A constant share of failing calls would shrink the limit in every
+//! window, and one slow route beside a fast one would look like a queue. A comparison with the same route under a light
+//! load avoids both errors. And because the limit grows as fast as it shrinks, a wrong decision costs a tenth for a
+//! moment.
 
 use crate::contract::JobType;
 use std::time::Duration;
 
-/// Between which bounds, and what counts as slow.
+/// The bounds of the adaptive limit, and the definition of a slow call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaptivePolicy {
-    /// Never fewer.
+    /// Minimum number of concurrent calls.
     pub least: usize,
-    /// Never more: `worker.concurrency`.
+    /// Maximum number of concurrent calls: `worker.concurrency`.
     pub most: usize,
-    /// Slower than this many times the usual is slow …
+    /// Calls are slow if they take more than this many times the usual latency, and also exceed it by `slow_by`.
     pub slow_factor: f64,
-    /// … if it is slower by this much, too: jitter of a few milliseconds is not congestion.
+    /// Calls are slow only if they exceed the usual latency by at least this much. Jitter of a few milliseconds is not
+    /// congestion.
     pub slow_by: Duration,
 }
 
-/// What the end of a call says of the load on XCO.
+/// What the end of a call says about the load on XCO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadSign {
-    /// XCO did its work: how long it took tells something.
+    /// XCO did the work, so the latency is meaningful.
     Worked,
-    /// XCO turned the call away or did not answer in time: it may have too much to do.
+    /// XCO turned the call away or did not answer in time. It may be overloaded.
     Overloaded,
-    /// Nothing: a failure of another kind, or an answer given before any work.
+    /// The call says nothing about the load: another kind of failure, or an answer before any work was done.
     None,
 }
 
-/// A call that ended.
+/// A call that ended, as the limit sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct CallSeen {
-    /// The route, named by the job type whose call it is.
+    /// The route of the call, named by the job type.
     pub route: JobType,
-    /// How long it took.
+    /// The duration of the call.
     pub latency: Duration,
-    /// What it says of the load.
+    /// What the call says about the load on XCO.
     pub sign: LoadSign,
-    /// Calls under way when it ended, itself included.
+    /// Number of calls in flight when this call ended, including itself.
     pub in_flight: usize,
-    /// Whether jobs wait for a slot.
+    /// Whether jobs are waiting for a worker slot.
     pub wanted: bool,
-    /// When it ended, on a monotonic clock.
+    /// When the call ended, on a monotonic clock.
     pub at: Duration,
 }
 
-/// The number of calls that one worker has under way at most.
+/// The limit on one worker's concurrent calls.
 #[derive(Debug, Clone)]
 pub struct Adaptive {
     policy: AdaptivePolicy,
     limit: f64,
-    /// By route: what calls are like under a light load.
+    /// The baseline of each route: how calls behave under a light load.
     usual: [Usual; ROUTES],
     phase: Phase,
-    /// Calls that began within this time tell what a light load is like, whenever they end.
+    /// Start and end of the last light load. A call that began within it counts towards the baseline, whenever it ends.
     light: (Duration, Duration),
     window: Window,
-    /// How often it shrank since the last light load.
+    /// How often the limit shrank since the last light load.
     shrunk: u32,
 }
 
@@ -74,39 +78,39 @@ const ROUTES: usize = JobType::ALL.len();
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    /// So many windows until the next light load.
+    /// Normal operation. The number of windows until the next light load.
     Steady(u32),
-    /// The load is being lightened: too many calls of before are still under way.
+    /// The load is being reduced, but too many earlier calls are still in flight.
     Lightening,
-    /// It is light. So many answers to calls that began since are in.
+    /// The load is light. The number of answers to calls that began since then.
     Light(usize),
 }
 
-/// Windows between light loads: one costs the answers of about two windows' time.
+/// Number of windows between two light loads. A light load costs the answers of about two windows.
 const LIGHT_EVERY: u32 = 128;
-/// The first one comes soon.
+/// Number of windows before the first light load, which comes early.
 const FIRST_LIGHT: u32 = 2;
-/// After shrinking so often, a light load shows whether the baseline still holds.
+/// After shrinking this many times, the limit asks for a light load to check that the baseline still holds.
 const MOST_SHRUNK: u32 = 4;
-/// The share of all calls that a light load has under way.
+/// A light load allows this share of the limit.
 const LIGHT_SHARE: f64 = 0.25;
-/// Fewer answers than this say nothing.
+/// Minimum number of answers for a decision.
 const LEAST_ANSWERS: usize = 16;
-/// A light load that has not come about after this many times the limit of answers is given up.
+/// A light load is given up after this many times the limit of answers.
 const PATIENCE: usize = 8;
-/// The step up or down.
+/// Factor by which the limit grows or shrinks in one step.
 const STEP: f64 = 1.1;
-/// The latencies of light loads before count for as much as this many answers.
+/// Weight of all earlier light loads in the baseline latency, as a number of answers.
 const FADED_TO: f64 = 2.0;
-/// Calls turned away beyond the usual share that are no sign of too much load.
+/// Share of calls that may be turned away beyond the usual share without being a sign of overload.
 const TOLERATED: f64 = 0.1;
 
-/// What calls of a route are like under a light load.
+/// The baseline of a route: how its calls behave under a light load.
 #[derive(Debug, Clone, Copy, Default)]
 struct Usual(Tally);
 
 impl Usual {
-    /// A light load begins: what was seen of others counts less.
+    /// Reduces the weight of earlier light loads when a new one begins.
     fn fade(&mut self) {
         let Self(seen) = self;
         let share = if seen.worked > FADED_TO { FADED_TO / seen.worked } else { 1.0 };
@@ -123,7 +127,7 @@ impl Usual {
     }
 }
 
-/// Answers of one route in a window.
+/// The answers of one route in a window.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     answers: f64,
@@ -132,7 +136,7 @@ struct Tally {
     overloaded: f64,
 }
 
-/// The answers since the limit was looked at last: about one round trip.
+/// The answers since the last decision: about one round trip.
 #[derive(Debug, Clone, Default)]
 struct Window {
     answers: usize,
@@ -142,7 +146,7 @@ struct Window {
 }
 
 impl Adaptive {
-    /// Begins with the most: it shrinks when there is a reason.
+    /// Starts at the maximum. The limit shrinks when there is a reason.
     pub fn new(policy: AdaptivePolicy) -> Self {
         #[allow(clippy::cast_precision_loss, reason = "thousands at most")]
         let limit = policy.most as f64;
@@ -157,12 +161,13 @@ impl Adaptive {
         }
     }
 
-    /// Calls at once, at the moment.
+    /// The current limit, reduced during a light load.
     pub fn limit(&self) -> usize {
         self.bounded(if matches!(self.phase, Phase::Steady(_)) { 1.0 } else { LIGHT_SHARE })
     }
 
-    /// Calls at once that XCO is known to take: what [`limit`](Self::limit) is, but for the moments of a light load.
+    /// The number of concurrent calls that XCO is known to take. It differs from [`limit`](Self::limit) only during a
+    /// light load.
     pub fn known(&self) -> usize {
         self.bounded(1.0)
     }
@@ -173,7 +178,7 @@ impl Adaptive {
         limit.clamp(if share < 1.0 { 1 } else { self.policy.least.max(1) }, self.policy.most.max(1))
     }
 
-    /// A call ended. Returns whether the limit changed.
+    /// Records a call that ended. Returns whether the limit changed.
     pub fn record(&mut self, call: CallSeen) -> bool {
         let before = self.limit();
         let known = self.known();
@@ -195,7 +200,7 @@ impl Adaptive {
                     self.look(&window);
                 }
             }
-            // Interactive jobs may be under way beside the bulk that a light load leaves.
+            // Interactive jobs may be in flight in addition to the bulk jobs that a light load allows.
             Phase::Lightening if call.in_flight <= (known / 2).max(before) => {
                 self.usual.iter_mut().for_each(Usual::fade);
                 self.light = (call.at, Duration::MAX);
@@ -208,7 +213,7 @@ impl Adaptive {
                 self.phase = Phase::Light(answers);
                 let wanted = (2 * before).max(LEAST_ANSWERS);
                 if answers >= wanted / 2 || in_vain {
-                    // Those that begin from here on would end under a full load.
+                    // Calls that begin after this point would end under a full load.
                     self.light.1 = self.light.1.min(call.at);
                 }
                 if answers >= wanted || in_vain {
@@ -227,7 +232,7 @@ impl Adaptive {
     fn look(&mut self, window: &Window) {
         let light = window.peak as f64 <= self.limit * LIGHT_SHARE;
         if light {
-            // So few come that no load needs to be lightened.
+            // There are so few calls that the load is light already.
             for (usual, seen) in self.usual.iter_mut().zip(&window.routes) {
                 usual.fade();
                 usual.0.add(seen);
@@ -253,7 +258,7 @@ impl Adaptive {
         }
     }
 
-    /// Whether a lighter load would be spared some of this.
+    /// Whether a lighter load would avoid some of the delay or some of the refusals.
     fn is_too_much(&self, window: &Window) -> bool {
         let (mut took, mut usual_s, mut worked) = (0.0, 0.0, 0.0);
         let (mut overloaded, mut expected, mut variance, mut answers) = (0.0, 0.0, 0.0, 0.0);
@@ -264,7 +269,7 @@ impl Adaptive {
                 worked += seen.worked;
             }
             let share = usual.overloaded_share();
-            // Never quite certain: (k + 1) / (n + 2), Laplace's rule of succession.
+            // The share is never certain: (k + 1) / (n + 2) is Laplace's rule of succession.
             let likely = (usual.0.overloaded + 1.0) / (usual.0.answers + 2.0);
             let spread = seen.answers / usual.0.answers.max(1.0);
             overloaded += seen.overloaded;
@@ -272,7 +277,7 @@ impl Adaptive {
             variance += seen.answers * likely * (1.0 - likely) * (1.0 + spread);
             answers += seen.answers;
         }
-        // Weighed by time: of all that calls hold their slots for, how much is waiting.
+        // Weighted by time: the share of waiting in the total time that calls occupy their slots.
         let slow =
             took > usual_s * self.policy.slow_factor && took > usual_s + worked * self.policy.slow_by.as_secs_f64();
         slow || overloaded > expected + answers * TOLERATED + variance.sqrt()

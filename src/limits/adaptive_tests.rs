@@ -1,4 +1,4 @@
-//! Simulations: a saturated worker on models of links, in virtual time.
+//! Simulations of a saturated worker against models of network links, in virtual time.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -18,28 +18,29 @@ fn policy() -> AdaptivePolicy {
 struct Chance(u64);
 
 impl Chance {
-    /// From 0 up to 1.
+    /// Returns a number from 0 up to, but not including, 1.
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f64 / (1_u64 << 24) as f64
     }
 }
 
-/// What becomes of a call that begins at `at_ms` with so many under way: its route, milliseconds, and its end.
+/// The result of a call that begins at `at_ms` with this many in flight: its route, its duration in milliseconds, and
+/// its end.
 type Link<'a> = &'a dyn Fn(&mut Chance, usize, f64) -> (JobType, f64, LoadSign);
 
 #[derive(Debug, Default)]
 struct Run {
-    /// Calls that worked, a second.
+    /// Successful calls per second.
     good_per_s: f64,
-    /// The mean limit of the last half.
+    /// The mean limit in the last half of the run.
     settled: f64,
-    /// How many of all calls in the last half were turned away.
+    /// The share of all calls in the last half of the run that were turned away.
     overloaded: f64,
     last_limit: usize,
 }
 
-/// As many calls as the limit allows, always; `fixed`: with a limit that does not adapt.
+/// Always starts as many calls as the limit allows. With `fixed`, the limit does not adapt.
 fn run(link: Link<'_>, seconds: f64, fixed: Option<usize>, start: usize) -> Run {
     let mut adaptive = Adaptive::new(policy());
     adaptive.limit = start as f64;
@@ -81,7 +82,7 @@ fn run(link: Link<'_>, seconds: f64, fixed: Option<usize>, start: usize) -> Run 
     }
 }
 
-/// What is left of the throughput of a worker that does not adapt.
+/// The throughput as a share of that of a worker that does not adapt.
 fn kept(link: Link<'_>) -> f64 {
     run(link, 30.0, None, MOST).good_per_s / run(link, 30.0, Some(MOST), MOST).good_per_s
 }
@@ -89,7 +90,7 @@ fn kept(link: Link<'_>) -> f64 {
 use JobType::{CheckUser, CreateUser};
 use LoadSign::{Overloaded, Worked};
 
-/// Up to `knee` calls at once take `base_ms`; beyond it they queue behind each other.
+/// Up to `knee` concurrent calls take `base_ms`. Further calls queue behind each other.
 fn queueing(base_ms: f64, knee: usize, in_flight: usize) -> f64 {
     base_ms * (in_flight as f64 / knee as f64).max(1.0)
 }
@@ -137,11 +138,11 @@ fn failures_that_do_not_depend_on_load_cost_nothing_more() {
 
 #[test]
 fn what_a_lighter_load_is_spared_shrinks_it() {
-    // Beyond 16 at once, calls are turned away at once.
+    // Beyond 16 concurrent calls, XCO turns calls away at once.
     let shedding: Link<'_> =
         &|_, now, _| if now > 16 { (CheckUser, 3.0, Overloaded) } else { (CheckUser, 40.0, Worked) };
     let seen = run(shedding, 60.0, None, MOST);
-    // A share of failures that is always there does not hide it.
+    // A constant share of failures does not hide the overload.
     let both: Link<'_> = &|chance, now, at| {
         if chance.next() < 0.15 { (CheckUser, 10.0, Overloaded) } else { shedding(chance, now, at) }
     };
@@ -200,7 +201,7 @@ fn demand_grows_it_although_one_lane_may_not_use_all() {
     let mut adaptive = Adaptive::new(policy());
     adaptive.limit = 4.0;
     for n in 0..2_000_u64 {
-        // Bulk leaves half of the slots free for people, of whom few come.
+        // Bulk leaves half of the slots free for interactive jobs, and few of those arrive.
         let in_flight = (adaptive.limit() / 2).max(1);
         let at = Duration::from_millis(n);
         let latency = Duration::from_millis(20);

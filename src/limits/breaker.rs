@@ -1,11 +1,13 @@
-//! The circuit breaker: when XCO fails, no job is taken, so none spends an attempt and order is kept.
+//! The circuit breaker: while XCO fails, the worker takes no jobs, so that no job uses up an attempt and the order is
+//! kept.
 //!
-//! Pure: times come in as milliseconds on a clock of the caller's choice. It gates the *reading* of jobs, not the calls: a
-//! job that was taken is called. Each worker judges what it sees; what one worker found is shared through Redis and
-//! [adopted](Breaker::adopt) by the others.
+//! Pure: callers pass times in milliseconds on a clock of their choice. The breaker controls the *reading* of jobs, not
+//! the calls: a job that was read makes its call. Each worker counts its own calls. The result is shared through Redis,
+//! and the other workers [adopt](Breaker::adopt) it.
 //!
-//! It opens for a second reason: XCO works, but refuses this client, call after call (a wrong `x-api-key`, an identity
-//! provider's bad day). Then every job would end as refused, one as fast as the other, for a reason that is not its own.
+//! The breaker has a second reason to open: XCO works but refuses this client in every call (a wrong `x-api-key`, a
+//! failure of the identity provider). Without the breaker, every job would quickly end as refused for a reason that is
+//! not its own.
 //!
 //! ```text
 //!            failures in a row, or their share in a window
@@ -16,24 +18,24 @@
 //!                                                  └────────────▶ Open, for longer
 //! ```
 
-/// When to open, and for how long.
+/// When the breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerPolicy {
-    /// Failures in a row that open it; one more for each doubling of the other calls in the window. Among many calls, long rows
-    /// come about by chance.
+    /// Number of failures in a row that opens the breaker. One more is required for each doubling of the other calls in
+    /// the window, because among many calls a long series of failures can happen by chance.
     pub in_a_row: u32,
-    /// Calls in a window before their share of failures counts.
+    /// Minimum number of calls in a window before the share of failures counts.
     pub least_calls: u32,
-    /// The share of failures that opens it, in percent: once it is clear that it is no chance. By chance the number of
-    /// failures among n calls differs from the expected by half the root of n; four times that is demanded.
+    /// Percentage of failures that opens the breaker, once chance cannot explain it. By chance, the number of failures
+    /// among n calls deviates by half the square root of n. The excess must be four times that.
     pub share_percent: u32,
-    /// The window, in milliseconds.
+    /// The length of the window, in milliseconds.
     pub window_ms: u64,
-    /// How long it stays open the first time, in milliseconds.
+    /// How long the breaker stays open the first time, in milliseconds.
     pub open_ms: u64,
-    /// The longest it stays open before the next look, in milliseconds.
+    /// Maximum time that the breaker stays open before the next probe, in milliseconds.
     pub most_open_ms: u64,
-    /// Successes in a row that close it.
+    /// Number of successes in a row that closes the breaker.
     pub probes: u32,
 }
 
@@ -51,37 +53,37 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// What a call's end says of XCO.
+/// What the end of a call says about XCO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEnd {
-    /// XCO took the call for this client's: whatever it answered is about the job.
+    /// XCO accepted this client. Its answer is about the job.
     Accepted,
-    /// It failed by XCO's or the network's fault.
+    /// The call failed because of XCO or the network.
     Failed,
     /// XCO refused this client.
     Refused {
-        /// As many in a row open the breaker.
+        /// Number of refusals in a row that opens the breaker.
         in_a_row: u32,
     },
-    /// XCO answered; whether it accepts this client cannot be told from it.
+    /// XCO answered, but the answer does not show whether XCO accepts this client.
     Answered,
 }
 
-/// What it lets through.
+/// Which jobs the breaker lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Everything.
+    /// All jobs.
     Closed,
-    /// Nothing until then.
+    /// No jobs until `until_ms`.
     Open {
-        /// Milliseconds on the caller's clock.
+        /// The end of the open state, in milliseconds on the caller's clock.
         until_ms: u64,
     },
-    /// A trickle.
+    /// One job at a time.
     HalfOpen,
 }
 
-/// The breaker of one worker.
+/// The circuit breaker of one worker.
 #[derive(Debug, Clone)]
 pub struct Breaker {
     policy: BreakerPolicy,
@@ -98,7 +100,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Closed.
+    /// Creates a closed breaker.
     pub const fn new(policy: BreakerPolicy) -> Self {
         Self {
             policy,
@@ -115,7 +117,7 @@ impl Breaker {
         }
     }
 
-    /// What it lets through at `now_ms`.
+    /// Returns the state at `now_ms`.
     pub const fn state(&mut self, now_ms: u64) -> BreakerState {
         if let BreakerState::Open { until_ms } = self.state
             && now_ms >= until_ms
@@ -127,12 +129,13 @@ impl Breaker {
         self.state
     }
 
-    /// A call ended. `failed`: by XCO's or the network's fault, not by the job's. Returns whether the state changed.
+    /// Records a call that ended. `failed` means that XCO or the network failed, not the job. Returns whether the state
+    /// changed.
     pub fn record(&mut self, failed: bool, now_ms: u64) -> bool {
         self.observe(if failed { CallEnd::Failed } else { CallEnd::Accepted }, now_ms)
     }
 
-    /// A call ended. Returns whether the state changed.
+    /// Records a call that ended. Returns whether the state changed.
     pub fn observe(&mut self, end: CallEnd, now_ms: u64) -> bool {
         let before = self.state(now_ms);
         let failed = end == CallEnd::Failed;
@@ -158,7 +161,7 @@ impl Breaker {
                 self.successes_in_a_row = self.successes_in_a_row.saturating_add(1);
                 self.refusals_in_a_row = 0;
             }
-            // No sign that a refusal is over.
+            // This answer does not show that the refusal is over.
             CallEnd::Answered if self.refusing => {}
             CallEnd::Answered => self.successes_in_a_row = self.successes_in_a_row.saturating_add(1),
         }
@@ -175,17 +178,17 @@ impl Breaker {
         self.state != before
     }
 
-    /// Since when it lets a trickle through, if it does.
+    /// When the breaker last became half-open, in milliseconds on the caller's clock.
     pub const fn half_open_since_ms(&self) -> u64 {
         self.half_open_since_ms
     }
 
-    /// Refusals since XCO last accepted a call.
+    /// Number of refusals since XCO last accepted a call.
     pub const fn refusals_in_a_row(&self) -> u32 {
         self.refusals_in_a_row
     }
 
-    /// Whether it is not closed because XCO refuses this client.
+    /// Whether the breaker is open or half-open because XCO refuses this client.
     pub const fn is_refusing(&self) -> bool {
         self.refusing
     }
@@ -205,7 +208,7 @@ impl Breaker {
         self.failures_in_a_row = 0;
     }
 
-    /// It lets everything through again.
+    /// Closes the breaker and resets its counters.
     pub(super) fn close(&mut self, now_ms: u64) {
         self.state = BreakerState::Closed;
         self.next_open_ms = self.policy.open_ms;
@@ -213,7 +216,8 @@ impl Breaker {
         (self.failures_in_a_row, self.refusals_in_a_row, self.refusing) = (0, 0, false);
     }
 
-    /// What another worker found: it opened its own until then, or (`None`) nobody's is open any more.
+    /// Adopts the result of another worker. `Some` is the end of its open state. `None` means that no worker's breaker
+    /// is open, and changes nothing.
     pub fn adopt(&mut self, open_until_ms: Option<u64>, now_ms: u64) {
         match (self.state(now_ms), open_until_ms) {
             (BreakerState::Closed | BreakerState::HalfOpen, Some(until_ms)) if until_ms > now_ms => {
@@ -268,7 +272,7 @@ mod tests {
         assert_eq!(lengths, [1000, 1500, 2250, 3375, 5000, 5000, 5000, 5000]);
     }
 
-    /// How many calls of ten thousand a second, of which this share fails, it takes to open it.
+    /// How many of ten thousand calls per second it takes to open the breaker if this share of them fails.
     fn opens_after(percent: u64, most: u64) -> Option<u64> {
         let (mut breaker, mut seed) = (breaker(), 7_u64);
         (0..most).find(|call| {

@@ -1,37 +1,37 @@
-//! The breakers of one worker: one for each route, and one for what all routes share.
+//! The circuit breakers of one worker: one for each route, and one for all calls.
 //!
-//! A route is named by the job type whose call it is. What XCO answers to a call, or does not answer in time, is about its
-//! route: creations that fail must not hold up checks. That no connection comes about, or that XCO refuses this client, is about
-//! all calls. While the breaker of all calls is not closed, no job is read (or one at a time). While a route's is not, its jobs
-//! step aside, but for one at a time that finds out whether the route is back, an interactive one if there is one.
+//! A route is named by the job type of its calls. An answer from XCO, or a missing one, concerns only its route:
+//! failing creations must not stop checks. A failed connection, or a refusal of this client, concerns all calls. While
+//! the breaker of all calls is not closed, no jobs are read (or one at a time). While a route's breaker is not closed,
+//! its jobs are delayed, except for one at a time that probes the route. An interactive job is preferred as the probe.
 
 use super::{Breaker, BreakerPolicy, BreakerState, CallEnd};
 use crate::contract::{JobType, Lane};
 
 const ROUTES: usize = JobType::ALL.len();
 
-/// For so long after a breaker has half opened, interactive jobs alone find out whether the route is back.
+/// After a breaker becomes half-open, only interactive jobs may probe the route for this time.
 const INTERACTIVE_FIRST_MS: u64 = 300;
 
-/// A route that nobody has called for so long since it half opened counts as back: there is no job to find out with.
+/// A half-open route without any call for this time counts as working again, because there is no job to probe it with.
 const QUIET_MS: u64 = 60_000;
 
-/// What a breaker is about.
+/// What a breaker covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
-    /// All calls.
+    /// All calls, on every route.
     All,
     /// The calls of one route.
     Route(JobType),
 }
 
 impl Scope {
-    /// Each of them, all calls first.
+    /// Returns every scope, starting with all calls.
     pub fn every() -> impl Iterator<Item = Self> {
         std::iter::once(Self::All).chain(JobType::ALL.into_iter().map(Self::Route))
     }
 
-    /// For people and labels: `all`, `CreateUser`.
+    /// The name for messages and labels, such as `all` or `CreateUser`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -40,28 +40,28 @@ impl Scope {
     }
 }
 
-/// How a call ended, as far as it says anything of XCO.
+/// How a call ended, as far as the breakers are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteEnd {
-    /// XCO took the call for this client's: whatever it answered is about the job.
+    /// XCO accepted this client. Its answer is about the job.
     Accepted,
-    /// XCO answered that it failed.
+    /// XCO answered with a failure of its own.
     Failed,
-    /// No answer in time, or the connection broke.
+    /// XCO did not answer in time, or the connection broke.
     Unanswered,
-    /// No connection to XCO came about.
+    /// No connection to XCO could be made.
     Unreached,
     /// XCO refused this client.
     Refused {
-        /// As many in a row open the breaker of all calls.
+        /// Number of refusals in a row that opens the breaker of all calls.
         in_a_row: u32,
     },
-    /// XCO answered; whether it accepts this client cannot be told from it.
+    /// XCO answered, but the answer does not show whether XCO accepts this client.
     Answered,
 }
 
 impl RouteEnd {
-    /// Whether it failed by XCO's or the network's fault.
+    /// Whether the call failed because of XCO or the network.
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::Unanswered | Self::Unreached)
     }
@@ -86,14 +86,14 @@ impl RouteEnd {
     }
 }
 
-/// Whether a job may make its call.
+/// Whether a job may make its call now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
-    /// It may.
+    /// The job may make its call.
     Go,
-    /// It may, and no other of its route until it has ended: it finds out whether the route is back.
+    /// The job may make its call as a probe. Until it ends, no other job of its route may.
     Probe,
-    /// Not now.
+    /// The job must wait.
     Wait,
 }
 
@@ -102,18 +102,18 @@ pub enum Permit {
 pub struct Breakers {
     all: Breaker,
     routes: [Breaker; ROUTES],
-    /// By route: a probe is under way.
+    /// For each route, whether a probe is in flight.
     probing: [bool; ROUTES],
 }
 
 impl Breakers {
-    /// All closed.
+    /// Creates closed breakers.
     pub fn new(policy: BreakerPolicy) -> Self {
         let routes = JobType::ALL.map(|_| Breaker::new(policy));
         Self { all: Breaker::new(policy), routes, probing: [false; ROUTES] }
     }
 
-    /// One of them.
+    /// Returns the breaker of a scope.
     pub const fn of(&mut self, scope: Scope) -> &mut Breaker {
         match scope {
             Scope::All => &mut self.all,
@@ -121,17 +121,17 @@ impl Breakers {
         }
     }
 
-    /// What one of them lets through.
+    /// Returns the state of a scope's breaker at `now_ms`.
     pub const fn state(&mut self, scope: Scope, now_ms: u64) -> BreakerState {
         self.of(scope).state(now_ms)
     }
 
-    /// Whether a call of this route finds XCO failing: its route's breaker, or that of all calls, is not closed.
+    /// Whether XCO currently fails for calls of this route: the breaker of the route or of all calls is not closed.
     pub fn is_outage(&mut self, route: JobType, now_ms: u64) -> bool {
         [Scope::All, Scope::Route(route)].into_iter().any(|scope| self.state(scope, now_ms) != BreakerState::Closed)
     }
 
-    /// Whether any route's breaker is not closed. Those close that nobody has asked for a while.
+    /// Whether any route's breaker is not closed. First closes half-open breakers whose route had no call for a while.
     pub fn any_route(&mut self, now_ms: u64) -> bool {
         for (breaker, probing) in self.routes.iter_mut().zip(self.probing) {
             let half_open = breaker.state(now_ms) == BreakerState::HalfOpen;
@@ -142,7 +142,7 @@ impl Breakers {
         self.routes.iter_mut().any(|breaker| breaker.state(now_ms) != BreakerState::Closed)
     }
 
-    /// A call ended; which breakers changed their state by that.
+    /// Records a call that ended. Returns the breakers whose state changed.
     pub fn observe(&mut self, route: JobType, end: RouteEnd, now_ms: u64) -> [Option<(Scope, BreakerState)>; 2] {
         let mut changes = [None; 2];
         let ends = [(Scope::All, end.of_all()), (Scope::Route(route), end.of_route())];
@@ -156,7 +156,7 @@ impl Breakers {
         changes
     }
 
-    /// What a job of this route and lane would be answered now, if it asked.
+    /// Returns the permit that a job of this route and lane would get now, without starting a probe.
     pub fn look(&mut self, route: JobType, lane: Lane, now_ms: u64) -> Permit {
         let breaker = &mut self.routes[route as usize];
         match breaker.state(now_ms) {
@@ -171,19 +171,20 @@ impl Breakers {
         }
     }
 
-    /// A job of this route and lane asks. After [`Permit::Probe`] the probe is under way until [`end_probe`](Self::end_probe).
+    /// Asks for the permit of a job of this route and lane. After [`Permit::Probe`], a probe is in flight until
+    /// [`end_probe`](Self::end_probe).
     pub fn ask(&mut self, route: JobType, lane: Lane, now_ms: u64) -> Permit {
         let permit = self.look(route, lane, now_ms);
         self.probing[route as usize] |= permit == Permit::Probe;
         permit
     }
 
-    /// The probe has ended, whether or not it made its call.
+    /// Ends the probe of a route, whether or not it made its call.
     pub const fn end_probe(&mut self, route: JobType) {
         self.probing[route as usize] = false;
     }
 
-    /// Whether the route is half open and a job could find out whether it is back.
+    /// Whether the route is half-open and no probe is in flight.
     pub fn wants_probe(&mut self, route: JobType, now_ms: u64) -> bool {
         self.look(route, Lane::Interactive, now_ms) == Permit::Probe
     }

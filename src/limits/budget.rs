@@ -1,40 +1,40 @@
-//! The retry budget: retries are at most a share of first attempts, so that a struggling XCO is not hammered.
+//! The retry budget. It keeps retries to a share of first attempts, so that they do not overload a struggling XCO.
 
-/// Earns a share of a retry with every first attempt, and ten retries a second; pays one for each retry. Where there is
-/// nothing left to pay with, delays stretch, up to `retry.cap`.
+/// A balance of retries. Each first attempt earns a fraction of a retry, time earns ten retries per second, and each
+/// retry costs one. When the balance is negative, delays become longer, up to `retry.cap`.
 ///
-/// As in Finagle's retry budgets, a worker may always retry a little, however few first attempts it makes.
+/// As in Finagle's retry budgets, a worker may always retry a little, even with few first attempts.
 #[derive(Debug, Clone)]
 pub struct RetryBudget {
     share_percent: u32,
-    /// Hundredths of a retry.
+    /// The balance in hundredths of a retry.
     balance: i64,
-    /// Up to when time has been earned with.
+    /// When the balance last earned from time, in milliseconds on a monotonic clock.
     earned_at_ms: u64,
 }
 
 const RETRY: i64 = 100;
-/// Ten retries are there at the start, and after any quiet.
+/// The balance at the start and after a quiet period: ten retries.
 const RESERVE: i64 = 10 * RETRY;
-/// What a storm of first attempts can save up.
+/// Maximum balance that many first attempts can earn.
 const MOST: i64 = 1_000 * RETRY;
-/// What a storm of retries can owe: bounds how far delays stretch, and for how long.
+/// Maximum debt that many retries can cause. It bounds how long delays become, and how long that lasts.
 const LEAST: i64 = -150 * RETRY;
 
 impl RetryBudget {
-    /// Retries are to be at most `share_percent` of first attempts; 0 turns the budget off.
+    /// Limits retries to `share_percent` of first attempts. 0 turns the budget off.
     pub const fn new(share_percent: u32) -> Self {
         Self { share_percent, balance: RESERVE, earned_at_ms: 0 }
     }
 
-    /// A first attempt was made.
+    /// Records a first attempt.
     pub fn earn(&mut self) {
         self.balance = (self.balance + i64::from(self.share_percent)).min(MOST);
     }
 
-    /// A retry is to be made after `delay_ms`: pays for it, and returns how long it must wait. That is longer where there is
-    /// nothing left to pay with: twice as long at a debt of ten retries, three times at twenty, and so on up to sixteen. It
-    /// is never stretched beyond `cap_ms`. `now_ms` is monotonic.
+    /// Pays for a retry after `delay_ms` and returns the delay it must have. With a debt the delay is longer: twice as
+    /// long from ten retries, three times from twenty, and so on up to sixteen times. It is never extended beyond
+    /// `cap_ms`. `now_ms` is monotonic.
     pub fn spend(&mut self, delay_ms: u64, cap_ms: u64, now_ms: u64) -> u64 {
         if self.share_percent == 0 {
             return delay_ms;
@@ -42,13 +42,13 @@ impl RetryBudget {
         let passed_ms = now_ms.saturating_sub(self.earned_at_ms);
         self.earned_at_ms = now_ms;
         if self.balance < RESERVE {
-            // Ten retries a second: one hundredth of a retry a millisecond.
+            // Ten retries per second are one hundredth of a retry per millisecond.
             let earned = i64::try_from(passed_ms).unwrap_or(i64::MAX);
             self.balance = self.balance.saturating_add(earned).min(RESERVE);
         }
         self.balance = (self.balance - RETRY).max(LEAST);
         let owed = u64::try_from(-self.balance).unwrap_or(0);
-        // At least something, so that full jitter's zero does not undo the stretch.
+        // A minimum delay, because full jitter can return zero, which no factor extends.
         let stretch = (1 + owed / (10 * RETRY.unsigned_abs())).min(16);
         if stretch == 1 { delay_ms } else { delay_ms.max(100).saturating_mul(stretch).min(cap_ms.max(delay_ms)) }
     }

@@ -1,8 +1,8 @@
-//! Which bucket a call spends, and at what rate. Pure; the arithmetic itself runs in Redis, in `queue/lua/limiter.lua`.
+//! Determines the bucket and the rate of a call. Pure: the arithmetic itself runs in Redis, in `queue/lua/limiter.lua`.
 //!
-//! XCO keeps a bucket per `caller_id`, and one for all calls of a client that carry none (its "Rate Limiting" page).
-//! `CheckUser`, `StartOtp` and `VerifyOtp` carry a caller; creating a user and creating a consent have no such field, so
-//! they spend the client's bucket whatever the job says. A 429 closes the bucket that was spent, and no other.
+//! XCO keeps a bucket per `caller_id`, and one for all calls of a client without a caller (see its "Rate Limiting"
+//! page). `CheckUser`, `StartOtp` and `VerifyOtp` carry a caller. The calls that create a user or a consent have no
+//! such field, so they always use the client's bucket. A 429 closes only the bucket that the call used.
 
 mod adaptive;
 mod breaker;
@@ -20,52 +20,54 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A bucket as Redis sees it: its name within a partition, and its rate there.
+/// The settings of a bucket for Redis: its name within a partition, and its rate there.
 ///
-/// The rate is the configured one less a margin. Were it XCO's own to the microsecond, calls whose ways there differ by a
-/// millisecond would be refused: [`Limits`] keeps `limits.margin` of a burst back for that and, where there is no burst to
-/// keep it from, sets calls a little further apart; both clocks' drift costs one percent more.
+/// The rate is the configured one minus a margin. If it were exactly XCO's own, calls with network delays that differ
+/// by a millisecond would be refused. [`Limits`] therefore keeps `limits.margin` of a burst unused. Where the burst is
+/// too small for that, it spaces calls slightly wider. A further one percent covers the drift of both clocks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bucket {
-    /// `caller:<caller>`, `caller:<type>:<caller>`, `client` or `total`.
+    /// The name: `caller:<caller>`, `caller:<type>:<caller>`, `client` or `total`.
     pub name: String,
-    /// Microseconds between calls; 0: no rate of its own, only closed by a 429.
+    /// Microseconds between calls. 0 means that the bucket has no rate and is only closed by a 429.
     pub interval_us: u64,
-    /// How far calls may run ahead of that rate after a pause, in microseconds.
+    /// How far calls may run ahead of the rate after a pause, in microseconds.
     pub tolerance_us: u64,
-    /// The same for calls whose slots were given before, and which may come late for them, in microseconds: never less.
+    /// Like `tolerance_us`, in microseconds, for calls that have a reservation and may arrive late for it. Never less
+    /// than `tolerance_us`.
     pub slack_us: u64,
-    /// Where all jobs meet: bulk reserves no slot in it, but waits in a queue for what interactive leaves.
+    /// Set for a bucket that all jobs share. Bulk jobs make no reservation there, but queue for what interactive jobs
+    /// leave.
     pub shared: Option<SharedBucket>,
 }
 
-/// How a slot was given. It is an appointment: whether there is room for the call is asked when the job comes for it.
+/// How a reservation was made. It is only an appointment: whether the bucket has room is checked when the job arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotKind {
-    /// In the order in which jobs asked for one.
+    /// In the order in which jobs asked.
     #[default]
     Reserved,
-    /// In the line of those that found no room when they came for theirs, or whose slot a 429 made worthless.
+    /// In the line of jobs that found no room when they arrived, or whose reservation a 429 invalidated.
     InLine,
-    /// By a 429 of the job's own call.
+    /// By a 429 to the job's own call.
     After429,
 }
 
-/// The buckets that are not a caller's.
+/// The buckets that do not belong to one caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SharedBucket {
-    /// Of the calls that carry no caller.
+    /// The bucket of calls without a caller.
     Client,
-    /// Of all calls.
+    /// The bucket of all calls.
     Total,
 }
 
 impl SharedBucket {
-    /// Each.
+    /// Both shared buckets.
     pub const ALL: [Self; 2] = [Self::Client, Self::Total];
 
-    /// Its bucket's name.
+    /// The name of the bucket.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -74,12 +76,12 @@ impl SharedBucket {
     }
 }
 
-/// Whose bucket a call spends.
+/// Which bucket a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spender<'a> {
-    /// The call carries this caller.
+    /// The bucket of this caller, which the call carries.
     Caller(&'a CallerId),
-    /// The call carries none.
+    /// The client's bucket, because the call carries no caller.
     Client,
 }
 
@@ -91,12 +93,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Limits as configured, seen from one of `partitions`.
+    /// Creates the limits of one of `partitions` partitions, as configured.
     pub fn new(config: LimitsConfig, partitions: u16) -> Self {
         Self { config, partitions: u32::from(partitions.max(1)) }
     }
 
-    /// The bucket that a call of this type by this spender spends.
+    /// Returns the bucket that a call of this type by this spender uses.
     pub fn bucket(&self, job_type: JobType, spender: Spender<'_>) -> Bucket {
         match spender {
             Spender::Caller(caller) => match self.config.types.get(&job_type) {
@@ -109,18 +111,18 @@ impl Limits {
         }
     }
 
-    /// Whether 429s teach.
+    /// Whether the rate is learned from 429s (`limits.learn`).
     pub const fn learns(&self) -> bool {
         self.config.learn
     }
 
-    /// The bucket of all calls, where one is configured.
+    /// Returns the bucket of all calls, if one is configured.
     pub fn total(&self) -> Option<Bucket> {
         self.config.total.map(|_| self.shared(SharedBucket::Total))
     }
 
-    /// A shared bucket, whether or not a rate is configured for it. A limit on the whole client is split evenly over the
-    /// partitions (contract §1).
+    /// Returns a shared bucket, whether or not a rate is configured for it. A limit on the whole client is split evenly
+    /// over the partitions (contract §1).
     pub fn shared(&self, which: SharedBucket) -> Bucket {
         let whole = match which {
             SharedBucket::Client => self.config.client,
@@ -133,8 +135,8 @@ impl Limits {
         Bucket { shared: Some(which), ..self.bucket_of(which.name().to_owned(), part) }
     }
 
-    /// The shared buckets whose burst is less than there are partitions: the configured burst, and how many calls may come at
-    /// once all the same. Each partition lets one through, since they do not ask each other.
+    /// Returns the shared buckets whose burst is smaller than the number of partitions, with the configured burst and
+    /// the number of calls that can come at once. Partitions do not coordinate, so each lets one call through.
     pub fn bursts_beyond(&self) -> Vec<(SharedBucket, u32, u32)> {
         let configured = [(SharedBucket::Client, self.config.client), (SharedBucket::Total, self.config.total)];
         let beyond = configured.into_iter().filter_map(|(which, limit)| Some((which, limit?.burst)));
@@ -156,19 +158,20 @@ impl Limits {
         let drift_us = if margin_us == 0 { 0 } else { interval_us.div_ceil(DRIFT_DIVISOR) };
         let most_us = (interval_us / MOST_STRETCH_DIVISOR).max(LEAST_STRETCH_US);
         let stretch_us = drift_us + margin_us.min(most_us).saturating_sub(kept_us);
-        // Of what is kept back, half is for those who come late for their slots, and half for the calls' ways to XCO.
+        // One half of the margin is for jobs that arrive late for their reservations, the other for network delays on
+        // the way to XCO.
         let slack_us = tolerance_us.saturating_add(u64::midpoint(kept_us, stretch_us)).max(LEAST_SLACK_US);
         Bucket { name, interval_us: interval_us.saturating_add(stretch_us), tolerance_us, slack_us, shared: None }
     }
 }
 
-/// Calls are one percent further apart than configured …
+/// Calls are spaced one percent (1/100) wider than configured, for clock drift.
 const DRIFT_DIVISOR: u64 = 100;
-/// … and up to three more where there is no burst to keep the margin from.
+/// Calls are spaced at most a further 3 % (1/33) wider, where there is no burst to take the margin from.
 const MOST_STRETCH_DIVISOR: u64 = 33;
-/// … or by this, where that is less than any network's jitter.
+/// Extra spacing that is always allowed, in microseconds: less would be below the jitter of any network.
 const LEAST_STRETCH_US: u64 = 3_000;
-/// Earlier than this nobody comes.
+/// Minimum slack in microseconds. No job arrives earlier than this for its reservation.
 const LEAST_SLACK_US: u64 = 1_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What connections to Redis and to XCO have in common: host names, certificates, and the words for what goes wrong there.
+//! What the connections to Redis and to XCO share: host names, certificates, and messages for their faults.
 
 mod names;
 mod tls;

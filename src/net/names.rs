@@ -1,9 +1,9 @@
-//! Host names to addresses, for every connection of the process.
+//! Resolves host names, for every connection of the process.
 //!
-//! The system's own resolver is asked (`getaddrinfo`), not one of our own: it knows `/etc/hosts`, `nsswitch.conf`, search
-//! domains and what a cluster or a VPN adds to them, and it costs no dependency. What it lacks is added here. A lookup
-//! cannot be cut short, and takes five seconds and more where the first nameserver is dead. So a lookup outlives its caller,
-//! its answer is kept a while, and an old answer serves while a new lookup is slow or fails.
+//! It uses the system's resolver (`getaddrinfo`): that one knows `/etc/hosts`, `nsswitch.conf`, search domains, and the
+//! additions of a cluster or a VPN, and it needs no dependency. This module adds two things that it lacks. A system
+//! lookup cannot be cancelled, and takes five seconds or more if the first nameserver is down. So a lookup continues
+//! after its caller gives up, its answer is cached, and an old answer is used while a new lookup is slow or fails.
 
 use futures::FutureExt;
 use parking_lot::{Mutex, MutexGuard};
@@ -22,28 +22,28 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// The addresses of a name, or why there are none.
+/// The addresses of a name, or the reason why there are none.
 pub type Looked = Result<Vec<IpAddr>, io::Error>;
 
-/// A lookup under way.
+/// A lookup in progress.
 pub type Lookup = Pin<Box<dyn Future<Output = Looked> + Send>>;
 
-/// How names are looked up: the system's resolver, or a test's.
+/// A function that looks names up: the system's resolver, or one for tests.
 pub type LookUp = dyn Fn(String) -> Lookup + Send + Sync;
 
-/// Names kept at once. A process talks to a handful of hosts; a cluster has a few hundred nodes.
+/// Maximum number of names in the cache. A process talks to a few hosts; a cluster has a few hundred nodes.
 const MAX_NAMES: usize = 1024;
-/// Addresses kept of one name.
+/// Maximum number of addresses kept for a name.
 const MAX_ADDRESSES: usize = 16;
 
-/// How long answers serve.
+/// How long cached answers are used.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// An answer younger than this is used without a lookup.
+    /// A younger answer is used without a lookup.
     pub fresh: Duration,
-    /// With an older answer at hand, a new lookup is waited for this long.
+    /// How long to wait for a new lookup before an older answer is used.
     pub patience: Duration,
-    /// An answer older than this is never used.
+    /// An older answer is never used.
     pub stale: Duration,
 }
 
@@ -57,7 +57,7 @@ impl Default for Pace {
     }
 }
 
-/// A resolver that remembers. Cheap to clone: clones share what is known.
+/// A resolver with a cache. Clones are cheap and share the cache.
 #[derive(Clone)]
 pub struct Names {
     inner: Arc<Inner>,
@@ -69,16 +69,16 @@ struct Inner {
     known: Mutex<HashMap<String, Entry>>,
 }
 
-/// What is known of one name.
+/// The cache entry of one name.
 #[derive(Default)]
 struct Entry {
     answer: Option<(Instant, Vec<IpAddr>)>,
-    /// The end of the lookup under way.
+    /// Receives the end of the lookup that is running, if there is one.
     running: Option<watch::Receiver<Option<Told>>>,
     used: Option<Instant>,
 }
 
-/// The end of a lookup, for all who wait for it.
+/// The result of a lookup, which can be cloned for every waiting caller.
 type Told = Result<Vec<IpAddr>, (io::ErrorKind, String)>;
 
 impl fmt::Debug for Names {
@@ -88,29 +88,29 @@ impl fmt::Debug for Names {
 }
 
 impl Names {
-    /// The process's own, over the system's resolver.
+    /// Returns the process's shared resolver, which uses the system's.
     pub fn shared() -> Self {
         static SHARED: OnceLock<Names> = OnceLock::new();
         SHARED.get_or_init(|| Self::new(Pace::default(), by_system)).clone()
     }
 
-    /// Over another resolver.
+    /// Creates a resolver that uses `look_up`.
     pub fn new(pace: Pace, look_up: impl Fn(String) -> Lookup + Send + Sync + 'static) -> Self {
         Self { inner: Arc::new(Inner { look_up: Box::new(look_up), pace, known: Mutex::default() }) }
     }
 
-    /// How long an answer serves without being looked up again.
+    /// How long an answer is used without a new lookup.
     pub fn fresh(&self) -> Duration {
         self.inner.pace.fresh
     }
 
-    /// The addresses of `host`. An address stands for itself.
+    /// Returns the addresses of `host`. A literal address is returned unchanged.
     ///
-    /// Waits as long as the resolver takes where nothing is known yet: the caller bounds its wait. A lookup goes on when its
-    /// caller has given up, so that the next caller finds its answer.
+    /// Without a cached answer, this waits until the resolver answers, so the caller should set a timeout. The lookup
+    /// continues when its caller gives up, so that the next caller finds the answer.
     ///
     /// # Errors
-    /// The resolver's, where no older answer is at hand.
+    /// Returns the resolver's error if there is no older answer to use.
     pub async fn addresses(&self, host: &str) -> Looked {
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
             return Ok(vec![address]);
@@ -147,7 +147,7 @@ impl Names {
         told.map_err(|(kind, text)| io::Error::new(kind, text))
     }
 
-    /// Begins a lookup, which ends whoever waits for it.
+    /// Starts a lookup that runs to its end even if its callers stop waiting.
     fn begin(&self, host: &str) -> watch::Receiver<Option<Told>> {
         let (told, running) = watch::channel(None);
         let lookup = (self.inner.look_up)(host.to_owned());
@@ -188,8 +188,8 @@ fn gone() -> (io::ErrorKind, String) {
     (io::ErrorKind::Other, "the lookup was given up".to_owned())
 }
 
-/// Forgets the name that was used least lately where there are too many. One that is being looked up is kept: its lookup
-/// holds a thread, and must not be begun twice. False where none can be forgotten.
+/// Removes the least recently used name if the cache is full. A name with a running lookup is kept, because the lookup
+/// occupies a thread and must not start twice. Returns `false` if nothing can be removed.
 fn make_room(known: &mut HashMap<String, Entry>, host: &str) -> bool {
     if known.len() < MAX_NAMES || known.contains_key(host) {
         return true;
@@ -199,7 +199,8 @@ fn make_room(known: &mut HashMap<String, Entry>, host: &str) -> bool {
     known.remove(&name).is_some()
 }
 
-/// The system's resolver, on a thread of its own: one that hangs holds up neither the runtime nor its end.
+/// Looks a name up with the system's resolver, on its own thread. A hanging lookup blocks neither the runtime nor its
+/// shutdown.
 fn by_system(host: String) -> Lookup {
     let (told, answer) = tokio::sync::oneshot::channel();
     let begun = std::thread::Builder::new().name("name lookup".to_owned()).spawn(move || {
@@ -213,7 +214,7 @@ fn by_system(host: String) -> Lookup {
             }
             addresses
         });
-        // Nobody waits any more where the process ends.
+        // The receiver is gone when the process is ending.
         let _ = told.send(looked);
     });
     async move {

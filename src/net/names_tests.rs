@@ -12,7 +12,8 @@ fn addresses(text: &[&str]) -> Vec<IpAddr> {
     text.iter().map(|one| one.parse().unwrap()).collect()
 }
 
-/// A resolver that takes `takes(n)` for its n-th lookup and then answers `answers(n)`, and how often it was asked.
+/// A resolver whose n-th lookup takes `takes(n)` and then returns `answers(n)`, together with the number of its
+/// lookups.
 fn resolver(
     takes: impl Fn(usize) -> Duration + Send + Sync + 'static,
     answers: impl Fn(usize) -> Looked + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Certificates: the files that configuration names, and what a refused handshake means.
+//! Certificates: the configured files, and the meaning of a failed handshake.
 
 use crate::config::TlsConfig;
 use rustls::{
@@ -7,17 +7,17 @@ use rustls::{
 };
 use std::{error::Error, fmt, fs::File, io, io::Read, path::Path, sync::Arc};
 
-/// Larger than any bundle of certificates that there is.
+/// Maximum size of a file in bytes, larger than any real bundle of certificates.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// A file of `tls.*` cannot be used.
+/// A file named in `tls.*` that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFilesFault {
-    /// The key below `redis.tls` or `xco.tls`: `ca_file`.
+    /// The key below `redis.tls` or `xco.tls`, such as `ca_file`.
     pub key: &'static str,
-    /// What is wrong.
+    /// What is wrong with the file.
     pub problem: &'static str,
-    /// What to do about it.
+    /// What the operator can do about it.
     pub remedy: &'static str,
 }
 
@@ -29,12 +29,12 @@ impl fmt::Display for TlsFilesFault {
 
 impl Error for TlsFilesFault {}
 
-/// The content of the files that `tls.*` names, in PEM.
+/// The contents of the files named in `tls.*`, in PEM.
 #[derive(Clone, Default)]
 pub struct TlsFiles {
-    /// The authorities to trust instead of the system's.
+    /// The certificate authorities to trust instead of the system's.
     pub authorities: Option<Vec<u8>>,
-    /// The client's certificate chain, and its key.
+    /// The client's certificate chain and its private key.
     pub client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -46,10 +46,10 @@ impl fmt::Debug for TlsFiles {
 }
 
 impl TlsFiles {
-    /// Reads the files and makes sure that they hold what they should.
+    /// Reads the files and checks their contents.
     ///
     /// # Errors
-    /// The first file that is missing, too long, or holds no certificate or key.
+    /// Returns a fault for the first file that is missing, too large, or without a certificate or key.
     pub fn read(config: &TlsConfig) -> Result<Self, TlsFilesFault> {
         let authorities = config.ca_file.as_deref().map(|path| certificates("ca_file", path)).transpose()?;
         let client = match (&config.cert_file, &config.key_file) {
@@ -72,7 +72,7 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsFilesFault
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let root = certificate.ok().filter(|der| {
-            // A root that cannot be read would be left out without a word.
+            // Without this check, an unreadable root certificate would be silently ignored.
             key != "ca_file" || rustls::RootCertStore::empty().add(der.clone()).is_ok()
         });
         if root.is_none() {
@@ -114,14 +114,14 @@ fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsFilesFault> {
     }
 }
 
-/// Why a handshake failed, in words that hold no data of the peer's.
+/// Why a handshake failed. The text contains no data from the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TlsFault {
-    /// What is wrong: "its certificate has expired".
+    /// What is wrong, such as "its certificate has expired".
     pub what: &'static str,
-    /// What to do about it.
+    /// What the operator can do about it.
     pub remedy: &'static str,
-    /// Whether other certificates on this machine may cure it: they are read again then.
+    /// Whether new certificates on this machine may solve it. If so, the files are read again.
     pub is_about_certificates: bool,
 }
 
@@ -131,21 +131,21 @@ impl fmt::Display for TlsFault {
     }
 }
 
-/// The TLS fault at the bottom of an error, if there is one.
+/// Returns the TLS fault that caused an error, if there is one.
 pub fn tls_fault(error: &(dyn Error + 'static)) -> Option<TlsFault> {
     find_below::<TlsError>(error).map(explain)
 }
 
-/// The first error of a type among an error and all that it is made of.
+/// Returns the first error of type `T` in an error's chain of causes.
 pub fn find_below<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
-    // An error that is its own source would have no end.
+    // Limits the search, in case an error is its own source.
     for _ in 0..16 {
         let error = next?;
         if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
-        // These two hide what they carry: their source is its source.
+        // These two types hide the error they wrap: their source is that error's source.
         next = if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
             Some(shared.as_ref())
         } else if let Some(carried) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -197,7 +197,7 @@ fn refused(error: &CertificateError) -> TlsFault {
             "its certificate is for another host name",
             "use a name that the certificate has in the URL, or have one made for this name",
         ),
-        // A new authority may have the name of the old one, and another key.
+        // A new authority may have the same name as the old one but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => fault(
             "its certificate is of an unknown authority (CA)",
             "add the CA to the system's certificates, name a bundle in SSL_CERT_FILE, or set tls.ca_file",

@@ -1,4 +1,4 @@
-//! The typed face of `lua/admit.lua`.
+//! Admission of deliveries: the typed wrapper of `lua/admit.lua`.
 
 use super::{
     Keys, Link,
@@ -11,124 +11,123 @@ use crate::{
 use redis::{RedisError, RedisResult};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-/// The largest batch.
+/// Maximum number of deliveries in one call of [`admit`].
 pub const MAX_ADMIT: usize = 256;
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("admit" on "atomic" on "limiter"));
 
 const FIXED_KEYS: usize = 5;
 
-/// The first of the queues' positions in the script's `KEYS`.
+/// Position of the first queue in the script's `KEYS`.
 const QUEUE_KEYS: usize = 3;
 
-/// How long a batch's counters are kept after they were last touched.
+/// How long a batch's counters are kept after the last change, in seconds.
 pub(super) const BATCH_LIFE_S: u64 = 30 * 86_400;
 
-/// Whether a job already holds a slot in a bucket.
+/// Whether a job already has a reservation in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
-    /// It must be given one.
+    /// The job has none and needs one.
     No,
-    /// It waited for it: only a closure since can make it wait again.
+    /// The job has waited for its reservation. It waits again only if the bucket was closed or filled up meanwhile.
     Yes,
 }
 
-/// The slot that a job waited for.
+/// The reservation that a job waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldSlot {
-    /// How it was given.
+    /// How the reservation was made.
     pub kind: SlotKind,
-    /// Since when the job waits for it, milliseconds on Redis's clock.
+    /// Since when the job waits for it, in milliseconds on Redis's clock.
     pub since_ms: u64,
 }
 
-/// One delivery that wants to call XCO.
+/// The request of one delivery to call XCO.
 #[derive(Debug, Clone)]
 pub struct AdmissionRequest {
-    /// Its entry.
+    /// The stream entry of the delivery.
     pub entry: EntryId,
     /// The job's origin, as text.
     pub token: String,
-    /// The id to reserve; `None` for jobs without one and for those that were accepted before.
+    /// The id to reserve. `None` for jobs without an id and for jobs that were accepted before.
     pub reserve_id: Option<String>,
-    /// The batch to count the job in, on its first admission.
+    /// The batch that counts the job as accepted, on its first admission.
     pub count_in_batch: Option<String>,
-    /// The bucket that its call spends.
+    /// The bucket that the call uses.
     pub bucket: (Bucket, Held),
-    /// The bucket of all calls.
+    /// The bucket of all calls, if one is configured.
     pub total: Option<(Bucket, Held)>,
-    /// The slot that it holds: in whichever bucket it waited for last.
+    /// The job's reservation, in the bucket that it waited for last.
     pub slot: Option<HeldSlot>,
-    /// A bulk job's place in the queues of shared buckets, where it spends one: the lower, the older.
+    /// A bulk job's position in the queues of shared buckets, if it uses one. A lower number is older.
     pub bulk_age: Option<u64>,
-    /// Milliseconds on Redis's clock.
+    /// The deadline, in milliseconds on Redis's clock.
     pub deadline_ms: Option<u64>,
-    /// Milliseconds on Redis's clock.
+    /// The `run_at`, in milliseconds on Redis's clock.
     pub run_at_ms: Option<u64>,
-    /// For calls that are unsafe to repeat: what tells this delivery from any other.
+    /// The call marker, for calls that are unsafe to repeat. It is unique to this delivery.
     pub mark: Option<String>,
-    /// It is to be put aside in any case: where it might call now, its slot is now.
+    /// The job must be delayed in any case. If it could call now, it gets a reservation for now.
     pub aside: bool,
 }
 
-/// What became of it.
+/// The answer to an admission request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Call now.
+    /// The job may call now.
     Admitted,
-    /// Another job has this id.
+    /// Another job has reserved this id.
     Duplicate,
-    /// Its deadline has passed.
+    /// The deadline has passed.
     Expired,
-    /// Its slot in its own bucket is at `due_us`, and reserved.
+    /// The job has a reservation in its own bucket at `due_us`.
     Limited {
-        /// Microseconds on Redis's clock.
+        /// The time of the reservation, in microseconds on Redis's clock.
         due_us: u64,
     },
-    /// Its slot in the bucket of all calls is at `due_us`; both slots are reserved.
+    /// The job has a reservation in the bucket of all calls at `due_us`. It keeps its reservation in its own bucket.
     LimitedByTotal {
-        /// Microseconds on Redis's clock.
+        /// The time of the reservation, in microseconds on Redis's clock.
         due_us: u64,
     },
-    /// The calls that were made leave no room for its slot, jobs are lined up before it, or a 429 has made the slot worthless; it
-    /// is at `due_us` now, and reserved.
+    /// The job came for its reservation but must wait again: the bucket has no room, other jobs are in line, or a 429
+    /// invalidated the reservation. It has a new reservation at `due_us`.
     Late {
-        /// Microseconds on Redis's clock.
+        /// The time of the new reservation, in microseconds on Redis's clock.
         due_us: u64,
     },
-    /// A bulk job that must wait in its own bucket's queue; nothing is reserved.
+    /// A bulk job must wait in the queue of its own bucket. Nothing is reserved.
     Queued,
-    /// A bulk job that must wait in the queue of the bucket of all calls; its slot in its own, if that is a caller's, is
-    /// reserved.
+    /// A bulk job must wait in the queue of the bucket of all calls. If its own bucket is a caller's, it has a
+    /// reservation there.
     QueuedByTotal,
-    /// Its `run_at` is at `due_us`.
+    /// The job's `run_at` is at `due_us`.
     Scheduled {
-        /// Microseconds on Redis's clock.
+        /// The time of `run_at`, in microseconds on Redis's clock.
         due_us: u64,
     },
-    /// Its limit would let it run only after its deadline.
+    /// The limit would let the job run only after its deadline.
     TooLate,
-    /// An unsafe call of this job was begun by another delivery and has not ended.
+    /// Another delivery of this job began an unsafe call that has not ended.
     Begun,
-    /// The delivery is another consumer's by now, or nobody's, or this Redis does not know it.
+    /// The delivery now belongs to another consumer or to none, or this Redis does not know it.
     NotOurs,
 }
 
-/// The code of an answer that stands for all: the request lacks the entries.
+/// Code of an answer that covers the whole batch: the request must be repeated with entry ids.
 const ASK_WITH_ENTRIES: i64 = 12;
 
-/// A batch's answers, in order.
+/// The answers to a batch of requests.
 #[derive(Debug)]
 pub struct Admissions {
-    /// Redis's clock, milliseconds.
+    /// Redis's clock, in milliseconds.
     pub now_ms: u64,
-    /// One a request.
+    /// One answer per request, in the same order.
     pub verdicts: Vec<Admission>,
 }
 
-/// Decides a batch of at most [`MAX_ADMIT`] deliveries of one stream in one round trip. Safe to repeat after a lost reply, with
-/// `asking` one higher each time: what was asked before may still be on its way and arrive last, and must not undo then what
-/// was answered since.
+/// Decides about a batch of at most [`MAX_ADMIT`] deliveries of one stream, in one round trip. Idempotent. After a lost
+/// reply, retry with `asking + 1`: a delayed older request then cannot undo a newer decision.
 pub async fn admit(
     link: &mut Link,
     keys: &Keys,
@@ -138,7 +137,7 @@ pub async fn admit(
     asking: u32,
     requests: &[AdmissionRequest],
 ) -> RedisResult<Admissions> {
-    // Entries of all jobs are wanted only where Redis does not know the youngest of them.
+    // Entry ids are needed only if Redis does not know the youngest entry.
     let reply = run(link, keys, stream, consumer, dedupe_window, asking, requests, false).await?;
     if reply.get(1..) != Some(&[0, ASK_WITH_ENTRIES, 0]) {
         return decode(&reply, requests.len());
@@ -251,11 +250,11 @@ const fn slot_letter(kind: SlotKind) -> &'static str {
     }
 }
 
-/// The buckets of a batch, each once, those of one rate together: there are few rates.
+/// The buckets of a batch, without duplicates, grouped by rate. There are few different rates.
 struct Groups<'a>(Vec<Group<'a>>);
 
 struct Group<'a> {
-    /// Any of them.
+    /// Any bucket of the group, for its rate.
     rate: &'a Bucket,
     buckets: Vec<&'a str>,
     places: HashMap<&'a str, usize>,
@@ -283,7 +282,7 @@ impl<'a> Groups<'a> {
         Self(groups)
     }
 
-    /// Its group, and its place there.
+    /// Returns the index of a bucket's group, and the bucket's index within it.
     fn place(&self, bucket: &Bucket) -> Option<(usize, usize)> {
         let group = self.0.iter().position(|group| group.has_rate_of(bucket))?;
         self.0[group].places.get(bucket.name.as_str()).map(|place| (group, *place))
@@ -291,7 +290,7 @@ impl<'a> Groups<'a> {
 }
 
 impl Group<'_> {
-    /// The margin is the same for all, so that slack follows from these.
+    /// Compares interval, tolerance and kind. The slack follows from them, because all buckets have the same margin.
     fn has_rate_of(&self, bucket: &Bucket) -> bool {
         let Bucket { interval_us, tolerance_us, shared, .. } = self.rate;
         *interval_us == bucket.interval_us && *tolerance_us == bucket.tolerance_us && *shared == bucket.shared
@@ -300,7 +299,7 @@ impl Group<'_> {
 
 fn decode(reply: &[i64], requests: usize) -> RedisResult<Admissions> {
     let malformed =
-        || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "admit.lua gave another kind of answer"));
+        || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "admit.lua returned an unexpected answer"));
     let (now, rest) = reply.split_first().ok_or_else(malformed)?;
     let mut verdicts = vec![Admission::Admitted; requests];
     let exceptions = rest.chunks_exact(3);

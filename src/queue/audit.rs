@@ -1,30 +1,30 @@
-//! What operators did: `{NS:0}:audit`, a stream with one entry an action.
+//! The audit of operators' actions: the stream `{NS:0}:audit`, with one entry per action.
 
 use super::{Keys, Link};
 use redis::{RedisResult, cmd};
 
-/// The most entries kept, about: the oldest go first.
+/// Approximate maximum number of entries. The oldest are removed first.
 const KEPT: usize = 100_000;
 
-/// One action of an operator.
+/// An action of an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Action<'a> {
-    /// Who: a name, as the machine or the gateway knows it.
+    /// The operator's name, as the machine or the gateway knows it.
     pub who: &'a str,
-    /// From where: a host, an address.
+    /// The host or address from which the operator acted.
     pub from: &'a str,
-    /// What was done: `dead replay`, `cancel`, `pause`, …
+    /// The name of the action, such as `dead replay`, `cancel` or `pause`.
     pub action: &'a str,
-    /// To what: flags and filters as JSON, without personal data.
+    /// The subject of the action: flags and filters as JSON, without personal data.
     pub what: &'a str,
-    /// How many jobs, letters or rules it concerned.
+    /// The number of jobs, dead letters or rules that were affected.
     pub count: u64,
 }
 
 /// Records an action. O(1).
 ///
 /// # Errors
-/// Whatever Redis says: an action that cannot be recorded should not be begun.
+/// Returns the error from Redis. An action that cannot be recorded should not be started.
 pub async fn record(link: &mut Link, namespace: &str, action: Action<'_>) -> RedisResult<()> {
     let keys = Keys::new(namespace, 0);
     let Action { who, from, action, what, count } = action;

@@ -1,7 +1,8 @@
-//! What a backfill must not forget: how far each partition was fed, and what became of each row.
+//! The stored progress of a backfill: how far each partition was enqueued, and the result of each row.
 //!
-//! A run takes the backfill over ([`take_over`]); from then on an earlier one can feed no more. The batch's consumer group
-//! on the completions is read by nobody: it is a mark for trimming, which keeps what was not collected yet.
+//! A run takes over the backfill ([`take_over`]). From then on, an earlier run can enqueue nothing more. No one reads
+//! the batch's consumer group on the completions: it marks a position, so that trimming keeps the completions that were
+//! not collected yet.
 
 use super::{
     Keys, Link,
@@ -14,66 +15,67 @@ use std::{collections::HashMap, sync::LazyLock};
 static FEED: LazyLock<Script> = LazyLock::new(|| script!("feed" on "atomic"));
 static RECORD: LazyLock<Script> = LazyLock::new(|| script!("record" on "atomic"));
 
-/// The most rows that are fed, or completions that are recorded, at once.
+/// Maximum number of rows to enqueue, or completions to record, in one call.
 pub const MAX_ROWS: usize = 256;
-/// What a row's result takes up: outcome, error, calls of its check, calls of its creation.
+/// Size of a row's result in bytes: outcome, error, calls of its check, calls of its creation.
 pub const RESULT_BYTES: usize = 4;
-/// How long a backfill that nobody goes on with is remembered.
+/// How long an abandoned backfill is remembered, in seconds.
 const LIFE_S: u64 = 30 * 86_400;
 
-/// What a backfill is about, the same for all its runs.
+/// The identity of a backfill. It is the same in all its runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Digest of the files and of everything that decides which rows they hold.
+    /// Digest of the files and of everything that determines their rows.
     pub fingerprint: String,
-    /// Files and flags, as JSON.
+    /// The files and flags, as JSON.
     pub what: String,
 }
 
-/// How far a partition was fed.
+/// The progress of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// The highest row enqueued here; 0: none.
+    /// The highest row enqueued in this partition. 0 means none.
     pub row: u64,
-    /// Rows enqueued here.
+    /// The number of rows enqueued in this partition.
     pub fed: u64,
-    /// Up to where completions were collected.
+    /// The last completion that was collected.
     pub collected: Option<EntryId>,
 }
 
-/// Rows that have ended.
+/// The numbers of completed rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// In all.
+    /// All completed rows.
     pub rows: u64,
-    /// Of these, without success.
+    /// Completed rows without success.
     pub unsuccessful: u64,
 }
 
-/// What became of rows to be fed.
+/// The result of an attempt to enqueue rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fed {
-    /// They are enqueued.
+    /// The rows are enqueued.
     Done,
-    /// Another run has taken over, or the checkpoint is gone.
+    /// Nothing was enqueued: another run has taken over, or the checkpoint is gone.
     NotOurs,
 }
 
-/// What one completion says about its row.
+/// What a completion says about its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Update {
-    /// Which.
+    /// The number of the row.
     pub row: u64,
-    /// Outcome and error, an ASCII character each.
+    /// Outcome and error, one ASCII character each.
     pub code: [u8; 2],
-    /// Calls of its check, where the completion is the check's.
+    /// Calls made by the check. `None` if this completion is not the check's.
     pub checks: Option<u8>,
-    /// Calls of its creation, where it is the creation's.
+    /// Calls made by the creation. `None` if this completion is not the creation's.
     pub creates: Option<u8>,
 }
 
 impl Update {
-    /// A row that has ended, and how is not known. What is known of it stays, also what is told later.
+    /// An update for a row that has completed with an unknown result. It never replaces a known result, and a known
+    /// result that is recorded later replaces it.
     pub const fn unknown(row: u64) -> Self {
         Self { row, code: [b'u', b'-'], checks: None, creates: None }
     }
@@ -83,7 +85,8 @@ fn group(batch: &str) -> String {
     format!("backfill:{batch}")
 }
 
-/// The plan of a backfill and, once all its files were read to the end, what they held (as JSON). `first`: partition 0.
+/// Returns the identity of a backfill and, once all its files were read completely, their counts as JSON. `first` is
+/// partition 0.
 pub async fn plan(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<Option<(Plan, Option<String>)>> {
     let mut get = cmd("HMGET");
     get.arg(first.backfill(batch)).arg("fingerprint").arg("plan").arg("counts");
@@ -91,7 +94,7 @@ pub async fn plan(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<Opt
     Ok(fingerprint.zip(what).map(|(fingerprint, what)| (Plan { fingerprint, what }, counts)))
 }
 
-/// Makes the backfill known, unless it is; the plan that holds.
+/// Registers the backfill, unless it exists. Returns the identity that is stored.
 pub async fn begin(link: &mut Link, first: &Keys, batch: &str, plan: &Plan) -> RedisResult<Plan> {
     let key = first.backfill(batch);
     let mut set = pipe();
@@ -103,13 +106,12 @@ pub async fn begin(link: &mut Link, first: &Keys, batch: &str, plan: &Plan) -> R
     Ok(Plan { fingerprint, what })
 }
 
-/// Notes what the files hold: all of it was read. `counts` is JSON.
+/// Records that all files were read. `counts` describes their contents, as JSON.
 pub async fn read_to_the_end(link: &mut Link, first: &Keys, batch: &str, counts: &str) -> RedisResult<()> {
     link.query(cmd("HSET").arg(first.backfill(batch)).arg("counts").arg(counts)).await
 }
 
-/// Takes over the feeding of one partition in the name of `run`, and sees to it that completions are kept until they are
-/// collected.
+/// Takes over one partition for `run`, and ensures that completions are kept until they are collected.
 pub async fn take_over(link: &mut Link, keys: &Keys, batch: &str, run: &str) -> RedisResult<Mark> {
     let key = keys.backfill(batch);
     let mut set = pipe();
@@ -132,7 +134,7 @@ pub async fn take_over(link: &mut Link, keys: &Keys, batch: &str, run: &str) -> 
     Ok(mark)
 }
 
-/// How far a partition was fed.
+/// Returns the progress of a partition.
 pub async fn mark(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Mark> {
     let mut get = cmd("HMGET");
     get.arg(keys.backfill(batch)).arg("mark").arg("fed").arg("collected");
@@ -150,8 +152,8 @@ async fn group_at(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Opti
     Ok(ours.and_then(|group| text(group, "last-delivered-id")).and_then(|id| id.parse().ok()))
 }
 
-/// Enqueues `jobs` (at most [`MAX_ROWS`]) and moves the mark from `before` to `after`, in one step. Safe to repeat after a
-/// lost reply.
+/// Enqueues at most [`MAX_ROWS`] `jobs` and moves the highest row from `before` to `after`, in one atomic step.
+/// Idempotent, so it can be repeated after a lost reply.
 pub async fn feed(
     link: &mut Link,
     keys: &Keys,
@@ -166,7 +168,7 @@ pub async fn feed(
     Ok(if matches!(reply, Value::Int(1 | 2)) { Fed::Done } else { Fed::NotOurs })
 }
 
-/// Notes what became of rows, at most [`MAX_ROWS`] at once. Safe to repeat. `first`: partition 0, where all results are.
+/// Records the results of at most [`MAX_ROWS`] rows. Idempotent. `first` is partition 0, which stores all results.
 pub async fn record(link: &mut Link, first: &Keys, batch: &str, updates: &[Update]) -> RedisResult<Ended> {
     let mut call = RECORD.call(2);
     call.arg(first.backfill_results(batch)).arg(first.backfill(batch)).arg(LIFE_S);
@@ -179,7 +181,7 @@ pub async fn record(link: &mut Link, first: &Keys, batch: &str, updates: &[Updat
     Ok(Ended { rows: field(0), unsuccessful: field(1) })
 }
 
-/// Rows that have ended, as far as recorded; and which run has the backfill now.
+/// Returns the numbers of completed rows so far, and the run that owns the backfill now.
 pub async fn standing(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<(Ended, Option<String>)> {
     let mut get = cmd("HMGET");
     get.arg(first.backfill(batch)).arg("ended").arg("unsuccessful").arg("run");
@@ -187,43 +189,44 @@ pub async fn standing(link: &mut Link, first: &Keys, batch: &str) -> RedisResult
     Ok((Ended { rows: rows.unwrap_or(0), unsuccessful: unsuccessful.unwrap_or(0) }, run))
 }
 
-/// Completions of the batch may have been trimmed before they were collected.
+/// Records that completions of the batch may have been trimmed before they were collected.
 pub async fn missed(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<()> {
     link.query(cmd("HSET").arg(first.backfill(batch)).arg("missed").arg(1)).await
 }
 
-/// Whether that was noted.
+/// Whether [`missed`] was recorded for this backfill.
 pub async fn has_missed(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<bool> {
     let noted: Option<String> = link.query(cmd("HGET").arg(first.backfill(batch)).arg("missed")).await?;
     Ok(noted.is_some())
 }
 
-/// The results of `count` rows from row `from` on, [`RESULT_BYTES`] each; fewer where nothing was recorded beyond.
+/// Returns the results of `count` rows starting at row `from`, [`RESULT_BYTES`] bytes each. The result is shorter if
+/// the last rows have no result yet.
 pub async fn results(link: &mut Link, first: &Keys, batch: &str, from: u64, count: u64) -> RedisResult<Vec<u8>> {
     let at = from * RESULT_BYTES as u64;
     let end = at + count * RESULT_BYTES as u64 - 1;
     link.query(cmd("GETRANGE").arg(first.backfill_results(batch)).arg(at).arg(end)).await
 }
 
-/// All completions up to `entry` are collected: they may be trimmed.
+/// Records that all completions up to `entry` are collected, so that they can be trimmed.
 pub async fn collected(link: &mut Link, keys: &Keys, batch: &str, entry: EntryId) -> RedisResult<()> {
     let entry = entry.to_string();
     let () = link.query(cmd("HSET").arg(keys.backfill(batch)).arg("collected").arg(&entry)).await?;
     let mut set = cmd("XGROUP");
     set.arg("SETID").arg(&keys.completions).arg(group(batch)).arg(&entry);
     match link.query::<Value>(&set).await {
-        // The batch was done before: its group is gone, and what comes now is a replay's.
+        // The batch was finished before, so its group is gone. This completion is from a replay.
         Err(error) if error.code() == Some("NOGROUP") => Ok(()),
         result => result.map(drop),
     }
 }
 
-/// Nothing is outstanding: completions are not kept for this batch any more.
+/// Ends the protection of completions for this batch, when no row is outstanding.
 pub async fn release(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<()> {
     let mut destroy = cmd("XGROUP");
     destroy.arg("DESTROY").arg(&keys.completions).arg(group(batch));
     match link.query::<Value>(&destroy).await {
-        // The stream is gone, and the group with it.
+        // The stream is gone, and its group with it.
         Err(error) if error.code() == Some("ERR") => Ok(()),
         result => result.map(drop),
     }

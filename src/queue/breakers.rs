@@ -1,7 +1,8 @@
-//! What workers tell each other of XCO: breakers that are open, and jobs that stepped aside because of them.
+//! The state that workers share about XCO: open circuit breakers, and jobs that are delayed because of them.
 //!
-//! A breaker that is open is a key that lives for as long. A job that steps aside is held like one that an operator pauses
-//! (`lua/hold.lua`), under the name of its route's breaker and its lane, and called up (`lua/release.lua`) once the route is back.
+//! An open breaker is a key that expires when the breaker should be tested again. A job whose route's breaker is not
+//! closed is delayed like a paused job (`lua/hold.lua`), under a name made of the route and the lane. It is resumed
+//! (`lua/release.lua`) when the route works again.
 
 use super::{Keys, Link};
 use crate::{
@@ -10,10 +11,10 @@ use crate::{
 };
 use redis::{RedisResult, cmd, pipe};
 
-/// No breaker is open for longer before the next look.
+/// Maximum time that a breaker stays open before the next probe.
 const LONGEST_OPEN_MS: u64 = 10_000;
 
-/// Tells the other workers that a breaker opened, for `open_ms`. Of two, the longer holds.
+/// Informs the other workers that a breaker opened for `open_ms`. Of two such reports, the longer one counts.
 pub async fn tell(link: &mut Link, keys: &Keys, scope: Scope, open_ms: u64) -> RedisResult<()> {
     let key = keys.breaker_of(scope);
     let already_ms: i64 = link.query(cmd("PTTL").arg(&key)).await?;
@@ -23,7 +24,7 @@ pub async fn tell(link: &mut Link, keys: &Keys, scope: Scope, open_ms: u64) -> R
     }
 }
 
-/// Which breakers are open, on whichever worker, and for how many milliseconds still. One round trip.
+/// Returns the breakers that are open on any worker, with the remaining milliseconds. One round trip.
 pub async fn open(link: &mut Link, keys: &Keys) -> RedisResult<Vec<(Scope, u64)>> {
     let mut asked = pipe();
     for scope in Scope::every() {
@@ -33,26 +34,27 @@ pub async fn open(link: &mut Link, keys: &Keys) -> RedisResult<Vec<(Scope, u64)>
     Ok(Scope::every().zip(lives).filter_map(|(scope, life_ms)| Some((scope, open_for(life_ms)?))).collect())
 }
 
-/// From a key's life. Longer than any breaker opens: Redis's clock went back while one was open. It counts no more.
+/// Converts the remaining life of a key. A life longer than any breaker stays open means that Redis's clock went back,
+/// and is ignored.
 fn open_for(life_ms: i64) -> Option<u64> {
     u64::try_from(life_ms).ok().filter(|ms| (1..=LONGEST_OPEN_MS).contains(ms))
 }
 
-/// Before the name of a route's breaker, among the names of rules that hold jobs. Operators' rules begin with a verb.
+/// Prefix that distinguishes the names of breakers from those of operators' rules. A rule's name begins with a verb.
 const PREFIX: &str = "breaker:";
 
-/// Under which name the jobs of a route and lane are held while its breaker is not closed.
+/// The name under which jobs of a route and lane are delayed while the route's breaker is not closed.
 pub fn hold_name(route: JobType, lane: Lane) -> String {
     format!("{PREFIX}{}:{}", route.config_key(), lane.as_str())
 }
 
-/// Whose jobs are held under a name; `None`: a rule's.
+/// Returns the route that a name belongs to. `None` if it is the name of a rule.
 pub fn held_route(name: &str) -> Option<JobType> {
     let (route, _) = name.strip_prefix(PREFIX)?.split_once(':')?;
     JobType::ALL.into_iter().find(|job_type| job_type.config_key() == route)
 }
 
-/// How many jobs of each route are held in a partition, by route and lane. One round trip, O(1).
+/// Counts the jobs delayed by breakers in a partition, by route and lane. One round trip, O(1).
 pub async fn count_held(link: &mut Link, keys: &Keys) -> RedisResult<Vec<(JobType, Lane, u64)>> {
     let places = || JobType::ALL.into_iter().flat_map(|route| Lane::ALL.map(|lane| (route, lane)));
     let mut asked = pipe();

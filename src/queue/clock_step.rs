@@ -1,9 +1,9 @@
-//! Steps of Redis's clock, and what they leave behind: the typed faces of `lua/clock.lua`, `lua/clock_ahead.lua` and
+//! Handles steps of Redis's clock: the typed wrappers of `lua/clock.lua`, `lua/clock_ahead.lua` and
 //! `lua/clock_put_back.lua`.
 //!
-//! A stream's entry ids are times, and a delayed job is due at a time. When the clock goes back (NTP, a failover to another
-//! host), both lie in the future. Each look notes in `{NS:P}:meta` what the clock said, so that a step is known even where no
-//! worker lived to see it.
+//! The ids of stream entries are times, and a delayed job is due at a time. When the clock goes back (NTP, a failover
+//! to another host), both are in the future. Each look records the clock in `{NS:P}:meta`, so that a step is detected
+//! even if no worker was running when it happened.
 
 use super::{
     Keys, Link,
@@ -17,49 +17,50 @@ static LOOK: LazyLock<Script> = LazyLock::new(|| script!("clock" on "fields"));
 static AHEAD: LazyLock<Script> = LazyLock::new(|| script!("clock_ahead"));
 static PUT_BACK: LazyLock<Script> = LazyLock::new(|| script!("clock_put_back" on "atomic"));
 
-/// About how many delayed jobs one step of a search looks at, and the most that are moved in one.
+/// Maximum number of delayed jobs that one call moves, and approximate number that one step of a search examines.
 pub const MAX_PUT_BACK: usize = 250;
 
-/// The clock went back.
+/// A step of the clock backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackStep {
-    /// Steps are counted from 1.
+    /// The number of the step, counted from 1.
     pub number: u32,
-    /// To then, milliseconds.
+    /// The clock after the step, in milliseconds.
     pub to_ms: u64,
-    /// By so much, milliseconds: at least, where no worker lived to see it.
+    /// How far the clock went back, in milliseconds. This is a minimum if no worker was running when it happened.
     pub by_ms: u64,
-    /// The last entries that were in the lanes before, by [`Lane`].
+    /// The last entry of each lane before the step, by [`Lane`].
     seen: [EntryId; 2],
-    /// Entries up to these may be of a time when the clock was wrong already, by [`Lane`].
+    /// For each [`Lane`], the last entry that may have been added when the clock was already wrong.
     fence: [EntryId; 2],
 }
 
-/// The steps that a partition remembers: the latest few, the last one last.
+/// The steps that a partition remembers: the latest few, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackSteps(Vec<BackStep>);
 
 impl BackSteps {
-    /// From `meta`. What is no step is left out.
+    /// Parses the steps in `meta`. Invalid lines are ignored.
     fn parse(text: &str) -> Self {
         Self(text.lines().filter_map(step).collect())
     }
 
-    /// The last one.
+    /// Returns the last step.
     pub fn last(&self) -> Option<&BackStep> {
         self.0.last()
     }
 
-    /// The number of the last one; 0 where there is none.
+    /// Returns the number of the last step, or 0 if there is none.
     pub fn last_number(&self) -> u32 {
         self.last().map_or(0, |step| step.number)
     }
 
-    /// When the job that entered a lane with the entry `id` was enqueued, on the clock as it is now, where that is known;
-    /// it was taken to be `enqueued_at_ms` when the steps up to `known` had been.
+    /// Returns when a job was enqueued, on the current clock. `id` is the entry with which the job entered its lane,
+    /// and `enqueued_at_ms` is its time as corrected for the steps up to number `known`.
     ///
-    /// Only what was in the lane before a step is older than its id says. A job from before the last gap in the looks is left
-    /// alone, unless its time lies ahead of the step's end: the step may have taken a wrong clock back.
+    /// Only entries that were in the lane before a step are older than their ids say. A job from before the last gap
+    /// between looks is not corrected, unless its time is later than the clock after the step: the step may have
+    /// corrected a wrong clock.
     pub fn enqueued_at_ms(&self, lane: Lane, id: EntryId, enqueued_at_ms: u64, known: u32) -> u64 {
         let mut at_ms = enqueued_at_ms;
         for step in self.0.iter().filter(|step| step.number > known) {
@@ -84,19 +85,19 @@ fn step(line: &str) -> Option<BackStep> {
     })
 }
 
-/// What a look at the clock found.
+/// The result of a look at the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClockLook {
-    /// Redis's clock, milliseconds.
+    /// Redis's clock, in milliseconds.
     pub now_ms: u64,
-    /// This look is the one that noted the last step.
+    /// Whether this look recorded the last step.
     pub noted: bool,
     /// The steps so far.
     pub steps: BackSteps,
 }
 
-/// Looks at the clock of a partition's Redis. `least_ms` is what it should say at the least, where this worker knows;
-/// `gap` is for how long, without a look, nobody vouches for the clock.
+/// Looks at the clock of a partition's Redis. `least_ms` is the minimum that it should show, if this worker knows one.
+/// If no worker looked for longer than `gap`, the earlier times of entries are not trusted.
 pub async fn look(link: &mut Link, keys: &Keys, least_ms: Option<u64>, gap: Duration) -> RedisResult<ClockLook> {
     let gap_ms = millis(gap);
     let mut call = LOOK.call(3);
@@ -106,17 +107,17 @@ pub async fn look(link: &mut Link, keys: &Keys, least_ms: Option<u64>, gap: Dura
     Ok(ClockLook { now_ms, noted: noted == 1, steps: BackSteps::parse(&steps) })
 }
 
-/// A delayed job that was put aside after now.
+/// A delayed job whose wait began in the future, according to the current clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ahead {
     /// The job's origin, as text.
     pub origin: String,
-    /// The state's JSON.
+    /// The job's state, as JSON.
     pub state: String,
 }
 
-/// One step of a search for delayed jobs that were put aside after now, for a retry, a limit or a slot: where to go on
-/// (`None`: at the end), and what was found.
+/// One step of a search for delayed jobs whose wait for a retry, a limit or a worker slot began in the future. Returns
+/// the cursor for the next step (`None` at the end) and the jobs found.
 pub async fn ahead(link: &mut Link, keys: &Keys, cursor: &str) -> RedisResult<(Option<String>, Vec<Ahead>)> {
     let mut call = AHEAD.call(1);
     call.arg(&keys.delayed_jobs).arg(cursor).arg(MAX_PUT_BACK);
@@ -128,19 +129,19 @@ pub async fn ahead(link: &mut Link, keys: &Keys, cursor: &str) -> RedisResult<(O
     Ok((text(next).filter(|next| next != "0"), found.collect()))
 }
 
-/// How a delayed job is moved.
+/// How to move a delayed job to an earlier time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutBack {
-    /// Which, and in which state it was found.
+    /// The job, with the state in which it was found.
     pub job: Ahead,
-    /// The state's JSON from now on.
+    /// The new state, as JSON.
     pub state: String,
-    /// So many milliseconds earlier.
+    /// How much earlier the job becomes due, in milliseconds.
     pub by_ms: u64,
 }
 
-/// Moves delayed jobs, [`MAX_PUT_BACK`] at a time; how many were in the state they were found in, and are moved. Safe to
-/// repeat.
+/// Moves delayed jobs, [`MAX_PUT_BACK`] in each call. Returns how many were moved: those that still had the state in
+/// which they were found. Idempotent.
 pub async fn put_back(link: &mut Link, keys: &Keys, jobs: &[PutBack]) -> RedisResult<u64> {
     let mut moved = 0;
     for jobs in jobs.chunks(MAX_PUT_BACK) {
@@ -167,7 +168,7 @@ mod tests {
         EntryId { ms, seq }
     }
 
-    /// At `T` the clock went back ten minutes; entries up to an hour before were enqueued while somebody looked.
+    /// Steps with one that goes back ten minutes at `T`. Entries added up to an hour before were covered by looks.
     fn steps() -> BackSteps {
         let to_ms = T - 10 * MINUTE_MS;
         let fence_ms = T - 60 * MINUTE_MS;

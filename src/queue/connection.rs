@@ -13,26 +13,26 @@ use std::sync::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-/// Why a queue could not be set up.
+/// The reason why a queue could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// `redis.url` makes no client.
+    /// The client does not accept `redis.url`.
     #[error("redis.url: {0}")]
     Url(String),
-    /// A file of `redis.tls.*` cannot be used.
+    /// A file in `redis.tls.*` cannot be used.
     #[error("redis.{0}")]
     Tls(#[from] TlsFilesFault),
-    /// Redis refused or failed.
+    /// Redis refused a command or failed.
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
 }
 
-/// A connection of either kind.
+/// A connection to one server or to a cluster.
 #[derive(Clone)]
 pub enum Connection {
-    /// To one server.
+    /// A connection to one server.
     Single(MultiplexedConnection),
-    /// To a cluster.
+    /// A connection to a cluster.
     Cluster(ClusterConnection),
 }
 
@@ -64,14 +64,14 @@ impl ConnectionLike for Connection {
     }
 }
 
-/// A connection, and until when it is of use.
+/// A connection, and what decides whether it is still usable.
 #[derive(Clone)]
 pub(super) struct Made {
     pub(super) connection: Connection,
-    /// The connector's generation when it was made: a later one means that Redis is elsewhere by now.
+    /// The connector's generation when the connection was made. If the current one is higher, Redis has moved.
     generation: u64,
     pub(super) at: Instant,
-    /// Set by the first who finds out: all who share it make another.
+    /// Set by the first link that finds the connection broken. All links that share it then make a new one.
     broken: Arc<AtomicBool>,
 }
 
@@ -91,7 +91,7 @@ impl Made {
     }
 }
 
-/// A connection that links share. Commands that do not block are sent on it side by side.
+/// A connection shared by several links. Non-blocking commands are sent on it concurrently.
 #[derive(Default)]
 pub(super) struct SharedConnection(pub(super) Mutex<SharedState>);
 
@@ -109,22 +109,22 @@ pub(super) fn needs_new_connection(error: &RedisError) -> bool {
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
         || is_about_connections(error)
-        // A master that became a replica stays connected: ask the Sentinel (or the address) again.
+        // A master that became a replica keeps its connections. A new one asks the Sentinel (or the address) again.
         || error.code() == Some("READONLY")
 }
 
-/// Whether waiting may cure the error: everything but a mistake in the command itself.
+/// Whether the error may go away by itself. This includes everything except a mistake in the command.
 pub fn is_transient(error: &RedisError) -> bool {
     needs_new_connection(error)
         || error.code().is_some_and(|code| passes_by_itself(code) || matches!(code, "NOGROUP" | "NOSCRIPT"))
         || matches!(
             error.kind(),
-            // While a failover is under way a Sentinel knows of no master.
+            // While a failover is in progress, a Sentinel knows no master.
             ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::MasterNameNotFoundBySentinel
         )
 }
 
-/// Whether an error of that code is about the server's state and not about the command.
+/// Whether an error with this code is about the state of the server and not about the command.
 pub(super) fn passes_by_itself(code: &str) -> bool {
     matches!(
         code,

@@ -1,8 +1,9 @@
-//! Making connections to Redis: to a single server, a Sentinel's master, or a cluster.
+//! Makes connections to Redis: to a single server, to a Sentinel's master, or to a cluster.
 //!
-//! Redis can be elsewhere from one moment to the next while the old place still answers: its name has another address, or
-//! the Sentinels name another master. A worker that stayed would do jobs that others do at the new place. So the place is
-//! looked up again every few seconds ([`Connector::look`]), and a move makes every connection of the old *generation* useless.
+//! Redis can move while the old server still answers: its host name gets another address, or the Sentinels name another
+//! master. A worker that stayed would process jobs that others process on the new server. So the connector looks up the
+//! location every few seconds ([`Connector::look`]). When it changes, all connections of the old *generation* become
+//! unusable.
 
 use super::{
     connection::{Connection, Made, QueueError, SharedConnection},
@@ -31,19 +32,19 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// How often the Sentinels are asked who the master is.
+/// How often the Sentinels are asked for the master.
 const ASK_SENTINELS: Duration = Duration::from_secs(2);
 
-/// Links of one kind share this many connections at most, however many partitions there are.
+/// Maximum number of connections that links of one kind share, for any number of partitions.
 pub const SHARED: usize = 4;
 
-/// A connection that ends at this age was, perhaps, never accepted.
+/// A connection that closes within this time may never have been accepted.
 const YOUNG: Duration = Duration::from_secs(2);
 
-/// How long Redis may take to say why it accepts no connection.
+/// How long Redis may take to report why it accepts no connection.
 const SAYS_WHY: Duration = Duration::from_millis(300);
 
-/// Makes connections. Cheap to clone.
+/// Makes connections. Clones are cheap.
 #[derive(Clone)]
 pub struct Connector {
     inner: Arc<Inner>,
@@ -64,7 +65,7 @@ enum Kind {
     Cluster(Vec<ConnectionInfo>),
 }
 
-/// Where Redis is, as far as is known.
+/// The known location of Redis.
 #[derive(Default)]
 struct Place {
     generation: AtomicU64,
@@ -78,7 +79,8 @@ impl Place {
         self.known.lock()
     }
 
-    /// Notes where Redis is now. A place that has nothing in common with the last is another: true.
+    /// Records the current location of Redis. Returns `true` if it has nothing in common with the previous one, which
+    /// means that Redis has moved.
     fn note(&self, now: BTreeSet<String>) -> bool {
         let mut known = self.known();
         if now.is_empty() {
@@ -95,7 +97,7 @@ impl Place {
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // URLs carry passwords.
+        // URLs contain passwords, so only the kind is shown.
         let kind = match self.inner.kind {
             Kind::Single(_) => "single",
             Kind::Sentinel(_) => "sentinel",
@@ -106,12 +108,12 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// A connector for `redis.url`. Connects to nothing yet.
+    /// Creates a connector for `redis.url`. It connects to nothing yet.
     pub fn new(config: &RedisConfig) -> Result<Self, QueueError> {
         Self::with_names(config, Names::shared())
     }
 
-    /// As [`Connector::new`], with another resolver than the process's.
+    /// Like [`Connector::new`], with another resolver instead of the process's.
     pub fn with_names(config: &RedisConfig, names: Names) -> Result<Self, QueueError> {
         let bad = |error: RedisError| QueueError::Url(error.category().to_owned());
         let server = |url: &str| url.into_connection_info().map_err(bad);
@@ -135,13 +137,13 @@ impl Connector {
         Arc::clone(shared.entry((kind, number % SHARED)).or_default())
     }
 
-    /// Whether one server holds all keys, so that one command may name keys of several partitions.
+    /// Whether all keys are on one server, so that one command may use keys of several partitions.
     pub fn is_one_server(&self) -> bool {
         !matches!(self.inner.kind, Kind::Cluster(_))
     }
 
-    /// Comes back when a connection could not be made because this process has as many files open as it may: whoever
-    /// holds some that it can do without gives them up.
+    /// Waits until a connection fails because this process has too many open files. Components with spare open files
+    /// should then close them.
     pub async fn starved(&self) {
         self.inner.starved.notified().await;
     }
@@ -154,7 +156,7 @@ impl Connector {
         }
     }
 
-    /// Grows when Redis is found to be elsewhere.
+    /// Returns the generation, which grows each time Redis moves.
     pub(super) fn generation(&self) -> u64 {
         self.inner.place.generation.load(Ordering::Acquire)
     }
@@ -163,7 +165,7 @@ impl Connector {
         let before = self.generation();
         match self.open(patient).await {
             Ok((connection, place)) => {
-                // One that was made while a move was noticed may be to the old place: it is not used.
+                // If a move was noticed meanwhile, this connection may be to the old location, so it is not used.
                 let moved = self.inner.place.note(place);
                 self.watch();
                 Ok(Made::new(connection, if moved { self.generation() } else { before }))
@@ -188,7 +190,7 @@ impl Connector {
                 Ok((Connection::Single(connection), place))
             }
             Kind::Sentinel(sentinels) => {
-                // (Boxed: it is large, and every future that may connect would be as large.)
+                // In a box, because every future that may connect would otherwise be this large.
                 let (connection, place) = Box::pin(sentinels.connect(reach, patient)).await?;
                 Ok((Connection::Single(connection), BTreeSet::from([place])))
             }
@@ -196,7 +198,8 @@ impl Connector {
         }
     }
 
-    /// Looks for Redis again from time to time, as long as anybody has the connector. Begun once.
+    /// Starts looking for the location of Redis at regular intervals, for as long as the connector exists. Only the
+    /// first call starts it.
     fn watch(&self) {
         let every = match &self.inner.kind {
             Kind::Sentinel(_) => ASK_SENTINELS,
@@ -216,7 +219,7 @@ impl Connector {
         });
     }
 
-    /// Looks where Redis is now. What cannot be found out changes nothing.
+    /// Looks up the current location of Redis. A failed look-up changes nothing.
     async fn look(&self) {
         let inner = &self.inner;
         let now = match &inner.kind {
@@ -235,12 +238,13 @@ impl Connector {
         };
         if inner.place.note(now) {
             tracing::warn!(
-                "Redis is at another address now (its name, or the Sentinels, say so): connecting to that one"
+                "Redis has moved to another address (according to its host name or the Sentinels): connecting to it"
             );
         }
     }
 
-    /// The error, or what is behind it where Redis closed a young connection: it says why only to those who ask nothing.
+    /// Returns the error, or its cause if Redis closed a new connection. Redis reports that cause only to a client that
+    /// sends no command.
     pub(super) async fn cause_of(&self, error: RedisError, made_at: Instant) -> RedisError {
         if trouble::is_full(&error) {
             return ConnectionFault::FULL.error();
@@ -249,7 +253,7 @@ impl Connector {
         if !closed || made_at.elapsed() > YOUNG {
             return error;
         }
-        // With TLS it says nothing.
+        // With TLS, the server does not report it.
         let places: Vec<SocketAddr> = match &self.inner.kind {
             Kind::Single(info) => match info.addr() {
                 ConnectionAddr::Tcp(host, port) => {
@@ -279,7 +283,7 @@ fn is_tls(info: &ConnectionInfo) -> bool {
     matches!(info.addr(), ConnectionAddr::TcpTls { .. })
 }
 
-/// The host that a name must be looked up for.
+/// Returns the host if its name must be resolved.
 fn host_name(address: &ConnectionAddr) -> Option<&str> {
     match address {
         ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
@@ -289,9 +293,9 @@ fn host_name(address: &ConnectionAddr) -> Option<&str> {
     }
 }
 
-/// Whatever the client makes of the error, the system says it of any file.
+/// Tests directly whether a file can be opened, because the client's error does not show it.
 fn no_file_can_be_opened() -> bool {
-    // EMFILE of this process, ENFILE of the system.
+    // EMFILE: too many files in this process. ENFILE: too many in the system.
     const TOO_MANY: [Option<i32>; 2] = [Some(24), Some(23)];
     std::fs::File::open("/dev/null").is_err_and(|error| TOO_MANY.contains(&error.raw_os_error()))
 }

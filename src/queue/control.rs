@@ -1,5 +1,5 @@
-//! Operators' rules in Redis (`{NS:0}:control`), and what they do to parked jobs: the typed faces of `lua/rule_set.lua`,
-//! `lua/rule_drop.lua`, `lua/hold.lua`, `lua/release.lua` and `lua/call_up.lua`.
+//! Operators' rules in Redis (`{NS:0}:control`), and their effect on delayed jobs: the typed wrappers of
+//! `lua/rule_set.lua`, `lua/rule_drop.lua`, `lua/hold.lua`, `lua/release.lua` and `lua/call_up.lua`.
 
 pub use super::clock::now_ms;
 
@@ -22,19 +22,19 @@ static HOLD: LazyLock<Script> = LazyLock::new(|| script!("hold" on "atomic"));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("release" on "order"));
 static CALL_UP: LazyLock<Script> = LazyLock::new(|| script!("call_up" on "atomic"));
 
-/// The most deliveries one hold parks.
+/// Maximum number of deliveries that one call of [`hold`] delays.
 pub const MAX_HOLD: usize = 256;
-/// The most jobs one step calls up.
+/// Maximum number of jobs that one call of [`release`] or [`call_up`] makes due.
 pub const MAX_CALL_UP: usize = 500;
 
-/// How often a millisecond is waited for to end. One that has not by then is of a clock that was put back.
+/// Number of attempts to see a millisecond end. If it has not ended by then, the clock was set back.
 const MOST_TICKS: u8 = 20;
 
-/// The field that changes with every change of the rules.
+/// The field of the rules' version, which changes with every change of the rules.
 const VERSION: &str = "v";
 
-/// A millisecond of Redis's clock that is over: what was enqueued before this was called lies in it or before it, and what is
-/// enqueued once it has returned lies after it. An order that covers "up to now" covers exactly that.
+/// Returns a millisecond of Redis's clock that has ended. Jobs enqueued before the call are within or before it. Jobs
+/// enqueued after the call returns are later. An order that covers jobs "up to now" therefore has an exact limit.
 pub async fn past_ms(link: &mut Link) -> RedisResult<u64> {
     let asked_ms = now_ms(link).await?;
     for _ in 0..MOST_TICKS {
@@ -46,27 +46,27 @@ pub async fn past_ms(link: &mut Link) -> RedisResult<u64> {
     Ok(asked_ms)
 }
 
-/// The rules' version: another whenever they have changed, none where there are none.
+/// Returns the version of the rules, which differs after every change. `None` if there are no rules.
 pub async fn version(link: &mut Link, keys: &Keys) -> RedisResult<Option<String>> {
     link.query(cmd("HGET").arg(&keys.control).arg(VERSION)).await
 }
 
-/// All rules, with their version. What is no rule is left out.
+/// Returns all rules and their version. Invalid rules are ignored.
 pub async fn load(link: &mut Link, keys: &Keys) -> RedisResult<(Option<String>, Rules)> {
     let mut fields: HashMap<String, String> = link.query(cmd("HGETALL").arg(&keys.control)).await?;
     let version = fields.remove(VERSION);
     Ok((version, fields.iter().filter_map(|(name, value)| Rule::parse(name, value)).collect()))
 }
 
-/// Puts a rule in force; false where there are too many.
+/// Puts a rule in force. Returns `false` if there are too many rules.
 pub async fn set_rule(link: &mut Link, keys: &Keys, rule: &Rule) -> RedisResult<bool> {
     let mut call = SET.call(1);
     call.arg(&keys.control).arg(Rule::name(rule.verb, &rule.selector)).arg(rule.value()).arg(MAX_RULES);
     Ok(SET.run(link, &call).await? == Value::Int(1))
 }
 
-/// Takes the rule of that name out of force; with `value`, only where its order is still that one. False where there was
-/// none.
+/// Removes the rule with this name. With `value`, it is removed only if its order is still this one. Returns `false` if
+/// nothing was removed.
 pub async fn drop_rule(link: &mut Link, keys: &Keys, name: &str, value: Option<&str>) -> RedisResult<bool> {
     let mut call = DROP.call(1);
     call.arg(&keys.control).arg(name).arg(value.unwrap_or(""));
@@ -76,20 +76,20 @@ pub async fn drop_rule(link: &mut Link, keys: &Keys, name: &str, value: Option<&
 /// A delivery that a rule pauses.
 #[derive(Debug)]
 pub struct Hold {
-    /// Which.
+    /// The stream entry of the delivery.
     pub entry: EntryId,
     /// The job's origin, as text.
     pub origin: String,
-    /// When it comes back by itself, milliseconds on Redis's clock.
+    /// When the job comes back by itself, in milliseconds on Redis's clock.
     pub due_ms: u64,
-    /// The state's JSON.
+    /// The job's state, as JSON.
     pub state: String,
     /// The job's JSON.
     pub job: Vec<u8>,
 }
 
-/// Parks up to [`MAX_HOLD`] deliveries of one stream that the rule of that name pauses; returns those that could not be parked,
-/// by their places in `holds`: they are still pending for `consumer`. Safe to repeat.
+/// Delays up to [`MAX_HOLD`] deliveries of one stream that the rule with this name pauses. Returns the deliveries that
+/// could not be delayed, by their index in `holds`: they are still pending for `consumer`. Idempotent.
 pub async fn hold(
     link: &mut Link,
     keys: &Keys,
@@ -111,20 +111,20 @@ pub async fn hold(
     Ok(failures(HOLD.name(), redis::from_redis_value(HOLD.run(link, &call).await?)?))
 }
 
-/// The names of the rules that hold jobs of this partition, or held them.
+/// Returns the names of the rules that delay jobs of this partition, or did so before.
 pub async fn holding_rules(link: &mut Link, keys: &Keys) -> RedisResult<Vec<String>> {
     link.query(cmd("SMEMBERS").arg(&keys.held)).await
 }
 
-/// Calls up jobs that the rule of that name held, the first enqueued first, `most` at most ([`MAX_CALL_UP`] in any case); tells
-/// how many are left.
+/// Makes jobs due that the rule with this name delayed, in the order in which they were enqueued: at most `most`, and
+/// never more than [`MAX_CALL_UP`]. Returns how many are left.
 pub async fn release(link: &mut Link, keys: &Keys, rule: &str, most: usize) -> RedisResult<u64> {
     let mut call = RELEASE.call(3);
     call.arg(&keys.delayed).arg(&keys.held).arg(keys.held_by(rule)).arg(rule).arg(most.clamp(1, MAX_CALL_UP));
     Ok(u64::try_from(redis::from_redis_value::<i64>(RELEASE.run(link, &call).await?)?).unwrap_or(0))
 }
 
-/// Calls up parked jobs to be cancelled ([`MAX_CALL_UP`] at most); tells how many of them were parked.
+/// Makes delayed jobs due so that they are cancelled, at most [`MAX_CALL_UP`]. Returns how many of them were delayed.
 pub async fn call_up(link: &mut Link, keys: &Keys, origins: &[Origin]) -> RedisResult<u64> {
     let mut call = CALL_UP.call(2);
     call.arg(&keys.delayed).arg(&keys.delayed_jobs);
@@ -135,19 +135,19 @@ pub async fn call_up(link: &mut Link, keys: &Keys, origins: &[Origin]) -> RedisR
     Ok(found.first().and_then(|found| u64::try_from(*found).ok()).unwrap_or(0))
 }
 
-/// A parked job.
+/// A delayed job.
 #[derive(Debug)]
 pub struct Parked {
-    /// Where it entered.
+    /// Where the job was first enqueued.
     pub origin: Origin,
-    /// The state's JSON.
+    /// The job's state, as JSON.
     pub state: Vec<u8>,
     /// The job's JSON.
     pub job: Vec<u8>,
 }
 
 impl Parked {
-    /// From `delayed:jobs`.
+    /// Parses a field of `delayed:jobs`.
     pub fn parse(origin: &str, kept: &[u8]) -> Option<Self> {
         let newline = kept.iter().position(|byte| *byte == b'\n')?;
         let (state, job) = kept.split_at(newline);
@@ -155,8 +155,8 @@ impl Parked {
     }
 }
 
-/// One step through the parked jobs, about `count` of them: where to go on (0: at the end), and what was found. Every job
-/// parked from the first step to the last is found, some of them twice.
+/// One step through the delayed jobs, about `count` of them. Returns the cursor for the next step (0 at the end) and
+/// the jobs found. A job that is delayed during all steps is found at least once, some jobs twice.
 pub async fn scan_parked(link: &mut Link, keys: &Keys, cursor: u64, count: usize) -> RedisResult<(u64, Vec<Parked>)> {
     let mut scan = cmd("HSCAN");
     scan.arg(&keys.delayed_jobs).arg(cursor).arg("COUNT").arg(count);
@@ -166,10 +166,11 @@ pub async fn scan_parked(link: &mut Link, keys: &Keys, cursor: u64, count: usize
     Ok((next, found))
 }
 
-/// When the oldest job that may wait or run in a partition was enqueued, milliseconds on Redis's clock; none where there is
-/// none. Jobs that were put aside or came back may be of any age: 0.
+/// Returns a lower bound for when the oldest waiting or running job of a partition was enqueued, in milliseconds on
+/// Redis's clock. `None` if there are no jobs. Delayed jobs and jobs that came back may be of any age, so with any of
+/// them it is 0.
 pub async fn oldest_ms(link: &mut Link, keys: &Keys) -> RedisResult<Option<u64>> {
-    // In this order: a job that leaves its lane meanwhile is found where it went.
+    // The order matters: a job that leaves its lane meanwhile is then found in its new place.
     let first = upkeep::heads(link, &Lane::ALL.map(|lane| keys.jobs(lane))).await?;
     let mut asked = pipe();
     asked.cmd("ZCARD").arg(&keys.delayed);

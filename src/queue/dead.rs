@@ -1,4 +1,4 @@
-//! Dead letters: reading them, moving them back into the queue, removing them. `lua/replay.lua` and `lua/peek.lua`.
+//! Reads dead letters, moves them back into the queue, and removes them, with `lua/replay.lua` and `lua/peek.lua`.
 
 use super::{
     Keys, Link,
@@ -17,22 +17,22 @@ use std::{sync::LazyLock, time::Duration};
 static REPLAY: LazyLock<Script> = LazyLock::new(|| script!("replay" on "atomic"));
 static PEEK: LazyLock<Script> = LazyLock::new(|| script!("peek" on "limiter"));
 
-/// The most letters one step of a replay moves.
+/// Maximum number of dead letters that one step of a replay moves.
 pub const MAX_REPLAY: usize = 100;
 
-/// A page of letters should weigh about this much, whatever a letter weighs.
+/// Approximate size in bytes of one page of dead letters.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// In which order letters are read.
+/// The order in which dead letters are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// As they were written.
+    /// In the order in which they were written.
     OldestFirst,
-    /// The other way round.
+    /// In the reverse order.
     NewestFirst,
 }
 
-/// Reads one partition's letters, a page at a time.
+/// Reads the dead letters of one partition, page by page.
 #[derive(Debug)]
 pub struct LetterReader {
     keys: Keys,
@@ -44,12 +44,12 @@ pub struct LetterReader {
 }
 
 impl LetterReader {
-    /// A reader of a stretch of a partition's letters.
+    /// Creates a reader for a range of a partition's dead letters.
     pub const fn new(keys: Keys, stretch: Stretch, order: Order) -> Self {
         Self { keys, stretch, order, after: None, count: 100, done: false }
     }
 
-    /// The next page; empty when there are no more. After an error it may be asked for again. O(letters read).
+    /// Returns the next page, empty at the end. After an error, the call can be repeated. O(dead letters read).
     pub async fn next(&mut self, link: &mut Link) -> RedisResult<Vec<Letter>> {
         if self.done {
             return Ok(Vec::new());
@@ -108,53 +108,54 @@ fn letters(reply: Value, partition: u16) -> Vec<Letter> {
     letters
 }
 
-/// The newest letter of a partition. O(1).
+/// Returns the entry of a partition's newest dead letter. O(1).
 pub async fn newest_letter(link: &mut Link, keys: &Keys) -> RedisResult<Option<EntryId>> {
     let newest: Vec<(String, Value)> =
         link.query(cmd("XREVRANGE").arg(&keys.dead).arg("+").arg("-").arg("COUNT").arg(1)).await?;
     Ok(newest.first().and_then(|(id, _)| id.parse().ok()))
 }
 
-/// How many letters a partition has. O(1).
+/// Counts the dead letters of a partition. O(1).
 pub async fn count_letters(link: &mut Link, keys: &Keys) -> RedisResult<u64> {
     link.query(cmd("XLEN").arg(&keys.dead)).await
 }
 
-/// What became of a letter that was to be replayed.
+/// The result of replaying one dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replayed {
-    /// It is a job in the bulk lane.
+    /// The dead letter is now a job in the bulk lane.
     Moved,
-    /// It was there no more.
+    /// The dead letter no longer exists.
     Gone,
-    /// It was left: another job has its id by now.
+    /// The dead letter was not moved, because another job has reserved its id meanwhile.
     Superseded,
 }
 
-/// A replay from its first step to its last.
+/// A replay, from its first step to its last.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Who replays.
+    /// The operator who replays.
     pub who: String,
-    /// Its name: nine digits.
+    /// The name of the run: nine digits.
     name: u32,
     step: u64,
-    /// `queue.dedupe_window`
+    /// The window within which a second job with the same id is a duplicate (`queue.dedupe_window`).
     dedupe_window: Duration,
 }
 
 impl Run {
-    /// A run of `who`'s.
+    /// Starts a run for the operator `who`.
     pub fn new(who: String, dedupe_window: Duration) -> Self {
         Self { who, name: rand::random_range(100_000_000..1_000_000_000), step: 0, dedupe_window }
     }
 
-    /// Goes on to the next step: what is moved from here on is told anew.
+    /// Starts the next step. Its answer is independent of the previous step's.
     pub const fn next_step(&mut self) {
         self.step += 1;
     }
 
-    /// Moves up to [`MAX_REPLAY`] letters of one partition. Safe to repeat after a lost reply, within the same step.
+    /// Moves up to [`MAX_REPLAY`] dead letters of one partition. Idempotent within one step, so it can be repeated
+    /// after a lost reply.
     pub async fn replay(&self, link: &mut Link, keys: &Keys, letters: &[Replay]) -> RedisResult<Vec<Replayed>> {
         let batches = letters.iter().filter(|letter| letter.batch.is_some()).count();
         let mut call = REPLAY.call(4 + letters.len() + batches);
@@ -187,7 +188,7 @@ impl Run {
     }
 }
 
-/// Removes letters; tells how many were there. O(letters).
+/// Removes dead letters. Returns how many of them existed. O(dead letters).
 pub async fn discard(link: &mut Link, keys: &Keys, letters: &[EntryId]) -> RedisResult<u64> {
     let mut command = cmd("XDEL");
     command.arg(&keys.dead);
@@ -197,16 +198,16 @@ pub async fn discard(link: &mut Link, keys: &Keys, letters: &[EntryId]) -> Redis
     link.query(&command).await
 }
 
-/// How a bucket stands.
+/// The current state of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketState {
-    /// Microseconds between calls, learned or configured; 0: no rate.
+    /// Microseconds between calls, learned or configured. 0 means that there is no rate.
     pub interval_us: u64,
-    /// Until the next call may go.
+    /// Microseconds until the next call may go.
     pub wait_us: u64,
 }
 
-/// How a bucket stands now. O(1).
+/// Returns the current state of a bucket. O(1).
 pub async fn peek(link: &mut Link, keys: &Keys, bucket: &Bucket) -> RedisResult<BucketState> {
     let mut call = PEEK.call(1);
     call.arg(keys.limit(&bucket.name)).arg(bucket.interval_us).arg(bucket.tolerance_us);
@@ -215,22 +216,22 @@ pub async fn peek(link: &mut Link, keys: &Keys, bucket: &Bucket) -> RedisResult<
     Ok(BucketState { interval_us: field(0), wait_us: field(1) })
 }
 
-/// A job that an operator edited before it was replayed.
+/// A job that an operator edited before replaying it.
 #[derive(Clone)]
 pub struct Edit {
-    /// When.
+    /// The entry of this record, which includes its time.
     pub entry: EntryId,
-    /// The letter that it was.
+    /// The entry of the dead letter that was edited.
     pub letter: String,
-    /// Who.
+    /// The operator who edited the job.
     pub who: String,
-    /// The job before.
+    /// The job's JSON before the edit.
     pub original: String,
-    /// And after.
+    /// The job's JSON after the edit.
     pub job: String,
 }
 
-/// The newest edits of a partition, up to `count`. O(edits read).
+/// Returns the newest edits of a partition, at most `count`. O(edits read).
 pub async fn edits(link: &mut Link, keys: &Keys, count: usize) -> RedisResult<Vec<Edit>> {
     let list: Vec<(String, std::collections::HashMap<String, String>)> =
         link.query(cmd("XREVRANGE").arg(&keys.edits).arg("+").arg("-").arg("COUNT").arg(count)).await?;

@@ -1,4 +1,4 @@
-//! The typed face of `lua/defer.lua`.
+//! Delays a job after a 429: the typed wrapper of `lua/defer.lua`.
 
 use super::{
     Keys, Link, Source,
@@ -14,48 +14,51 @@ use std::{sync::LazyLock, time::Duration};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("defer" on "atomic" on "limiter"));
 
-/// A delivery whose call was answered 429.
+/// A delivery whose call was answered with 429.
 #[derive(Debug, Clone)]
 pub struct Deferral {
-    /// Which.
+    /// The stream entry of the delivery.
     pub entry: EntryId,
     /// The job's origin, as text.
     pub origin: String,
-    /// The bucket that the call spent.
+    /// The bucket that the call used.
     pub bucket: Bucket,
-    /// What XCO asked for; without it the delay grows while 429s follow each other.
+    /// The delay that XCO asked for. Without one, the delay grows with each consecutive 429.
     pub retry_after: Option<Duration>,
-    /// Whether the 429 is to teach the bucket its rate.
+    /// Whether the bucket learns a rate from this 429.
     pub learn: bool,
-    /// Milliseconds on Redis's clock.
+    /// The job's deadline, in milliseconds on Redis's clock.
     pub deadline_ms: Option<u64>,
-    /// The state's JSON, for when it comes back (its slot in the bucket reserved, unless it waits in its queue).
+    /// The job's new state, as JSON. It has a reservation in the bucket, unless the job waits in the bucket's queue.
     pub state: String,
-    /// A bulk job in a shared bucket waits in its queue, and until then at most (milliseconds on Redis's clock).
+    /// For a bulk job in a shared bucket: its position in the queue, and the latest time to leave it, in milliseconds
+    /// on Redis's clock.
     pub place: Option<(Place, u64)>,
     /// The job's JSON.
     pub job: Vec<u8>,
 }
 
-/// What became of it.
+/// The result of [`defer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deferred {
-    /// It waits behind the closure.
+    /// The job is delayed until the bucket opens again.
     Parked {
-        /// Milliseconds on Redis's clock.
+        /// When the job is due, in milliseconds on Redis's clock.
         due_ms: u64,
     },
-    /// It had been ended before.
+    /// The delivery had already ended.
     NotOurs,
-    /// Its deadline comes first: still ours, to be ended.
+    /// The job's deadline comes first. The delivery is still pending for the consumer, which must end it.
     TooLate,
-    /// A command failed: the bucket is closed, and the delivery is still ours, to be parked.
+    /// A command failed. The bucket is closed, and the delivery is still pending for the consumer, which must delay the
+    /// job.
     Failed(ScriptFailure),
 }
 
-/// Closes the bucket for all workers and parks the job behind the closure, in one step.
+/// Closes the bucket for all workers and delays the job until it opens again, in one atomic step.
 ///
-/// After a lost reply a repetition finds the job gone ([`Deferred::NotOurs`]) and closes the bucket once more, for as long.
+/// After a lost reply, a repetition finds that the job is gone ([`Deferred::NotOurs`]) and closes the bucket again for
+/// the same time.
 pub async fn defer(
     link: &mut Link,
     keys: &Keys,

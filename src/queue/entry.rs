@@ -1,37 +1,39 @@
-//! Stream entries as they come from Redis, undecoded: anyone can write anything into a stream.
+//! Stream entries in the form in which Redis returns them. They are not validated, because any producer can write to a
+//! stream.
 
 use super::Source;
 use crate::contract::{EntryId, Lane};
 use redis::Value;
 
-/// One delivery of one entry.
+/// One delivery of a stream entry.
 #[derive(Debug, Clone)]
 pub struct RawEntry {
-    /// From which lane.
+    /// The lane of the stream.
     pub lane: Lane,
-    /// From which of its streams.
+    /// Which of the lane's two streams the entry is in.
     pub source: Source,
-    /// Its entry.
+    /// The id of the stream entry.
     pub id: EntryId,
-    /// The field `job`; empty where there is none.
+    /// The field `job`. Empty if it is missing.
     pub job: Vec<u8>,
-    /// The field `state`, on jobs that come back.
+    /// The field `state`, for jobs that come back.
     pub state: Option<Vec<u8>>,
-    /// The field `parent`, on children.
+    /// The field `parent`, for children.
     pub parent: Option<String>,
-    /// The field `generation`, on children.
+    /// The field `generation`, for children. 0 otherwise.
     pub generation: u8,
-    /// How many times it was delivered, this time included, to workers that may have begun it.
+    /// How many times the entry was delivered to workers that may have started it, including this time.
     pub deliveries: u32,
-    /// It was pending for another delivery, which a worker did not end.
+    /// Whether this delivery was taken over from another worker, which did not end it.
     pub rescued: bool,
 }
 
-/// The longest id of a parent: the longest of a producer's, and what four generations of outcomes put behind it.
+/// Maximum length of a parent's id in bytes: a producer's longest id and the outcomes of four generations.
 const MAX_PARENT_BYTES: usize = 256;
 
 impl RawEntry {
-    /// The field `parent`, where it can be one: a producer could write this field too, and it goes into the completion.
+    /// Returns the field `parent` if it can be an id. A producer could write this field too, and it goes into the
+    /// completion.
     pub(super) fn bounded_parent(content: &[u8]) -> Option<String> {
         let fits = (1..=MAX_PARENT_BYTES).contains(&content.len());
         let is_id = fits && content.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._:/-".contains(byte));
@@ -39,7 +41,7 @@ impl RawEntry {
     }
 }
 
-/// The entries of a `XREADGROUP` list `[[id, [field, value, …]], …]`. Deleted entries (nil) are left out.
+/// Collects the entries of an `XREADGROUP` list `[[id, [field, value, …]], …]`. Deleted entries (nil) are left out.
 pub(super) fn entries(value: Value, lane: Lane, source: Source, into: &mut Vec<RawEntry>) {
     let Value::Array(list) = value else { return };
     for item in list {
@@ -73,7 +75,8 @@ pub(super) fn entries(value: Value, lane: Lane, source: Source, into: &mut Vec<R
     }
 }
 
-/// A producer could write this field too: it can only forbid itself children.
+/// Parses the field `generation`. A producer could write this field too. An invalid value becomes the maximum, which
+/// only forbids the job to have children.
 pub(super) fn bounded_generation(content: &[u8]) -> u8 {
     std::str::from_utf8(content).ok().and_then(|text| text.parse().ok()).unwrap_or(u8::MAX)
 }

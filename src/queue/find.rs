@@ -1,19 +1,19 @@
-//! Finding one job, or looking at some, without touching anything. Every function is a bounded step; how many are taken is
-//! the caller's choice.
+//! Finds one job or examines several, without changing anything. Every function is one bounded step, and the caller
+//! decides how many steps to take.
 
 use super::{GROUP, Keys, Link, RawEntry, Source, control::Parked, entry::entries};
 use crate::contract::{EntryId, Lane, Origin};
 use redis::{RedisResult, Value, cmd, pipe};
 use std::collections::{BTreeMap, HashMap};
 
-/// The origin of the job that reserved an id.
+/// Returns the origin of the job that reserved an id.
 pub async fn reserved_by(link: &mut Link, keys: &Keys, id: &str) -> RedisResult<Option<Origin>> {
     let origin: Option<String> = link.query(cmd("GET").arg(keys.id(id))).await?;
-    // The latest stands first.
+    // The latest origin comes first.
     Ok(origin.and_then(|origins| origins.split(' ').next()?.parse().ok()))
 }
 
-/// A parked job, and until when it is, in milliseconds on Redis's clock.
+/// Returns a delayed job, and when it is due in milliseconds on Redis's clock.
 pub async fn parked(link: &mut Link, keys: &Keys, origin: Origin) -> RedisResult<Option<(Parked, u64)>> {
     let name = origin.to_string();
     let mut asked = pipe();
@@ -25,7 +25,7 @@ pub async fn parked(link: &mut Link, keys: &Keys, origin: Origin) -> RedisResult
     Ok(kept.and_then(|kept| Parked::parse(&name, &kept)).zip(due_ms))
 }
 
-/// One entry of one of a lane's streams.
+/// Returns one entry of one of a lane's streams.
 pub async fn entry(
     link: &mut Link,
     keys: &Keys,
@@ -40,7 +40,7 @@ pub async fn entry(
     Ok(found.pop())
 }
 
-/// Up to `count` entries of one of a lane's streams, in order, after that one.
+/// Returns up to `count` entries of one of a lane's streams, in order, starting after the entry `after`.
 pub async fn page(
     link: &mut Link,
     keys: &Keys,
@@ -57,18 +57,18 @@ pub async fn page(
     Ok(found)
 }
 
-/// Who has a delivery.
+/// The consumer that has a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    /// The worker, by its name in the group.
+    /// The worker's name in the consumer group.
     pub consumer: String,
-    /// Since its last sign of life for this delivery, in milliseconds.
+    /// Time since the worker read this delivery or last renewed it, in milliseconds.
     pub idle_ms: u64,
-    /// How many times it was delivered.
+    /// How many times the entry was delivered.
     pub deliveries: u64,
 }
 
-/// Who has that entry; none where nobody has read it.
+/// Returns the consumer that has an entry. `None` if the entry is not pending.
 pub async fn pending(link: &mut Link, stream: &str, id: EntryId) -> RedisResult<Option<Pending>> {
     let id = id.to_string();
     let asked: RedisResult<Vec<(String, String, u64, u64)>> =
@@ -77,18 +77,18 @@ pub async fn pending(link: &mut Link, stream: &str, id: EntryId) -> RedisResult<
         Ok(mut rows) => {
             Ok(rows.pop().map(|(_, consumer, idle_ms, deliveries)| Pending { consumer, idle_ms, deliveries }))
         }
-        // No worker ever started.
+        // The group does not exist, because no worker has started yet.
         Err(error) if error.code() == Some("NOGROUP") => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The entry of a stream that was read last; none where nothing was.
+/// Returns the entry of a stream that was read last. `None` if none was read.
 pub async fn last_read(link: &mut Link, stream: &str) -> RedisResult<Option<EntryId>> {
     let groups: RedisResult<Vec<HashMap<String, Value>>> = link.query(cmd("XINFO").arg("GROUPS").arg(stream)).await;
     let groups = match groups {
         Ok(groups) => groups,
-        // No such stream, yet.
+        // The stream does not exist yet.
         Err(error) if error.code() == Some("ERR") => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -99,10 +99,11 @@ pub async fn last_read(link: &mut Link, stream: &str) -> RedisResult<Option<Entr
     Ok(group.and_then(|group| text(group, "last-delivered-id")).and_then(|id| id.parse().ok()))
 }
 
-/// A stream's entry as text.
+/// A stream entry, with its fields as text.
 pub type TextEntry = (EntryId, BTreeMap<String, String>);
 
-/// Up to `count` entries of a stream, backwards, before that one. What is not text is left out.
+/// Returns up to `count` entries of a stream in reverse order, starting before the entry `before`. Invalid UTF-8 is
+/// replaced.
 pub async fn page_back(
     link: &mut Link,
     stream: &str,
@@ -120,14 +121,14 @@ pub async fn page_back(
 /// What a limiter bucket remembers of 429s.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lesson {
-    /// Closed by a 429 until then, microseconds on Redis's clock.
+    /// When the bucket opens again after a 429, in microseconds on Redis's clock.
     pub closed_until_us: u64,
-    /// Calls a second that it learned, where it has.
+    /// The learned rate in calls per second, as of the last 429. `None` if no rate was learned.
     pub calls_per_second: Option<f64>,
 }
 
-/// What a bucket remembers of 429s; none where it met none lately. (`lua/limiter.lua` writes it: packed doubles, the second
-/// when the closure ends, the fourth the rate in calls a microsecond.)
+/// Returns what a bucket remembers of 429s. `None` if it met none recently. `lua/limiter.lua` writes it as packed
+/// doubles: the second is the end of the closure, the fourth the rate in calls per microsecond.
 pub async fn lesson(link: &mut Link, keys: &Keys, bucket: &str) -> RedisResult<Option<Lesson>> {
     let raw: Option<Vec<u8>> = link.query(cmd("GET").arg(keys.limit(bucket))).await?;
     Ok(raw.as_deref().and_then(lesson_of))
@@ -136,7 +137,7 @@ pub async fn lesson(link: &mut Link, keys: &Keys, bucket: &str) -> RedisResult<O
 fn lesson_of(raw: &[u8]) -> Option<Lesson> {
     const DOUBLE: usize = size_of::<f64>();
     if raw.len() < 7 * DOUBLE {
-        // A time alone, as text.
+        // This bucket is stored as a time alone, in text form.
         return None;
     }
     let number = |at: usize| raw[at * DOUBLE..].first_chunk().map(|bytes| f64::from_le_bytes(*bytes));

@@ -1,4 +1,4 @@
-//! The typed face of `lua/finish.lua`.
+//! Ends deliveries: the typed wrapper of `lua/finish.lua`.
 
 use super::{
     Keys, Link, Source,
@@ -13,123 +13,123 @@ use redis::RedisResult;
 use serde::Serialize;
 use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
-/// The largest batch.
+/// Maximum number of deliveries in one call of [`finish`].
 pub const MAX_FINISH: usize = 256;
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("finish" on "atomic"));
 
-/// A letter for `{NS:P}:dead`.
+/// A dead letter to write to `{NS:P}:dead`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dead {
-    /// The job's JSON, codes removed.
+    /// The job's JSON, without codes.
     pub job: String,
     /// The error's JSON.
     pub error: String,
-    /// RFC 3339.
+    /// When the job completed, in RFC 3339.
     pub at: String,
-    /// `true` or `false`.
+    /// Whether the job can be replayed without an edit: `true` or `false`.
     pub replayable: &'static str,
-    /// What a replay must know of the job beside its JSON.
+    /// The part of the job's state that a replay needs, as JSON.
     pub state: String,
 }
 
 /// A child to enqueue.
 #[derive(Debug, Clone, Serialize)]
 pub struct Child {
-    /// Its JSON.
+    /// The child's complete JSON.
     pub job: String,
-    /// Its parent's id.
+    /// The id of the child's parent.
     pub parent: String,
-    /// Generations above it.
+    /// Number of generations above the child.
     pub generation: u8,
 }
 
-/// What a completion brings with it, beyond the event.
+/// What a completion writes in addition to its event.
 #[derive(Debug, Clone, Default)]
 pub struct Extras {
-    /// Push the event to the job's reply list.
+    /// Whether to push the event to the job's reply list.
     pub reply: bool,
-    /// Count it in this batch.
+    /// The batch that counts the job.
     pub batch: Option<String>,
-    /// Keep a letter.
+    /// The dead letter to keep.
     pub dead: Option<Dead>,
-    /// Enqueue a child.
+    /// The child to enqueue.
     pub child: Option<Child>,
 }
 
 /// How a delivery ends.
 #[derive(Debug, Clone)]
 pub enum FinishOp {
-    /// The job is over.
+    /// The job completes.
     Complete {
-        /// Its id.
+        /// The job's id.
         id: String,
-        /// Its type; empty where none is known.
+        /// The job's type. Empty if it is unknown.
         job_type: &'static str,
-        /// How it ended.
+        /// The status of the completion.
         status: Status,
-        /// The event's JSON.
+        /// The completion's event, as JSON.
         event: String,
-        /// And what comes with it.
+        /// What else to write. `None` for most completions.
         extras: Option<Box<Extras>>,
     },
-    /// It waits until `due_us`.
+    /// The job is delayed until `due_us`.
     Park {
-        /// Microseconds on Redis's clock.
+        /// When the job is due, in microseconds on Redis's clock.
         due_us: u64,
-        /// Or until there is room in a shared bucket.
+        /// The job's position in the queue of a shared bucket. It comes back earlier if that bucket has room.
         place: Option<Place>,
-        /// The state's JSON.
+        /// The job's state, as JSON.
         state: String,
         /// The job's JSON.
         job: Vec<u8>,
     },
-    /// It goes back into its lane, before what is new.
+    /// The job goes back into its lane, before new jobs.
     Requeue {
-        /// The state's JSON.
+        /// The job's state, as JSON.
         state: String,
         /// The job's JSON.
         job: Vec<u8>,
     },
-    /// It is a duplicate, and leaves no trace.
+    /// The job is a duplicate and is removed without a completion.
     Drop,
 }
 
-/// A bulk job's place in the queue of a shared bucket.
+/// A bulk job's position in the queue of a shared bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Whose queue.
+    /// The shared bucket.
     pub bucket: SharedBucket,
-    /// The lower, the older: the oldest goes first.
+    /// The job's age. A lower number is older, and the oldest goes first.
     pub age: u64,
 }
 
-/// Which mark of a begun call comes off with a delivery's end.
+/// Which call marker is removed when a delivery ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Unmark {
-    /// None.
+    /// No marker is removed.
     #[default]
     Nothing,
-    /// The job's, whosever it is: the call is accounted for.
+    /// The job's marker is removed, no matter which delivery set it. The call is accounted for.
     Any,
-    /// The same, of a delivery that set this one when it was admitted. While it stands the delivery has not ended, even where
-    /// its whole lane is gone.
+    /// Like [`Unmark::Any`], for a delivery that set this marker when it was admitted. While the marker exists, the
+    /// delivery has not ended, even if its whole lane is gone.
     Called(String),
-    /// This one, as it was asked for in an [`super::AdmissionRequest`]. Whether it was set is not known, and another
-    /// delivery's must stay: nobody knows yet what became of that one's call.
+    /// Only this marker is removed, as requested in an [`super::AdmissionRequest`]. It is not known whether it was set.
+    /// A marker of another delivery must stay, because the result of that delivery's call is not known yet.
     Own(String),
 }
 
 /// The end of one delivery.
 #[derive(Debug, Clone)]
 pub struct Finish {
-    /// Which.
+    /// The stream entry of the delivery.
     pub entry: EntryId,
     /// The job's origin, as text.
     pub origin: String,
-    /// Which mark comes off.
+    /// Which call marker is removed.
     pub unmark: Unmark,
-    /// How.
+    /// How the delivery ends.
     pub op: FinishOp,
 }
 
@@ -150,30 +150,31 @@ struct WireExtras<'a> {
 
 const FIXED_KEYS: usize = 9;
 
-/// What became of the end of one delivery.
+/// The result of ending one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finished {
-    /// It is written, by this run.
+    /// The end was written by this call.
     Ended,
-    /// The delivery had been ended before.
+    /// The delivery had already ended.
     NotOurs,
-    /// A command of it failed: nothing of it was done, and the delivery is still pending for the consumer.
+    /// A command failed. Nothing was done, and the delivery is still pending for the consumer.
     Failed(ScriptFailure),
 }
 
-/// What became of a batch of ends.
+/// The result of ending a batch of deliveries.
 #[derive(Debug)]
 pub struct Finishes {
-    /// One for each delivery.
+    /// One result per delivery, in the same order.
     pub each: Vec<Finished>,
-    /// Replies, counters and expiries that were not written; nothing waits for them.
+    /// Failures to write a reply, a counter or an expiry. No job depends on these.
     pub courtesies: Vec<ScriptFailure>,
 }
 
-/// Ends up to [`MAX_FINISH`] deliveries of one stream, each whole or not at all. Safe to repeat after a lost reply.
+/// Ends up to [`MAX_FINISH`] deliveries of one stream. Each is ended completely or not at all. Idempotent, so it can be
+/// repeated after a lost reply.
 ///
-/// A delivery whose entry a foreign hand may have removed is to come alone: in a batch, what is not there any more is taken
-/// for what was ended before.
+/// If another program may have removed a delivery's entry, end that delivery in a call of its own. In a batch, a
+/// missing entry is taken for a delivery that had already ended.
 pub async fn finish(
     link: &mut Link,
     keys: &Keys,
@@ -199,12 +200,12 @@ pub async fn finish(
                 dead: extras.dead.as_ref(),
                 next: extras.child.as_ref(),
             };
-            // Strings and numbers: nothing that serialisation could refuse.
+            // Strings and numbers only: serialisation cannot fail.
             tails.push(serde_json::to_string(&wire).unwrap_or_default());
         }
     }
 
-    // Each queue once, and only where a job goes there.
+    // Each queue is passed once, and only if a job goes there.
     let mut queues = [0; SharedBucket::ALL.len()];
     for one in batch {
         if let FinishOp::Park { place: Some(place), .. } = &one.op
@@ -274,12 +275,12 @@ pub async fn finish(
     Ok(Finishes { each, courtesies })
 }
 
-/// Microseconds as milliseconds with three decimals: a sorted set's score, exact below 2^53.
+/// Formats microseconds as milliseconds with three decimals, for the score of a sorted set. Exact below 2^53.
 pub(super) fn millis_text(us: u64) -> String {
     format!("{}.{:03}", us / 1000, us % 1000)
 }
 
-/// A waiting job as `delayed:jobs` keeps it and `lua/promote.lua` takes it apart: state, newline, job.
+/// Joins a delayed job in the form of `delayed:jobs`: state, newline, job. `lua/promote.lua` splits it again.
 pub(super) fn parked(state: &str, job: &[u8]) -> Vec<u8> {
     [state.as_bytes(), b"\n", job].concat()
 }

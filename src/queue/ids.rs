@@ -1,4 +1,4 @@
-//! Forgetting reserved ids: the typed face of `lua/forget_ids.lua`.
+//! Forgets reserved ids: the typed wrapper of `lua/forget_ids.lua`.
 
 use super::{
     Keys, Link,
@@ -12,14 +12,15 @@ use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
 static FORGET: LazyLock<Script> = LazyLock::new(|| script!("forget_ids" on "atomic"));
 
-/// How much of the list is looked at in one step: several batches of an admission, whole.
+/// Number of list elements examined in one step. It covers several whole batches of an admission.
 const LOOK: usize = 1024;
 
-/// An id is kept for longer than the window by this: a job may be in a worker's hands meanwhile, or be handed back.
+/// Additional time that an id is kept after the window, because a job may be with a worker, or be handed back,
+/// meanwhile.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Forgets a few of the ids that no job still waiting can be a duplicate of: a dedupe window has passed since they were
-/// reserved, and every job enqueued within it has been looked at. Returns whether there may be more. A bounded step.
+/// Forgets some of the ids for which no waiting job can be a duplicate: a dedupe window has passed since they were
+/// reserved, and all jobs enqueued within it have been examined. Returns whether there may be more. One bounded step.
 pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> RedisResult<bool> {
     let mut ask = pipe();
     ask.cmd("TIME").cmd("LRANGE").arg(&keys.ids).arg(0).arg(LOOK - 1);
@@ -28,13 +29,14 @@ pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> Re
         return Ok(false);
     }
     let now_ms = now.ms();
-    // Asked after the time: what is enqueued from here on is younger.
+    // This is asked after the time, so that jobs enqueued from now on are younger.
     let waiting = heads(link, &Lane::ALL.map(|lane| [keys.due(lane), keys.jobs(lane)]).concat()).await?;
     let oldest_ms = waiting.into_iter().flatten().map(|entry| entry.ms).fold(now_ms, u64::min);
     let kept = dedupe_window.saturating_add(MARGIN.min(dedupe_window));
     let kept_ms = millis(kept);
     let before_ms = oldest_ms.saturating_sub(kept_ms);
-    // Later than this only a clock that has gone back since can have said: the list is not to grow until it is there again.
+    // A later time can only come from before the clock went back. Such ids are forgotten too, so that the list does not
+    // grow until the clock has caught up.
     let latest_ms = now_ms.saturating_add(kept_ms);
 
     let whole = list.len() < LOOK;
@@ -50,8 +52,8 @@ pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> Re
     Ok(!whole || end < list.len())
 }
 
-/// Where the batches end that go: up to the first that was reserved within `kept_ms`; none where that is the first. The last
-/// batch counts only where the list was seen to its end.
+/// Returns how many elements can be removed: the whole batches before the first one that was reserved within `kept_ms`.
+/// `None` if that is the first batch. The last batch counts only if the end of the list was seen.
 fn forgettable(list: &[String], kept_ms: RangeInclusive<u64>, whole: bool) -> Option<usize> {
     let mut end = None;
     for (place, element) in list.iter().enumerate() {

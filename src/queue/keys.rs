@@ -1,39 +1,39 @@
-//! Every key this project uses in Redis, and what lies in it.
+//! All Redis keys of this project, and what each contains.
 //!
-//! All keys of a partition begin with the same hash tag, `{NS:P}`, so that a script touching several stays in one slot
-//! of a Redis Cluster. The first five are public (contract §1); the rest is internal.
+//! All keys of a partition begin with the same hash tag, `{NS:P}`, so that a script that uses several keys stays in one
+//! slot of a Redis Cluster. The keys in the first four rows are public (contract §1). The others are internal.
 //!
 //! | key | type | what |
 //! |---|---|---|
-//! | `{NS:P}:jobs:<lane>` | stream | jobs as producers enqueued them; the group's pending list is the ledger of deliveries |
-//! | `{NS:P}:completions` | stream | one terminal completion per job |
+//! | `{NS:P}:jobs:<lane>` | stream | jobs as producers enqueued them; the group's pending list records the deliveries |
+//! | `{NS:P}:completions` | stream | one completion per job |
 //! | `{NS:P}:reply:<id>` | list, expires | the completion again, for one waiting request |
 //! | `{NS:P}:dead` | stream | jobs that failed for good |
-//! | `{NS:P}:edits` | stream | what replayed jobs were before an operator edited them |
+//! | `{NS:P}:edits` | stream | replayed jobs before and after an operator edited them |
 //! | `{NS:P}:replay:<run>` | hash, expires | the last step of a replay, and its answer |
 //! | `{NS:P}:due:<lane>` | stream | jobs that come back: promoted, handed back, or between two steps; read before the lane |
-//! | `{NS:P}:delayed` | sorted set | parked jobs by due time (ms): member is the origin |
+//! | `{NS:P}:delayed` | sorted set | origins of delayed jobs, by due time (ms) |
 //! | `{NS:P}:delayed:jobs` | hash | origin → state, newline, job |
-//! | `{NS:P}:begun` | hash | origin → who began an unsafe call that has not ended |
+//! | `{NS:P}:begun` | hash | call markers: origin → the delivery that began an unsafe call that has not ended |
 //! | `{NS:P}:id:<id>` | string, expires | origin of the job that reserved this id; rarely several, the latest first |
-//! | `{NS:P}:ids` | list | when ids were reserved (`@` and ms), and their keys, until they are forgotten |
+//! | `{NS:P}:ids` | list | times of reservation (`@` and ms), each followed by the keys reserved then, until they are forgotten |
 //! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
-//! | `{NS:P}:waiting:<bucket>` | sorted set | bulk jobs in `delayed` that wait for a shared bucket: origins by age |
-//! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 lately, by when (ms), the latest 1,000 |
+//! | `{NS:P}:waiting:<bucket>` | sorted set | queue of bulk jobs in `delayed` that wait for a shared bucket: origins by age |
+//! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 recently, by its time (ms), the latest 1,000 |
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
-//! | `{NS:P}:backfill:<batch>` | hash, expires | how far a backfill was fed here (`queue/backfill.rs`) |
-//! | `{NS:0}:backfill:<batch>:results` | string, expires | what became of its rows, four bytes each |
+//! | `{NS:P}:backfill:<batch>` | hash, expires | progress of a backfill in this partition (`queue/backfill.rs`) |
+//! | `{NS:0}:backfill:<batch>:results` | string, expires | results of its rows, four bytes each |
 //! | `{NS:0}:meta` | hash | what all workers must agree on: `partitions` |
 //! | `{NS:P}:probe:<type>` | any, expires | made and deleted by the check before work, within one script |
-//! | `{NS:0}:breaker` | string, expires | XCO cannot be reached or refuses this client: no job is to be taken while it lives |
-//! | `{NS:0}:breaker:<type>` | string, expires | calls of this type fail: jobs that make them step aside |
-//! | `{NS:0}:audit` | stream | what operators did |
-//! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with them |
-//! | `{NS:0}:workers` | hash, expires | what each worker says of itself, once a second |
-//! | `{NS:P}:meta` | hash | what Redis's clock said last, its steps back, the last entries before them (`lua/clock.lua`); removed jobs |
-//! | `{NS:P}:held` | set | names of the rules and breakers that hold jobs |
-//! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause or a breaker parked, with the score it gave them |
-//! | `{NS:P}:stats` | hash | completions by type and status, since ever |
+//! | `{NS:0}:breaker` | string, expires | exists while XCO cannot be reached or refuses this client: no job is read |
+//! | `{NS:0}:breaker:<type>` | string, expires | exists while calls of this type fail: jobs that make them are delayed |
+//! | `{NS:0}:audit` | stream | operators' actions |
+//! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with every change |
+//! | `{NS:0}:workers` | hash, expires | heartbeats: what each worker reports once per second |
+//! | `{NS:P}:meta` | hash | last reading of Redis's clock, its steps back, the last entries before them (`lua/clock.lua`); removed jobs |
+//! | `{NS:P}:held` | set | names of the rules and breakers that delay jobs |
+//! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause or a breaker delayed, with their score in `delayed` |
+//! | `{NS:P}:stats` | hash | completions by type and status, since the beginning |
 
 use crate::{
     contract::{Lane, Origin},
@@ -43,70 +43,70 @@ use crate::{
 /// The consumer group of all workers (contract §1).
 pub const GROUP: &str = "workers";
 
-/// The keys of one partition.
+/// The names of one partition's keys.
 #[derive(Debug, Clone)]
 pub struct Keys {
     tag: String,
-    /// Its number.
+    /// The number of the partition.
     pub partition: u16,
-    /// `jobs:<lane>`, by [`Lane`]
+    /// The keys `jobs:<lane>`, by [`Lane`].
     jobs: [String; 2],
     due: [String; 2],
-    /// `completions`
+    /// The stream `completions`.
     pub completions: String,
-    /// `dead`
+    /// The stream `dead`.
     pub dead: String,
-    /// `edits`
+    /// The stream `edits`.
     pub edits: String,
-    /// `delayed`
+    /// The sorted set `delayed`.
     pub delayed: String,
-    /// `delayed:jobs`
+    /// The hash `delayed:jobs`.
     pub delayed_jobs: String,
-    /// `begun`
+    /// The hash `begun`, with the call markers.
     pub begun: String,
-    /// `ids`
+    /// The list `ids`.
     pub ids: String,
-    /// `stats`
+    /// The hash `stats`.
     pub stats: String,
-    /// `waiting:<bucket>`, by [`SharedBucket`]
+    /// The sorted sets `waiting:<bucket>`, by [`SharedBucket`].
     waiting: [String; 2],
-    /// `learned`
+    /// The sorted set `learned`.
     pub learned: String,
-    /// `breaker`
+    /// The key `breaker`, for all calls.
     pub breaker: String,
-    /// `audit`
+    /// The stream `audit`.
     pub audit: String,
-    /// `control`
+    /// The hash `control`, with operators' rules.
     pub control: String,
-    /// `workers`
+    /// The hash `workers`.
     pub workers: String,
-    /// `held`
+    /// The set `held`.
     pub held: String,
-    /// `meta`
+    /// The hash `meta`.
     pub meta: String,
 }
 
-/// What type a key has in Redis.
+/// The type of a key in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// `stream`
+    /// Redis calls it `stream`.
     Stream,
-    /// `zset`
+    /// Redis calls it `zset`.
     SortedSet,
-    /// `hash`
+    /// Redis calls it `hash`.
     Hash,
-    /// `set`
+    /// Redis calls it `set`.
     Set,
-    /// `string`
+    /// Redis calls it `string`.
     Text,
-    /// `list`
+    /// Redis calls it `list`.
     List,
-    /// Something of a module's.
+    /// A type defined by a Redis module.
     Other,
 }
 
 impl Kind {
-    /// From what `TYPE` says; none where there is no such key.
+    /// Converts the answer of `TYPE`. `None` if the key does not exist.
     pub fn of(said: &str) -> Option<Self> {
         Some(match said {
             "none" | "" => return None,
@@ -135,28 +135,28 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// A key whose name is the same for all jobs.
+/// A key whose name does not depend on a job.
 #[derive(Debug, Clone, Copy)]
 pub struct FixedKey<'a> {
-    /// Its name.
+    /// The name of the key.
     pub name: &'a str,
-    /// Its type.
+    /// The type that the key must have.
     pub kind: Kind,
-    /// Whether jobs cannot be done without it.
+    /// Whether jobs cannot be processed without this key.
     pub is_for_jobs: bool,
 }
 
-/// Which of a lane's two streams.
+/// One of a lane's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// Jobs that come back: read first.
+    /// The stream of jobs that come back. It is read first.
     Due,
-    /// The public lane.
+    /// The public stream, to which producers write.
     Jobs,
 }
 
 impl Keys {
-    /// The keys of partition `partition` in `namespace`.
+    /// Creates the keys of one partition of a namespace.
     pub fn new(namespace: &str, partition: u16) -> Self {
         let tag = format!("{{{namespace}:{partition}}}");
         let key = |rest: &str| format!("{tag}:{rest}");
@@ -184,17 +184,17 @@ impl Keys {
         }
     }
 
-    /// A lane's public stream.
+    /// Returns the public stream of a lane.
     pub fn jobs(&self, lane: Lane) -> &str {
         &self.jobs[lane as usize]
     }
 
-    /// A lane's stream of jobs that come back.
+    /// Returns the stream of jobs that come back to a lane.
     pub fn due(&self, lane: Lane) -> &str {
         &self.due[lane as usize]
     }
 
-    /// One of a lane's two streams.
+    /// Returns one of a lane's two streams.
     pub fn stream(&self, lane: Lane, source: Source) -> &str {
         match source {
             Source::Due => self.due(lane),
@@ -202,7 +202,7 @@ impl Keys {
         }
     }
 
-    /// Every fixed key of the partition, `stats` last.
+    /// Returns every fixed key of the partition, with `stats` last.
     pub fn fixed(&self) -> Vec<FixedKey<'_>> {
         let for_jobs = |name, kind| FixedKey { name, kind, is_for_jobs: true };
         let aside = |name, kind| FixedKey { name, kind, is_for_jobs: false };
@@ -238,32 +238,32 @@ impl Keys {
         fixed
     }
 
-    /// A key for the check before work.
+    /// Returns a key that the check before work may create and delete.
     pub fn probe(&self, kind: &str) -> String {
         format!("{}:probe:{kind}", self.tag)
     }
 
-    /// The reply list of a job.
+    /// Returns the key of a job's reply list.
     pub fn reply(&self, id: &str) -> String {
         format!("{}:reply:{id}", self.tag)
     }
 
-    /// What reserves an id.
+    /// Returns the key that reserves an id.
     pub fn id(&self, id: &str) -> String {
         format!("{}:id:{id}", self.tag)
     }
 
-    /// A limiter bucket.
+    /// Returns the key of a limiter bucket.
     pub fn limit(&self, bucket: &str) -> String {
         format!("{}:limit:{bucket}", self.tag)
     }
 
-    /// Where bulk jobs wait for a shared bucket.
+    /// Returns the queue of bulk jobs that wait for a shared bucket.
     pub fn waiting(&self, bucket: SharedBucket) -> &str {
         &self.waiting[bucket as usize]
     }
 
-    /// What says that a breaker is open.
+    /// Returns the key that exists while a breaker is open.
     pub fn breaker_of(&self, scope: Scope) -> String {
         match scope {
             Scope::All => self.breaker.clone(),
@@ -271,32 +271,32 @@ impl Keys {
         }
     }
 
-    /// The jobs that a rule holds.
+    /// Returns the key of the jobs that a rule or a breaker delays.
     pub fn held_by(&self, rule: &str) -> String {
         format!("{}:held:{rule}", self.tag)
     }
 
-    /// A batch's counters.
+    /// Returns the key of a batch's counters.
     pub fn batch(&self, name: &str) -> String {
         format!("{}:batch:{name}", self.tag)
     }
 
-    /// The receipt of a replay's last step.
+    /// Returns the key that stores the last step of a replay and its answer.
     pub fn replay(&self, run: &str) -> String {
         format!("{}:replay:{run}", self.tag)
     }
 
-    /// A backfill's checkpoint.
+    /// Returns the key of a backfill's checkpoint.
     pub fn backfill(&self, batch: &str) -> String {
         format!("{}:backfill:{batch}", self.tag)
     }
 
-    /// A backfill's results.
+    /// Returns the key of a backfill's results.
     pub fn backfill_results(&self, batch: &str) -> String {
         format!("{}:backfill:{batch}:results", self.tag)
     }
 
-    /// What a job is called in `delayed` and `begun`.
+    /// Returns the name of a job in `delayed` and `begun`.
     pub fn token(origin: Origin) -> String {
         origin.to_string()
     }

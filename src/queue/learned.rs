@@ -1,4 +1,4 @@
-//! What 429s have taught: the typed face of `lua/learned.lua`.
+//! The rates learned from 429s: the typed wrapper of `lua/learned.lua`.
 
 use super::{
     Keys, Link,
@@ -7,28 +7,28 @@ use super::{
 use redis::RedisResult;
 use std::sync::LazyLock;
 
-/// The most buckets that are remembered as having met a 429, and told of.
+/// Maximum number of buckets that are remembered and returned.
 pub const MAX_LEARNED: usize = 1_000;
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("learned" on "limiter"));
 
-/// A bucket that met a 429 within the time for which a learned rate is remembered.
+/// A bucket that met a 429 recently, within the time for which a learned rate is remembered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnedLimit {
-    /// The bucket's name: it may hold a caller, so it is for operators' eyes and not for metrics.
+    /// The name of the bucket. It may contain a caller, so show it to operators but do not use it in metrics.
     pub bucket: String,
-    /// What it learned, grown since; `None` where 429s are not to teach (`limits.learn`). Where a lower rate is configured, that
-    /// one holds.
+    /// The learned rate in calls per second, including its growth since the 429. `None` if no rate is learned
+    /// (`limits.learn`). A lower configured rate takes precedence.
     pub rate_per_s: Option<f64>,
-    /// No call before then, milliseconds on Redis's clock; in the past where it is open.
+    /// When the bucket opens again, in milliseconds on Redis's clock. In the past if the bucket is open.
     pub closed_until_ms: u64,
-    /// Closures in a row.
+    /// Number of consecutive 429s, where those of concurrent calls count as one.
     pub strikes: u32,
-    /// When it met its last 429, milliseconds on Redis's clock.
+    /// When the bucket met its last 429, in milliseconds on Redis's clock.
     pub last_429_ms: u64,
 }
 
-/// The buckets of a partition that met a 429 lately, the latest first, [`MAX_LEARNED`] at most.
+/// Returns the buckets of a partition that met a 429 recently, the latest first, at most [`MAX_LEARNED`].
 pub async fn learned(link: &mut Link, keys: &Keys) -> RedisResult<Vec<LearnedLimit>> {
     let mut call = SCRIPT.call(1);
     call.arg(&keys.learned).arg(MAX_LEARNED).arg(keys.limit(""));

@@ -9,27 +9,27 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Connector {
-    /// A link that connects when first used, by a connection of its own. With `blocking`, replies may take as long as they
-    /// like: the caller bounds its waits.
+    /// Returns a link with its own connection, which is made when first used. With `blocking`, replies have no timeout,
+    /// so the caller must bound its waits.
     pub fn link(&self, blocking: bool) -> Link {
         Link::new(self.clone(), None, blocking)
     }
 
-    /// A link on a connection that it shares with others of its `kind`. It must not block, and replies may take as long as
-    /// they like only where it is `patient`.
+    /// Returns a link on a connection that is shared with other links of its `kind`. It must not send blocking
+    /// commands. Replies have no timeout only if it is `patient`.
     pub fn shared_link(&self, kind: &'static str, number: usize, patient: bool) -> Link {
         Link::new(self.clone(), Some(self.shared_connection(kind, number)), patient)
     }
 }
 
-/// A connection that is made when needed and dropped when it is of no more use: the next command then has a new one.
+/// A connection that is made when needed and dropped when it is broken. The next command then makes a new one.
 ///
-/// It never retries by itself: whether a command may be repeated is its caller's knowledge.
+/// It never retries a command, because only the caller knows whether the command can be repeated.
 pub struct Link {
     connector: Connector,
-    /// `None`: a connection of its own.
+    /// The shared connection. `None` if the link has its own.
     shared: Option<Arc<SharedConnection>>,
-    /// Replies may take as long as they like.
+    /// Replies have no timeout.
     patient: bool,
     made: Option<Made>,
 }
@@ -52,7 +52,7 @@ impl Link {
         self.conclude(result).await
     }
 
-    /// Runs a pipeline. Where commands of it were refused, the error is that of the first.
+    /// Runs a pipeline. If commands in it were refused, the error is that of the first.
     pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
         let mut connection = self.connection().await?;
         let result = pipeline.query_async(&mut connection).await.map_err(first_refusal);
@@ -73,7 +73,7 @@ impl Link {
         Ok(connection)
     }
 
-    /// Forgets the connection: the next command makes a new one.
+    /// Drops the connection. The next command makes a new one.
     pub fn reset(&mut self) {
         if let Some(made) = self.made.take() {
             made.give_up();
@@ -97,8 +97,8 @@ impl Link {
     }
 }
 
-/// A pipeline's error has no code where the server's own (`NOGROUP`, `OOM`) is one that redis-rs does not know: nobody could
-/// tell what to do about it.
+/// Returns the first server error of a pipeline. The pipeline's own error has no code if redis-rs does not know the
+/// server's code (`NOGROUP`, `OOM`), and callers decide by the code.
 fn first_refusal(error: RedisError) -> RedisError {
     match error.clone().into_server_errors() {
         Some(refusals) => refusals.first().map_or(error, |(_, refusal)| refusal.clone().into()),

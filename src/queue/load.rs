@@ -1,37 +1,38 @@
-//! What a lane holds against what it may: `queue.max_pending`. Workers report it; whoever takes jobs from outside asks
-//! before taking more. Jobs are never refused here: a plain `XADD` asks nobody.
+//! Compares the number of jobs in a lane with its maximum, `queue.max_pending`. Workers report the load, and components
+//! that accept jobs from outside check it first. Jobs are never refused here, because a plain `XADD` makes no check.
 
 use super::{Keys, Link};
 use crate::contract::Lane;
 use redis::{RedisResult, pipe};
 
-/// A lane of one partition.
+/// The load of one lane in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Jobs that wait in it or are under way; parked ones, which belong to no lane until they are due, not counted.
+    /// Jobs waiting or running in the lane. Delayed jobs are not counted, because they belong to no lane until they are
+    /// due.
     pub pending: u64,
-    /// How many that may be, at most; 0: any number.
+    /// Maximum number of pending jobs. 0 means no maximum.
     pub max_pending: u64,
 }
 
 impl Load {
-    /// A partition's share of `queue.max_pending`, which is for a lane over all partitions: an even part.
+    /// Returns a partition's equal share of `queue.max_pending`, which applies to a lane over all partitions.
     pub fn share(max_pending: u64, partitions: u16) -> u64 {
         max_pending.div_ceil(u64::from(partitions.max(1)))
     }
 
-    /// Whether it holds more than it may: whoever can refuse jobs should.
+    /// Whether the load is above its maximum. Components that can refuse jobs should then do so.
     pub const fn is_over(self) -> bool {
         self.max_pending > 0 && self.pending > self.max_pending
     }
 
-    /// Whether it has come back so far that an alarm may end.
+    /// Whether the load is low enough to end an alarm.
     const fn is_well_below(self) -> bool {
         self.max_pending == 0 || self.pending < self.max_pending - self.max_pending / 10
     }
 }
 
-/// A lane's load; `max_pending` is the partition's share. One round trip, O(1).
+/// Returns the load of a lane. `max_pending` is the partition's share. One round trip, O(1).
 pub async fn lane_load(link: &mut Link, keys: &Keys, lane: Lane, max_pending: u64) -> RedisResult<Load> {
     let mut asked = pipe();
     asked.cmd("XLEN").arg(keys.due(lane)).cmd("XLEN").arg(keys.jobs(lane));
@@ -39,20 +40,21 @@ pub async fn lane_load(link: &mut Link, keys: &Keys, lane: Lane, max_pending: u6
     Ok(Load { pending: due + jobs, max_pending })
 }
 
-/// Raised when a lane is over, and not ended before it is a tenth below: a load that swings about the bound is one alarm.
+/// An alarm that starts when a lane is over its maximum and ends when it is a tenth below. A load that varies around
+/// the maximum is thus one alarm.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoadAlarm {
     raised: bool,
 }
 
 impl LoadAlarm {
-    /// Looks at a load; tells `true` when the alarm is raised by it, `false` when it is ended, nothing in between.
+    /// Checks a load. Returns `true` if it starts the alarm, `false` if it ends the alarm, and `None` otherwise.
     pub fn look(&mut self, load: Load) -> Option<bool> {
         let raised = if self.raised { !load.is_well_below() } else { load.is_over() };
         (std::mem::replace(&mut self.raised, raised) != raised).then_some(raised)
     }
 
-    /// Whether it is raised.
+    /// Whether the alarm is active.
     pub const fn is_raised(self) -> bool {
         self.raised
     }

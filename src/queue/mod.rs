@@ -1,7 +1,8 @@
-//! The queue in Redis: keys, scripts with their typed wrappers, connections that come back by themselves.
+//! The queue in Redis: its keys, its scripts with their typed wrappers, and connections that reconnect.
 //!
-//! Nothing here knows what a job means. A delivery is read ([`read_lane`]), admitted ([`admit`]) and ended ([`finish`],
-//! [`defer`]); the rest is upkeep ([`upkeep`]), operators' rules ([`control`], [`audit`]) and who works here ([`workers`]).
+//! This module does not know what a job means. A delivery is read ([`read_lane`]), admitted ([`admit`]) and ended
+//! ([`finish`], [`defer`]). The rest is maintenance ([`upkeep`]), operators' rules ([`control`], [`audit`]) and the
+//! list of workers ([`workers`]).
 
 mod admit;
 pub mod audit;

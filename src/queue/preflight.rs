@@ -1,8 +1,9 @@
-//! What must be so before work begins: every command is permitted, every key is of its kind, and the workers agree. The
-//! worker's gate and `doctor` both ask here.
+//! The checks before work begins: every command is permitted, every key has its type, and the workers agree. The worker
+//! at its start and `doctor` both use them.
 //!
-//! A script of Redis is not rolled back: a command that it refuses in the middle of a job's end leaves a half behind. What
-//! can be known before is looked for before. `lua/preflight.lua` runs each command once on keys made for that.
+//! Redis does not roll back a script. If it refuses a command while a job is being ended, half of the work remains. So
+//! faults that can be known in advance are looked for in advance: `lua/preflight.lua` runs each command once, on keys
+//! made for that purpose.
 
 mod finding;
 mod server;
@@ -21,35 +22,35 @@ use std::{collections::BTreeSet, sync::LazyLock};
 const TEXT: &str = concat!(include_str!("lua/fields.lua"), include_str!("lua/preflight.lua"));
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("preflight", TEXT));
 
-/// What the script answers: failed commands with their messages, types, last ids, counters, the time.
+/// The answer of the script: failed commands with their messages, types, last ids, counters, the time.
 type Answer = (Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<u64>);
 
-/// How many keys the script probes with.
+/// The types of the keys that the script creates and deletes.
 const PROBES: [&str; 6] = ["stream", "hash", "zset", "list", "string", "set"];
 
-/// The field of `{NS:0}:meta` that keeps the number of partitions.
+/// The field of `{NS:0}:meta` that stores the number of partitions.
 const PARTITIONS: &str = "partitions";
 
-/// A stream with fewer ids left than this counts as exhausted.
+/// A stream with fewer remaining ids than this counts as exhausted.
 const FEW_IDS: u64 = 1 << 32;
 
-/// A lane whose last id is further ahead of Redis's clock than this was given an id by a producer. A clock that steps back by
-/// less is caught up with soon.
+/// If a lane's last id is this far ahead of Redis's clock, a producer must have chosen the id. After a smaller step
+/// back, the clock soon catches up.
 const AHEAD_MS: u64 = 60_000;
 
-/// What is wanted of Redis.
+/// What this check requires of Redis.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     user: String,
     partitions: u16,
     strict: bool,
     replicated: bool,
-    /// Whether the number of partitions is written where there is none yet.
+    /// Whether to write the number of partitions if none is stored yet.
     settle: bool,
 }
 
 impl Wanted {
-    /// What a worker wants. The first one settles the number of partitions.
+    /// The requirements of a worker. The first worker stores the number of partitions.
     pub fn new(redis: &RedisConfig) -> Self {
         Self {
             user: redis.user(),
@@ -60,15 +61,15 @@ impl Wanted {
         }
     }
 
-    /// The same, for somebody who only looks.
+    /// The same requirements, for a check that writes nothing permanent.
     #[must_use]
     pub fn looking(self) -> Self {
         Self { settle: false, ..self }
     }
 }
 
-/// Checks the partitions of `keys`, which begin with the first: everything found. An error where Redis is away or takes no
-/// writes at present: nothing is known then. A few round trips a partition.
+/// Checks the partitions of `keys`, which must begin with partition 0. Returns all findings. Returns an error if Redis
+/// is unreachable or accepts no writes at present, because nothing is then known. A few round trips per partition.
 pub async fn check<'a>(
     link: &mut Link,
     keys: impl Iterator<Item = &'a Keys>,
@@ -77,7 +78,7 @@ pub async fn check<'a>(
     let mut findings = BTreeSet::new();
     for keys in keys {
         if keys.partition == 0 {
-            // It may be known already, and forbidden once it is not any more.
+            // The script may be loaded already, and forbidden when it must be loaded again.
             let loaded = link.query::<Value>(cmd("SCRIPT").arg("LOAD").arg(TEXT)).await;
             findings.extend(refusal(loaded, "SCRIPT LOAD", wanted)?);
             server(link, wanted, &mut findings).await?;
@@ -90,7 +91,7 @@ pub async fn check<'a>(
     Ok(findings)
 }
 
-/// A refusal is a finding; any other failure says nothing.
+/// Converts a missing permission into a finding. Any other error is returned.
 fn refusal<T>(answer: RedisResult<T>, command: &str, wanted: &Wanted) -> RedisResult<Option<Finding>> {
     match answer {
         Ok(_) => Ok(None),
@@ -103,7 +104,7 @@ fn forbidden(command: &str, wanted: &Wanted) -> Finding {
     Finding::Forbidden { command: command.to_owned(), user: wanted.user.clone() }
 }
 
-/// What the server says of itself, and what can be asked of it only outside a script.
+/// Checks what the server reports about itself, and what can only be asked outside a script.
 async fn server(link: &mut Link, wanted: &Wanted, findings: &mut BTreeSet<Finding>) -> RedisResult<()> {
     match link.query::<Value>(&cmd("INFO")).await {
         Ok(said) => {
@@ -117,14 +118,14 @@ async fn server(link: &mut Link, wanted: &Wanted, findings: &mut BTreeSet<Findin
         Err(error) => return Err(error),
     }
     if wanted.replicated {
-        // No replica is waited for: it is answered at once.
+        // `WAIT 0` waits for no replica, so the answer comes at once.
         let answer = link.query::<Value>(cmd("WAIT").arg(0).arg(1)).await;
         findings.extend(refusal(answer, "WAIT", wanted)?);
     }
     Ok(())
 }
 
-/// Every command, and every fixed key.
+/// Checks every command and every fixed key of a partition.
 async fn partition(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut BTreeSet<Finding>) -> RedisResult<()> {
     let fixed = keys.fixed();
     let counters = counters();
@@ -156,7 +157,8 @@ async fn partition(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut
     match failures(&failed, wanted) {
         Ok(failures) => findings.extend(failures),
         Err(error) => {
-            // A master that became a replica says so within the script alone: ask again who is the master.
+            // A master that became a replica reports it only inside the script. A new connection asks for the current
+            // master.
             link.reset();
             return Err(error);
         }
@@ -171,7 +173,7 @@ async fn partition(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut
             Some(Kind::Stream) => {
                 let is_lane = Lane::ALL.iter().any(|lane| keys.jobs(*lane) == key.name);
                 if is_exhausted(last) {
-                    // A producer's lane that is closed closes no other.
+                    // A producer's lane that accepts no entries does not affect the other lanes.
                     findings.insert(Finding::Exhausted { key: name(), forbids: key.is_for_jobs && !is_lane });
                 } else if is_lane && let Some(last_ms) = ahead_of(last, &now_ms) {
                     findings.insert(Finding::Ahead { key: name(), last_ms });
@@ -181,7 +183,7 @@ async fn partition(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut
         }
     }
     for (field, value) in counters.into_iter().zip(values) {
-        // Room to count on: beyond it HINCRBY refuses.
+        // The counter needs room to grow, because `HINCRBY` fails at the maximum.
         if !value.is_empty() && !value.parse::<i64>().is_ok_and(|count| count < i64::MAX / 2) {
             findings.insert(Finding::NotANumber { key: keys.stats.clone(), field });
         }
@@ -189,7 +191,8 @@ async fn partition(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut
     Ok(())
 }
 
-/// Which keys the user may not touch, where it may not touch all of them; those to probe with count as one.
+/// Returns the keys that the user may not access, if it may not access all of them. The keys that the script creates
+/// count as one.
 async fn forbidden_keys(link: &mut Link, keys: &Keys) -> RedisResult<Vec<String>> {
     let mut forbidden = Vec::new();
     for key in keys.fixed() {
@@ -209,11 +212,11 @@ fn is_about_a_key(error: &RedisError) -> bool {
     error.code() == Some("NOPERM") && error.detail().is_some_and(|detail| detail.contains(" key"))
 }
 
-/// What the script's failures mean. An error where they are of a kind that passes by itself.
+/// Converts the script's failures into findings. Returns an error if a failure is of a kind that goes away by itself.
 fn failures(failed: &[String], wanted: &Wanted) -> RedisResult<Vec<Finding>> {
     let (mut forbidden_ones, mut others) = (Vec::new(), Vec::new());
     for pair in failed.chunks_exact(2) {
-        // Redis 6.2 puts the line of the script first: `@user_script: 18: -OOM …`.
+        // Redis 6.2 puts the script's line first: `@user_script: 18: -OOM …`.
         let (command, message) = (&pair[0], pair[1].rsplit(": -").next().unwrap_or_default().trim_start_matches('-'));
         let code = message.split(' ').next().unwrap_or_default();
         if passes_by_itself(code) {
@@ -227,18 +230,18 @@ fn failures(failed: &[String], wanted: &Wanted) -> RedisResult<Vec<Finding>> {
             others.push(Finding::Refused { command: command.clone(), code: code.to_owned() });
         }
     }
-    // What was forbidden makes others fail that come after it.
+    // A forbidden command makes later ones fail.
     Ok(if forbidden_ones.is_empty() { others } else { forbidden_ones })
 }
 
-/// Whether a script was refused a command for lack of permission. Each server has words of its own for it.
+/// Whether a command in a script failed because a permission is missing. Each server words this differently.
 fn is_refusal(message: &str) -> bool {
     ["NOPERM", "can't run this command", "can't access at least one of the keys", "ACL failure"]
         .iter()
         .any(|words| message.contains(words))
 }
 
-/// The fields of `stats`, which are counted up with every job.
+/// The fields of `stats` that are counted with every job.
 fn counters() -> Vec<String> {
     let types = JobType::ALL.map(JobType::as_str).into_iter().chain([""]);
     types.flat_map(|job_type| Status::ALL.map(|status| format!("{job_type}:{}", status.as_str()))).collect()
@@ -248,14 +251,14 @@ fn is_exhausted(last: &str) -> bool {
     last.parse::<EntryId>().is_ok_and(|last| last.ms == u64::MAX && last.seq > u64::MAX - FEW_IDS)
 }
 
-/// The time of a last id that lies ahead of now; none where it does not.
+/// Returns the time of a last id that is ahead of now, else `None`.
 fn ahead_of(last: &str, now_ms: &[u64]) -> Option<u64> {
     let last_ms = last.parse::<EntryId>().ok()?.ms;
     let now_ms = now_ms.first()?;
     (last_ms > now_ms.saturating_add(AHEAD_MS)).then_some(last_ms)
 }
 
-/// Whether all workers count on the same number of partitions: the first one settles it.
+/// Checks that all workers use the same number of partitions. The first worker decides it.
 async fn agreement(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut BTreeSet<Finding>) -> RedisResult<()> {
     let mut kept: Option<String> = link.query(cmd("HGET").arg(&keys.meta).arg(PARTITIONS)).await?;
     if kept.is_none() && wanted.settle {

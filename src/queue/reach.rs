@@ -1,4 +1,4 @@
-//! Reaching one server, or a cluster: names, certificates and timeouts.
+//! Connects to one server or a cluster, with names, certificates and timeouts.
 
 use super::{
     tls::Certificates,
@@ -24,7 +24,7 @@ use std::{
 };
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-/// How one server is reached.
+/// The settings for connecting to a server.
 pub(super) struct Reach {
     names: Names,
     certificates: Certificates,
@@ -33,7 +33,7 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Files that cannot be used are found out at once.
+    /// Fails at once if a certificate file cannot be used.
     pub(super) fn new(config: &RedisConfig, names: Names) -> Result<Self, TlsFilesFault> {
         Ok(Self {
             names,
@@ -43,8 +43,8 @@ impl Reach {
         })
     }
 
-    /// A new connection, and the addresses that it was tried at. With `patient`, replies may take as long as they like: the
-    /// caller bounds its waits.
+    /// Makes a connection. Also returns the addresses that were tried. With `patient`, replies have no timeout, so the
+    /// caller must bound its waits.
     pub(super) async fn connect(
         &self,
         info: ConnectionInfo,
@@ -52,7 +52,7 @@ impl Reach {
     ) -> RedisResult<(MultiplexedConnection, BTreeSet<String>)> {
         let asked = Asked { names: self.names.clone(), given: Arc::default() };
         let given = Arc::clone(&asked.given);
-        // The client's own default of 500 ms would cut blocking reads short and lose what they then receive.
+        // The client's default of 500 ms would interrupt blocking reads and lose the entries they then receive.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout((!patient).then_some(self.response_timeout))
@@ -70,7 +70,7 @@ impl Reach {
         }
     }
 
-    /// A new connection to a cluster, with the same meaning of `patient`; never longer than 30 s.
+    /// Makes a connection to a cluster. With `patient`, the timeout of replies is 30 s.
     pub(super) async fn cluster(
         &self,
         nodes: &[ConnectionInfo],
@@ -95,18 +95,18 @@ impl Reach {
         connected
     }
 
-    /// The resolver.
+    /// The resolver for host names.
     pub(super) const fn names(&self) -> &Names {
         &self.names
     }
 
-    /// How long connecting may take.
+    /// The timeout for making a connection.
     pub(super) const fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
 }
 
-/// The process's resolver, as the client asks it; it notes the addresses that it gave.
+/// Adapts the process's resolver to the client, and records the addresses it returned.
 struct Asked {
     names: Names,
     given: Arc<Mutex<Vec<IpAddr>>>,
@@ -128,7 +128,7 @@ impl AsyncDNSResolver for Asked {
     }
 }
 
-/// Whether a server closes a new connection because it has too many.
+/// Whether a server closes a new connection because it has too many connections.
 pub(super) async fn is_full(place: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(place).await else { return false };
     let mut said = Vec::with_capacity(128);

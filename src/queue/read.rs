@@ -1,4 +1,4 @@
-//! Reading a lane: what comes back first, then what is new.
+//! Reads a lane: first the jobs that come back, then new jobs.
 
 use super::{
     GROUP, Keys, Link, RawEntry, Source,
@@ -12,22 +12,24 @@ use std::{collections::HashMap, sync::LazyLock, time::Duration};
 static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("weigh"));
 static READ_CUT: LazyLock<Script> = LazyLock::new(|| script!("read_cut"));
 
-/// What of an entry's field is read at most: more than any job may have, so that a job that was cut is rejected as too large.
+/// Maximum number of bytes read from a field. It is more than a job may have, so a job that was cut is rejected as too
+/// large.
 pub const MAX_FIELD_BYTES: usize = 2 * MAX_JOB_BYTES;
 
-/// How many nodes at the head of a stream are weighed: they hold what is in flight, and what is read next.
+/// Number of nodes at the head of a stream whose size is measured. They contain the jobs in flight and those that are
+/// read next.
 const WEIGHED_NODES: usize = 128;
 
-/// A node weighs this much at most where all of its entries are of a size that jobs may have.
+/// Maximum size of a node, in bytes, if all its entries have a size that jobs may have.
 const MAX_NODE_BYTES: u64 = 2 * MAX_FIELD_BYTES as u64;
 
-/// How many entries are read at once where some are too large: Redis copies them whole.
+/// Maximum number of entries in one read if some are too large, because Redis copies them whole.
 const CUT_AT_ONCE: usize = 8;
 
-/// How much longer than it was to take a read may take.
+/// How much longer than its blocking time a read may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the entries at the head of a lane are of a size that jobs may have. O(nodes weighed), one round trip.
+/// Whether the entries at the head of a lane have a size that jobs may have. O(nodes measured), one round trip.
 pub async fn is_light(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<bool> {
     let mut call = WEIGH.call(2);
     call.arg(keys.due(lane)).arg(keys.jobs(lane)).arg(WEIGHED_NODES).arg(MAX_NODE_BYTES);
@@ -35,8 +37,8 @@ pub async fn is_light(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<b
     Ok(weights.into_iter().all(|bytes| bytes <= MAX_NODE_BYTES))
 }
 
-/// Reads a few entries of each of a lane's two streams, with fields of at most [`MAX_FIELD_BYTES`]: for a lane that is not
-/// light.
+/// Reads a few entries from each of a lane's two streams, with fields of at most [`MAX_FIELD_BYTES`]. Use it if
+/// [`is_light`] returns `false`.
 pub async fn read_cut(
     link: &mut Link,
     keys: &Keys,
@@ -49,10 +51,10 @@ pub async fn read_cut(
     Ok(of_streams(run_in_time(&READ_CUT, link, &call).await?, keys, lane))
 }
 
-/// Reads up to `count` entries of each of a lane's two streams for `consumer`; with `block`, waits that long for the
-/// first (then `link` must be a blocking one).
+/// Reads up to `count` entries from each of a lane's two streams for `consumer`. With `block`, waits that long for the
+/// first entry; `link` must then be a blocking one.
 ///
-/// `XREADGROUP` is O(entries read). What a lost reply delivered stays pending, and is taken over after the lease.
+/// `XREADGROUP` is O(entries read). If a reply is lost, its entries stay pending and are taken over after the lease.
 pub async fn read_lane(
     link: &mut Link,
     keys: &Keys,
@@ -70,7 +72,7 @@ pub async fn read_lane(
     Ok(of_streams(in_time(link, &command, block.unwrap_or_default()).await?, keys, lane))
 }
 
-/// Reads one entry of those that come back to a lane, waiting for it; nothing that is new.
+/// Waits for one of the jobs that come back to a lane and reads it. New jobs are not read.
 pub async fn read_due(
     link: &mut Link,
     keys: &Keys,
@@ -85,10 +87,10 @@ pub async fn read_due(
     Ok(of_streams(in_time(link, &command, block).await?, keys, lane))
 }
 
-/// As [`read_lane`], of several partitions of one server: at most one entry of each stream comes. What was found is by the
-/// partition's place in `wanted`; with `true` there, nothing that is new is read of it.
+/// Like [`read_lane`], for several partitions of one server, with at most one entry from each stream. The result is
+/// indexed by the partition's position in `wanted`. With `true` there, no new jobs of that partition are read.
 ///
-/// O(streams), and O(streams) again when a wait ends.
+/// O(streams) for the call, and O(streams) again when the wait ends.
 pub async fn read_lanes(
     link: &mut Link,
     wanted: &[(&Keys, bool)],
@@ -123,7 +125,7 @@ pub async fn read_lanes(
     Ok(found)
 }
 
-/// The entries of an `XREADGROUP` reply.
+/// Returns the entries of an `XREADGROUP` reply.
 fn of_streams(reply: Value, keys: &Keys, lane: Lane) -> Vec<RawEntry> {
     let mut read = Vec::new();
     let Value::Array(streams) = reply else { return read };
@@ -136,7 +138,8 @@ fn of_streams(reply: Value, keys: &Keys, lane: Lane) -> Vec<RawEntry> {
     read
 }
 
-/// A blocking connection has no timeout of its own: a server that died without a word must not hold us for ever.
+/// Runs a command with a timeout. A blocking connection has none, and a server that dies silently must not block the
+/// caller for ever.
 async fn in_time(link: &mut Link, command: &Cmd, block: Duration) -> RedisResult<Value> {
     if let Ok(reply) = tokio::time::timeout(block + PATIENCE, link.query(command)).await {
         return reply;
@@ -144,7 +147,7 @@ async fn in_time(link: &mut Link, command: &Cmd, block: Duration) -> RedisResult
     Err(too_late(link))
 }
 
-/// The same for a script.
+/// Runs a script with a timeout.
 async fn run_in_time(script: &Script, link: &mut Link, call: &Cmd) -> RedisResult<Value> {
     if let Ok(reply) = tokio::time::timeout(PATIENCE, script.run(link, call)).await {
         return reply;
@@ -154,16 +157,18 @@ async fn run_in_time(script: &Script, link: &mut Link, call: &Cmd) -> RedisResul
 
 fn too_late(link: &mut Link) -> RedisError {
     link.reset();
-    std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a read").into()
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "Redis did not answer a read in time").into()
 }
 
-/// Whether Redis takes what a reader sends: a write that changes nothing, refused by a replica and not by a full Redis. O(1).
+/// Tests whether Redis accepts a reader's commands. The test is a write that changes nothing: a replica refuses it, a
+/// full Redis does not. O(1).
 pub async fn probe(link: &mut Link, keys: &Keys) -> RedisResult<()> {
     let stream = keys.jobs(Lane::Interactive);
     in_time(link, cmd("XACK").arg(stream).arg(GROUP).arg("0-0"), Duration::ZERO).await.map(|_| ())
 }
 
-/// Creates the group on all of a partition's job streams, from the beginning, where it is missing. O(1) each.
+/// Creates the missing consumer groups on a partition's job streams, starting from the beginning of each stream. O(1)
+/// each.
 pub async fn ensure_group(link: &mut Link, keys: &Keys) -> RedisResult<()> {
     for lane in Lane::ALL {
         for stream in [keys.due(lane), keys.jobs(lane)] {

@@ -1,5 +1,5 @@
-//! Who holds which delivery: renewing leases, taking over what nobody renews, finding what nobody holds. The typed faces of
-//! `lua/renew.lua`, `lua/rescue.lua`, `lua/find_adrift.lua` and `lua/count_removed.lua`.
+//! Leases of deliveries: renews them, takes over expired ones, and finds deliveries without a consumer. The typed
+//! wrappers of `lua/renew.lua`, `lua/rescue.lua`, `lua/find_adrift.lua` and `lua/count_removed.lua`.
 
 use super::{
     Keys, Link, MAX_FIELD_BYTES, RawEntry, Source,
@@ -15,24 +15,24 @@ static RESCUE: LazyLock<Script> = LazyLock::new(|| script!("rescue" on "atomic")
 static FIND_ADRIFT: LazyLock<Script> = LazyLock::new(|| script!("find_adrift" on "atomic" on "fields"));
 static COUNT_REMOVED: LazyLock<Script> = LazyLock::new(|| script!("count_removed" on "fields"));
 
-/// The consumer of deliveries that nobody holds, as `lua/atomic.lua` names it.
+/// The consumer name for deliveries that no worker has. `lua/atomic.lua` uses the same name.
 pub const ADRIFT: &str = "adrift";
 
-/// The most leases one renewal names.
+/// Maximum number of leases in one call of [`renew`].
 pub const MAX_RENEW: usize = 256;
 
-/// How many pending deliveries one step of a rescue looks at.
+/// Number of pending deliveries that one step of a rescue examines.
 const LOOKED_AT: usize = 256;
 
-/// How many delivered entries one step of a search for such as nobody holds looks at. Few, for Redis copies them.
+/// Number of delivered entries that one step of [`find_adrift`] examines. It is small because Redis copies the entries.
 const SEARCHED: usize = 32;
 
-/// What a renewal found out.
+/// The result of a renewal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Renewal {
-    /// Deliveries that are another consumer's by now, or were ended.
+    /// Deliveries that now belong to another consumer, or have ended.
     pub lost: Vec<EntryId>,
-    /// Deliveries whose entries were removed by a foreign hand. They are this consumer's to end.
+    /// Deliveries whose entries another program removed. Only this consumer can end them.
     pub trimmed: Vec<EntryId>,
 }
 
@@ -48,82 +48,83 @@ pub async fn renew(link: &mut Link, stream: &str, consumer: &str, ids: &[EntryId
     Ok(Renewal { lost: parse(lost), trimmed: parse(trimmed) })
 }
 
-/// Where a rescue is on the pending list of a stream, and which deliveries it found idle before.
+/// The position of a rescue in a stream's pending list, and the deliveries that were idle in the previous round.
 #[derive(Debug, Clone, Default)]
 pub struct Round {
-    /// Where to go on; none: at the beginning.
+    /// The position to continue from. `None` is the beginning.
     cursor: Option<String>,
     suspects: BTreeSet<EntryId>,
 }
 
 impl Round {
-    /// A round from the beginning. The suspects were idle for a lease when they were looked at before, at least as long ago as
-    /// holders take to renew.
+    /// Starts a round at the beginning. The suspects had been idle for a lease when they were examined before, and
+    /// since then their consumers have had enough time to renew.
     pub fn new(suspects: BTreeSet<EntryId>) -> Self {
         Self { cursor: None, suspects }
     }
 }
 
-/// What one step of a rescue did.
+/// The result of one step of a rescue.
 #[derive(Debug, Default)]
 pub struct Rescued {
-    /// Deliveries that nobody has renewed for the lease of their holder.
-    /// With those leases.
+    /// Deliveries that were not renewed for the lease of their consumer, with that lease.
     pub idle: Vec<(EntryId, Duration)>,
-    /// Of the suspects, those taken over.
+    /// The suspects that were taken over.
     pub taken: Vec<RawEntry>,
-    /// Deliveries idle for a lease whose entries a foreign hand removed, and the consumers they are pending for.
+    /// Deliveries that were idle for a lease and whose entries another program removed, with the consumers they are
+    /// pending for.
     pub removed: Vec<(EntryId, String)>,
-    /// The end of the pending list is reached.
+    /// Whether the end of the pending list was reached.
     pub at_end: bool,
 }
 
-/// A worker that may hold deliveries, as its heartbeat says.
+/// A worker that may have deliveries, as its heartbeat describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its name in the consumer group.
+    /// The worker's name in the consumer group.
     pub consumer: String,
-    /// Its own lease: what it holds is not taken over sooner.
+    /// The worker's own lease. Its deliveries are not taken over earlier.
     pub lease: Duration,
-    /// How long ago its last heartbeat was.
+    /// Time since the worker's last heartbeat.
     pub silent: Duration,
 }
 
-/// Whose lease counts. A worker's own lease says how often it renews, so the lease of the holder decides, not that of the
-/// worker that looks: else a change of `worker.lease` would take calls under way from workers with the longer lease.
+/// The leases that apply. A worker's own lease determines how often it renews, so the lease of the delivery's consumer
+/// decides and not that of the worker that looks. Otherwise, a change of `worker.lease` would take calls in flight away
+/// from workers with a longer lease.
 #[derive(Debug, Clone)]
 pub struct Terms<'a> {
-    /// The lease of the worker that looks: for deliveries that nobody holds.
+    /// The lease of the worker that looks, for deliveries without a consumer.
     pub own: Duration,
-    /// Those known by a heartbeat. For any other holder the longest of all leases counts.
+    /// The workers known by a heartbeat. For any other consumer, the longest of all leases applies.
     pub holders: &'a [Holder],
 }
 
 impl Terms<'_> {
-    /// The shortest lease of all.
+    /// Returns the shortest of all leases.
     pub fn shortest(&self) -> Duration {
         self.holders.iter().map(|holder| holder.lease).chain([self.own]).min().unwrap_or(self.own)
     }
 
-    /// The longest lease of all.
+    /// Returns the longest of all leases.
     pub fn longest(&self) -> Duration {
         self.holders.iter().map(|holder| holder.lease).chain([self.own]).max().unwrap_or(self.own)
     }
 }
 
-/// Which stream of which lane, and in whose name.
+/// The stream to examine, and the consumer that takes over.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The lane.
+    /// The lane of the stream.
     pub lane: Lane,
-    /// Which of its streams.
+    /// Which of the lane's two streams is meant.
     pub source: Source,
-    /// Who takes over.
+    /// The consumer that takes over deliveries.
     pub consumer: &'a str,
 }
 
-/// One step through the pending list of a stream: takes over up to `most` deliveries that are among the suspects and that
-/// nobody has renewed for the lease of their holder.
+/// One step through the pending list of a stream. Takes over up to `most` deliveries that are among the suspects and
+/// were not renewed for the lease of their consumer.
 pub async fn rescue(
     link: &mut Link,
     keys: &Keys,
@@ -135,14 +136,14 @@ pub async fn rescue(
     step(link, keys, place, (terms, most, false), round).await
 }
 
-/// One step through the pending list of a stream: every delivery is idle from now on, for whoever holds it. After Redis's clock
-/// went back its idle times say nothing.
+/// One step through the pending list of a stream that restarts the idle time of every delivery, without changing its
+/// consumer. It is needed after Redis's clock went back, because idle times are then meaningless.
 pub async fn restamp(link: &mut Link, keys: &Keys, place: Place<'_>, round: &mut Round) -> RedisResult<Rescued> {
     let terms = Terms { own: Duration::MAX, holders: &[] };
     step(link, keys, place, (&terms, 0, true), round).await
 }
 
-/// What `rescue.lua` returns.
+/// The reply of `rescue.lua`.
 type Reply = (String, Vec<(String, u64)>, Vec<Vec<u8>>, Vec<String>);
 
 async fn step(
@@ -190,11 +191,12 @@ fn raw_entry(row: &[Vec<u8>], lane: Lane, source: Source) -> Option<RawEntry> {
     })
 }
 
-/// Where a search for entries that nobody holds is in a stream.
+/// The position of a search for deliveries without a consumer in a stream.
 #[derive(Debug, Clone, Default)]
 pub struct Search(Option<String>);
 
-/// One step of the search; how many were found. They are pending again, and taken over after a lease.
+/// One step of the search. Returns how many deliveries were found, and whether the end was reached. Those found are
+/// pending again, and are taken over after a lease.
 pub async fn find_adrift(link: &mut Link, stream: &str, search: &mut Search) -> RedisResult<(u64, bool)> {
     let mut call = FIND_ADRIFT.call(1);
     call.arg(stream).arg(search.0.as_deref().unwrap_or("-")).arg(SEARCHED);
@@ -204,9 +206,9 @@ pub async fn find_adrift(link: &mut Link, stream: &str, search: &mut Search) -> 
     Ok((found, at_end))
 }
 
-/// Looks how many entries of a lane a foreign hand removed before they had ended; `before` is what the look before found. What
-/// this look found (`None` where this Redis cannot tell, before 7.0), and how many are to be reported now: each once, whoever
-/// looks.
+/// Counts the entries of a lane that another program removed before they had ended. `before` is the count of the
+/// previous look. Returns the new count (`None` before Redis 7.0, which cannot tell) and how many to report now. Each
+/// removed entry is reported once, by only one worker.
 pub async fn count_removed(
     link: &mut Link,
     keys: &Keys,
@@ -223,16 +225,16 @@ pub async fn count_removed(
     Ok((u64::try_from(count).ok(), report))
 }
 
-/// Entries of a lane that a foreign hand removed before they had ended, as workers reported them.
+/// The entries of a lane that another program removed before they had ended, as workers reported them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
-    /// How many.
+    /// The number of removed entries.
     pub count: u64,
-    /// When more were found for the last time, in milliseconds on Redis's clock.
+    /// When more were last found, in milliseconds on Redis's clock.
     pub at_ms: u64,
 }
 
-/// What workers have reported as removed from a lane. O(1).
+/// Returns the reported number of entries removed from a lane. O(1).
 pub async fn removed(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Option<Removed>> {
     let field = removed_field(lane);
     let kept: (Option<String>, Option<String>) =
@@ -245,7 +247,7 @@ fn removed_field(lane: Lane) -> String {
     format!("removed_{}", lane.as_str())
 }
 
-/// Takes a delivery off the pending list whose entry is gone and whose holder, too; whether it was there.
+/// Removes a delivery whose entry and consumer are both gone from the pending list. Returns whether it was on the list.
 pub async fn forget(link: &mut Link, stream: &str, id: EntryId) -> RedisResult<bool> {
     let acknowledged: u64 = link.query(redis::cmd("XACK").arg(stream).arg(super::GROUP).arg(id.to_string())).await?;
     Ok(acknowledged == 1)

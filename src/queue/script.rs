@@ -1,9 +1,9 @@
-//! Running a Lua script by its hash, loading it where Redis does not know it (any more).
+//! Runs a Lua script by its hash, and loads it if Redis does not know it.
 
 use super::Link;
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 
-/// The text of a script: what it stands on, then the script itself, each a file of `lua/`.
+/// Joins the text of a script from files in `lua/`: first the shared files it needs, then the script itself.
 macro_rules! script {
     ($name:literal $(on $base:literal)*) => {
         $crate::queue::script::Script::new(
@@ -27,19 +27,20 @@ impl Script {
         Self { name, text, sha: redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// Its file's name without the ending: what logs and metrics call it.
+    /// The name of the script's file without its extension. Logs and metrics use it.
     pub(super) const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// `EVALSHA` with room for `keys` keys: the caller adds keys, then arguments.
+    /// Starts an `EVALSHA` for `keys` keys. The caller adds the keys, then the arguments.
     pub(super) fn call(&self, keys: usize) -> Cmd {
         let mut command = cmd("EVALSHA");
         command.arg(&self.sha).arg(keys);
         command
     }
 
-    /// Runs a prepared call; after `NOSCRIPT` (a `SCRIPT FLUSH`, a restart, a failover) loads the script and runs it again.
+    /// Runs a prepared call. After `NOSCRIPT` (caused by a `SCRIPT FLUSH`, a restart or a failover), it loads the
+    /// script and runs it again.
     pub(super) async fn run(&self, link: &mut Link, call: &Cmd) -> RedisResult<Value> {
         match link.query::<Value>(call).await {
             Err(error) if error.code() == Some("NOSCRIPT") => {
@@ -51,24 +52,24 @@ impl Script {
     }
 }
 
-/// Why a script could not do a part of its work: a command that Redis refused, as `atomic.lua` reports it.
+/// The reason why a script could not do part of its work: a command that Redis refused, as `atomic.lua` reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptFailure {
-    /// The script's name.
+    /// The name of the script, without extension.
     pub script: &'static str,
-    /// The kind of refusal, one of a few words: `WRONGTYPE`, `NOPERM`, `OOM`, `ERR` and the like.
+    /// The kind of refusal, from a short list: `WRONGTYPE`, `NOPERM`, `OOM`, `ERR` and others.
     pub reason: &'static str,
-    /// Command, key and Redis's words, shortened.
+    /// The command, the key and Redis's message, shortened.
     pub detail: String,
 }
 
 impl ScriptFailure {
-    /// From the text `COMMAND key: reason`.
+    /// Parses the text `COMMAND key: reason`.
     pub(super) fn new(script: &'static str, text: &str) -> Self {
         Self { script, reason: reason_of(text), detail: text.chars().filter(|c| !c.is_control()).take(200).collect() }
     }
 
-    /// From the error of a whole script, one that waiting alone does not cure.
+    /// Converts the error of a whole script, one that waiting alone does not solve.
     pub fn of_whole(script: &'static str, error: &RedisError) -> Self {
         let code = error.code().unwrap_or_else(|| error.category());
         Self::new(script, &format!("{code} {}", error.detail().unwrap_or_default()))
@@ -81,9 +82,9 @@ impl std::fmt::Display for ScriptFailure {
     }
 }
 
-/// The words of a metric's label: few, whatever Redis says.
+/// Returns the value of a metrics label. There are only a few values, whatever Redis's message is.
 fn reason_of(text: &str) -> &'static str {
-    // Redis 7 words a missing permission in a script in its own way.
+    // Redis 7 words a missing permission differently inside a script.
     if text.contains("can't run this command") || text.contains("can't access") {
         return "NOPERM";
     }
@@ -93,12 +94,12 @@ fn reason_of(text: &str) -> &'static str {
         .unwrap_or("ERR")
 }
 
-/// The integers of a flat array reply. Anything else in it is an error of the script's, told as such.
+/// Returns the integers of a flat array reply. Any other value in it is an error.
 pub(super) fn integers(value: Value) -> RedisResult<Vec<i64>> {
     redis::from_redis_value(value).map_err(Into::into)
 }
 
-/// The numbers and reasons of a list `number, reason, number, reason …`.
+/// Parses a list `number, reason, number, reason …`.
 pub(super) fn failures(script: &'static str, list: Vec<Value>) -> Vec<(usize, ScriptFailure)> {
     let mut found = Vec::new();
     let mut list = list.into_iter();

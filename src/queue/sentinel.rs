@@ -1,7 +1,7 @@
-//! Asking the Sentinels where the master is.
+//! Asks the Sentinels for the address of the master.
 //!
-//! All of them are asked at once, and the answer of the latest configuration counts: after a failover a Sentinel that was cut
-//! off still names the old master.
+//! All Sentinels are asked at once, and the answer with the latest configuration counts: after a failover, a Sentinel
+//! that was cut off still names the old master.
 
 use super::{reach::Reach, trouble::ConnectionFault};
 use crate::config::{SentinelConfig, SentinelUrl};
@@ -22,30 +22,31 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-/// After the first answer the others are waited for this long.
+/// How long to wait for the other Sentinels after the first answer.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The Sentinels of `redis.url`.
 pub(super) struct Sentinels {
     url: SentinelUrl,
     login: SentinelConfig,
-    /// One of them asked for a password although none is configured for them: they get the servers'.
+    /// Set when a Sentinel asked for a password although none is configured for Sentinels. They then get the password
+    /// of the servers.
     lend_login: AtomicBool,
-    /// A connection to each, while it works.
+    /// One connection per Sentinel, as long as it works.
     connections: Vec<Mutex<Option<MultiplexedConnection>>>,
 }
 
-/// A master, as a Sentinel names it.
+/// A master, as reported by a Sentinel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Master {
     host: String,
     port: u16,
-    /// The configuration that named it: a later one has a higher number.
+    /// The number of the configuration that named this master. A later configuration has a higher number.
     epoch: u64,
 }
 
 impl Master {
-    /// Where it is.
+    /// Returns the master's host and port.
     pub(super) fn place(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -61,12 +62,12 @@ impl Sentinels {
         Self { url, login, lend_login: AtomicBool::new(false), connections }
     }
 
-    /// Without TLS.
+    /// Whether the connections are made without TLS.
     pub(super) const fn is_plain(&self) -> bool {
         !self.url.tls
     }
 
-    /// A connection to the master, and where it is. It says itself that it is one.
+    /// Connects to the master. Also returns its host and port. The server is asked to confirm that it is a master.
     pub(super) async fn connect(&self, reach: &Reach, patient: bool) -> RedisResult<(MultiplexedConnection, String)> {
         let master = self.master(reach).await?;
         let mut settings = RedisConnectionInfo::default().set_db(self.url.db);
@@ -87,7 +88,7 @@ impl Sentinels {
         }
     }
 
-    /// The master by the latest configuration that any Sentinel knows.
+    /// Returns the master of the latest configuration that any Sentinel knows.
     pub(super) async fn master(&self, reach: &Reach) -> RedisResult<Master> {
         let mut asked: FuturesUnordered<_> =
             (0..self.connections.len()).map(|number| self.ask(reach, number)).collect();
@@ -163,7 +164,7 @@ impl Sentinels {
 }
 
 fn no_master(why: &'static str) -> RedisError {
-    // While a failover is under way there is none.
+    // While a failover is in progress, there is no master.
     (ErrorKind::MasterNameNotFoundBySentinel, why).into()
 }
 
@@ -171,7 +172,7 @@ async fn masters(connection: &mut MultiplexedConnection) -> RedisResult<Vec<Hash
     cmd("SENTINEL").arg("MASTERS").query_async(connection).await
 }
 
-/// The master of that name, unless the Sentinel takes it for down.
+/// Returns the master with this name, unless the Sentinel considers it down.
 fn find(masters: Vec<HashMap<String, String>>, service: &str) -> Option<Master> {
     let facts = masters.into_iter().find(|facts| facts.get("name").is_some_and(|name| name == service))?;
     let flags = facts.get("flags")?;
@@ -181,7 +182,7 @@ fn find(masters: Vec<HashMap<String, String>>, service: &str) -> Option<Master> 
     up.then_some(Master { host, port, epoch })
 }
 
-/// What the server says of itself. A user who may not ask for the role may still read `INFO`.
+/// Asks the server whether it is a master. A user without permission for `ROLE` may still be allowed to use `INFO`.
 async fn is_master(connection: &mut MultiplexedConnection) -> RedisResult<bool> {
     let role: RedisResult<Value> = cmd("ROLE").query_async(connection).await;
     match role {

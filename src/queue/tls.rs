@@ -10,13 +10,13 @@ use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisError,
 use std::{fmt::Write, io, time::Duration};
 use tokio::time::Instant;
 
-/// Files are read again for a connection when they were read this long ago,
+/// The files are read again for a new connection if they were last read this long ago.
 const FRESH: Duration = Duration::from_secs(60);
-/// and after a refused handshake when it was this long ago.
+/// After a failed handshake, the files are read again if they were last read this long ago.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
-/// `redis.tls.*` and the system's roots, read when needed and again from time to time: certificates are renewed while a
-/// worker runs.
+/// The certificates of `redis.tls.*` and the system's roots. They are read when needed and again from time to time,
+/// because certificates are renewed while a worker runs.
 pub(super) struct Certificates {
     config: TlsConfig,
     read: Mutex<Option<Read>>,
@@ -29,13 +29,13 @@ struct Read {
 }
 
 impl Certificates {
-    /// Files that cannot be used are found out at once.
+    /// Fails at once if a file cannot be used.
     pub(super) fn new(config: TlsConfig) -> Result<Self, TlsFilesFault> {
         TlsFiles::read(&config)?;
         Ok(Self { config, read: Mutex::new(None) })
     }
 
-    /// A client for one server.
+    /// Creates a client for one server.
     pub(super) fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
         match info.addr() {
             ConnectionAddr::TcpTls { .. } => Client::build_with_tls(info, self.read()?),
@@ -43,13 +43,13 @@ impl Certificates {
         }
     }
 
-    /// The certificates for a cluster, where it is one with TLS.
+    /// Returns the certificates for a cluster, or `None` if it does not use TLS.
     pub(super) fn for_cluster(&self, nodes: &[ConnectionInfo]) -> RedisResult<Option<TlsCertificates>> {
         let secure = nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }));
         secure.then(|| self.read()).transpose()
     }
 
-    /// A connection failed: where certificates may be the cause, they are read again.
+    /// Notes a failed connection. If certificates may be the cause, they are read again.
     pub(super) fn refused(&self, error: &RedisError) {
         if tls_fault(error).is_some_and(|fault| fault.is_about_certificates)
             && let Some(read) = self.read.lock().as_mut()
@@ -68,7 +68,7 @@ impl Certificates {
         }
         let files = match TlsFiles::read(&self.config) {
             Ok(files) => files,
-            // In the middle of being replaced, perhaps: what was read last still serves.
+            // The files may be in the middle of a replacement, so the certificates that were read last are used.
             Err(fault) => match known.as_ref() {
                 Some(read) => return Ok(read.certificates.clone()),
                 None => return Err(io::Error::other(fault).into()),
@@ -76,7 +76,7 @@ impl Certificates {
         };
         let certificates = TlsCertificates {
             client_tls: files.client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
-            // Without any the client takes Mozilla's, which are compiled in.
+            // Without any roots, the client uses Mozilla's, which are compiled in.
             root_cert: files.authorities.or_else(system_roots),
         };
         *known = Some(Read { at: Instant::now(), refused: false, certificates: certificates.clone() });
@@ -84,16 +84,16 @@ impl Certificates {
     }
 }
 
-/// The roots that the system trusts, or `SSL_CERT_FILE` and `SSL_CERT_DIR` name, in PEM.
+/// Returns the roots trusted by the system, or those named by `SSL_CERT_FILE` and `SSL_CERT_DIR`, in PEM.
 fn system_roots() -> Option<Vec<u8>> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "a root certificate of the system cannot be read");
+        tracing::warn!(%error, "cannot read a root certificate of the system");
     }
     let mut text = String::new();
-    // One that cannot be used would have all of them refused.
+    // One unusable root would make the client refuse all of them.
     for root in found.certs.into_iter().filter(|root| rustls::RootCertStore::empty().add(root.clone()).is_ok()) {
-        // Cannot fail: it is a string.
+        // Writing to a string cannot fail.
         let _ = write!(
             text,
             "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",

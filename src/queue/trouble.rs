@@ -1,10 +1,10 @@
-//! Errors of Redis in words: the cause and its remedy, and nothing of what a command carried.
+//! Describes errors of Redis: cause and remedy, without anything that a command contained.
 
 use crate::net::{TlsFilesFault, find_below, tls_fault};
 use redis::RedisError;
 use std::io;
 
-/// A connection cannot be made, for a reason that the client does not report.
+/// The reason why a connection cannot be made, in cases that the client does not report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} ({remedy})")]
 pub(super) struct ConnectionFault {
@@ -31,27 +31,28 @@ impl ConnectionFault {
         remedy: "does that port speak TLS (tls-port)? redis:// is for one that does not; else look at the network",
     };
 
-    /// As the client's error. It passes by itself, as every trouble with connections.
+    /// Converts the fault into the client's error type. It counts as transient, like all connection errors.
     pub(super) fn error(self) -> RedisError {
         let kind = if self == Self::NO_HANDSHAKE { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionRefused };
         io::Error::new(kind, self).into()
     }
 }
 
-/// What Redis writes before it closes a connection that is one too many.
+/// The message that Redis sends before it closes a connection above its limit.
 pub(super) const FULL: &str = "max number of clients";
 
-/// A refused handshake, or one connection too many: another connection may work later.
+/// Whether the error is a failed handshake or a connection above the limit. A later connection may succeed.
 pub(super) fn is_about_connections(error: &RedisError) -> bool {
     is_full(error) || tls_fault(error).is_some()
 }
 
-/// Whether Redis says that its `maxclients` is reached.
+/// Whether Redis reports that its `maxclients` is reached.
 pub(super) fn is_full(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains(FULL))
 }
 
-/// An error in a few words, with the remedy where there is one. What a server says may quote a command: its code is enough.
+/// Describes an error briefly, with a remedy if one is known. A server's message may quote a command, so only its code
+/// is used.
 pub fn explain(error: &RedisError) -> String {
     match remedy(error) {
         Some(remedy) => format!("{} ({remedy})", cause(error)),
@@ -59,7 +60,7 @@ pub fn explain(error: &RedisError) -> String {
     }
 }
 
-/// The cause alone.
+/// Describes the cause of an error.
 pub fn cause(error: &RedisError) -> String {
     if let Some(fault) = find_below::<ConnectionFault>(error) {
         return fault.what.to_owned();
@@ -88,7 +89,7 @@ pub fn cause(error: &RedisError) -> String {
     error.category().to_owned()
 }
 
-/// What an operator can do about it, where the error says.
+/// Returns what an operator can do about the error, if that is known.
 pub fn remedy(error: &RedisError) -> Option<&'static str> {
     if let Some(fault) = find_below::<ConnectionFault>(error) {
         return Some(fault.remedy);

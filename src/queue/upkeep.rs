@@ -1,5 +1,5 @@
-//! What keeps a partition healthy: promotion, leases, taking over, trimming, figures. Each function is one round trip or
-//! a bounded few; the loops around them are the worker's housekeeper.
+//! Maintenance of a partition: promotion, removing idle consumers, trimming, and the figures for metrics. Each function
+//! makes one round trip or a bounded number; the worker's maintenance loops call them.
 
 use super::{
     GROUP, Keys, Link,
@@ -18,26 +18,26 @@ static PROMOTE: LazyLock<Script> = LazyLock::new(|| script!("promote" on "atomic
 static HEADS: LazyLock<Script> = LazyLock::new(|| script!("heads"));
 static RETIRE: LazyLock<Script> = LazyLock::new(|| script!("retire"));
 
-/// The most jobs one promotion moves.
+/// Maximum number of jobs that one promotion moves.
 pub const MAX_PROMOTE: usize = 500;
 
-/// What a promotion did.
+/// The result of a promotion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promotion {
-    /// Jobs moved back to their lanes.
+    /// Number of jobs moved back to their lanes.
     pub promoted: usize,
-    /// Until the next is due.
+    /// Time until the next job is due.
     pub next_due: Option<Duration>,
-    /// Jobs still parked.
+    /// Number of jobs that are still delayed.
     pub parked: u64,
-    /// Jobs promoted whose state could not be read: they are rejected in their lane.
+    /// Number of promoted jobs whose state could not be read. They are rejected in their lane.
     pub unreadable: u64,
-    /// Why jobs could not be promoted.
+    /// Reasons why jobs could not be promoted.
     pub failures: Vec<ScriptFailure>,
 }
 
-/// Moves parked jobs whose time has come back to their lanes, and bulk jobs that there is room for in the `shared` buckets:
-/// [`MAX_PROMOTE`] at most of each kind.
+/// Moves delayed jobs that are due back to their lanes, and then bulk jobs for which the `shared` buckets have room: at
+/// most [`MAX_PROMOTE`] of each kind.
 pub async fn promote(link: &mut Link, keys: &Keys, shared: &[(SharedBucket, Bucket)]) -> RedisResult<Promotion> {
     let mut call = PROMOTE.call(4 + 2 * shared.len());
     call.arg(&keys.delayed).arg(&keys.delayed_jobs).arg(keys.due(Lane::Interactive)).arg(keys.due(Lane::Bulk));
@@ -59,18 +59,18 @@ pub async fn promote(link: &mut Link, keys: &Keys, shared: &[(SharedBucket, Buck
     })
 }
 
-/// A partition's lane, in figures.
+/// The figures of one lane in one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Entries in both streams.
+    /// Number of entries in both streams.
     pub entries: u64,
-    /// Of these, delivered and not ended.
+    /// Number of entries that were delivered and have not ended.
     pub in_flight: u64,
-    /// Age of the oldest.
+    /// Age of the oldest entry.
     pub oldest: Duration,
 }
 
-/// The first entry of each of these streams of one partition. One round trip; no entry is sent.
+/// Returns the first entry of each of these streams of one partition. One round trip; only the ids are sent.
 pub(super) async fn heads(link: &mut Link, streams: &[&str]) -> RedisResult<Vec<Option<EntryId>>> {
     let mut call = HEADS.call(streams.len());
     for stream in streams {
@@ -80,7 +80,7 @@ pub(super) async fn heads(link: &mut Link, streams: &[&str]) -> RedisResult<Vec<
     Ok(ids.iter().map(|id| id.parse().ok()).collect())
 }
 
-/// A lane's figures. O(1).
+/// Returns the figures of a lane. O(1).
 pub async fn backlog(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Backlog> {
     let streams = [keys.due(lane), keys.jobs(lane)];
     let mut asked = pipe();
@@ -113,18 +113,19 @@ pub async fn backlog(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Ba
     Ok(figures)
 }
 
-/// Bulk jobs that wait in the queue of a shared bucket. O(1).
+/// Counts the bulk jobs that wait in the queue of a shared bucket. O(1).
 pub async fn queued(link: &mut Link, keys: &Keys, bucket: SharedBucket) -> RedisResult<u64> {
     link.query(cmd("ZCARD").arg(keys.waiting(bucket))).await
 }
 
-/// Consumers of a stream that have nothing pending and have been silent for `idle`: removed. Bounded by the group's size.
+/// Removes consumers of a stream that have no pending deliveries and have been silent for `idle`. Bounded by the size
+/// of the group.
 pub async fn retire_idle(link: &mut Link, stream: &str, idle: Duration) -> RedisResult<usize> {
     let listed: RedisResult<Vec<std::collections::HashMap<String, Value>>> =
         link.query(cmd("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP)).await;
     let consumers = match listed {
         Ok(consumers) => consumers,
-        // No such stream, yet.
+        // The stream does not exist yet.
         Err(error) if error.code() == Some("ERR") => return Ok(0),
         Err(error) => return Err(error),
     };
@@ -144,31 +145,32 @@ pub async fn retire_idle(link: &mut Link, stream: &str, idle: Duration) -> Redis
     Ok(retired)
 }
 
-/// What trimming the completions did.
+/// The result of trimming the completions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trimmed {
-    /// Completions removed.
+    /// Number of completions removed.
     pub removed: u64,
-    /// The byte budget went past a group that had not read them.
+    /// Whether `max_bytes` forced the removal of completions that a reader group had not read.
     pub past_readers: bool,
 }
 
-/// How large the completions may grow, and what one trim removes down to, in sixteenths of `max_bytes`: what is written
-/// between two looks must fit as well.
+/// Size at which trimming starts, in sixteenths of `max_bytes`. The rest is room for what is written between two checks.
 const FULL_SIXTEENTHS: u64 = 15;
+/// Size that one trim reduces the completions to, in sixteenths of `max_bytes`.
 const TRIMMED_SIXTEENTHS: u64 = 14;
 
-/// A worker looks again when it has written this part of `max_bytes`.
+/// A worker checks again after it has written this part of `max_bytes`.
 pub const LOOK_AFTER_PART: u64 = 64;
 
-/// What an entry on a reader group's pending list takes: `MEMORY USAGE` counts that too, and trimming does not free it.
+/// Size in bytes of an entry on a reader group's pending list. `MEMORY USAGE` counts it too, and trimming does not free
+/// it.
 const PENDING_BYTES: u64 = 600;
 
-/// `XTRIM` with `~` removes 10,000 entries at most; one trim repeats it this many times at most.
+/// Maximum number of `XTRIM` calls in one trim. With `~`, each removes at most 10,000 entries.
 const MOST_TRIMS: usize = 1000;
 
-/// Trims the completions by age, never past the slowest reader group; and by `max_bytes`, which goes past it if it must.
-/// Each command is short; together they go on until the bounds are met.
+/// Trims the completions by age, but never past the slowest reader group, and by `max_bytes`, which may go past it.
+/// Each command is short; they are repeated until the bounds are met.
 pub async fn trim_completions(
     link: &mut Link,
     keys: &Keys,
@@ -221,26 +223,27 @@ pub async fn trim_completions(
     Ok(trimmed)
 }
 
-/// A group that reads completions.
+/// A consumer group that reads completions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderGroup {
-    /// Its name.
+    /// The name of the group.
     pub name: String,
-    /// Up to where it has read *and* acknowledged: the first that it has not acknowledged, else the last it was given.
+    /// How far the group has read *and* acknowledged: the first entry that it has not acknowledged, else the last one
+    /// it received.
     pub read: EntryId,
     /// Whether `read` itself is acknowledged.
     acknowledged: bool,
-    /// How many it was given and has not acknowledged.
+    /// Number of entries that the group received and has not acknowledged.
     pending: u64,
 }
 
-/// The groups of a completion stream. Bounded by their number.
+/// Returns the reader groups of a completion stream. Bounded by their number.
 pub async fn reader_groups(link: &mut Link, stream: &str) -> RedisResult<Vec<ReaderGroup>> {
     let groups: RedisResult<Vec<std::collections::HashMap<String, Value>>> =
         link.query(cmd("XINFO").arg("GROUPS").arg(stream)).await;
     let groups = match groups {
         Ok(groups) => groups,
-        // No completions yet.
+        // There are no completions yet.
         Err(error) if error.code() == Some("ERR") => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
@@ -268,7 +271,7 @@ pub async fn reader_groups(link: &mut Link, stream: &str) -> RedisResult<Vec<Rea
     Ok(readers)
 }
 
-/// The oldest completion that a group has not read or not acknowledged; `None` where it has them all.
+/// Returns the oldest completion that a group has not read or not acknowledged. `None` if there is none.
 pub async fn oldest_unread(link: &mut Link, stream: &str, group: &ReaderGroup) -> RedisResult<Option<EntryId>> {
     let from = if group.acknowledged { format!("({}", group.read) } else { group.read.to_string() };
     let first: Vec<(String, Vec<String>)> =
@@ -276,7 +279,8 @@ pub async fn oldest_unread(link: &mut Link, stream: &str, group: &ReaderGroup) -
     Ok(first.first().and_then(|(id, _)| id.parse().ok()))
 }
 
-/// Removes dead letters, and what was kept of edited ones, older than `retention`; how many letters.
+/// Removes dead letters, and the records of edited ones, older than `retention`. Returns the number of dead letters
+/// removed.
 pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> RedisResult<u64> {
     let now_ms = now_ms(link).await?;
     let retention_ms = millis(retention);
@@ -289,7 +293,8 @@ pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> Red
     Ok(letters)
 }
 
-/// Waits until a replica has what this link wrote; tells how many have. `WAIT` holds up this connection alone.
+/// Waits until one replica has everything that this link wrote. Returns the number of replicas that have it. `WAIT`
+/// blocks only this connection.
 pub async fn wait_for_replica(link: &mut Link, most: Duration) -> RedisResult<u64> {
     link.query(cmd("WAIT").arg(1).arg(millis(most))).await
 }

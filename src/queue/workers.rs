@@ -1,4 +1,4 @@
-//! Which workers there are: `{NS:0}:workers`, where each says once a second how it is.
+//! The list of workers, `{NS:0}:workers`, where each worker reports its state once per second.
 
 use super::{Keys, Link};
 use crate::contract::JobType;
@@ -6,80 +6,83 @@ use redis::{RedisResult, cmd, pipe};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
-/// A worker that has been silent for so long is gone.
+/// A worker that has been silent for this time is gone.
 pub const GONE_MS: u64 = 60_000;
 
-/// How long the list is kept when nobody writes to it any more, at least.
+/// Minimum time in seconds for which the list is kept after the last write.
 const LIFE_S: u64 = 300;
 
-/// A worker that has been silent for so long may be gone: what it says does not count as what is so now.
+/// A worker that has been silent for this time may be gone, so its report no longer counts as current.
 pub const SILENT_MS: u64 = 10_000;
 
-/// No longer lease is believed: the longest that configuration takes.
+/// Maximum lease that is accepted from a heartbeat: the longest that the configuration allows.
 const LONGEST_LEASE_MS: u64 = 3_600_000;
 
-/// What a worker says of itself.
+/// A worker's report about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// This program's version.
+    /// Version of the worker's program.
     pub version: String,
-    /// Its machine.
+    /// Name of the worker's host.
     pub host: String,
-    /// Its process.
+    /// Process id of the worker.
     pub pid: u32,
-    /// Milliseconds on Redis's clock.
+    /// When the worker started, in milliseconds on Redis's clock.
     pub started_at_ms: u64,
-    /// Milliseconds on Redis's clock.
+    /// When this report was written, in milliseconds on Redis's clock.
     pub seen_at_ms: u64,
-    /// Calls at once, at most.
+    /// Maximum number of concurrent calls.
     pub slots: u64,
-    /// Calls at once, at the moment.
+    /// Current limit on concurrent calls.
     pub allowed: u64,
-    /// Calls under way, by lane.
+    /// Number of calls in flight, by lane.
     pub running: Running,
-    /// Calls ended within the last minute.
+    /// Number of calls that ended within the last minute.
     pub calls_last_minute: u64,
-    /// Of these, failed by XCO's or the network's fault.
+    /// Number of those calls that failed because of XCO or the network.
     pub failures_last_minute: u64,
-    /// The breaker of all calls: `closed`, `open`, `half_open`, or `off`.
+    /// State of the circuit breaker of all calls: `closed`, `open`, `half_open`, or `off`.
     pub breaker: String,
-    /// The routes whose breakers are not closed, by the type whose call it is.
+    /// State of each route's circuit breaker that is not closed, by the job type of its calls.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub breaker_routes: BTreeMap<JobType, String>,
-    /// Why it is not closed, where that is not an outage: `refused`, XCO refuses this client.
+    /// Why the breaker is not closed, if the reason is not an outage. `refused` means that XCO refuses this client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker_reason: Option<String>,
-    /// Its `worker.lease`: before that time is over nobody takes over what it holds. None from workers of older versions.
+    /// The worker's `worker.lease` in milliseconds. Its deliveries are not taken over before that time. `None` from
+    /// older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
-    /// Its settings that all workers should have alike, by key.
+    /// The settings that should be the same on all workers, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
 
 impl Heartbeat {
-    /// Its lease.
+    /// Returns the worker's lease, within the accepted bounds.
     pub fn lease(&self) -> Option<Duration> {
         self.lease_ms.map(|ms| Duration::from_millis(ms.clamp(1, LONGEST_LEASE_MS)))
     }
 
-    /// When nothing depends on it any more: a minute after it came, or two of its leases, while others ask how long those are.
+    /// Returns until when other workers may need this report: a minute, or two of the worker's leases if that is
+    /// longer, because they look up the lease.
     fn matters_until_ms(&self) -> u64 {
         let leases_ms = self.lease_ms.unwrap_or(0).min(LONGEST_LEASE_MS).saturating_mul(2);
         self.seen_at_ms.saturating_add(leases_ms.max(GONE_MS))
     }
 }
 
-/// A setting that workers do not have alike.
+/// A setting that is not the same on all workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Its key.
+    /// The key of the setting.
     pub setting: String,
-    /// Its values, and which workers have them.
+    /// The values of the setting, with the workers that have each.
     pub values: BTreeMap<String, Vec<String>>,
 }
 
-/// The settings that differ, of these parties and theirs. A party that tells none is of an older version, and left out.
+/// Returns the settings that differ between the given parties. A party without settings is of an older version and is
+/// left out.
 pub fn differences<'a>(
     parties: impl Iterator<Item = (&'a str, &'a BTreeMap<String, String>)> + Clone,
 ) -> Vec<Difference> {
@@ -114,18 +117,18 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// Calls under way, by lane.
+/// Number of calls in flight, by lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// For people who wait.
+    /// Calls of interactive jobs.
     pub interactive: u64,
-    /// For nobody.
+    /// Calls of bulk jobs.
     pub bulk: u64,
 }
 
-/// Says how a worker is. O(1).
+/// Writes a worker's report. O(1).
 pub async fn beat(link: &mut Link, keys: &Keys, consumer: &str, heartbeat: &Heartbeat) -> RedisResult<()> {
-    // Strings and numbers: nothing that serialisation could refuse.
+    // Strings and numbers only: serialisation cannot fail.
     let text = serde_json::to_string(heartbeat).unwrap_or_default();
     let mut pipe = pipe();
     pipe.cmd("HSET").arg(&keys.workers).arg(consumer).arg(text).ignore();
@@ -134,19 +137,20 @@ pub async fn beat(link: &mut Link, keys: &Keys, consumer: &str, heartbeat: &Hear
     link.pipeline(&pipe).await
 }
 
-/// The workers there are, by the names they have in the consumer group; those gone without a word for a minute at most
-/// among them. O(workers).
+/// Returns the listed workers, by their names in the consumer group. They include workers that died within the last
+/// minute. O(workers).
 pub async fn workers(link: &mut Link, keys: &Keys) -> RedisResult<BTreeMap<String, Heartbeat>> {
     let listed: BTreeMap<String, String> = link.query(cmd("HGETALL").arg(&keys.workers)).await?;
     Ok(listed.into_iter().filter_map(|(name, text)| Some((name, serde_json::from_str(&text).ok()?))).collect())
 }
 
-/// Takes a worker off the list.
+/// Removes a worker from the list.
 pub async fn forget(link: &mut Link, keys: &Keys, consumer: &str) -> RedisResult<()> {
     link.query::<u64>(cmd("HDEL").arg(&keys.workers).arg(consumer)).await.map(drop)
 }
 
-/// Takes those off the list that have been silent for [`GONE_MS`], or two of their leases. One that was only asleep puts itself back.
+/// Removes the workers that have been silent for [`GONE_MS`], or for two of their leases if that is longer. A worker
+/// that was only suspended adds itself again.
 pub async fn forget_gone(link: &mut Link, keys: &Keys, now_ms: u64) -> RedisResult<()> {
     for (name, heartbeat) in workers(link, keys).await? {
         if heartbeat.matters_until_ms() < now_ms {

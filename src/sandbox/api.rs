@@ -109,6 +109,7 @@ async fn post(
 async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Response {
     let traceparent = input.headers.get("traceparent").and_then(|value| value.to_str().ok());
     let mut visit = Visit::begin(shared, input.route, input.member("caller_id"), input.key(), traceparent);
+    let working = shared.room().await;
     if !visit.latency.is_zero() {
         tokio::time::sleep(visit.latency).await;
     }
@@ -116,6 +117,7 @@ async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Respo
     if let Some(Strike { kind: FaultKind::Delay(delay_ms), .. }) = &strike {
         tokio::time::sleep(Duration::from_millis(*delay_ms)).await;
     }
+    drop(working);
     let takes_place = strike.as_ref().is_none_or(|strike| {
         strike.after_effect || matches!(strike.kind, FaultKind::Delay(_) | FaultKind::Truncate | FaultKind::Garbage)
     });

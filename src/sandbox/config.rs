@@ -65,6 +65,8 @@ pub struct SandboxConfig {
     pub send_retry_after: bool,
     /// Of the API, not of the token endpoint; default none.
     pub latency: Latency,
+    /// Maximum number of API calls worked on at once; further calls wait their turn. Default: no maximum.
+    pub capacity: Option<usize>,
     /// What verify answers to a wrong code (400, 401, 403, 404 or 422); default 400.
     pub wrong_code_status: u16,
     /// The problem `type` of that answer; default one that does not speak of the code, the harder case.
@@ -97,6 +99,7 @@ impl Default for SandboxConfig {
             client_limit: None,
             send_retry_after: true,
             latency: Latency::default(),
+            capacity: None,
             wrong_code_status: 400,
             wrong_code_type: "https://api.purse.eu/problems/request-refused".to_owned(),
             echo_code: false,

@@ -12,7 +12,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 use url::Url;
 
@@ -113,6 +118,16 @@ impl Sandbox {
     /// Ends an outage.
     pub fn end_outage(&self) {
         self.shared.lock().outage = None;
+    }
+
+    /// From now on at most this many API calls are worked on at once, and further calls wait their turn; `None`: no maximum.
+    pub fn set_capacity(&self, capacity: Option<usize>) {
+        self.shared.set_capacity(capacity);
+    }
+
+    /// API calls that have arrived and have no answer yet.
+    pub fn calls_under_way(&self) -> usize {
+        self.shared.under_way.load(Ordering::Relaxed)
     }
 
     /// Refuses every token issued so far.

@@ -12,9 +12,13 @@ use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
 use std::{
     collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// An outage: every call of the API answered with one status.
 #[derive(Debug, Clone, Copy)]
@@ -67,10 +71,18 @@ impl Inner {
     }
 }
 
+fn semaphore(capacity: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(capacity.clamp(1, Semaphore::MAX_PERMITS)))
+}
+
 /// What all handlers share.
 pub(super) struct Shared {
     pub(super) config: SandboxConfig,
     started: Instant,
+    /// One permit for each call that may be worked on at once. A new capacity replaces and closes the semaphore.
+    capacity: Mutex<Option<Arc<Semaphore>>>,
+    /// API calls that have arrived and have no answer yet.
+    pub(super) under_way: AtomicUsize,
     inner: Mutex<Inner>,
     /// Told of every arrival, effect and answer.
     changed: watch::Sender<()>,
@@ -79,11 +91,37 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: SandboxConfig) -> Self {
         let inner = Mutex::new(Inner::new(&config));
-        Self { config, started: Instant::now(), inner, changed: watch::Sender::new(()) }
+        let capacity = Mutex::new(config.capacity.map(semaphore));
+        let changed = watch::Sender::new(());
+        Self { config, started: Instant::now(), capacity, under_way: AtomicUsize::new(0), inner, changed }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
+    }
+
+    fn lock_capacity(&self) -> MutexGuard<'_, Option<Arc<Semaphore>>> {
+        self.capacity.lock()
+    }
+
+    /// From now on at most this many API calls are worked on at once. Calls that wait are counted against the new capacity;
+    /// calls being worked on are not.
+    pub(super) fn set_capacity(&self, capacity: Option<usize>) {
+        let former = std::mem::replace(&mut *self.lock_capacity(), capacity.map(semaphore));
+        if let Some(former) = former {
+            former.close();
+        }
+    }
+
+    /// Waits until the call may be worked on; the permit ends with the work.
+    pub(super) async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            let semaphore = self.lock_capacity().clone()?;
+            // It is closed when the capacity has changed: then the call waits for the new one.
+            if let Ok(permit) = semaphore.acquire_owned().await {
+                return Some(permit);
+            }
+        }
     }
 
     pub(super) fn reset(&self) {
@@ -167,12 +205,14 @@ impl<'a> Visit<'a> {
         };
         drop(inner);
         shared.changed.send_replace(());
+        shared.under_way.fetch_add(usize::from(is_api), Ordering::Relaxed);
         Self { shared, route, seq, strike, latency, ended: false }
     }
 
     /// The end: `status` 0 is none.
     pub(super) fn end(&mut self, inner: &mut Inner, status: u16) {
         self.ended = true;
+        self.shared.under_way.fetch_sub(usize::from(self.route != Route::Token), Ordering::Relaxed);
         let fault = self.strike.as_ref().map(|strike| strike.name);
         inner.log.ended(self.seq, self.route, status, fault);
         self.shared.changed.send_replace(());

@@ -1,4 +1,4 @@
-//! `args`, by type.
+//! Validates the `args` of each job type.
 
 use super::{
     faults::{Faults, Path, fields, required, text},
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::contract::{Args, ConsentProof, Contact, JobType, VerificationCode, json::Node};
 
-/// Judges `args` as those of `job_type`; `None` when anything is wrong with them.
+/// Validates `args` as those of `job_type`. Returns `None` if there is any fault.
 pub(super) fn judge<'n>(job_type: JobType, node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<Args> {
     match job_type {
         JobType::CheckUser | JobType::StartOtp => {
@@ -36,7 +36,7 @@ pub(super) fn judge<'n>(job_type: JobType, node: &'n Node<'n>, path: &Path<'_>, 
     }
 }
 
-/// Either a challenge, or a contact and a code.
+/// Accepts either a challenge, or a contact together with a code.
 fn finalize_consent<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<Args> {
     const NAMES: [&str; 5] =
         ["customer_reference", "consent_challenge_id", "email", "phone_number", "verification_code"];
@@ -75,7 +75,7 @@ fn code<'n>(node: Option<&'n Node<'n>>, path: &Path<'_>, faults: &mut Faults) ->
     text(required(node, &at, faults), &at, faults, formats::verification_code)
 }
 
-/// Exactly one of the two.
+/// Requires exactly one of `email` and `phone_number`.
 fn contact<'n>(
     email: Option<&'n Node<'n>>,
     phone: Option<&'n Node<'n>>,

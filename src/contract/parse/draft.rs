@@ -3,28 +3,28 @@
 use crate::contract::{Args, CallerId, CustomerReference, JobId, JobType, MerchantId, Outcome, json::Node};
 use serde::{Serialize, Serializer};
 
-/// What a job's rules depend on beside itself.
+/// The context that a job's rules depend on.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'s> {
     pub(super) allow_missing_caller_id: bool,
-    /// How long a given id may be.
+    /// The longest id that the job may give itself.
     pub(super) max_id_bytes: usize,
-    /// How many generations may still follow.
+    /// How many generations of children are still allowed below this job.
     pub(super) generations_left: u8,
-    /// For a child: whose limit its parent spends.
+    /// For a child: the caller of its parent.
     pub(super) parent: Option<&'s Caller>,
 }
 
-/// Whose limit a job spends, as far as can be told.
+/// The caller whose limit a job uses, as far as it is known.
 #[derive(Debug, Clone)]
 pub(super) enum Caller {
     Known(CallerId),
     Nobody,
-    /// Named somewhere, but not validly: nothing that depends on it can be judged.
+    /// A caller is named, but not validly. Rules that depend on the caller cannot be checked.
     Unreadable,
 }
 
-/// A job as far as it could be read. Complete and valid if no fault was added beside it.
+/// The readable part of a job. It is complete and valid if no fault was added while it was read.
 #[derive(Debug, Default)]
 pub(super) struct Draft<'n> {
     pub(super) unsupported: bool,
@@ -48,7 +48,7 @@ pub(super) struct Draft<'n> {
     pub(super) nodes: Nodes<'n>,
 }
 
-/// A valid `meta`: names and texts.
+/// A valid `meta`: pairs of name and text.
 #[derive(Debug, Clone)]
 pub(super) struct Meta<'n>(pub(super) Vec<(&'n str, &'n str)>);
 
@@ -58,7 +58,7 @@ impl Serialize for Meta<'_> {
     }
 }
 
-/// What a child's completed JSON takes over as it stood.
+/// The parts of the input that are copied unchanged into a child's complete JSON.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Nodes<'n> {
     pub(super) args: Option<&'n Node<'n>>,
@@ -66,7 +66,7 @@ pub(super) struct Nodes<'n> {
     pub(super) next: Option<&'n Node<'n>>,
 }
 
-/// A child and the outcome that brings it about.
+/// A child, and the parent's outcome that enqueues it.
 #[derive(Debug)]
 pub(super) struct Child<'n> {
     pub(super) outcome: Outcome,

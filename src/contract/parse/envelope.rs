@@ -1,4 +1,4 @@
-//! A job object: the same rules for a producer's own and for a child in its `next`.
+//! Validates a job object. A producer's own job and a child in `next` follow the same rules.
 
 use super::{
     args,
@@ -11,7 +11,7 @@ use crate::contract::{
     json::{Node, json_string_bytes},
 };
 
-/// 30 days.
+/// The maximum of `ttl_ms`: 30 days.
 const MAX_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 const MAX_META_BYTES: usize = 2048;
@@ -35,12 +35,12 @@ const NAMES: [&str; 16] = [
     "next",
 ];
 
-/// Judges the job object at `path`.
+/// Validates the job object at `path`.
 pub(super) fn judge<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Draft<'n> {
     if !is_other_version(node) {
         return judge_fields(node, path, scope, faults);
     }
-    // The rest cannot be judged, but what can be read serves the rejection.
+    // The other fields of an unknown version cannot be validated, but the readable ones go into the rejection.
     faults.add(&path.key("v"), "must be 1: no other version of the contract is known here");
     let mut unjudged = Faults::default();
     let draft = judge_fields(node, path, Scope { generations_left: 0, ..scope }, &mut unjudged);
@@ -50,7 +50,7 @@ pub(super) fn judge<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, f
 fn is_other_version(node: &Node<'_>) -> bool {
     let Node::Object(members) = node else { return false };
     members.iter().any(|(key, value)| match value {
-        // 1.0 is the same number.
+        // `1.0` is also version 1.
         Node::Number(v) if key == "v" => v.as_f64().is_none_or(|v| v.to_bits() != 1_f64.to_bits()),
         _ => false,
     })
@@ -76,7 +76,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, fault
         state,
         next,
     ] = found;
-    // PHP's empty array, where an object is meant.
+    // An empty PHP array stands for an empty object.
     let next = next.filter(|next| !matches!(next, Node::Array(values) if values.is_empty()));
     let mut draft = Draft { nodes: Nodes { args, run_at, next }, ..Draft::default() };
 
@@ -89,7 +89,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, fault
     let args = required(args, &at, faults);
     match draft.job_type {
         Some(job_type) => draft.args = args.and_then(|args| args::judge(job_type, args, &at, faults)),
-        // Of what type they would have to be is not known; an object in any case.
+        // The type is unknown, so only one rule applies: `args` must be an object.
         None => drop(args.filter(|args| !matches!(args, Node::Object(_))).map(|args| fields(args, &[], &at, faults))),
     }
 
@@ -107,7 +107,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, fault
     draft.traceparent = trace(parent, &path.key("traceparent"), faults).filter(|text| formats::is_traceparent(text));
     let state = trace(state, &path.key("tracestate"), faults).filter(|text| formats::is_tracestate(text));
     draft.tracestate = state.filter(|_| draft.traceparent.is_some());
-    // A child always has an id: its derived one.
+    // A child without an id of its own always has a derived id.
     if draft.reply && id.is_none() && scope.parent.is_none() {
         faults.add(&path.key("reply"), "needs `id`: the reply's key is made of it");
     }
@@ -131,7 +131,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, fault
     draft
 }
 
-/// `caller_id`, else the customer reference of the job, else that of its arguments.
+/// Returns `caller_id`, else the job's customer reference, else the one in its arguments.
 fn own_caller(draft: &Draft<'_>, unreadable: bool) -> Caller {
     if let Some(caller) = &draft.caller_id {
         return Caller::Known(caller.clone());
@@ -142,7 +142,7 @@ fn own_caller(draft: &Draft<'_>, unreadable: bool) -> Caller {
     let in_args = draft.args.as_ref().and_then(Args::customer_reference);
     match draft.customer_reference.as_ref().or(in_args) {
         Some(reference) => Caller::Known(CallerId::from(reference)),
-        // Invalid arguments may hold a reference; those of these three types have none.
+        // Invalid arguments may contain a reference, except those of the three types that never have one.
         None if draft.args.is_none() && !is_always_called_for(draft.job_type) => Caller::Unreadable,
         None => Caller::Nobody,
     }
@@ -152,7 +152,7 @@ const fn is_always_called_for(job_type: Option<JobType>) -> bool {
     matches!(job_type, Some(JobType::CheckUser | JobType::StartOtp | JobType::VerifyOtp))
 }
 
-/// A child keeps its parent's caller; a type that needs one must have one.
+/// Determines the caller. A child keeps its parent's caller, and a type that needs a caller must have one.
 fn settle_caller(own: Caller, draft: &Draft<'_>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Caller {
     let caller = match (scope.parent, own) {
         (Some(Caller::Known(parent)), _) => {
@@ -175,7 +175,7 @@ fn settle_caller(own: Caller, draft: &Draft<'_>, path: &Path<'_>, scope: Scope<'
     caller
 }
 
-/// A field that stands twice was read once, but which of the two was meant nobody knows: it is not echoed.
+/// Clears each field that occurs twice. The intended value is unknown, so the field is not echoed.
 fn forget_ambiguous(draft: &mut Draft<'_>, path: &Path<'_>, faults: &Faults) {
     let unsure = |name: &str| faults.at(&path.key(name).pointer());
     draft.id.take_if(|_| unsure("id"));
@@ -216,7 +216,7 @@ fn boolean(node: Option<&Node<'_>>, path: &Path<'_>, faults: &mut Faults) -> boo
     }
 }
 
-/// Trace context is text; whether it is any good is no fault (W3C: start anew).
+/// Reads a trace field as text. An invalid trace context is not a fault: W3C asks to start a new trace.
 fn trace<'n>(node: Option<&'n Node<'n>>, path: &Path<'_>, faults: &mut Faults) -> Option<&'n str> {
     let node = node?;
     if node.as_str().is_none() {
@@ -225,7 +225,7 @@ fn trace<'n>(node: Option<&'n Node<'n>>, path: &Path<'_>, faults: &mut Faults) -
     node.as_str()
 }
 
-/// Numbers and booleans are taken as the text they are written as.
+/// Validates `meta`. Numbers and booleans are taken as text in their original spelling.
 fn judge_meta<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<Meta<'n>> {
     let members = match node {
         Node::Object(members) => members.as_slice(),
@@ -261,7 +261,7 @@ fn judge_meta<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> O
         faults.add(path, format!("must be at most {MAX_META_BYTES} bytes as JSON"));
         return None;
     }
-    // Quadratic, over what the bound above has left.
+    // Quadratic, but the size bound above keeps the number of members small.
     for (index, (key, _)) in members.iter().enumerate() {
         if members[..index].iter().any(|(earlier, _)| earlier == key) {
             valid = false;

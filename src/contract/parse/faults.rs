@@ -1,14 +1,14 @@
-//! Collecting faults: where they are, what they say, in which order.
+//! Collects faults: their location, their text and their order.
 
 use crate::contract::{Fault, json::Node};
 use serde_json::Number;
 use std::cmp::Ordering;
 
-/// How many faults a rejection lists, so that a job made of nothing but faults cannot become a completion many times its
+/// Maximum number of faults in a rejection. Without it, a job full of faults would become a completion many times its
 /// size.
 const MAX_FAULTS: usize = 256;
 
-/// A place in the document; written out as a JSON Pointer only when there is a fault to report.
+/// A location in the document. It is written as a JSON Pointer only when a fault is reported.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Path<'p> {
     Root,
@@ -25,7 +25,7 @@ impl<'p> Path<'p> {
         Self::Index(self, index)
     }
 
-    /// The JSON Pointer (RFC 6901).
+    /// Returns the JSON Pointer (RFC 6901).
     pub(super) fn pointer(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
@@ -64,13 +64,13 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// The job is invalid at `path`.
+    /// Adds a fault that makes the job invalid at `path`.
     pub(super) fn add(&mut self, path: &Path<'_>, detail: impl Into<String>) {
         self.invalid = true;
         self.push(path, detail.into());
     }
 
-    /// The job at `path` needs a caller and has none: a fault of a kind of its own.
+    /// Adds the fault that the job at `path` needs a caller and has none. This fault has its own error kind.
     pub(super) fn add_missing_caller(&mut self, path: &Path<'_>) {
         self.push(path, "is required: the type needs `caller_id`, or `customer_reference` in its place".to_owned());
     }
@@ -87,22 +87,22 @@ impl Faults {
         self.list.is_empty()
     }
 
-    /// Whether further faults are only counted: nobody will read what they say.
+    /// Whether the list is full. Further faults are counted but not described.
     const fn is_full(&self) -> bool {
         self.list.len() >= MAX_FAULTS
     }
 
-    /// Whether any fault is more than a missing caller.
+    /// Whether there is any fault other than a missing caller.
     pub(super) const fn invalid(&self) -> bool {
         self.invalid
     }
 
-    /// Whether exactly `pointer` has a fault.
+    /// Whether there is a fault at exactly this pointer.
     pub(super) fn at(&self, pointer: &str) -> bool {
         self.list.iter().any(|fault| fault.pointer == pointer)
     }
 
-    /// The faults in the order of the document; what is missing comes after what is there.
+    /// Returns the faults in the order of the document. Faults about missing fields come last.
     pub(super) fn into_sorted(self, root: &Node<'_>) -> Vec<Fault> {
         let mut placed: Vec<_> = self.list.into_iter().map(|fault| (position(root, &fault.pointer), fault)).collect();
         placed.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -118,7 +118,8 @@ impl Faults {
     }
 }
 
-/// The indices that lead to `pointer`: they sort as the document reads. What is not there counts as last.
+/// Returns the indices that lead to `pointer`, so that faults can be sorted in the order of the document. A missing
+/// part sorts last.
 fn position(root: &Node<'_>, pointer: &str) -> Vec<usize> {
     let mut at = Some(root);
     pointer
@@ -141,8 +142,8 @@ fn position(root: &Node<'_>, pointer: &str) -> Vec<usize> {
         .collect()
 }
 
-/// The value of each of `names` in an object, in their order. `null` counts as absent. Unknown keys and keys that occur
-/// twice are faults.
+/// Returns the value of each of `names` in an object, in the order of `names`. `null` counts as absent. Unknown keys
+/// and duplicate keys are faults.
 pub(super) fn fields<'n, const N: usize>(
     node: &'n Node<'n>,
     names: &[&'static str; N],
@@ -151,7 +152,7 @@ pub(super) fn fields<'n, const N: usize>(
 ) -> Option<[Option<&'n Node<'n>>; N]> {
     let members = match node {
         Node::Object(members) => members.as_slice(),
-        // PHP's empty array; a job as a whole has no such excuse.
+        // An empty PHP array stands for an empty object, except for the job as a whole.
         Node::Array(values) if values.is_empty() && !matches!(path, Path::Root) => &[],
         _ => {
             faults.add(path, format!("must be an object, not {}", node.kind()));
@@ -181,9 +182,9 @@ fn unknown(key: &str, names: &[&'static str]) -> String {
     }
 }
 
-/// The name that `text` was probably meant to be.
+/// Returns the name that `text` most resembles, if it is probably a typing error.
 pub(super) fn nearest(text: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    // Longer than any name by far: no typing error, and the comparison is quadratic.
+    // The comparison is quadratic. A text much longer than any name is not a typing error.
     if text.len() > 48 {
         return None;
     }
@@ -195,7 +196,7 @@ pub(super) fn nearest(text: &str, names: impl Iterator<Item = &'static str>) -> 
         .map(|(_, name)| name)
 }
 
-/// The field, or the fault that it is missing.
+/// Returns the field, or adds the fault that it is missing.
 pub(super) fn required<'n>(node: Option<&'n Node<'n>>, path: &Path<'_>, faults: &mut Faults) -> Option<&'n Node<'n>> {
     if node.is_none() {
         faults.add(path, "is required");
@@ -203,7 +204,7 @@ pub(super) fn required<'n>(node: Option<&'n Node<'n>>, path: &Path<'_>, faults: 
     node
 }
 
-/// A string that is not empty and passes `rule`.
+/// Accepts a non-empty string that passes `rule`.
 pub(super) fn text<'n, T>(
     node: Option<&'n Node<'n>>,
     path: &Path<'_>,
@@ -223,7 +224,7 @@ pub(super) fn text<'n, T>(
     }
 }
 
-/// A whole number within bounds, both included. `60000.0` and `6e4` are whole numbers, too.
+/// Accepts a whole number within the inclusive bounds. `60000.0` and `6e4` are whole numbers too.
 pub(super) fn whole(node: Option<&Node<'_>>, bounds: (u64, u64), path: &Path<'_>, faults: &mut Faults) -> Option<u64> {
     let (least, most) = bounds;
     match node? {
@@ -242,7 +243,7 @@ pub(super) fn whole(node: Option<&Node<'_>>, bounds: (u64, u64), path: &Path<'_>
 }
 
 fn whole_value(number: &Number) -> Option<u64> {
-    /// From 2^53 on, not every whole number is a float.
+    /// Above 2^53, a float cannot represent every whole number.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     number.as_u64().or_else(|| {
         let value = number.as_f64().filter(|value| (0.0..EXACT).contains(value) && value.fract() == 0.0)?;

@@ -1,5 +1,4 @@
-//! What the text of each field must look like. Every rule answers with a detail that says what would be right and never
-//! repeats the text.
+//! The valid text of each field. Each rule returns an error that describes the valid form and never repeats the text.
 
 use crate::contract::{
     AddressType, CallerId, CustomerReference, Email, Gender, JobId, MerchantId, PersonalText, PhoneNumber,
@@ -11,7 +10,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 pub(super) type Checked<T> = Result<T, &'static str>;
 
-/// A job's id, within the length that its generation allows.
+/// Checks a job's id against the maximum length of its generation.
 pub(super) fn job_id(text: &str, max_bytes: usize) -> Checked<JobId> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte);
     if text.len() > max_bytes || !text.bytes().all(allowed) {
@@ -20,13 +19,13 @@ pub(super) fn job_id(text: &str, max_bytes: usize) -> Checked<JobId> {
     Ok(JobId::from_checked(text))
 }
 
-/// Whose limit: any text.
+/// Checks a caller id: any text of at most 256 bytes.
 pub(super) fn caller_id(text: &str) -> Checked<CallerId> {
     if text.len() > 256 { Err("must be 1 to 256 bytes") } else { Ok(CallerId::from_checked(text)) }
 }
 
-/// The merchant's own identifier: short enough to serve as a caller, and fit for one segment of a path. `.` and `..` are
-/// not: URLs resolve them away, encoded or not, and the call would go to another resource.
+/// Checks the merchant's own identifier of a customer. It must be short enough to serve as a caller id and safe as one
+/// path segment. `.` and `..` are refused: URLs resolve them, encoded or not, so the call would go to another resource.
 pub(super) fn customer_reference(text: &str) -> Checked<CustomerReference> {
     if text.len() > 256 || text.chars().any(char::is_control) || matches!(text, "." | "..") {
         return Err("must be 1 to 256 bytes without control characters, and neither `.` nor `..`");
@@ -34,7 +33,7 @@ pub(super) fn customer_reference(text: &str) -> Checked<CustomerReference> {
     Ok(CustomerReference::from_checked(text))
 }
 
-/// A batch's name.
+/// Checks the name of a batch.
 pub(super) fn batch(text: &str) -> Checked<&str> {
     if text.len() > 128 || text.chars().any(char::is_control) {
         return Err("must be 1 to 128 bytes without control characters");
@@ -42,7 +41,7 @@ pub(super) fn batch(text: &str) -> Checked<&str> {
     Ok(text)
 }
 
-/// The hyphenated form only: what XCO's paths and bodies carry.
+/// Accepts only the hyphenated form, which XCO uses in paths and bodies.
 fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(index, byte)| match index {
@@ -61,11 +60,13 @@ pub(super) fn challenge_id(text: &str) -> Checked<String> {
     if is_uuid(text) { Ok(text.to_owned()) } else { Err(UUID) }
 }
 
-/// A bare address (no display name, no `[literal]` domain) at a domain of two labels or more, in the normal form C
-/// (RFC 6532 §3.1): a Mac writes an accent as a character of its own.
+/// Checks an email address and returns it in normal form C (RFC 6532 §3.1), because a Mac writes an accent as a
+/// separate character. It must be a bare address: no display name, no `[literal]` domain, and at least two domain
+/// labels.
 pub(super) fn email(text: &str) -> Checked<Email> {
     const OPTIONS: Options = Options { minimum_sub_domains: 2, allow_domain_literal: false, allow_display_text: false };
-    // 254: what fits an SMTP path (RFC 5321). White space is legal in quotes only, and nobody's address.
+    // 254 bytes is the longest address in an SMTP path (RFC 5321). White space is legal only in quotes, and no real
+    // address has it.
     let text: &str = &normal(text);
     let plausible = text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     if plausible && EmailAddress::parse_with_options(text, OPTIONS).is_ok() {
@@ -75,7 +76,7 @@ pub(super) fn email(text: &str) -> Checked<Email> {
     }
 }
 
-/// The normal form C of a text.
+/// Returns the text in normal form C.
 fn normal(text: &str) -> Cow<'_, str> {
     match is_nfc_quick(text.chars()) {
         IsNormalized::Yes => Cow::Borrowed(text),
@@ -83,7 +84,8 @@ fn normal(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// E.164: at most 15 digits, the first not 0. No numbering plan has fewer than 7 with its country code.
+/// Checks an E.164 number: at most 15 digits, and the first is not 0. No numbering plan has fewer than 7 digits with
+/// its country code.
 pub(super) fn phone_number(text: &str) -> Checked<PhoneNumber> {
     let valid = text.strip_prefix('+').is_some_and(|digits| {
         (7..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -102,7 +104,7 @@ pub(super) fn verification_code(text: &str) -> Checked<VerificationCode> {
     Ok(VerificationCode::from_checked(text))
 }
 
-/// A name or a part of an address: any text.
+/// Accepts any text as a name or a part of an address.
 #[allow(clippy::unnecessary_wraps, reason = "a rule like the others")]
 pub(super) fn personal(text: &str) -> Checked<PersonalText> {
     Ok(PersonalText::from_checked(text))
@@ -125,7 +127,7 @@ pub(super) fn address_type(text: &str) -> Checked<AddressType> {
     }
 }
 
-/// A day of the calendar, `YYYY-MM-DD`.
+/// Checks a calendar date, `YYYY-MM-DD`.
 pub(super) fn birthdate(text: &str) -> Checked<PersonalText> {
     let date = match text.as_bytes() {
         [y @ .., b'-', m1, m2, b'-', d1, d2] if y.len() == 4 => number(y)
@@ -145,10 +147,11 @@ fn number(digits: &[u8]) -> Option<i16> {
     })
 }
 
-/// RFC 3339 → milliseconds since 1970, rounded up: a job is not started before. What lies before 1970 becomes 0.
+/// Parses RFC 3339 into milliseconds since 1970, rounded up so that a job never starts early. A time before 1970
+/// becomes 0.
 ///
-/// Every moment that RFC 3339 can write is taken, from the year 0000 to the last second of 9999, whatever its offset; a
-/// sorted set's score holds all of them exactly.
+/// Accepts every time that RFC 3339 can write, from the year 0000 to the last second of 9999, with any offset. The
+/// score of a sorted set holds each of them exactly.
 pub(super) fn run_at_ms(text: &str) -> Checked<u64> {
     parse_rfc3339(text).ok_or(
         "must be a moment in RFC 3339 form, such as 2026-01-31T09:00:00Z: a date of the years 0000 to 9999, `T`, a time, \
@@ -177,7 +180,7 @@ fn parse_rfc3339(text: &str) -> Option<u64> {
     }
     let local = midnight + i64::from(hour) * 60 * MINUTE_S + i64::from(minute) * MINUTE_S + i64::from(second);
     let at = local - offset_s(zone)?;
-    // A leap second ends a day of UTC. It has no number of its own: it counts as the second that follows it.
+    // A leap second ends a UTC day. It has no number of its own, so it counts as the following second.
     if second == 60 && at.rem_euclid(24 * 60 * MINUTE_S) != 0 {
         return None;
     }
@@ -187,7 +190,7 @@ fn parse_rfc3339(text: &str) -> Option<u64> {
     Some(u64::try_from(at).map_or(0, |at| at * 1000 + millis))
 }
 
-/// `Z`, or `+01:00`, in seconds; an offset is below a day.
+/// Parses `Z` or an offset such as `+01:00` into seconds. An offset is less than a day.
 fn offset_s(zone: &[u8]) -> Option<i64> {
     if zone.eq_ignore_ascii_case(b"Z") {
         return Some(0);
@@ -203,7 +206,7 @@ fn offset_s(zone: &[u8]) -> Option<i64> {
         .then_some(sign * (i64::from(hours) * 60 + i64::from(minutes)) * 60)
 }
 
-/// Whether `bytes` are like `shape`, in which `0` is any digit and a letter stands for both its cases.
+/// Whether `bytes` match `shape`, where `0` is any digit and a letter matches in either case.
 fn has_shape(shape: &[u8], bytes: &[u8]) -> bool {
     shape.len() == bytes.len()
         && shape.iter().zip(bytes).all(|(shape, byte)| match shape {
@@ -212,7 +215,7 @@ fn has_shape(shape: &[u8], bytes: &[u8]) -> bool {
         })
 }
 
-/// A `traceparent` as W3C Trace Context defines it: version 00, or a later one that begins like it.
+/// Checks a `traceparent` (W3C Trace Context): version 00, or a later version that begins in the same way.
 pub(super) fn is_traceparent(text: &str) -> bool {
     let bytes = text.as_bytes();
     let hex = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -225,14 +228,14 @@ pub(super) fn is_traceparent(text: &str) -> bool {
     let ends = match version {
         b"00" => bytes.len() == 55,
         b"ff" => false,
-        // What a later version appends is unknown but for the dash; 512 bounds what is echoed.
+        // A later version may append unknown text after a dash. The limit of 512 bytes bounds what is echoed.
         _ => bytes.len() == 55 || (bytes[55] == b'-' && bytes.len() <= 512 && bytes.iter().all(u8::is_ascii_graphic)),
     };
     let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == b'0');
     dashes && ends && [version, trace, span, flags].into_iter().all(hex) && !zero(trace) && !zero(span)
 }
 
-/// A `tracestate` worth sending on: at most 512 bytes (what W3C asks everyone to carry) of `key=value`.
+/// Checks a `tracestate`: a list of `key=value` of at most 512 bytes, the size that W3C asks every system to carry.
 pub(super) fn is_tracestate(text: &str) -> bool {
     text.len() <= 512
         && text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))

@@ -1,4 +1,4 @@
-//! What each field's text may be: examples on both sides of every bound.
+//! Tests of each field's format, with examples on both sides of every bound.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::formats::*;
@@ -8,7 +8,7 @@ fn emails() {
     for text in ["a@b.fr", "john.doe+tag@mail.example.com", "o'neil@exa-mple.co", "jörg@exämple.de"] {
         assert!(email(text).is_ok(), "{text}");
     }
-    // As a Mac writes it: letters and their accents apart.
+    // A Mac writes letters and their accents as separate characters.
     assert_eq!(email("Rene\u{301}@mu\u{308}nchen.de").unwrap().expose(), "Ren\u{e9}@m\u{fc}nchen.de");
     let long = format!("{}@{}.com", "a".repeat(64), "b.".repeat(95));
     for text in [
@@ -87,7 +87,7 @@ fn moments_are_rfc_3339_and_round_up() {
         ("2024-11-22T08:43:20.0000000000000001Z", 1_732_265_000_001),
         ("2024-11-22T08:43:20.120000000000000Z", 1_732_265_000_120),
         ("1969-07-20T20:17:40.5Z", 0),
-        // As far as the form goes, at both ends and with every offset.
+        // The earliest and the latest time of the format, with every offset.
         ("9999-12-31T23:59:59Z", 253_402_300_799_000),
         ("9999-12-31t23:59:59.999z", 253_402_300_799_999),
         ("9999-12-31T23:59:59.9999-23:59", 253_402_387_140_000),
@@ -97,13 +97,13 @@ fn moments_are_rfc_3339_and_round_up() {
         ("2024-11-22T22:43:20+14:00", 1_732_265_000_000),
         ("2024-02-29T00:00:00Z", 1_709_164_800_000),
         ("1970-01-01T00:00:00-00:01", 60_000),
-        // Fractions, of one digit and of very many.
+        // Fractions with one digit and with very many.
         ("2024-11-22T08:43:20.1Z", 1_732_265_000_100),
         ("2024-11-22T08:43:20.12+00:00", 1_732_265_000_120),
         ("2024-11-22T08:43:20.000000001Z", 1_732_265_000_001),
         ("2024-11-22T08:43:20.9999999999Z", 1_732_265_001_000),
         (&format!("2024-11-22T08:43:20.{}Z", "0".repeat(500)), 1_732_265_000_000),
-        // A leap second, wherever it is read.
+        // A leap second, in any time zone.
         ("2016-12-31T23:59:60Z", 1_483_228_800_000),
         ("2016-12-31T23:59:60.25Z", 1_483_228_800_250),
         ("2016-12-31T15:59:60-08:00", 1_483_228_800_000),
@@ -176,7 +176,7 @@ fn ids_and_references() {
     assert!(customer_reference(".").is_err() && customer_reference("..").is_err());
     assert!(customer_reference("a\u{0}").is_err() && customer_reference(&"é".repeat(129)).is_err());
     assert!(batch(&"b".repeat(128)).is_ok() && batch(&"b".repeat(129)).is_err() && batch("a\tb").is_err());
-    // How long a name or a street may be is XCO's to judge.
+    // XCO decides how long a name or a street may be.
     assert!(personal(&"é".repeat(256)).is_ok() && personal(&"é".repeat(20_000)).is_ok());
     assert!(verification_code("12-34/Ab!").is_ok() && verification_code(&"1".repeat(32)).is_ok());
     for text in ["12 34", "é", "1\n", &"1".repeat(33)] {

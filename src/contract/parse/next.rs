@@ -1,4 +1,4 @@
-//! `next`: the children, judged with their parent and completed with what they inherit.
+//! Validates the children in `next` together with their parent, and completes them with the fields they inherit.
 
 use super::{
     draft::{Caller, Child, Draft, Meta, Scope},
@@ -7,7 +7,7 @@ use super::{
 use crate::contract::{CallerId, CustomerReference, JobId, JobType, MerchantId, Next, Outcome, json::Node};
 use serde::Serialize;
 
-/// The longest id a producer may give.
+/// Maximum length of an id that a producer gives.
 pub(super) const MAX_ID_BYTES: usize = 128;
 
 /// Judges `next` of a job whose type, caller and scope are these. Each child is judged by `judge_child`.
@@ -72,7 +72,7 @@ fn impossible(key: &str, job_type: Option<JobType>) -> String {
     detail
 }
 
-/// A child's JSON as it will be enqueued.
+/// The JSON of a child that will be enqueued.
 #[derive(Serialize)]
 struct ChildJob<'a> {
     v: u8,
@@ -106,9 +106,10 @@ struct ChildJob<'a> {
     next: Option<&'a Node<'a>>,
 }
 
-/// Completes a valid child with what it inherits from its valid parent, whose id, given or default, is `parent_id`.
+/// Adds to a valid child the fields it inherits from its valid parent. `parent_id` is the parent's own id or its
+/// default id.
 ///
-/// `None` if either was not valid after all.
+/// Returns `None` if the parent or the child turns out to be invalid.
 pub(super) fn complete(child: &Child<'_>, parent: &Draft<'_>, parent_id: &str) -> Option<Next> {
     let Child { outcome, draft } = child;
     let derived;
@@ -118,14 +119,14 @@ pub(super) fn complete(child: &Child<'_>, parent: &Draft<'_>, parent_id: &str) -
         derived = format!("{parent_id}/{}", outcome.as_str());
         &derived
     };
-    // The two belong together: a state without its parent means nothing.
+    // A `tracestate` is meaningful only with its own `traceparent`, so both come from the same job.
     let trace = if draft.traceparent.is_some() { draft } else { parent };
     let job = ChildJob {
         v: 1,
         id,
         job_type: draft.job_type?,
         args: draft.nodes.args?,
-        // Its parent's caller, where there is one; else what the child itself named.
+        // The parent's caller if it has one, else the caller that the child names.
         caller_id: parent.caller.as_ref().or(draft.caller_id.as_ref()),
         customer_reference: draft.customer_reference.as_ref().or(parent.customer_reference.as_ref()),
         merchant_id: draft.merchant_id.as_ref().or(parent.merchant_id.as_ref()),
@@ -142,12 +143,13 @@ pub(super) fn complete(child: &Child<'_>, parent: &Draft<'_>, parent_id: &str) -
     Some(Next { outcome: *outcome, job: serde_json::to_string(&job).ok()? })
 }
 
-/// The longest id of a job so many generations below a producer's own: each adds at most `/already_exists`.
+/// Returns the longest possible id of a job that is `generation` generations below a producer's own job. Each
+/// generation adds at most `/already_exists`.
 pub(super) fn max_id_bytes(generation: u8) -> usize {
     if generation == 0 { MAX_ID_BYTES } else { MAX_ID_BYTES + 4 * 16 }
 }
 
-/// The id as a child's derives from it.
+/// Returns the id from which the ids of children derive.
 pub(super) fn id_or<'a>(id: Option<&'a JobId>, default_id: &'a str) -> &'a str {
     id.map_or(default_id, JobId::as_str)
 }

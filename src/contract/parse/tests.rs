@@ -1,4 +1,4 @@
-//! Malformed jobs and where their faults are; what of them can still be read.
+//! Tests of malformed jobs: where their faults are, and what can still be read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::{MAX_JOB_BYTES, ParseContext, Rejection, parse_job};
@@ -23,7 +23,7 @@ pub(super) fn pointers(rejection: &Rejection) -> Vec<&str> {
     rejection.faults.iter().map(|fault| fault.pointer.as_str()).collect()
 }
 
-/// A valid job of any type that needs a caller, with `field` set.
+/// Returns a valid job of any type that needs a caller, with `field` set.
 fn with(field: &str, value: &Value) -> String {
     let mut job = json!({ "type": "CheckUser", "args": { "email": "a@b.fr" }, "id": "j-1", "caller_id": "c" });
     job[field] = value.clone();
@@ -278,7 +278,7 @@ fn a_caller_is_needed_by_what_spends_a_customers_limit() {
     assert_eq!(rejected(&json!({ "type": "VerifyOtp", "args": verify }).to_string()).kind, ErrorKind::MissingCallerId);
     let job = accepted(&json!({ "type": "VerifyOtp", "args": verify, "customer_reference": "ref" }));
     assert_eq!((job.effective_caller.unwrap().as_str(), job.caller_id, job.carries_code), ("ref", None, true));
-    // Another fault decides the kind; an unreadable caller is one, and not missing too.
+    // Another fault decides the kind. An unreadable caller is such a fault, and is not also reported as missing.
     let both = rejected(r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"x":1}"#);
     assert_eq!((both.kind, pointers(&both)), (ErrorKind::InvalidJob, vec!["/x", "/caller_id"]));
     assert_eq!(pointers(&rejected(r#"{"type":"CheckUser","args":{"email":"a@b.fr"},"caller_id":""}"#)), ["/caller_id"]);
@@ -298,7 +298,7 @@ fn a_reply_needs_an_id() {
 
 #[test]
 fn meta_is_bounded_and_carries_no_code() {
-    // {"k":"…"} is 8 bytes around the text.
+    // {"k":"…"} adds 8 bytes to the text.
     assert!(parse_job(with("meta", &json!({ "k": "x".repeat(2040) })).as_bytes(), CONTEXT).is_ok());
     assert_eq!(pointers(&rejected(&with("meta", &json!({ "k": "x".repeat(2041) })))), ["/meta"]);
     assert_eq!(pointers(&rejected(&with("meta", &json!({ "k": "\n".repeat(1021) })))), ["/meta"]);

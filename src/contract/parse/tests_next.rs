@@ -1,4 +1,4 @@
-//! `next`: what children may be, what they inherit, and that they are valid when their turn comes.
+//! Tests of `next`: which children are allowed, what they inherit, and that they are valid when they are enqueued.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::{
@@ -76,7 +76,7 @@ fn a_childs_own_trace_keeps_out_its_parents_state() {
 #[test]
 fn the_caller_is_the_parents_effective_one() {
     let start = json!({ "type": "StartOtp", "args": { "email": "a@b.fr" } });
-    // Its parent's reference, in the arguments, serves.
+    // The reference in the parent's arguments serves as the caller.
     let job = accepted(&create(&json!({ "already_exists": start })));
     let start_child = child(&job, Outcome::AlreadyExists);
     assert_eq!(
@@ -87,7 +87,7 @@ fn the_caller_is_the_parents_effective_one() {
     let mut other = start.clone();
     other["caller_id"] = json!("another");
     assert_eq!(pointers(&rejected(&check(&json!({ "exists": other })).to_string())), ["/next/exists/caller_id"]);
-    // A parent without one leaves it to the child.
+    // If the parent has no caller, the child may name one.
     let parent = |child: &Value| {
         json!({ "type": "CheckUser", "args": { "email": "a@b.fr" }, "next": { "exists": child } }).to_string()
     };
@@ -142,7 +142,7 @@ fn four_generations_of_children_and_no_more() {
     let nested = |generations: usize| (0..generations).fold(json!({}), |next, _| json!({ "absent": check(&next) }));
     let strip = |generations| {
         let mut job = check(&nested(generations)).to_string();
-        // Each child's id is to be derived, but for the root's.
+        // Every id except the root's is derived.
         job = job.replace(r#""id":"j","#, "");
         job.replacen('{', r#"{"id":"j","#, 1)
     };
@@ -175,7 +175,8 @@ fn derived_ids_may_exceed_what_a_producer_may_give() {
 
 #[test]
 fn what_a_child_inherits_does_not_make_it_too_large() {
-    // The largest parent, almost all of it its child, with everything to inherit that grows when it is written twice.
+    // The largest possible parent. The child is almost all of it and inherits everything that grows when it is written
+    // twice.
     let reference = "\"".repeat(256);
     let mut parent = json!({
         "id": "x".repeat(128), "type": "CreateUser", "args": { "customer_reference": reference, "user": { "email": "a@b.fr" } },
@@ -188,7 +189,7 @@ fn what_a_child_inherits_does_not_make_it_too_large() {
         10
     ]);
     let json = parent.to_string();
-    // Escapes in the input may be longer than what is written from them, white space is dropped: neither grows.
+    // Escapes in the input may become shorter and white space is dropped. Neither makes the output longer.
     let padded = json.replace(r#""user":{"#, &format!(r#""user":{{{}"#, " ".repeat((MAX_JOB_BYTES - json.len()) / 2)));
     let job = parse_job(padded.as_bytes(), CONTEXT).unwrap();
     assert!(parse_job(job.next[0].job.as_bytes(), ParseContext { generation: 1, ..CONTEXT }).is_ok());

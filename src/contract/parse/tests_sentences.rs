@@ -1,4 +1,4 @@
-//! The contract's last two paragraphs about a job, sentence by sentence.
+//! Tests of the last two paragraphs of contract §2, sentence by sentence.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
 use crate::contract::{Args, ErrorKind, Job};
 use serde_json::{Value, json};
 
-/// A valid job whose member `field` is the JSON text `value`.
+/// Returns a valid job whose member `field` is the JSON text `value`.
 fn with(field: &str, value: &str) -> String {
     format!(r#"{{"type":"CheckUser","id":"j","caller_id":"c","args":{{"email":"a@b.fr"}},"{field}":{value}}}"#)
 }
@@ -41,7 +41,7 @@ fn whole_numbers_may_be_written_as_floats() {
     for text in ["3.5", "0.0", "101.0"] {
         assert_eq!(pointers(&rejected(&with("max_attempts", text))), ["/max_attempts"], "{text}");
     }
-    // A child is enqueued with the whole number.
+    // The child is enqueued with the whole number.
     let parent = with(
         "next",
         r#"{"absent":{"type":"CheckUser","args":{"email":"a@b.fr"},"v":1.0,"ttl_ms":6e4,"max_attempts":2.0}}"#,
@@ -57,13 +57,13 @@ fn an_empty_array_is_an_empty_object_where_one_is_wanted() {
     for (field, value) in [("meta", "[1]"), ("meta", "[[]]"), ("next", "[null]"), ("next", "[{}]"), ("meta", "\"\"")] {
         assert_eq!(pointers(&rejected(&with(field, value))), [format!("/{field}")], "{field} {value}");
     }
-    // In children, too; whose own meta, though empty, is their own.
+    // The same in children. A child with an empty `meta` keeps its own.
     let mut parent: Value = serde_json::from_str(&with("meta", r#"{"k":"v"}"#)).unwrap();
     parent["next"] =
         json!({ "absent": { "type": "CheckUser", "args": { "email": "a@b.fr" }, "meta": [], "next": [] } });
     let child: Value = serde_json::from_str(&accepted(&parent).next[0].job).unwrap();
     assert_eq!((&child["meta"], child.get("next")), (&json!({}), None));
-    // An address is an object; arguments are, and miss what they must have.
+    // An empty array as an address or as arguments counts as an empty object, so the required fields are missing.
     let job = accepted(&create(&json!({ "email": "a@b.fr", "addresses": [[], {}] })));
     assert!(matches!(&job.args, Args::CreateUser { user, .. } if user.addresses.len() == 2));
     assert_eq!(pointers(&rejected(&create(&json!([])).to_string())), ["/args/user/email"]);
@@ -88,14 +88,14 @@ fn numbers_and_booleans_in_meta_are_text_as_written() {
         assert_eq!(pointers(&rejected(&with("meta", &format!(r#"{{"k":{other}}}"#)))), ["/meta/k"], "{other}");
     }
     assert_eq!(pointers(&rejected(&with("meta", "{\"k\":1e999}"))), [""], "what is no JSON number is no JSON");
-    // Children get the same, inherited or their own.
+    // Children have the same `meta`, inherited or their own.
     let mut parent = with("meta", given);
     parent.truncate(parent.len() - 1);
     let child = r#"{"type":"CheckUser","args":{"email":"a@b.fr"}"#;
     let parent = format!(r#"{parent},"next":{{"absent":{child}}},"exists":{child},"meta":{{"own":2.0}}}}}}}}"#);
     let jobs: Vec<Value> = read(&parent).next.iter().map(|next| serde_json::from_str(&next.job).unwrap()).collect();
     assert_eq!((&jobs[0]["meta"], &jobs[1]["meta"]), (&wanted, &json!({ "own": "2.0" })));
-    // The bound counts what is echoed: text in its quotes.
+    // The bound counts what is echoed: the text with its quotes.
     let digits = "1".repeat(2040);
     assert_eq!(meta_of(&format!(r#"{{"k":{}}}"#, &digits[..300]))["k"], digits[..300]);
     assert_eq!(pointers(&rejected(&with("meta", &format!(r#"{{"k":-0.{digits}}}"#)))), ["/meta"]);
@@ -205,13 +205,13 @@ fn how_much_a_customer_has_is_for_xco_to_judge() {
         (user.addresses.len(), user.addresses[10].street_address.as_ref().unwrap().expose()),
         (11, street.as_str())
     );
-    // As a child, and its child in turn, while the whole is within its bound.
+    // The same for a child and a grandchild, as long as the whole job is within its bound.
     let mut parent: Value = serde_json::from_str(&with("meta", "{}")).unwrap();
     let many = create(&json!({ "email": "a@b.fr", "addresses": vec![json!({}); 5_000] }));
     parent["next"] = json!({ "absent": many });
     let parent = accepted(&parent);
     assert!(parse_job(parent.next[0].job.as_bytes(), ParseContext { generation: 1, ..CONTEXT }).is_ok());
-    // The size of the whole is ours; so are types, values and names.
+    // This project bounds the size of the whole job, and checks its types, values and names.
     let text = create(&json!({ "email": "a@b.fr", "first_name": "x".repeat(MAX_JOB_BYTES) })).to_string();
     assert_eq!(pointers(&rejected(&text)), [""]);
     let user = json!({ "email": "a@b.fr", "gender": "x", "birthdate": "1990-02-30", "addresses": [{ "address_type": "home", "street_address": "" }] });

@@ -1,4 +1,4 @@
-//! XCO's `user` object.
+//! Validates XCO's `user` object.
 
 use super::{
     faults::{Faults, Path, fields, required, text},
@@ -11,8 +11,8 @@ const USER: [&str; 7] = ["email", "phone_number", "first_name", "last_name", "ge
 const ADDRESS: [&str; 6] =
     ["address_type", "street_address", "address_complement", "locality", "postal_code", "country"];
 
-/// Judges a `user`: the names, types and formats of its fields. How many addresses there are and how long a text is, is for
-/// XCO to judge; the size of the whole job bounds both. `None` when a field it must have is missing or wrong (the faults tell).
+/// Validates the names, types and formats of a `user`'s fields. XCO decides how many addresses are allowed and how long
+/// a text may be; the size of the whole job bounds both. Returns `None` if a required field is missing or invalid.
 pub(super) fn judge<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<NewUser> {
     let [email, phone, first, last, gender, birthdate, addresses] = fields(node, &USER, path, faults)?;
     let at = path.key("email");

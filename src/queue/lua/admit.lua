@@ -1,40 +1,59 @@
--- admit.lua: decides, for a batch of deliveries, which may call XCO now. (atomic.lua and limiter.lua stand before.)
+-- admit.lua: decides for each delivery of a batch whether it may call XCO now. (Needs atomic.lua and limiter.lua before
+-- it.)
 --
--- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · 5 the list of reserved ids · then
---       limiter buckets, those of one rate together · then the id keys, job by job · then the batch keys, job by job
--- ARGV  1 jobs · 2 groups of buckets · 3 dedupe window in ms · 4 batch counters' life in s · 5 consumer · 6 which asking
---       this is, from 1 · 7 the youngest entry of those that have an id key ('' if none has) · 8 how many id keys · 9 '1'
---       where jobs with an id key come with their entries · then 5 a group: how many buckets, interval, tolerance and slack in us, position of its queue in KEYS (0: not shared) · then for each
---       job: what it has, in letters · token · bucket (its number, negative where a slot in it is already reserved) · and for
---       some letters, in this order, more:
---         i  an id key: nothing, or the entry id · c  a batch key to count in: nothing · t  a second bucket: its number · d  a deadline: ms ·
---         r  a run_at: ms · m  the call is not safe to repeat: a mark, unique to the delivery, and the entry id · s  a
---         reserved slot: how it was given (r as asked for · l in a line · 4 by a 429); and since when the job waits for it, ms ·
---         q  a bulk job: its age in queues · a  it is put aside in any case (where it might call, with a slot that is now),
---         since it comes without a place among the calls: nothing
--- Returns  a flat array: now in ms, then for each job that is not admitted three numbers, the job's (from 1), a code and a
---         time in us (0 where it has none):
---         1 duplicate · 2 expired · 3 wait for the bucket, due then, its slot reserved · 4 the same for the second bucket,
---         both reserved · 5 wait for run_at · 6 its limit lets it run only after its deadline · 7 an unsafe call was begun
---         by another delivery · 8 the delivery is another consumer's by now, or its entry is gone (asked where a mark would be
---         set: a worker that slept over its lease must not begin; and of all that would reserve ids where this Redis
---         does not know the youngest of them; a delivery that nobody holds is taken up again) · 9 wait in the bucket's queue · 10 the same for the second
---         bucket; its slot in the first, if that is not shared, is reserved · 11 its slot has no room, or is worth nothing
---         since a 429: wait for this one. One answer with the code 12 stands for all: to be asked again with entries.
--- Guarantees  Nothing is admitted twice under one mark. Run again after a lost reply it gives the same answers, but for
---         slots, which it may reserve again, and for what time has changed: who was admitted then and is not now has no mark
---         any more, unless a later asking has been answered since. Where a command fails, the whole is to be asked again:
---         nobody was admitted, and what was written is written again to the same effect. A job is a duplicate where the id's
---         key names one that was enqueued within the window before or after it. The key is kept until forget_ids.lua finds that
---         nothing is left that it could tell of; every key stands in the list before it is written. One that holds no text reserves
---         nothing and is replaced. A delivery that Redis does not know (a failover has lost it) reserves no id: the job may have
---         been enqueued again. O(jobs · log queue); jobs <= 512.
+-- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · 5 the list of reserved ids ·
+--       then the limiter buckets, grouped by rate · then the id keys, in the order of the jobs · then the batch keys,
+--       in the order of the jobs
+-- ARGV  1 number of jobs · 2 number of groups of buckets · 3 dedupe window in ms · 4 life of batch counters in s · 5
+--       consumer · 6 attempt number of this request, from 1 · 7 the youngest entry among the jobs with an id key ('' if
+--       none) · 8 number of id keys · 9 '1' if jobs with an id key include their entry ids
+--         then for each group, 5 values: number of buckets · interval · tolerance · slack in us · position of its queue
+--         in KEYS (0: not shared)
+--         then for each job: its letters · origin · number of its bucket (negative if it has a reservation there) · and
+--         for some letters more values, in this order:
+--           i  it has an id key: nothing, or the entry id
+--           c  it has a batch key to count in: nothing
+--           t  it uses a second bucket: its number
+--           d  it has a deadline: ms
+--           r  it has a run_at: ms
+--           m  its call is not safe to repeat: a call marker that is unique to the delivery · the entry id
+--           s  it has a reservation: how it was made (r as asked for · l in a line · 4 by a 429) · since when it waits,
+--              ms
+--           q  it is a bulk job: its age in the queues
+--           a  it is delayed in any case, because it has no worker slot; if it could call, its reservation is for now:
+--              nothing
+-- Returns  a flat array: now in ms, then for each job that is not admitted its number (from 1), a code, and a time in
+--          us (0 if the code has none):
+--           1 duplicate
+--           2 expired
+--           3 wait for the bucket until then; reserved
+--           4 wait for the second bucket until then; reserved in both
+--           5 wait for run_at
+--           6 the limit would let it run only after its deadline
+--           7 another delivery began an unsafe call
+--           8 the delivery now belongs to another consumer, or its entry is gone. This is checked if a call marker
+--              would be set, because a worker that slept past its lease must not call. It is also checked for all jobs
+--              that would reserve ids, if this Redis does not know the youngest of their entries. A delivery without a
+--              consumer is taken by this one.
+--           9 wait in the bucket's queue
+--           10 wait in the second bucket's queue; reserved in the first, unless that is shared
+--           11 its reservation found no room or was invalidated by a 429: wait for this new one
+--           12 answers for all jobs (number 0): ask again with entry ids
+-- Guarantees  Nothing is admitted twice under one call marker. Repeated after a lost reply, it gives the same answers,
+--             except that it may make reservations again and that time has passed. A job that was admitted then and is
+--             not now loses its marker, unless a later attempt was answered since. If a command fails, the whole
+--             request must be repeated: no job was admitted, and repeated writes have the same effect. A job is a
+--             duplicate if the id's key names a job enqueued within the window before or after it. The key is kept
+--             until forget_ids.lua finds no waiting job that could be a duplicate; every key is added to the list
+--             before it is written. A key that is not a string reserves nothing and is replaced. A delivery that Redis
+--             does not know (lost in a failover) reserves no id, because its job may have been enqueued again. O(jobs ·
+--             log queue); jobs <= 512.
 
 local jobs, groups = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_us = limiter_now()
 local now_ms = math.floor(now_us / 1000)
 local window_ms = tonumber(ARGV[3])
--- Should the list be lost, ids are forgotten all the same.
+-- If the list is lost, ids still expire.
 local LONGEST_MS = 7 * 86400000
 local reserved_until = string.format('%.0f', now_ms + window_ms + LONGEST_MS)
 local find = string.find
@@ -71,8 +90,8 @@ local function count(batch_key)
   end
 end
 
--- Takes a slot in a bucket: nothing where it is open now, else a code and the slot. A job that holds one already asks again
--- only where a 429 has closed the bucket since, or jobs came late for theirs.
+-- Takes a place in a bucket. Returns nothing if the bucket is open now, else a code and a time. A job with a
+-- reservation gets a new one only if a 429 closed the bucket meanwhile, or if other jobs came late for theirs.
 local function enter(number, deadline, code, given_as, given_us)
   local bucket = open[math.abs(number)]
   local slot
@@ -93,7 +112,8 @@ local function enter(number, deadline, code, given_as, given_us)
   end
 end
 
--- Whether a bulk job may go through a shared bucket: nothing where there is room and none older waits, else a code.
+-- Decides whether a bulk job may use a shared bucket: returns nothing if there is room and no older job waits, else a
+-- code.
 local heads = {}
 local function stand(bucket, deadline, code, age)
   local queue = KEYS[bucket.own.queue]
@@ -112,7 +132,8 @@ local function stand(bucket, deadline, code, age)
   return code
 end
 
--- The same for a bulk job in its bucket and the second one: what is shared it takes only when it goes.
+-- Decides the same for a bulk job in its own bucket and the second one. A shared bucket is charged only if the job
+-- goes.
 local function enter_bulk(first, second, deadline, given_as, given_us, age)
   local own, total = open[math.abs(first)], second and open[math.abs(second)]
   local code, slot
@@ -135,8 +156,8 @@ local function enter_bulk(first, second, deadline, given_as, given_us, age)
   end
 end
 
--- Whether this Redis has lost deliveries of this batch. One that has the youngest has the others, too: what reaches a replica
--- or a log reaches it in the order of writing.
+-- Whether this Redis has lost deliveries of this batch. If it has the youngest, it has the others too, because replicas
+-- and logs receive writes in order.
 local has_lost = ids > 0 and not is_pending(KEYS[2], ARGV[7], ARGV[5])
 if has_lost and not with_entries then
   return {now_ms, 0, 12, 0}
@@ -146,15 +167,15 @@ if ids > 0 then
   redis.call('RPUSH', KEYS[5], '@' .. string.format('%.0f', now_ms), unpack(KEYS, key + 1, key + ids))
 end
 
--- When a job was enqueued, by its origin; not later than now, whatever its producer made of the entry's id.
+-- When a job was enqueued, from its origin. Never later than now, because a producer may have chosen the entry's id.
 local function enqueued_ms(token)
   return math.min(tonumber(string.match(token, '(%d+)%-%d+$')) or now_ms, now_ms)
 end
 
--- Jobs of one id that are further apart than the window do not know of each other. The key names the latest few of them.
+-- Jobs with one id that are further apart than the window are independent. The key names the latest few of them.
 local MOST_HOLDERS = 8
 
--- Where the id's key is there already: whether the id was reserved just now, and whether it is another's.
+-- Handles an id whose key exists. Returns whether the id was reserved now, and whether another job has it.
 local function reserve(key, token)
   local holders = redis.pcall('GET', key)
   if holders == token then
@@ -180,12 +201,13 @@ local function reserve(key, token)
   return true, false
 end
 
--- Whether this consumer holds a delivery. One that nobody holds, because a foreign hand took it off the pending list, it takes.
+-- Whether this consumer has a delivery. A delivery without a consumer, because another program took it off the pending
+-- list, is taken by this one.
 local function holds(entry)
   if is_pending(KEYS[2], entry, ARGV[5]) then
     return true
   end
-  -- Without its group a delivery is nobody's: it is delivered anew once the group is back.
+  -- Without its group, a delivery belongs to no consumer. It is delivered again once the group is back.
   local rows = redis.pcall('XPENDING', KEYS[2], 'workers', entry, entry, 1)
   if is_error(rows) or #rows == 1 and rows[1][2] ~= ADRIFT or #redis.call('XRANGE', KEYS[2], entry, entry) == 0 then
     return false
@@ -193,7 +215,7 @@ local function holds(entry)
   return not is_error(redis.pcall('XCLAIM', KEYS[2], 'workers', ARGV[5], 0, entry, 'RETRYCOUNT', '1', 'FORCE', 'JUSTID'))
 end
 
--- Nothing for a job that is admitted, else a code, a time and whether it stands marked by this very delivery.
+-- Returns nothing for a job that is admitted, else a code, a time, and whether this delivery has set its call marker.
 local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us, age, aside)
   if id_key and has_lost and not holds(entry) then
     return 8, 0
@@ -215,7 +237,7 @@ local function judge(token, id_key, batch_key, first, second, deadline, run_at, 
     end
     begun = redis.call('HGET', KEYS[1], token)
     if begun then
-      -- An asking that was given up, and arrives after one that was answered, finds the call under way or made.
+      -- An earlier attempt that arrives after a later one was answered finds that the call has started or ended.
       local by, asking = string.match(begun, '^(.*)/(%d+)$')
       if by ~= mark or tonumber(asking) > tonumber(ARGV[6]) then
         return 7, 0
@@ -255,7 +277,7 @@ for i = 1, jobs do
   local id_key, batch_key, second, deadline, run_at, mark, entry, age, aside
   local given_as, given_us = 'r', 0
   if has == 'i' and not with_entries then
-    -- Most jobs: a check, with an id.
+    -- The most common case: a check with an id.
     key = key + 1
     id_key = key
   elseif has ~= '' then

@@ -1,13 +1,14 @@
--- atomic.lua: all or nothing for each job inside a script. (Stands before every script that writes for jobs.)
+-- atomic.lua: makes the writes for each job in a script all-or-nothing. (Placed before every script that writes for
+-- jobs.)
 --
--- Redis does not roll a script back: when a command fails, what was written before it stays. So each job's writes are made
--- by `write` and `append`, which remember how to take them back, inside `all_or_nothing`, which does so when one fails. A
--- script is atomic to everybody else: an entry that is added and deleted in it was never seen.
+-- Redis does not roll a script back: if a command fails, the earlier writes stay. So each job's writes are made by
+-- `write` and `append`, which record how to undo them, inside `all_or_nothing`, which undoes them if one fails. Other
+-- clients see a script as one step, so they never see an entry that was added and deleted in it.
 
 local undo = {}
 
--- The consumer of deliveries that nobody holds: entries that were delivered once and that a foreign hand took off the pending
--- list. After a lease a worker takes them over.
+-- The consumer of deliveries that no worker has: entries that were delivered and that another program took off the
+-- pending list. A worker takes them over after a lease.
 local ADRIFT = 'adrift'
 
 -- Whether a reply of redis.pcall is an error.
@@ -15,7 +16,7 @@ local function is_error(reply)
   return type(reply) == 'table' and reply.err ~= nil
 end
 
--- Runs a command that must succeed; `inverse` (a command as a table, or nil) takes it back. Raises `COMMAND key: reason`.
+-- Runs a command that must succeed. `inverse` (a command as a table, or nil) undoes it. Raises `COMMAND key: reason`.
 local function write(inverse, command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if is_error(reply) then
@@ -27,7 +28,7 @@ local function write(inverse, command, key, ...)
   return reply
 end
 
--- Remembers how to take back what was just written.
+-- Records how to undo the last write.
 local function remember(inverse)
   undo[#undo + 1] = inverse
 end
@@ -42,7 +43,7 @@ local function append(key, ...)
   return id
 end
 
--- Takes back what was written since the undo log had this length.
+-- Undoes everything written since the undo log had this length.
 local function take_back(length)
   for i = #undo, length + 1, -1 do
     redis.pcall(unpack(undo[i]))
@@ -50,7 +51,8 @@ local function take_back(length)
   end
 end
 
--- Calls `change` with what follows. Returns nothing, or why it failed: then everything it wrote is taken back.
+-- Calls `change` with the arguments that follow. Returns nothing, or the reason why it failed; all its writes are then
+-- undone.
 local function all_or_nothing(change, ...)
   local length = #undo
   local done, why = pcall(change, ...)
@@ -60,7 +62,8 @@ local function all_or_nothing(change, ...)
   end
 end
 
--- Runs a command whose failure stops nothing: a counter, an expiry. Returns nothing, or why it failed.
+-- Runs a command whose failure does not matter, such as a counter or an expiry. Returns nothing, or the reason why it
+-- failed.
 local function courtesy(command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if is_error(reply) then
@@ -68,7 +71,7 @@ local function courtesy(command, key, ...)
   end
 end
 
--- Whether a delivery is on the pending list of a consumer.
+-- Whether a delivery is on a consumer's pending list.
 local function is_pending(stream, entry, consumer)
   local rows = redis.pcall('XPENDING', stream, 'workers', entry, entry, 1, consumer)
   return not is_error(rows) and #rows == 1

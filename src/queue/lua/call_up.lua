@@ -1,11 +1,11 @@
--- call_up.lua: parked jobs that an operator cancels come up at once, and say so themselves: no worker can run one, whatever
--- rules it knows. (atomic.lua stands before this text.)
+-- call_up.lua: makes delayed jobs due that an operator cancels, and marks them as cancelled in their own state, so that
+-- no worker can run them, whichever rules it has loaded. (Needs atomic.lua before it.)
 --
 -- KEYS  1 delayed · 2 delayed:jobs
 -- ARGV  origins (<= 500)
--- Returns  how many of them were parked. An error: those before the one that failed are called up, and asking again calls up
---         the others.
--- Guarantees  Nothing that is not parked is touched. Safe to repeat. O(origins · log parked).
+-- Returns  how many of them were delayed. After an error, the jobs before the failed one are done, and a repetition
+--          does the others.
+-- Guarantees  Changes only delayed jobs. Safe to repeat. O(origins · log delayed).
 
 local MARK = '{"e":true,'
 

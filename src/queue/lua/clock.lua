@@ -1,12 +1,14 @@
--- clock.lua: looks at Redis's clock, and notes where it has gone back. (fields.lua stands before this text.)
+-- clock.lua: looks at Redis's clock, and records when it went back. (Needs fields.lua before it.)
 --
 -- KEYS  1 meta · 2 jobs of the interactive lane · 3 jobs of the bulk lane
--- ARGV  1 the least that the clock should say, in ms, as far as this worker knows (0: it does not know) · 2 after how many ms
---       without a look nobody vouches for the clock
--- Returns  {now in ms, 1 where this look noted a step, the steps noted lately: one a line, the last one last}. A step is:
---       its number · to when the clock went back, ms · by how much, ms · for each lane the last entry that was there before it
---       · for each lane the last entry for whose time nobody vouches: the clock may have been wrong when it was enqueued.
--- Guarantees  A step is noted once, whoever looks. Repeated after a lost reply it notes nothing more. O(groups of a lane).
+-- ARGV  1 minimum that the clock should show in ms, as far as this worker knows (0: unknown) · 2 after how many ms
+--       without a look the clock is no longer trusted
+-- Returns  {now in ms, 1 if this look recorded a step, the latest steps: one per line, in order}. A step consists of
+--          its number · the clock after it in ms · how far it went back in ms · for each lane the last entry before the
+--          step · for each lane the last entry whose time is not trusted, because the clock may have been wrong when it
+--          was added.
+-- Guarantees  A step is recorded once, even if many workers look. Repeated after a lost reply, it records nothing more.
+--             O(groups of a lane).
 
 local STEP_MS, MOST_STEPS = 500, 8
 local t = redis.call('TIME')
@@ -21,11 +23,11 @@ local function sortable(id)
   return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq
 end
 
--- The last entry that a lane was ever given, as far as it can be told without reading a whole stream.
+-- Returns the last entry that was ever added to a lane, as far as this is known without reading the whole stream.
 local function last_entry(lane)
   local groups, last = redis.pcall('XINFO', 'GROUPS', lane), '0-0'
   if groups.err then
-    -- No such stream, or no stream: nothing was enqueued.
+    -- The key is missing or is not a stream: nothing was enqueued.
     return last
   end
   local group = workers_group(groups)
@@ -60,7 +62,7 @@ if back_ms > STEP_MS then
   lines[#lines + 1] = table.concat({text(number + 1), text(now_ms), text(back_ms), seen[1], seen[2], fence[1], fence[2]}, ' ')
   steps = table.concat(lines, '\n', math.max(1, #lines - MOST_STEPS + 1))
 elseif now_ms - latest_ms > tonumber(ARGV[2]) then
-  -- Nobody looked for a while, or the clock went forward: which of the two cannot be told.
+  -- No worker looked for a while, or the clock went forward. The two cases look the same.
   fence = here
 end
 redis.call('HSET', KEYS[1], 'latest_ms', text(now_ms), 'steps', steps, 'seen_interactive', here[1], 'seen_bulk', here[2],

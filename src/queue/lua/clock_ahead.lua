@@ -1,12 +1,12 @@
--- clock_ahead.lua: finds delayed jobs that were put aside after now: before the clock went back.
+-- clock_ahead.lua: finds delayed jobs whose wait began in the future, because the clock went back since.
 --
 -- KEYS  1 delayed:jobs
--- ARGV  1 cursor · 2 about how many to look at (<= 500)
--- Returns  {cursor to go on from ('0': at the end), then for each job found its origin and its state}
--- Guarantees  Changes nothing. Every job that is delayed from the first step to the last is found, some of them twice. Jobs
---         that wait for a moment that a producer or an operator named are left out. O(looked at).
+-- ARGV  1 cursor · 2 approximate number of jobs to examine (<= 500)
+-- Returns  {cursor for the next step ('0': at the end), then for each job found its origin and its state}
+-- Guarantees  Changes nothing. A job that is delayed during all steps is found at least once, some jobs twice. Jobs
+--             that wait for a time chosen by a producer or an operator are left out. O(jobs examined).
 
--- Workers stamp by their idea of this clock.
+-- Workers write times by their estimate of this clock.
 local TOLERANCE_MS = 100
 local t = redis.call('TIME')
 local latest_ms = t[1] * 1000 + math.floor(t[2] / 1000) + TOLERANCE_MS

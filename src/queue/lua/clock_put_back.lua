@@ -1,10 +1,11 @@
--- clock_put_back.lua: moves delayed jobs back in time, as the clock went. (atomic.lua stands before this text.)
+-- clock_put_back.lua: makes delayed jobs due earlier, after the clock went back. (Needs atomic.lua before it.)
 --
 -- KEYS  1 delayed · 2 delayed:jobs
--- ARGV  for each job 4: origin · its state · its state from now on · by how many ms it is due earlier (<= 500 jobs)
--- Returns  how many were moved; the others have another state by now. An error: those before the one that failed are moved.
--- Guarantees  A job is moved once for a state: whoever comes second finds the other one. Its due time and its state are moved
---         together or not at all. O(jobs · log delayed).
+-- ARGV  for each job 4 values: origin · its state · its new state · how many ms earlier it is due (<= 500 jobs)
+-- Returns  how many were moved; the others have another state now. After an error, the jobs before the failed one are
+--          moved.
+-- Guarantees  A job is moved once for each state: a second worker finds the new state and does nothing. Its due time
+--             and its state are changed together or not at all. O(jobs · log delayed).
 
 local function move(origin, kept, body, due_ms)
   write({'HSET', KEYS[2], origin, kept}, 'HSET', KEYS[2], origin, body)

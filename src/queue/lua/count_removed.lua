@@ -1,13 +1,14 @@
--- count_removed.lua: how many entries of a stream were removed before they had ended: trimmed or deleted by a foreign hand.
--- (fields.lua stands before this text.)
+-- count_removed.lua: counts the entries of a stream that another program trimmed or deleted before they had ended.
+-- (Needs fields.lua before it.)
 --
 -- KEYS  1 the stream · 2 meta
--- ARGV  1 the field of meta that keeps how many were reported; with `_at` behind it, when that was, in ms · 2 the answer of the
---       look before, -1 without one
--- Returns  {removed since the group was made (-1 where this Redis cannot tell: before 7.0, or after XGROUP SETID), how many of
---          them are to be reported now}
--- Guarantees  Each is reported once, whoever looks, and only when two looks agree, since one may come in the middle of something. A
---         report whose answer is lost is lost. O(1). Entries that were deleted one by one, not trimmed, may be missed.
+-- ARGV  1 the field of meta with the number reported so far; the field with `_at` appended has its time in ms · 2 the
+--       count of the previous look, -1 if none
+-- Returns  {removed since the group was created (-1 if this Redis cannot tell: before 7.0, or after XGROUP SETID),
+--          number to report now}
+-- Guarantees  Each removal is reported once, by one worker, and only if two looks agree, because a single look may come
+--             in the middle of an operation. If the reply is lost, the report is lost. O(1). Entries deleted one by
+--             one, not trimmed, may be missed.
 
 local function removed()
   local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
@@ -35,7 +36,7 @@ if sure > reported then
   return {count, sure - reported}
 end
 if reported > 0 and math.max(count, before) == 0 then
-  -- The group was made anew, or all of them were under way and have ended: counting begins anew.
+  -- The group was created again, or all removed entries were in flight and have ended: counting starts again.
   redis.call('HDEL', KEYS[2], ARGV[1], ARGV[1] .. '_at')
 end
 return {count, 0}

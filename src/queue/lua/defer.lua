@@ -1,21 +1,26 @@
--- defer.lua: a call was answered 429: closes its bucket and parks the job behind the closure. (atomic.lua and limiter.lua
--- stand before.)
+-- defer.lua: handles a 429: closes the bucket and delays the job until it opens again. (Needs atomic.lua and
+-- limiter.lua before it.)
 --
--- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket · 6 learned · 7 the bucket's queue, where the job
---       is to wait there
--- ARGV  1 entry id · 2 origin · 3 state, newline, job · 4 Retry-After in us, -1 for none · 5 interval in us · 6 tolerance in
---       us · 7 deadline in ms, 0 for none · 8 '1' where 429s teach a rate · 9 the bucket's name · 10 consumer · 11 the job's age
---       in the queue · 12 when it is to be looked at there in any case, in ms
--- Returns  {1 parked, due in ms} · {0 not ours any more, 0} · {2 the deadline comes first: still ours, still pending, 0} ·
---          {3 a command failed: still ours, still pending, 0, reason}
--- Guarantees  The bucket is closed in every case: the 429 was received. The job moves whole or not at all, and at most once.
---         Done by a full Redis too: its first write cannot grow. O(log parked).
+-- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket · 6 learned · 7 the bucket's queue, if the
+--       job must wait there
+-- ARGV  1 entry id · 2 origin · 3 state, newline, job · 4 Retry-After in us, -1 if none · 5 interval in us · 6
+--       tolerance in us · 7 deadline in ms, 0 if none · 8 '1' if the bucket learns a rate from 429s · 9 name of the
+--       bucket · 10 consumer · 11 the job's age in the queue · 12 the latest time to leave the queue, in ms
+-- Returns  {code, due in ms (0 if not delayed), reason ('' without a failure)}:
+--           1 delayed
+--           0 the delivery had already ended
+--           2 the deadline comes first; the delivery is still pending for this consumer
+--           3 a command failed; the delivery is still pending for this consumer
+-- Guarantees  The bucket is closed in every case, because the 429 was received. The job is delayed completely or not at
+--             all, and at most once. A full Redis accepts this script too, because its first write cannot grow. O(log
+--             delayed).
 
 local now_us = limiter_now()
 local bucket = limiter_open(limiter_read(KEYS[5]), limiter_rate(ARGV[5], ARGV[6], 0, 0), now_us)
 limiter_close(bucket, now_us, tonumber(ARGV[4]), ARGV[8] == '1')
 
--- A full Redis refuses a script whose first write may grow, and takes what follows one that cannot: this one does nothing.
+-- A full Redis refuses a script whose first write may grow, but accepts all writes after one that cannot. This write
+-- does nothing.
 redis.call('XACK', KEYS[1], 'workers', '0-0')
 
 local function park(due_ms)
@@ -35,7 +40,7 @@ local function park(due_ms)
 end
 
 local verdict, due_ms, why = 0, 0, nil
--- An entry that a foreign hand trimmed may be pending still: then it is ours, too.
+-- An entry that another program trimmed may still be pending. It then belongs to this consumer too.
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 or is_pending(KEYS[1], ARGV[1], ARGV[10]) then
   local slot, deadline = math.max(now_us, bucket.closed, bucket.late), tonumber(ARGV[7])
   if deadline > 0 and slot >= deadline * 1000 then
@@ -44,7 +49,7 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 or is_pending(KEYS[1], 
     if KEYS[7] then
       due_ms = tonumber(ARGV[12])
     else
-      -- It was its turn: it goes before those that have not been called.
+      -- The job had its turn, so it goes before the jobs that were not called yet.
       due_ms = limiter_line_up(bucket, now_us) / 1000
     end
     why = all_or_nothing(park, due_ms)
@@ -53,7 +58,7 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 or is_pending(KEYS[1], 
 end
 limiter_save(KEYS[5], bucket, now_us)
 
--- Which buckets have met a 429 lately: the latest, as long as a rate is remembered. Operators see it, and nothing else does.
+-- Records the buckets that met a 429 recently, for as long as a rate is remembered. Only operators' reports use it.
 local now_ms = math.floor(now_us / 1000)
 courtesy('ZADD', KEYS[6], now_ms, ARGV[9])
 courtesy('ZREMRANGEBYSCORE', KEYS[6], '-inf', now_ms - FORGET_US / 1000)

@@ -1,12 +1,13 @@
--- feed.lua: enqueues the next rows of a backfill and says up to which row that was, in one step. (atomic.lua stands before.)
+-- feed.lua: enqueues the next rows of a backfill and records how far it got, in one step. (Needs atomic.lua before it.)
 --
 -- KEYS  1 jobs:bulk · 2 the backfill's checkpoint
--- ARGV  1 the run, as it took the backfill over · 2 the mark as the run knows it · 3 the mark after these rows · 4 the
---       checkpoint's life in s · then the rows' jobs (<= 256)
--- Returns  1 enqueued · 2 they were before, by this run: an answer was lost · 0 another run has the backfill now, or the
---          checkpoint is gone: nothing is done. An error: nothing is done either.
--- Guarantees  No row is enqueued twice, whoever feeds and whatever is killed: a mark is passed once. All rows are enqueued and
---          the mark is set, or nothing is done, whichever command fails. O(rows).
+-- ARGV  1 the run that took the backfill over · 2 the highest row so far, as the run knows it · 3 the highest row after
+--       this call · 4 life of the checkpoint in s · then the jobs of the rows (<= 256)
+-- Returns  1 enqueued · 2 this run had enqueued them before: a reply was lost · 0 nothing was done: another run has the
+--          backfill now, or the checkpoint is gone. After an error, nothing was done either.
+-- Guarantees  No row is enqueued twice, even if several runs are active or are killed, because the highest row is moved
+--             forward once. All rows are enqueued and the highest row is set, or nothing is done, whichever command
+--             fails. O(rows).
 
 local held = redis.call('HMGET', KEYS[2], 'run', 'mark', 'fed')
 local mark = held[2] or '0'
@@ -19,7 +20,7 @@ end
 if mark ~= ARGV[2] then
   return 0
 end
--- What takes rows back must be permitted before the first is enqueued.
+-- The command that removes rows again must be permitted before the first row is enqueued.
 redis.call('XDEL', KEYS[1], '0-0')
 
 local function enqueue()

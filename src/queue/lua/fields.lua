@@ -1,6 +1,6 @@
--- fields.lua: takes the flat lists apart in which Redis describes streams and groups. (Stands before scripts that ask for them.)
+-- fields.lua: reads the flat lists in which Redis describes streams and groups. (Placed before scripts that need it.)
 
--- The values of a flat list by their names. An error has none.
+-- Returns the values of a flat list by their names. Empty for an error.
 local function fields(list)
   local of = {}
   for i = 1, #list, 2 do
@@ -9,7 +9,7 @@ local function fields(list)
   return of
 end
 
--- The group `workers` in an answer of XINFO GROUPS; nothing where there is no such group.
+-- Returns the group `workers` from an answer of XINFO GROUPS, or nothing if it does not exist.
 local function workers_group(groups)
   for _, list in ipairs(groups) do
     local group = fields(list)

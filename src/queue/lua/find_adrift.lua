@@ -1,11 +1,11 @@
--- find_adrift.lua: one step through the entries of a stream that were delivered: those that nobody holds any more, because a
--- foreign hand deleted their consumer, acknowledged them, or set the group ahead, are pending again, for nobody in particular:
--- after a lease a worker takes them over. (atomic.lua and fields.lua stand before.)
+-- find_adrift.lua: one step through the delivered entries of a stream, for those that no consumer has any more: another
+-- program deleted their consumer, acknowledged them, or moved the group forward. They become pending again for the
+-- consumer `adrift`, and a worker takes them over after a lease. (Needs atomic.lua and fields.lua before it.)
 --
 -- KEYS  1 the stream
--- ARGV  1 where to begin (an entry id, or '-') · 2 how many to look at (<= 256)
--- Returns  {where to go on ('' at the end), how many were found}
--- Guarantees  Changes nothing of what is pending. Safe to repeat. O(looked at · log pending).
+-- ARGV  1 where to begin (an entry id, or '-') · 2 how many entries to examine (<= 256)
+-- Returns  {where to continue ('' at the end), how many were found}
+-- Guarantees  Leaves pending entries unchanged. Safe to repeat. O(entries examined · log pending).
 
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if is_error(groups) then
@@ -15,7 +15,8 @@ if is_error(groups) then
   return groups
 end
 local group = workers_group(groups)
--- From Redis 7 on it says how many have not been delivered: where as many are pending as were, there is nothing to find.
+-- From Redis 7, the group reports how many entries were not delivered. If all delivered entries are pending, there is
+-- nothing to find.
 if not group or group.lag and redis.call('XLEN', KEYS[1]) - group.lag <= group.pending then
   return {'', 0}
 end

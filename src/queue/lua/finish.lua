@@ -1,52 +1,55 @@
--- finish.lua: ends the deliveries of one stream, each with all its consequences or none. (atomic.lua stands before this text.)
+-- finish.lua: ends the deliveries of one stream, each with all its consequences or none. (Needs atomic.lua before it.)
 --
--- KEYS  1 the stream · 2 begun · 3 completions · 4 delayed · 5 delayed:jobs · 6 due of this lane · 7 jobs of this lane ·
---       8 dead · 9 stats · then keys that are referred to by position (reply lists, batch
---       counters, queues)
--- ARGV  1 deliveries · 2 consumer · then their entry ids · then for each: operation · mark ('' or the origin, to be taken off
---       begun; with a newline and the delivery's own mark behind it only if it is that one; with '!' before that whichever it
---       is) · and, by operation, more:
---         p  park: origin · due in ms · state, newline, job
---         w  park in a shared bucket's queue: the same · the queue's position in KEYS · the job's age there; it is due then
---            at the latest
---         q  back into the lane: state · job
---         x  drop (a duplicate): nothing
---         anything else is `type:status`, and completes the job: event · the job's id, or, where there is more to do, a JSON
---            object (an id never begins with a brace): {id, reply, reply_s, batch, batch_s, dead: {job, error, at,
---            replayable, state}, next: {job, parent, generation}}; reply and batch are positions in KEYS, the _s their lives in s
--- Returns  {not ours, failed, courtesies}. Not ours: the numbers (from 1) of deliveries that were ended before, by us or by a
---         successor. Failed: number, reason, number, reason …: nothing of these was done, they are still pending for the
---         consumer. Courtesies: reasons why a reply, a counter or an expiry was not written; a reply that cannot be given an
---         end is taken back. All others were ended by this run.
--- Guarantees  A delivery's consequences (completion, `next`, dead letter, place among the delayed, mark, removal) all happen or
---         none does, whichever command fails, and exactly once, whoever asks and however often: only who takes the entry off
---         the pending list or, where the group was lost, off the stream, or its own mark off begun, acts. One job's failure
---         touches no other. Safe to repeat after a lost reply. Done by a full Redis too (OOM): it refuses a script whose first
---         write may grow, and this one's cannot. O(deliveries); deliveries <= 256.
+-- KEYS  1 the stream · 2 begun · 3 completions · 4 delayed · 5 delayed:jobs · 6 due of this lane · 7 jobs of this lane
+--       · 8 dead · 9 stats · then keys that ARGV names by position (reply lists, batch counters, queues)
+-- ARGV  1 number of deliveries · 2 consumer · then their entry ids · then for each delivery: operation · call marker to
+--       remove · and more values by operation:
+--           p  delay: origin · due in ms · state, newline, job
+--           w  delay in a shared bucket's queue: as for p · position of the queue in KEYS · the job's age there. The
+--              due time is the latest time to leave the queue.
+--           q  back into the lane: state · job
+--           x  drop (a duplicate): nothing
+--           type:status (anything else)  complete the job: event · the job's id or, if there is more to do, a JSON
+--              object (an id never begins with a brace): {id, reply, reply_s, batch, batch_s, dead: {job, error, at,
+--              replayable, state}, next: {job, parent, generation}}; reply and batch are positions in KEYS, reply_s and
+--              batch_s their lives in s
+--         The call marker to remove is '' (none), or the origin: any marker of the job. `origin, newline, marker`
+--         removes only the delivery's own marker. `origin, newline, !, marker` removes any marker of the job, and names
+--         the delivery's own.
+-- Returns  {not ours, failed, courtesies}. Not ours: numbers (from 1) of deliveries that had already ended, by this
+--          worker or a successor. Failed: number, reason, number, reason …: nothing was done for these, and they are
+--          still pending for the consumer. Courtesies: reasons why a reply, a counter or an expiry was not written. A
+--          reply that cannot get an expiry is removed. All other deliveries were ended by this call.
+-- Guarantees  The consequences of a delivery (completion, `next`, dead letter, place among the delayed jobs, call
+--             marker, removal) all happen or none does, whichever command fails. They happen exactly once, for any
+--             number of calls by any worker: only the call that takes the entry off the pending list acts (if the group
+--             was lost: the entry off the stream, or the delivery's own marker off begun). A failure of one job affects
+--             no other. Safe to repeat after a lost reply. A full Redis (OOM) accepts this script too: it refuses a
+--             script whose first write may grow, and this one's cannot. O(deliveries); deliveries <= 256.
 
 local n, consumer = tonumber(ARGV[1]), ARGV[2]
 local not_ours, failed, courtesies = {}, {}, {}
 
--- A mark as it stands in ARGV: the origin, '!' where any mark is to go, and the delivery's own mark.
+-- Splits a marker from ARGV into the origin, '!' if any marker is removed, and the delivery's own marker.
 local function parts(mark)
   return string.match(mark, '^([^\n]*)\n(!?)(.*)$')
 end
 
--- Whether what was found in begun is this mark, whichever asking set it.
+-- Whether a value found in begun is this marker, set by any attempt.
 local function is_mark(found, own)
   return type(found) == 'string' and string.sub(found, 1, #own + 1) == own .. '/'
 end
 
--- What takes appended entries back must be permitted before anything is begun.
+-- The command that removes appended entries must be permitted before anything is done.
 redis.call('XDEL', KEYS[1], '0-0')
 
 local acked = redis.call('XACK', KEYS[1], 'workers', unpack(ARGV, 3, n + 2))
 local ours
 if acked ~= n then
-  -- Not all acknowledged at once. Then the entry itself tells: whoever finishes removes it. (One delivery alone is as
-  -- acknowledged as the answer says: its entry may have been trimmed by a foreign hand.) Where the whole stream is gone, the
-  -- delivery's own mark of a begun call still tells: whoever finishes takes it off. (Another's mark tells nothing: the job may
-  -- have come back since.)
+  -- Not all deliveries were acknowledged by this call. Then the entry decides, because the call that ends a delivery
+  -- removes its entry. (For a single delivery the acknowledgement decides: another program may have trimmed its entry.)
+  -- If the whole stream is gone, the delivery's own call marker decides, because the call that ends the delivery
+  -- removes it. (A marker of another delivery proves nothing: the job may have come back since.)
   local widths, place = {p = 5, w = 7, q = 4, x = 2}, n + 3
   local function is_marked(mark)
     local origin, _, own = parts(mark)
@@ -64,15 +67,15 @@ if acked ~= n then
   end
 end
 
--- Why deliveries failed, by number; and where the undo log stood before and after each one's writes.
+-- Reasons of failed deliveries, by number, and the length of the undo log before and after each delivery's writes.
 local why, from, to = {}, {}, {}
--- What completed deliveries left: the entry in completions, and the `type:status` they were completed with.
+-- For completed deliveries: the entry in completions, and the `type:status` of the completion.
 local appended, names = {}, {}
 local kinds, statuses, extras_of = {}, {}, {}
 local pcall_redis, byte = redis.pcall, string.byte
 local completions = KEYS[3]
 
--- Most completions are nothing more: one command, so that nothing is to be taken back where it fails.
+-- Most completions need one command only, so a failure leaves nothing to undo.
 local function complete_plainly(i, name, id, event)
   local kind = kinds[name]
   if not kind then
@@ -101,7 +104,7 @@ local function complete(i, name, event, extras)
   end
 end
 
--- A body without a due time is nothing, so the body comes first.
+-- The body is written first, because a body without a due time has no effect.
 local function park(_, origin, due_ms, job, queue, age)
   write({'HDEL', KEYS[5], origin}, 'HSET', KEYS[5], origin, job)
   write({'ZREM', KEYS[4], origin}, 'ZADD', KEYS[4], due_ms, origin)
@@ -114,7 +117,7 @@ local function put_back(_, state, job)
   append(KEYS[6], 'job', job, 'state', state)
 end
 
--- Takes a completion back, if there is one.
+-- Removes a delivery's completion, if there is one.
 local function uncomplete(i)
   if appended[i] then
     pcall_redis('XDEL', completions, appended[i])
@@ -122,7 +125,7 @@ local function uncomplete(i)
   end
 end
 
--- Runs one delivery's own writes, where they are more than one.
+-- Runs the writes of one delivery, if it has more than one.
 local function attempt(change, i, ...)
   from[i] = #undo
   why[i] = all_or_nothing(change, i, ...)
@@ -132,7 +135,7 @@ local function attempt(change, i, ...)
   to[i] = #undo
 end
 
--- Takes back one delivery's writes, which were done.
+-- Undoes the writes of one delivery that had succeeded.
 local function fail(i, reason)
   why[i] = reason
   uncomplete(i)
@@ -142,7 +145,8 @@ local function fail(i, reason)
   end
 end
 
--- First what can be taken back. Parks of a batch are written at once: due times and origins, origins and jobs.
+-- First come the writes that can be undone. All plain delays of a batch are written together: due times and origins,
+-- origins and jobs.
 local events, marks = {}, {}
 local due, bodies, parked = {}, {}, {}
 local at = n + 3
@@ -196,13 +200,13 @@ local function park_all()
 end
 
 if #parked > 0 and all_or_nothing(park_all) then
-  -- One may be to blame: each alone.
+  -- One job may be the cause, so each is tried alone.
   for k, i in ipairs(parked) do
     attempt(park, i, bodies[2 * k - 1], due[2 * k - 1], bodies[2 * k])
   end
 end
 
--- The origin whose mark is to go, if it is.
+-- Returns the origin whose marker must be removed, or nothing.
 local function to_unmark(mark)
   local origin, any, own = parts(mark)
   if not origin or any == '!' then
@@ -242,7 +246,7 @@ if unmarked then
   end
 end
 
--- Then what takes the deliveries away, for all that are left or for none of them.
+-- Then come the removals of the deliveries, for all that remain or for none.
 local function remove()
   if not ours and not next(why) then
     return write(nil, 'XDEL', KEYS[1], unpack(ARGV, 3, n + 2))
@@ -275,19 +279,19 @@ if removed or next(why) then
   end
 end
 if #left > 0 then
-  -- Back on the pending list. Where that fails they are found as entries that nobody holds.
+  -- Back on the pending list. If this fails, find_adrift.lua finds them.
   for _, word in ipairs({'RETRYCOUNT', '1', 'FORCE', 'JUSTID'}) do
     left[#left + 1] = word
   end
   redis.pcall('XCLAIM', KEYS[1], 'workers', consumer, 0, unpack(left))
 end
 
--- Last what is a courtesy.
+-- Last come the writes whose failure does not matter.
 local function courteous(...)
   courtesies[#courtesies + 1] = courtesy(...)
 end
 
--- Gives a key an end; whether it has one.
+-- Sets an expiry. Returns whether the key has one.
 local function expire(key, life_s)
   local why = courtesy('EXPIRE', key, life_s)
   courtesies[#courtesies + 1] = why
@@ -297,14 +301,14 @@ end
 local function reply_to(key, event, life_s)
   local pushed = redis.pcall('RPUSH', key, event)
   if is_error(pushed) then
-    -- Something else lies there: the waiting request cannot use it.
+    -- The key has another type, which the waiting request cannot use.
     courteous('DEL', key)
     courteous('RPUSH', key, event)
   end
   if not expire(key, life_s) then
     local left_ms = redis.pcall('PTTL', key)
     if type(left_ms) ~= 'number' or left_ms < 0 then
-      -- It would stay for ever.
+      -- Without an expiry it would stay for ever.
       courteous('DEL', key)
     end
   end

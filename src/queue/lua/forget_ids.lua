@@ -1,11 +1,12 @@
--- forget_ids.lua: forgets ids that were reserved long ago. (atomic.lua stands before this text.)
+-- forget_ids.lua: forgets ids that were reserved long ago. (Needs atomic.lua before it.)
 --
--- KEYS  1 the list of reserved ids · then the id keys at its head
--- ARGV  1 the list's first element, as the caller saw it · 2 how many elements go, from the first on · 3 the time in ms before
---       which a job was enqueued that nothing still waiting can be a duplicate of · 4 now in ms: later is no time of enqueueing
--- Returns  how many ids were forgotten; -1 where the list begins with something else by now: another worker was there before.
--- Guarantees  An id that names a job enqueued since stays, and stands in the list once more or expires. Where a command fails,
---         the whole is to be done again, to the same effect. O(keys); keys <= 1,024.
+-- KEYS  1 the list of reserved ids · then the id keys at its start
+-- ARGV  1 first element of the list, as the caller saw it · 2 number of elements to remove from the start · 3 time in
+--       ms: a job enqueued before it cannot have a duplicate that still waits · 4 now in ms: a later time is not a
+--       valid time of enqueueing
+-- Returns  number of ids forgotten; -1 if the list starts with another element now, because another worker was first.
+-- Guarantees  An id that names a job enqueued since then stays, and is in the list again or expires. If a command
+--             fails, the whole call must be repeated, with the same effect. O(keys); keys <= 1,024.
 
 local before_ms, now_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[1] then

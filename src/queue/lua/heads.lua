@@ -1,7 +1,7 @@
--- heads.lua: the first entry of each stream, by its id alone: an entry may be larger than anybody should be sent.
+-- heads.lua: returns the id of the first entry of each stream. The entry itself may be too large to send.
 --
 -- KEYS  streams
--- Returns  for each stream the id of its first entry; '' where it has none
+-- Returns  for each stream the id of its first entry; '' if it has none
 -- Guarantees  Changes nothing. O(streams).
 
 local heads = {}

@@ -1,14 +1,16 @@
--- hold.lua: parks deliveries of one stream that an operator's rule pauses, or that a route's breaker puts aside, and notes by
--- which. (atomic.lua stands before.)
+-- hold.lua: delays deliveries of one stream that an operator's rule pauses or whose route's breaker is not closed, and
+-- records which. (Needs atomic.lua before it.)
 --
 -- KEYS  1 the stream · 2 delayed · 3 delayed:jobs · 4 held · 5 held:<rule>
--- ARGV  1 the rule's (or breaker's) name · 2 consumer · then for each delivery 4: entry id · origin · due in ms · state, newline, job
--- Returns  number (from 1), reason, number, reason …: of these deliveries nothing was done. The others are parked, or were not
---         ours any more.
--- Guarantees  A delivery is parked at most once, and never without its note: whoever finds the rule gone finds the job. Each is
---         parked whole or not at all, whichever command fails. O(deliveries · log parked); deliveries <= 256.
+-- ARGV  1 name of the rule or breaker · 2 consumer · then for each delivery 4 values: entry id · origin · due in ms ·
+--       state, newline, job
+-- Returns  number (from 1), reason, number, reason …: nothing was done for these deliveries. The others are delayed, or
+--          had already ended.
+-- Guarantees  A delivery is delayed at most once, and always with its record in held, so that the job is found when the
+--             rule ends. Each is delayed completely or not at all, whichever command fails. O(deliveries · log
+--             delayed); deliveries <= 256.
 
--- A note of a rule that holds nothing does no harm; a job without it would wait for ever.
+-- A record of a rule without jobs does no harm. A job without its record would not be found when the rule ends.
 redis.call('SADD', KEYS[4], ARGV[1])
 
 local function park(entry, origin, due, job)

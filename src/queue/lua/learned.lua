@@ -1,10 +1,11 @@
--- learned.lua: what 429s have taught lately, and what is closed. (limiter.lua stands before.)
+-- learned.lua: returns what buckets learned from recent 429s, and until when they are closed. (Needs limiter.lua before
+-- it.)
 --
 -- KEYS  1 learned
--- ARGV  1 the most to tell of (<= 1000) · 2 what bucket keys begin with
--- Returns  for each bucket that met a 429 in the last ten minutes, the latest first: name · learned rate, calls a second ('0':
---       none) · closed until, ms · strikes · last 429, ms (a flat array of texts)
--- Guarantees  Changes nothing. The buckets' keys bear the hash tag of KEYS[1]. O(buckets told of).
+-- ARGV  1 maximum number of buckets (<= 1000) · 2 prefix of the buckets' keys
+-- Returns  for each bucket that met a 429 in the last ten minutes, the latest first: name · learned rate in calls per
+--          second ('0': none) · closed until, ms · consecutive 429s · last 429, ms (a flat array of strings)
+-- Guarantees  Changes nothing. The buckets' keys have the hash tag of KEYS[1]. O(buckets returned).
 
 local now_us = limiter_now()
 local none = limiter_rate(0, 0, 0, 0)
@@ -14,7 +15,7 @@ local told = {}
 for i = 1, #latest, 2 do
   local bucket = limiter_open(limiter_read(ARGV[2] .. latest[i]), none, now_us)
   if bucket.closed > 0 then
-    -- With no rate configured its interval is the one learned, if any.
+    -- Because no rate is configured here, the interval is the learned one, if any.
     local rate = bucket.interval > 0 and 1000000 / bucket.interval or 0
     for _, text in ipairs({latest[i], string.format('%.3f', rate), string.format('%.0f', math.floor(bucket.closed / 1000)),
       string.format('%.0f', bucket.strikes), latest[i + 1]}) do

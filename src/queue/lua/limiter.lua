@@ -1,60 +1,67 @@
--- limiter.lua: the arithmetic of one bucket, written once and put before every script that limits.
+-- limiter.lua: the arithmetic of one bucket. (Placed before every script that applies limits.)
 --
--- GCRA with reservation. A bucket remembers its theoretical arrival time (TAT): the moment at which it would be full
--- again. A call may go at max(now, TAT - tolerance); going moves TAT on by one interval. A call that may not go yet is given
--- its own slot in the future, so it waits once and in order.
+-- GCRA with reservations. A bucket stores its theoretical arrival time (TAT): the time at which it would be full again.
+-- A call may go at max(now, TAT - tolerance), and moves the TAT forward by one interval. A call that may not go yet
+-- gets a reservation in the future, so that it waits only once, and in order.
 --
--- A slot is an appointment, not a permission: jobs come late for theirs (the worker was down, lost, or had no room), and the
--- bucket may have filled up meanwhile. So what was really called is counted beside, as the TAT of those calls alone (`spent`),
--- and who comes for a slot goes if that leaves room; `slack` is by how much it may run ahead: the burst, and half of the margin.
--- Without room jobs are lined up one interval apart, from `late` on, and as long as that line lasts all others go behind it.
--- A 429 makes every slot given before it worthless: whoever comes for one is lined up, too.
+-- A reservation is an appointment, not a permission. Jobs come late for it (the worker was down, lost, or had no free
+-- slot), and the bucket may have filled up meanwhile. So the calls that were really made are counted separately, as
+-- their own TAT (`spent`), and a job that comes for its reservation goes if there is room by that count. `slack` is how
+-- far it may run ahead: the burst, and half of the margin. Jobs that find no room form a line, one interval apart,
+-- starting at `late`. While the line exists, all other jobs go behind it. A 429 invalidates every earlier reservation:
+-- a job that comes for one joins the line too.
 --
--- In a shared bucket bulk jobs reserve nothing, or a million of them would stand before the next interactive call. They
--- wait in a queue of the bucket's own, by age, and are handed back when there is room for a call: what interactive calls
--- leave. A call's worth of the burst is left to those, so that they find it at once.
+-- In a shared bucket, bulk jobs make no reservations, because a million of them would then be ahead of the next
+-- interactive call. They wait in the bucket's own queue, by age, and are handed back when there is room for a call that
+-- interactive calls do not need. One call's worth of the burst is kept free for interactive calls, so that they find it
+-- at once.
 --
--- A 429 closes the bucket until T: slots begin at T, one interval apart, without a burst. It also teaches (limits.learn),
--- since XCO publishes no limits. The first sets a rate that is high enough to do no harm where it was a whim: 200 calls a
--- second, doubling every 5 s. One that follows lowers the rate in use to four fifths, if it was used: it then grows back to
--- where it was refused within 25 s and, from there, faster and faster (as CUBIC does, RFC 9438, for the same reasons). If
--- much less went through, half of it is tried: doubling every 5 s while no rate was ever refused that was used, else growing
--- as before. Never above the configured rate; forgotten after ten minutes without a 429. A slot to come is as far from the
--- one before as the rate has it by then: what waits is not bound to the rate of the day it came.
+-- A 429 closes the bucket until T. Reservations then start at T, one interval apart, without a burst. The bucket also
+-- learns a rate (limits.learn), because XCO publishes no limits. The first 429 sets a rate that is high enough to do no
+-- harm if the 429 was an exception: 200 calls per second, doubling every 5 s. A later 429 reduces the current rate to
+-- four fifths, if that rate was used. It then grows back to the refused rate within 25 s, and beyond it faster and
+-- faster (as in CUBIC, RFC 9438, for the same reasons). If far fewer calls went through, half of the current rate is
+-- tried: it doubles every 5 s if no used rate was ever refused, else it grows as before. The rate never exceeds the
+-- configured one, and is forgotten after ten minutes without a 429. The distance between two future reservations
+-- follows the rate at their time, so a waiting job is not bound to the rate at the time of its arrival.
 --
--- Stored as the TAT alone (slots that were given are taken to be called) or, where there is more to say, as eleven packed
--- doubles: TAT, closed until, strikes, learned rate, from when it grows, calls since the last strike, when that was, late until,
--- handed back until, the rate it was refused at (0: unknown), spent. Times in microseconds on Redis's clock (exact below 2^53),
--- rates in calls a microsecond. The fraction of `strikes` is when this was written (milliseconds, in units of 2^-42; 0 where a
--- version before wrote it). Expires when it says nothing any more, so memory is bounded by the callers of that time.
+-- Stored as the TAT alone (calls for existing reservations are assumed to be made) or, if there is more to store, as
+-- eleven packed doubles: TAT, closed until, consecutive 429s (strikes), learned rate, start of its growth, calls since
+-- the last strike, time of the last strike, late until, handed back until, the rate that was refused (0: unknown),
+-- spent. Times are in microseconds on Redis's clock (exact below 2^53), rates in calls per microsecond. The fraction of
+-- `strikes` is the time of the write (milliseconds, in units of 2^-42; 0 if an earlier version wrote it). The key
+-- expires when it no longer has any effect, so memory is bounded by the recently active callers.
 --
--- Redis's clock may go back: NTP sets it, or a failover brings another host's. What is stored then lies ahead, and nobody may
--- wait for the length of the step. A bucket that was written, or met its last 429, after now proves a step: all its times are
--- moved by it, so that a line keeps its order and a closure what is left of it. A bucket of calls that lies further ahead than
--- its rate allows proves one, too: it counts as full. Neither lets more calls through than the limit does.
--- A bucket that cannot be read (no number, infinite, closed for longer than any Retry-After that is believed) is an empty one.
+-- Redis's clock may go back: NTP sets it, or a failover brings another host's clock. The stored times are then in the
+-- future, and no job may wait for the length of the step. A bucket that was written, or met its last 429, after now
+-- proves a step: all its times are moved back by it, so that a line keeps its order and a closure keeps its remaining
+-- time. A bucket whose calls are further ahead than its rate allows proves a step too, and counts as full. Neither
+-- correction lets more calls through than the limit does. A bucket with an invalid value (not a number, infinite, or
+-- closed for longer than the longest accepted Retry-After) counts as empty.
 
--- Redis's Lua looks up a library's function each time it is named so.
+-- Local names, because Redis's Lua looks up a library's function on every call by its full name.
 local max, min, ceil, floor = math.max, math.min, math.ceil, math.floor
 local FORGET_US, QUIET_US = 600000000, 10000000
 local HISTORY_BYTES = 88
 local LEAST_RATE, FIRST_RATE, DECREASE, USED = 0.2 / 1000000, 200 / 1000000, 0.8, 0.7
--- Jobs in a line are a little closer than slots are, where those have a margin: so the line catches up.
+-- Jobs in a line are spaced a little closer than reservations are (which include a margin), so that the line catches
+-- up.
 local CATCH_UP = 0.99
 local DOUBLING_US, CAREFUL_US, GROWTH_US, ACCELERATION_US = 5000000, 25000000, 20000000, 20000000
--- A 429's own job is told to wait a moment before the strike, by the worker's idea of Redis's clock.
+-- The job that received a 429 is recorded as waiting from slightly before the strike, because its worker estimates
+-- Redis's clock.
 local CLOCK_US = 50000
--- What a call is late as a rule.
+-- The usual lateness of a call.
 local JITTER_US = 5000
--- Calls lie ahead by no more than their rate explains and this.
+-- How far calls may be ahead beyond what their rate explains.
 local AHEAD_US = 1000000
--- A closure lasts a day at most (the longest Retry-After that is believed), and calls under way may prolong it once.
+-- A closure lasts at most a day (the longest accepted Retry-After), and calls in flight may extend it once.
 local LONGEST_CLOSURE_US = 2 * 86400000000
--- No line of jobs is as long.
+-- Longer than any line of jobs can be.
 local LONGEST_LINE_US = 366 * 86400000000
--- A learned rate is never as low.
+-- Maximum interval of a learned rate.
 local LONGEST_INTERVAL_US = 60000000
--- Numbers from here on are no times, nor are sums of a bucket's fields from there on.
+-- Limits of valid values: a time, and the sum of a bucket's fields.
 local NO_TIME, NO_SUM = 2 ^ 53, 2 ^ 57
 local STAMPS = 2 ^ 42
 
@@ -63,8 +70,8 @@ local function limiter_now()
   return t[1] * 1000000 + t[2]
 end
 
--- What all buckets of one rate share: microseconds between calls (0: none is configured), how far ahead of the rate calls
--- may run, and how far if they come late; and, for a shared bucket, the position of its queue in KEYS (else 0).
+-- Returns the parameters of all buckets with one rate: microseconds between calls (0: none configured), how far calls
+-- may run ahead of the rate, how far late calls may, and the position in KEYS of a shared bucket's queue (else 0).
 local function limiter_rate(interval_us, tolerance_us, slack_us, queue)
   local interval, slack = tonumber(interval_us), max(slack_us, tolerance_us)
   return {
@@ -73,7 +80,8 @@ local function limiter_rate(interval_us, tolerance_us, slack_us, queue)
   }
 end
 
--- A bucket's stored form, false where there is none. A key of another type is none: the next write replaces it.
+-- Returns a bucket's stored form, or false if there is none. A key of another type counts as none: the next write
+-- replaces it.
 local function limiter_read(key)
   local raw = redis.pcall('GET', key)
   if type(raw) == 'table' then
@@ -85,8 +93,8 @@ local function limiter_read(key)
   return raw
 end
 
--- The rate that a bucket which learned one has at a moment: from the rate it fell to back to the one that was refused, then on
--- ever faster; before any was refused, doubling.
+-- Returns the learned rate of a bucket at a time. It grows back from the reduced rate to the refused one, and beyond it
+-- faster and faster. If no rate was refused yet, it doubles.
 local function limiter_grown(bucket, at_us)
   local since = max(at_us - bucket.learned_at, 0)
   if bucket.refused == 0 then
@@ -99,7 +107,8 @@ local function limiter_grown(bucket, at_us)
   return bucket.refused * (1 + since / GROWTH_US * (1 + since / ACCELERATION_US))
 end
 
--- Microseconds between calls at a moment, now or to come: a slot is as far from the one before as the rate has it by then.
+-- Returns the microseconds between calls at a time, now or in the future. The distance between reservations follows the
+-- rate at their time.
 local function limiter_interval(bucket, at_us)
   local own = bucket.own.interval
   if not bucket.rate or bucket.rate == 0 or at_us >= bucket.learned_at + FORGET_US then
@@ -108,8 +117,8 @@ local function limiter_interval(bucket, at_us)
   return max(own, min(ceil(1 / limiter_grown(bucket, at_us)), LONGEST_INTERVAL_US))
 end
 
--- The TAT of a bucket that is stored as that alone, where it is no time or lies too far ahead: full, since how full it was
--- before the step is not known.
+-- Returns the TAT of a bucket that is stored as the TAT alone, if the value is invalid or too far ahead. It counts as
+-- full, because its level before the step is unknown.
 local function limiter_put_back(bucket, tat, now_us)
   if not (tat < NO_TIME) then
     return 0
@@ -122,13 +131,13 @@ local function limiter_put_back(bucket, tat, now_us)
   return now_us + own.tolerance + own.interval
 end
 
--- Moves a bucket that lies `ahead_us` ahead of the clock to where it would be, had the clock not been put back. Nothing where
--- it cannot be read.
+-- Moves the times of a bucket that is `ahead_us` ahead of the clock to where they would be without the step back.
+-- Returns nothing if the bucket is invalid.
 local function limiter_put_right(bucket, ahead_us, now_us)
   if ahead_us > 0 then
     bucket.tat, bucket.spent, bucket.late = bucket.tat - ahead_us, bucket.spent - ahead_us, max(bucket.late - ahead_us, 0)
     bucket.handed, bucket.learned_at = max(bucket.handed - ahead_us, 0), max(bucket.learned_at - ahead_us, 0)
-    -- None is none still.
+    -- 0 means none and must stay 0.
     bucket.closed = bucket.closed > 0 and max(bucket.closed - ahead_us, 1) or 0
     bucket.since = bucket.since > 0 and max(bucket.since - ahead_us, 1) or 0
   end
@@ -144,12 +153,13 @@ local function limiter_put_right(bucket, ahead_us, now_us)
     bucket.tat, bucket.spent, bucket.late = bucket.tat - calls_ahead, bucket.spent - calls_ahead, max(bucket.late - calls_ahead, 0)
   end
   bucket.handed = min(bucket.handed, full)
-  -- Written back: the next look is to find what is left from now on, not from then on.
+  -- The bucket must be written back, so that the next look measures from now.
   bucket.dirty = ahead or ahead_us > 0 or nil
   return bucket
 end
 
--- A bucket from its stored form (false where absent). Seven fields and `dirty`: a table of eight, which does not grow.
+-- Reads a bucket from its stored form (false if absent). It has seven fields and `dirty`: a Lua table of eight fields,
+-- which does not grow.
 local function limiter_open(raw, rate, now_us)
   local bucket = {
     tat = 0, closed = 0, since = 0, late = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate,
@@ -191,17 +201,17 @@ local function limiter_open(raw, rate, now_us)
   return bucket
 end
 
--- From when on there is room, by the calls that were really made.
+-- Returns the time from which there is room, by the calls that were really made.
 local function limiter_room(bucket)
   local slack = bucket.own.slack
   if bucket.interval > bucket.own.interval then
-    -- A learned rate has no burst. As much as this jitter costs no call.
+    -- A learned rate has no burst. This much jitter is allowed, so that it costs no calls.
     slack = max(bucket.interval / 4, JITTER_US)
   end
   return (bucket.spent or bucket.tat) - slack
 end
 
--- The moment at which the next call may go: now, or later.
+-- Returns the time at which the next call may go: now or later.
 local function limiter_slot(bucket, now_us)
   local slot = now_us
   if bucket.interval > 0 then
@@ -219,8 +229,8 @@ local function limiter_slot(bucket, now_us)
   return slot
 end
 
--- A call goes, whose slot was counted before or is now. What a bucket that met a 429 let through tells the rate that a next
--- one refuses.
+-- Records a call that goes now. Its reservation was counted before or is for now. The count of calls since a 429 shows
+-- which rate the next 429 refuses.
 local function limiter_go(bucket, now_us)
   if bucket.spent then
     bucket.spent = max(bucket.spent, now_us) + ceil(CATCH_UP * bucket.interval)
@@ -232,7 +242,7 @@ local function limiter_go(bucket, now_us)
   end
 end
 
--- Takes the slot that limiter_slot gave.
+-- Takes the time that limiter_slot returned.
 local function limiter_take(bucket, slot_us, now_us)
   if bucket.interval > 0 then
     if slot_us > now_us then
@@ -250,7 +260,7 @@ local function limiter_take(bucket, slot_us, now_us)
   end
 end
 
--- The next slot in the line of those that found no room or were overtaken by a 429.
+-- Returns the next time in the line of jobs that found no room or whose reservation a 429 invalidated.
 local function limiter_line_up(bucket, now_us)
   local slot = max(now_us, bucket.late, bucket.closed)
   if bucket.interval > 0 then
@@ -261,20 +271,21 @@ local function limiter_line_up(bucket, now_us)
   return slot
 end
 
--- When a job may go that comes for the slot it was given at `given_us`: now, or in its turn in the line. `given_as` is how that
--- was: 'r' as it asked for one, 'l' in the line, '4' by a 429 of its own.
+-- Returns when a job may go that comes for the reservation made at `given_us`: now, or its turn in the line. `given_as`
+-- is how it was made: 'r' as asked for, 'l' in the line, '4' by a 429 of the job's own call.
 local function limiter_claim(bucket, given_as, given_us, now_us)
   local outdated = given_us + (given_as == '4' and CLOCK_US or 0) < bucket.since
   local stood_in_line = given_as ~= 'r'
   local slot, room = now_us, bucket.interval > 0 and limiter_room(bucket) or now_us
   if stood_in_line and bucket.own.tolerance == 0 then
-    -- Without a burst the margin is a few milliseconds: all of it, or those in line would step out again and again.
+    -- Without a burst, the margin is a few milliseconds. All of it is allowed, or jobs in the line would leave it again
+    -- and again.
     room = room - bucket.own.slack
   end
   if outdated or bucket.closed > now_us or not stood_in_line and bucket.late > now_us then
     slot = limiter_line_up(bucket, now_us)
   elseif stood_in_line and room <= now_us + JITTER_US then
-    -- The call before it was a little late: it keeps its place.
+    -- The call before it was slightly late. The job keeps its place.
     slot = max(now_us, ceil(room))
   elseif room > now_us then
     slot = limiter_line_up(bucket, now_us)
@@ -288,7 +299,8 @@ local function limiter_claim(bucket, given_as, given_us, now_us)
   return slot
 end
 
--- How many of at most `most` bulk jobs waiting for a shared bucket there is room for now, and when there is for the next.
+-- Returns for how many of at most `most` bulk jobs in a shared bucket's queue there is room now, and when there is room
+-- for the next.
 local function limiter_hand_back(bucket, most, now_us)
   local open = max(bucket.closed, bucket.late, bucket.spent and limiter_room(bucket) or 0)
   if bucket.interval == 0 then
@@ -306,7 +318,7 @@ local function limiter_hand_back(bucket, most, now_us)
   return room, bucket.handed - ahead
 end
 
--- From a 429: a lower rate.
+-- Sets a lower rate after a 429.
 local function limiter_learn(bucket, now_us)
   if bucket.since == 0 or now_us >= bucket.learned_at + FORGET_US then
     bucket.rate, bucket.refused = FIRST_RATE, 0
@@ -317,18 +329,18 @@ local function limiter_learn(bucket, now_us)
   if seen >= USED * min(bucket.rate, current) then
     bucket.rate, bucket.refused = DECREASE * current, current
   elseif bucket.refused > 0 then
-    -- It is less than it was, or others spend of it.
+    -- XCO's limit was reduced, or other programs use part of it.
     bucket.rate, bucket.refused = current / 2, DECREASE * current
   else
-    -- Still much too high, or hardly used: what is right is not known.
+    -- The rate is still much too high, or was hardly used. The right rate is unknown.
     bucket.rate, bucket.refused = current / 2, 0
   end
   bucket.rate = max(bucket.rate, LEAST_RATE)
 end
 
--- Closes the bucket: until now + retry_after_us where XCO named a delay (a second at least: it comes in whole ones), else
--- for 1 s, 2 s, 4 s … up to 60 s while 429s follow each other (ten quiet seconds after a closure start over). Never shortens
--- a closure.
+-- Closes the bucket. If XCO named a delay, it closes for that time (at least one second, because delays are whole
+-- seconds). Otherwise it closes for 1 s, 2 s, 4 s … up to 60 s with consecutive 429s, and starts again after ten quiet
+-- seconds. A closure is never shortened.
 local function limiter_close(bucket, now_us, retry_after_us, learn)
   if not bucket.strikes then
     bucket.strikes, bucket.rate, bucket.learned_at, bucket.count, bucket.refused = 0, 0, 0, 0, 0
@@ -336,13 +348,13 @@ local function limiter_close(bucket, now_us, retry_after_us, learn)
   if now_us > bucket.closed + QUIET_US then
     bucket.strikes = 0
   end
-  -- 429s of calls that were under way together are one strike: the closure already answers them.
+  -- 429s of calls that were in flight together are one strike, because the closure already answers them.
   if now_us >= bucket.closed then
     bucket.strikes = min(bucket.strikes + 1, 30)
     if learn then
       limiter_learn(bucket, now_us)
     end
-    -- Slots that were given before are so no more: who holds one gets another, in a line that begins anew.
+    -- Earlier reservations are now invalid. Their jobs get new ones, in a new line.
     bucket.since, bucket.count, bucket.late = now_us, 0, 0
   end
   local delay = max(retry_after_us, 1000000)
@@ -366,7 +378,7 @@ local function limiter_close(bucket, now_us, retry_after_us, learn)
   bucket.dirty = true
 end
 
--- Expiry is told in whole tenths of a second, after the moment itself, so that the text of it is made once for many buckets.
+-- Rounds expiries up to tenths of a second, so that one text serves many buckets.
 local limiter_expiries = {}
 
 local function limiter_expiry(us)
@@ -379,7 +391,7 @@ local function limiter_expiry(us)
   return text
 end
 
--- Writes the bucket back where it changed. Redis writes a number as an argument with 17 digits: exact here.
+-- Writes the bucket back if it changed. Redis formats a number argument with 17 digits, which is exact here.
 local function limiter_save(key, bucket, now_us)
   if not bucket.dirty then
     return

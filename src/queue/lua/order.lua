@@ -1,10 +1,10 @@
--- order.lua: the first jobs of a sorted set; those of one score in the order in which they were enqueued. (Stands before scripts
--- that ask for it.)
+-- order.lua: returns the first jobs of a sorted set. Jobs with equal scores are ordered by when they were enqueued.
+-- (Placed before scripts that need it.)
 
--- Of many jobs of one score so many times as many are looked at as are asked for.
+-- If many jobs have one score, this many times the requested number are examined.
 local MOST_TIES = 8
 
--- Sorts origins by their entry ids, which a sorted set orders as text: `…-10` before `…-2`.
+-- Sorts origins by their entry ids. A sorted set orders them as text: `…-10` before `…-2`.
 local function sort_by_entry(origins)
   local function key(origin)
     local ms, seq = string.match(origin, ':(%d+)%-(%d+)$')
@@ -23,7 +23,8 @@ local function sort_by_entry(origins)
   end)
 end
 
--- The first `most` jobs: origins, and their scores. `range(n)` gives the first n of the sorted set, with scores. O(most).
+-- Returns the origins and the scores of the first `most` jobs. `range(n)` returns the first n members of the sorted
+-- set, with scores. O(most).
 local function first_in_order(range, most)
   local found = range(most + 1)
   if found[2 * most + 2] and found[2 * most + 2] == found[2 * most] then

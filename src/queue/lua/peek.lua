@@ -1,7 +1,7 @@
--- peek.lua: what a bucket would say now. (limiter.lua stands before this text.)
+-- peek.lua: returns the current state of a bucket. (Needs limiter.lua before it.)
 --
 -- KEYS  1 the bucket
--- ARGV  1 interval in us, as configured · 2 tolerance in us
+-- ARGV  1 configured interval in us · 2 tolerance in us
 -- Returns  {us between calls, learned from 429s or configured (0: none); us until the next call may go}
 -- Guarantees  Changes nothing. O(1).
 

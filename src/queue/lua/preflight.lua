@@ -1,19 +1,19 @@
--- preflight.lua: proves that everything a worker does in a partition is permitted and finds keys of the right kind.
--- (fields.lua stands before this text.)
+-- preflight.lua: checks that everything a worker does in a partition is permitted, and that the keys have the right
+-- types. (Needs fields.lua before it.)
 --
--- KEYS  the partition's fixed keys · then six keys to probe with: stream, hash, sorted set, list, string, set
--- ARGV  1 how many fixed keys · then fields of the last fixed key that must be whole numbers
--- Returns  {commands that failed: name, message, name, message … · each fixed key's type, or the message with which Redis
---       refused to tell · each fixed key's last generated id where it is a stream, else '' · the fields' values, '' where
---       there is none · {now in ms}, empty where Redis does not tell}
--- Guarantees  Changes nothing but the probe keys, and deletes those; where deleting is forbidden they expire. Done by a full
---       Redis too: its first write cannot grow. Safe to repeat. O(keys).
+-- KEYS  the fixed keys of the partition · then six keys for the test: stream, hash, sorted set, list, string, set
+-- ARGV  1 number of fixed keys · then fields of the last fixed key that must be whole numbers
+-- Returns  {failed commands: name, message, name, message … · the type of each fixed key, or the message with which
+--          Redis refused to tell · the last generated id of each fixed key that is a stream, else '' · the values of
+--          the fields, '' if missing · {now in ms}, empty if Redis does not tell}
+-- Guarantees  Changes only the six test keys, and deletes them; if deleting is forbidden, they expire. A full Redis
+--             accepts this script too, because its first write cannot grow. Safe to repeat. O(keys).
 
 local fixed = tonumber(ARGV[1])
 local stream, hash, zset, list, text, set = unpack(KEYS, fixed + 1, fixed + 6)
 local failed = {}
 
--- Runs one command and notes it where it fails. A command that contains others is noted with the one that was run.
+-- Runs a command, and records it if it fails. A command with subcommands is recorded with the subcommand.
 local CONTAINERS = {XGROUP = true, XINFO = true, MEMORY = true}
 local function try(...)
   local reply = redis.pcall(...)
@@ -77,7 +77,7 @@ try('XADD', stream, '1-2', 'a', '1')
 try('XLEN', stream)
 try('XRANGE', stream, '-', '+', 'COUNT', 1)
 try('XREVRANGE', stream, '+', '-', 'COUNT', 1)
--- Of these some fail where one before them was forbidden and the group is missing: what was forbidden counts.
+-- Some of these also fail if an earlier one was forbidden and the group is missing. The forbidden one counts.
 try('XREADGROUP', 'GROUP', 'probe', 'one', 'COUNT', 1, 'STREAMS', stream, '>')
 try('XPENDING', stream, 'probe')
 try('XCLAIM', stream, 'probe', 'one', 0, '1-1', 'JUSTID')

@@ -1,14 +1,17 @@
--- promote.lua: parked jobs whose time has come go back to their lanes, the earliest first; then bulk jobs that wait for a
--- shared bucket, the oldest first, as many as it has room for. (atomic.lua, limiter.lua and order.lua stand before.)
+-- promote.lua: moves delayed jobs that are due back to their lanes, the earliest first; then bulk jobs that wait for a
+-- shared bucket, the oldest first, as many as it has room for. (Needs atomic.lua, limiter.lua and order.lua before it.)
 --
--- KEYS  1 delayed · 2 delayed:jobs · 3 due:interactive · 4 due:bulk · then for each shared bucket: the bucket · its queue
--- ARGV  1 the most to promote of each kind (<= 500) · then for each shared bucket: interval in us · tolerance in us
--- Returns  {promoted, ms until the next is due (-1 if none is parked), parked, unreadable, reasons}: how many had no state (they
---       go to their lane as they are, to be rejected there) and why jobs could not be promoted
--- Guarantees  A parked job is promoted exactly once: `delayed:jobs` decides, and what a queue or `delayed` says beyond it is
---       nothing. Jobs due at the same time go in the order of their entry ids. Whichever command fails, a job is either parked
---       or in its lane; one that cannot be promoted is tried again a second later, so that it stands in no other's way.
---       O(promoted · log parked).
+-- KEYS  1 delayed · 2 delayed:jobs · 3 due:interactive · 4 due:bulk · then for each shared bucket: the bucket · its
+--       queue
+-- ARGV  1 maximum number to promote of each kind (<= 500) · then for each shared bucket: interval in us · tolerance in
+--       us
+-- Returns  {promoted, ms until the next is due (-1 if none is delayed), delayed, unreadable, reasons}. Unreadable jobs
+--          have no state; they go to their lane unchanged and are rejected there. Reasons say why jobs could not be
+--          promoted.
+-- Guarantees  A delayed job is promoted exactly once: `delayed:jobs` decides, and any further entry in a queue or in
+--             `delayed` has no effect. Jobs due at the same time go in the order of their entry ids. Whichever command
+--             fails, a job is either delayed or in its lane. A job that cannot be promoted is tried again a second
+--             later, so that it blocks no other. O(promoted · log delayed).
 
 local now_us = limiter_now()
 local now_ms = now_us / 1000
@@ -16,7 +19,7 @@ local most = tonumber(ARGV[1])
 local promoted, unreadable, reasons = 0, 0, {}
 local TRY_AGAIN_MS = 1000
 
--- How many wait in each queue, by its position in KEYS.
+-- The length of each queue, by its position in KEYS.
 local waiting = {}
 for queue = 6, #KEYS, 2 do
   waiting[queue] = redis.call('ZCARD', KEYS[queue])
@@ -72,7 +75,7 @@ local function set_aside(origin, why)
 end
 
 local function promote(origins, scores)
-  -- What takes entries back must be permitted before the first is added.
+  -- The command that removes entries again must be permitted before the first entry is added.
   redis.call('XDEL', KEYS[3], '0-0')
   redis.call('XDEL', KEYS[4], '0-0')
   local bodies = redis.call('HMGET', KEYS[2], unpack(origins))
@@ -89,7 +92,7 @@ local function promote(origins, scores)
     promoted = promoted + #origins
     return
   end
-  -- One lane, or one job, may be to blame: each alone.
+  -- One lane or one job may be the cause, so each job is tried alone.
   waiting = before
   for i, origin in ipairs(origins) do
     before = {}

@@ -1,10 +1,10 @@
--- read_cut.lua: reads a lane's two streams as XREADGROUP does, without ever sending a field that is too large.
+-- read_cut.lua: reads a lane's two streams like XREADGROUP, but cuts fields that are too large.
 --
 -- KEYS  1 due of the lane · 2 jobs of the lane
--- ARGV  1 consumer · 2 how many entries of each · 3 the most bytes of a field that are kept
--- Returns  as XREADGROUP, with the fields job, state, parent and generation alone, each cut. A job that is cut is larger than jobs
---          may be, and is rejected for that.
--- Guarantees  As XREADGROUP: what is returned is pending for the consumer. O(entries).
+-- ARGV  1 consumer · 2 number of entries from each stream · 3 maximum bytes of a field
+-- Returns  the reply of XREADGROUP with only the fields job, state, parent and generation, each cut. A job that was cut
+--          is larger than jobs may be, and is rejected for that reason.
+-- Guarantees  Those of XREADGROUP: returned entries are pending for the consumer. O(entries).
 
 local KNOWN = {job = true, state = true, parent = true, generation = true}
 

@@ -1,12 +1,13 @@
--- record.lua: notes what became of rows of a backfill. (atomic.lua stands before this text.)
+-- record.lua: records the results of rows of a backfill. (Needs atomic.lua before it.)
 --
--- KEYS  1 the backfill's results: four bytes a row, at four times its number · 2 its checkpoint
--- ARGV  1 their life in s · then for each completion (<= 256): row · outcome and error, a character each · calls of the
---       check, calls of the creation (-1: as they were)
--- Returns  {rows that have ended, of these without success}
--- Guarantees  The same completions told again change nothing. A row that has ended stays ended; of two endings the later
---             told counts (a dead letter was replayed), but an unknown one (u) never replaces another. Rows and totals are written together or not at all, whichever command
---             fails. O(completions).
+-- KEYS  1 the backfill's results: four bytes per row, at four times its number · 2 its checkpoint
+-- ARGV  1 life of both keys in s · then for each completion (<= 256): row · outcome and error, one character each ·
+--       calls of the check · calls of the creation (-1: unchanged)
+-- Returns  {rows that have completed, rows among them without success}
+-- Guarantees  Recording the same completions again changes nothing. A completed row stays completed. Of two
+--             completions, the one recorded later counts (a dead letter was replayed), but an unknown result (u) never
+--             replaces another. Rows and totals are written together or not at all, whichever command fails.
+--             O(completions).
 
 local ended, unsuccessful = 0, 0
 local function is_final(outcome)

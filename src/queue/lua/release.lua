@@ -1,12 +1,12 @@
--- release.lua: calls up jobs that a rule paused which is over, or that a breaker put aside which is closed (or one of them, to
--- find out), in the order in which they were enqueued. (order.lua stands before this text.)
+-- release.lua: makes jobs due that a rule paused, when it ends, or that a breaker delayed, when it closes (or one of
+-- them, as a probe), in the order in which they were enqueued. (Needs order.lua before it.)
 --
 -- KEYS  1 delayed · 2 held · 3 held:<rule>
--- ARGV  1 the rule's name · 2 the most to call up (<= 500)
--- Returns  how many notes are left.
--- Guarantees  A job that waits for something else by now (its score is another than the one noted) is left alone. Where a
---         command fails nothing is lost: a note goes after its job was called up, and the rule's name after the last note.
---         O(released · log parked).
+-- ARGV  1 name of the rule or breaker · 2 maximum number of jobs (<= 500)
+-- Returns  number of records left in held:<rule>.
+-- Guarantees  A job that now waits for something else (its score differs from the recorded one) is left alone. If a
+--             command fails, nothing is lost: a record is removed after its job was made due, and the rule's name after
+--             its last record. O(jobs · log delayed).
 
 local t = redis.call('TIME')
 local now_ms = t[1] * 1000 + math.floor(t[2] / 1000)

@@ -1,11 +1,12 @@
--- renew.lua: renews the leases of deliveries that a worker holds, and tells which it has lost. (atomic.lua stands before.)
+-- renew.lua: renews the leases of a worker's deliveries, and returns those it has lost. (Needs atomic.lua before it.)
 --
 -- KEYS  1 the stream
 -- ARGV  1 consumer · then entry ids (<= 256)
--- Returns  {lost, trimmed}: the entry ids that are not this consumer's any more; and those whose entries a foreign hand removed:
---          they stay pending for this consumer, which can end them and nothing else.
--- Guarantees  Never takes a delivery from another consumer (a bare XCLAIM would). One that nobody holds, because a foreign hand
---         took it off the pending list, is held again. Does not count as a delivery (JUSTID). O(ids · log pending).
+-- Returns  {lost, trimmed}: the entry ids that no longer belong to this consumer, and those whose entries another
+--          program removed. The latter stay pending for this consumer, and only it can end them.
+-- Guarantees  Never takes a delivery from another consumer (a plain XCLAIM would). A delivery without a consumer,
+--             because another program took it off the pending list, becomes this consumer's again. Does not count as a
+--             delivery (JUSTID). O(ids · log pending).
 
 local lost, trimmed = {}, {}
 local held, dropped = {}, {}
@@ -13,7 +14,7 @@ for i = 2, #ARGV do
   local id = ARGV[i]
   local rows = redis.call('XPENDING', KEYS[1], 'workers', id, id, 1)
   local owner = rows[1] and rows[1][2]
-  -- Claiming what is not in the stream would take it off the pending list.
+  -- Claiming an entry that is not in the stream would remove it from the pending list.
   local exists = #redis.call('XRANGE', KEYS[1], id, id) == 1
   if owner and owner ~= ARGV[1] and owner ~= ADRIFT then
     lost[#lost + 1] = id

@@ -1,16 +1,17 @@
--- replay.lua: moves dead letters back into the bulk lane. (atomic.lua stands before this text.)
+-- replay.lua: moves dead letters back into the bulk lane. (Needs atomic.lua before it.)
 --
--- KEYS  1 dead · 2 due of the bulk lane · 3 the run's receipt · 4 edits · then for each letter the key that reserves its id
---       and, where ARGV says so, its batch
--- ARGV  1 letters · 2 this step's number within the run · 3 partition · 4 digits that are this step's own · 5 dedupe window
---       in ms · 6 batch counters' life in s · 7 who, for edits · then for each letter: entry · job · state · the origin that
---       may hold its id ('' where it is not known) · status under which its batch has
---       counted it: failed, rejected, or new where it has not ('' without a batch) · the job before an edit ('' without one)
--- Returns  one digit a letter: 1 moved · 0 there no more · 2 left where it is: another job has its id by now. An error: no letter
---          of this step was moved.
--- Guarantees  A letter is either in dead or in the lane, never in both or neither. Run again after a lost reply the step
---         does nothing and answers the same. The letters of a step are moved together, with the receipt, or none is, whichever
---         command fails. O(letters); letters <= 100.
+-- KEYS  1 dead · 2 due of the bulk lane · 3 the run's last step and answer · 4 edits · then for each dead letter the
+--       key that reserves its id and, if ARGV has a status, its batch
+-- ARGV  1 number of dead letters · 2 number of this step within the run · 3 partition · 4 digits that are unique to
+--       this step · 5 dedupe window in ms · 6 life of batch counters in s · 7 the operator, for edits · then for each
+--       dead letter: entry · job · state · the origin that may still have reserved its id ('' if unknown) · the status
+--       under which its batch counted it: failed, rejected, or new if it did not ('' without a batch) · the job before
+--       an edit ('' without one)
+-- Returns  one digit per dead letter: 1 moved · 0 no longer there · 2 not moved, because another job has its id now.
+--          After an error, no dead letter of this step was moved.
+-- Guarantees  A dead letter is either in dead or in the lane, never in both or neither. Repeated after a lost reply,
+--             the step does nothing and returns the same answer. The dead letters of a step are moved together with the
+--             record of the step, or none is, whichever command fails. O(dead letters); dead letters <= 100.
 
 local receipt = redis.call('HMGET', KEYS[3], 'step', 'answer')
 if receipt[1] == ARGV[2] then
@@ -23,7 +24,7 @@ local now, reserved_until = string.format('%.0f', now_ms), string.format('%.0f',
 local recounts = {}
 
 local function move(entry, job, state, id_key, holder, original, number)
-  -- An origin of its own, so that its deadline counts from now; no producer's entry has so long a sequence number.
+  -- A new origin, so that the deadline counts from now. No producer's entry has a sequence number as long as this one.
   local origin = 'bulk:' .. ARGV[3] .. ':' .. now .. '-' .. ARGV[4] .. string.format('%03d', number)
   append(KEYS[2], 'job', job, 'state', (string.gsub(state, '"o":"[^"]*"', '"o":"' .. origin .. '"', 1)))
   local inverse = {'DEL', id_key}
@@ -38,7 +39,7 @@ end
 
 local function reserved_by(id_key)
   local holder = redis.pcall('GET', id_key)
-  -- What is no text reserves nothing.
+  -- A key that is not a string reserves nothing.
   return not is_error(holder) and holder or nil
 end
 
@@ -69,13 +70,13 @@ local function replay()
   write({'DEL', KEYS[3]}, 'HSET', KEYS[3], 'step', ARGV[2], 'answer', answer)
   write(nil, 'EXPIRE', KEYS[3], 3600)
   if #moved > 0 then
-    -- The last, for it cannot be taken back.
+    -- This is the last write, because it cannot be undone.
     write(nil, 'XDEL', KEYS[1], unpack(moved))
   end
   return answer
 end
 
--- What takes entries back must be permitted before the first is added.
+-- The command that removes entries again must be permitted before the first entry is added.
 redis.call('XDEL', KEYS[2], '0-0')
 local answer
 local why = all_or_nothing(function()
@@ -85,8 +86,8 @@ if why then
   return redis.error_reply('FAILED ' .. why)
 end
 
--- The jobs were counted as ended, and are under way again. A rejected one, or one that an edit brings into the batch, had never
--- been counted as accepted. Counters are a courtesy.
+-- The batch counted these jobs as ended, and they now run again. A rejected job, or one that an edit brings into the
+-- batch, was never counted as accepted. A failed counter does not matter.
 for _, recount in ipairs(recounts) do
   local batch, status = recount[1], recount[2]
   local counted = redis.pcall('HGET', batch, status)

@@ -1,19 +1,24 @@
--- rescue.lua: one step through the deliveries of a stream that are pending, and through those that should be: takes over what
--- nobody has renewed for the lease of its holder. (atomic.lua stands before this text.)
+-- rescue.lua: one step through the pending deliveries of a stream: takes over those that were not renewed for the lease
+-- of their consumer. (Needs atomic.lua before it.)
 --
 -- KEYS  1 the stream
--- ARGV  1 consumer · 2 its lease in ms · 3 the most to take over · 4 where to begin on the pending list (an entry id, or '-') ·
---       5 how many to look at there (<= 1000) · 6 '1' where idle times are to begin anew (the clock stepped) · 7 the most bytes
---       of a field that are kept · 8 the longest lease of all workers in ms · 9 how many workers are known by a heartbeat · then
---       for each of them: its consumer · its lease in ms · ms since its last heartbeat · then the entry ids that were idle for
---       a lease before
--- Returns  {where to go on ('' at the end), idle now, taken over, removed}. Idle now, flat: entry id that nobody has renewed for
---          a lease · that lease in ms; one of them that stood in ARGV is taken over. Taken over, flat: entry id · deliveries (those to holders that
---          lived on without renewing left out: they never began, their read's reply was lost) · then the fields job,
---          state, parent, generation ('' where there is none). Removed, flat: entry id · its consumer: pending for a lease, and its entry was removed by a foreign hand.
--- Guarantees  What its holder renews is never taken, also after the clock has stepped ahead: it must be idle in two steps between
---         which its holder has had the time to renew. The holder's own lease counts, where a heartbeat tells it, else the longest
---         of all. Larger jobs never leave Redis. O(looked at · log pending + taken over).
+-- ARGV  1 consumer · 2 its lease in ms · 3 maximum number to take over · 4 where to begin on the pending list (an entry
+--       id, or '-') · 5 how many to examine (<= 1000) · 6 '1' to restart all idle times (the clock stepped) · 7 maximum
+--       bytes of a field · 8 longest lease of all workers in ms · 9 number of workers with a heartbeat · then for each
+--       of them: its consumer · its lease in ms · ms since its last heartbeat · then the entry ids that were idle for a
+--       lease in the previous round
+-- Returns  {where to continue ('' at the end), idle, taken over, removed}
+--           idle, flat: entry id that was not renewed for a lease · that lease in ms. If the id was in ARGV, it is
+--              taken over instead.
+--           taken over, flat: entry id · number of deliveries · the fields job, state, parent, generation ('' if
+--              missing). A delivery is not counted if its consumer stayed alive without renewing it: the consumer never
+--              started it, because the reply to its read was lost.
+--           removed, flat: entry id · its consumer. The delivery was idle for a lease, and another program removed its
+--              entry.
+-- Guarantees  A delivery that its consumer renews is never taken over, even after the clock stepped forward: it must be
+--             idle in two steps, and between them the consumer had time to renew it. The lease of the consumer applies,
+--             if a heartbeat reports it, else the longest of all. Oversized jobs never leave Redis. O(deliveries
+--             examined · log pending + taken over).
 
 local lease_ms, most = tonumber(ARGV[2]), tonumber(ARGV[3])
 local leases, silences = {[ADRIFT] = lease_ms}, {[ARGV[1]] = 0}
@@ -26,7 +31,7 @@ end
 leases[ARGV[1]] = lease_ms
 local longest_ms = tonumber(ARGV[8])
 
--- Whether the holder of a delivery is known to have lived on after it should have renewed it (it does so four times a lease).
+-- Whether the consumer of a delivery stayed alive after it should have renewed it (it renews four times per lease).
 local function never_began(owner, idle_ms, holders_ms)
   local silent_ms = silences[owner]
   return silent_ms ~= nil and idle_ms - silent_ms > holders_ms / 2
@@ -76,7 +81,7 @@ for _, row in ipairs(rows) do
     elseif took < most then
       local count = string.format('%.0f', never_began(owner, idle_ms, holders_ms) and deliveries or deliveries + 1)
       if is_error(redis.pcall('XCLAIM', KEYS[1], 'workers', ARGV[1], 0, id, 'RETRYCOUNT', count, 'JUSTID')) then
-        -- What was taken over before must be told all the same.
+        -- Deliveries that were already taken over must still be returned.
         found_idle(id, holders_ms)
       else
         took = took + 1

@@ -1,4 +1,4 @@
--- retire.lua: removes a consumer that is gone, unless anything is still pending for it (XGROUP DELCONSUMER drops that).
+-- retire.lua: removes an unused consumer, unless it has pending deliveries (XGROUP DELCONSUMER would drop them).
 --
 -- KEYS  1 the stream
 -- ARGV  1 consumer

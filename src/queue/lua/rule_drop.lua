@@ -1,10 +1,10 @@
--- rule_drop.lua: takes one of the operators' rules out of force.
+-- rule_drop.lua: removes one of the operators' rules.
 --
 -- KEYS  1 control
--- ARGV  1 the rule's name · 2 its order, where only that one is meant; '' for any
--- Returns  1 gone, 0 it was not there, or is another by now.
--- Guarantees  The version `v` changes with every change, and before it, so that no worker misses one where a command fails;
---         with the last rule the key goes. O(1).
+-- ARGV  1 name of the rule · 2 its order, if only this one may be removed; '' for any
+-- Returns  1 removed, 0 not found, or with another order now.
+-- Guarantees  The version `v` changes with every change, and before it, so that no worker misses one if a command
+--             fails. The key is removed with the last rule. O(1).
 
 local order = redis.call('HGET', KEYS[1], ARGV[1])
 if not order or (ARGV[2] ~= '' and ARGV[2] ~= order) then

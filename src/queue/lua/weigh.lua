@@ -1,16 +1,16 @@
--- weigh.lua: how large the entries at the head of streams are, so that none is read that does not fit into memory.
+-- weigh.lua: measures the entries at the head of streams, so that no entry is read that does not fit into memory.
 --
 -- KEYS  streams
--- ARGV  1 how many nodes of each stream are looked at · 2 more bytes a node than this are much: only then are they told from
---       what is pending
--- Returns  for each stream: bytes a node, on average over those looked at (a node has one entry or at most about 4 KiB); 0 where
---          there is no such stream, or little in it
--- Guarantees  Changes nothing. O(nodes looked at).
+-- ARGV  1 number of nodes to examine in each stream · 2 bytes per node above which the size is measured without pending
+--       entries
+-- Returns  for each stream: average bytes per node among those examined (a node has one entry, or at most about 4 KiB);
+--          0 if the stream is missing or small
+-- Guarantees  Changes nothing. O(nodes examined).
 
--- What an entry on a pending list takes, which MEMORY USAGE counts too: about 600 bytes.
+-- Size of an entry on a pending list, which MEMORY USAGE counts too: about 600 bytes, with a reserve.
 local PENDING_BYTES = 1000
 
--- Less than this in all is no matter, however it is spread.
+-- A smaller total is harmless in any distribution.
 local LITTLE_BYTES = 1048576
 
 local function field(list, name)

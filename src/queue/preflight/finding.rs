@@ -1,4 +1,4 @@
-//! What a check before work can find, in words that name the command or the key and what to do about it.
+//! The findings of the check before work. Their texts name the command or the key and the remedy.
 
 use crate::{contract::format_ms, queue::keys::Kind};
 use std::{
@@ -6,94 +6,94 @@ use std::{
     fmt,
 };
 
-/// One thing that is not as it must be.
+/// A condition of Redis that prevents or endangers work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
     /// The user may not run a command.
     Forbidden {
-        /// The command, with its subcommand where it has one.
+        /// The command, with its subcommand if it has one.
         command: String,
-        /// The user.
+        /// The user without the permission.
         user: String,
     },
-    /// The user may not touch a key.
+    /// The user may not access a key.
     ForbiddenKey {
-        /// The key.
+        /// The name of the key.
         key: String,
-        /// The user.
+        /// The user without the permission.
         user: String,
     },
-    /// Redis does not know a command: it is renamed, or Redis is too old.
+    /// Redis does not know a command: it was renamed, or Redis is too old.
     Unknown {
-        /// The command.
+        /// The unknown command.
         command: String,
     },
-    /// A key is of another type than its own.
+    /// A key has the wrong type.
     WrongType {
-        /// The key.
+        /// The name of the key.
         key: String,
-        /// What it is.
+        /// The type that the key has.
         found: Kind,
-        /// What it must be.
+        /// The type that the key must have.
         wanted: Kind,
-        /// Whether jobs need it.
+        /// Whether jobs need the key.
         forbids: bool,
     },
-    /// A counter holds what cannot be counted on.
+    /// A counter is not a number, or has no room to grow.
     NotANumber {
-        /// The hash.
+        /// The hash with the counter.
         key: String,
-        /// The counter's field.
+        /// The field of the counter.
         field: String,
     },
-    /// A stream takes no more entries: somebody wrote one with (nearly) the greatest id there is.
+    /// A stream accepts no more entries, because an entry was added with (nearly) the highest possible id.
     Exhausted {
-        /// The stream.
+        /// The name of the stream.
         key: String,
-        /// Whether it is one that workers write to.
+        /// Whether workers write to the stream.
         forbids: bool,
     },
-    /// The ids of a lane lie ahead of Redis's clock: a producer chose one, or the clock went back.
+    /// The ids of a lane are ahead of Redis's clock: a producer chose one, or the clock went back.
     Ahead {
-        /// The lane.
+        /// The lane's stream.
         key: String,
-        /// The time of its last id, in milliseconds. It is the same for all entries that follow.
+        /// The time of the lane's last id, in milliseconds. All later entries get the same time.
         last_ms: u64,
     },
-    /// Other workers count on another number of partitions.
+    /// Other workers use a different number of partitions.
     Partitions {
-        /// `redis.partitions` here.
+        /// `redis.partitions` in this configuration.
         configured: u16,
-        /// What is kept in Redis.
+        /// The number stored in Redis.
         kept: String,
-        /// Where it is kept.
+        /// The key that stores the number.
         key: String,
     },
-    /// Redis throws keys away when memory is short.
+    /// Redis evicts keys when memory is short.
     Evicts {
-        /// Its `maxmemory-policy`.
+        /// The value of `maxmemory-policy`.
         policy: String,
-        /// `redis.strict`
+        /// The value of `redis.strict`.
         strict: bool,
     },
-    /// Redis has no append-only file: what it has acknowledged may be lost.
+    /// Redis has no append-only file, so a crash may lose acknowledged data.
     NotKept,
-    /// Redis refused a command for a reason of its own.
+    /// Redis refused a command for another reason.
     Refused {
-        /// The command.
+        /// The refused command.
         command: String,
-        /// The first word of what Redis said.
+        /// The first word of Redis's message.
         code: String,
     },
-    /// The server may not be asked about eviction and persistence.
+    /// The user may not ask the server about eviction and persistence.
     Unseen {
-        /// The user.
+        /// The user without the permission.
         user: String,
     },
 }
 
 impl Finding {
-    /// Whether no work may begin with it.
+    /// Whether the finding forbids all work.
     pub const fn forbids_work(&self) -> bool {
         match self {
             Self::Forbidden { .. }
@@ -107,7 +107,7 @@ impl Finding {
         }
     }
 
-    /// A short name for its kind, as a label of metrics.
+    /// A short name of the kind, for metrics labels.
     pub const fn what(&self) -> &'static str {
         match self {
             Self::Forbidden { .. } | Self::ForbiddenKey { .. } => "permission",
@@ -122,7 +122,7 @@ impl Finding {
         }
     }
 
-    /// All names that [`Finding::what`] gives.
+    /// All names that [`Finding::what`] returns.
     pub const WHATS: [&'static str; 9] = [
         "permission",
         "command",
@@ -135,7 +135,7 @@ impl Finding {
         "unseen",
     ];
 
-    /// What to do about it.
+    /// What an operator can do about the finding.
     pub fn remedy(&self) -> String {
         match self {
             Self::Forbidden { command, user } => {
@@ -199,7 +199,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How many findings there are of each kind.
+/// Counts the findings of each kind.
 pub fn count(findings: &BTreeSet<Finding>) -> BTreeMap<&'static str, u64> {
     let mut counts: BTreeMap<_, _> = Finding::WHATS.into_iter().map(|what| (what, 0)).collect();
     for finding in findings {

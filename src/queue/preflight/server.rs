@@ -1,21 +1,21 @@
-//! What Redis says of itself (`INFO`), and what of that forbids or endangers work.
+//! What Redis reports about itself (`INFO`), and which of it forbids or endangers work.
 
 use super::Finding;
 use redis::Value;
 use std::collections::HashMap;
 
-/// `INFO` of one server, by field.
+/// The fields of one server's `INFO`.
 #[derive(Debug, Clone, Default)]
 pub struct ServerInfo(HashMap<String, String>);
 
 impl ServerInfo {
-    /// From the text.
+    /// Parses the text of `INFO`.
     pub fn parse(text: &str) -> Self {
         let fields = text.lines().filter_map(|line| line.trim_end().split_once(':'));
         Self(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// From an answer: a cluster answers for each of its nodes.
+    /// Parses the answer to `INFO`. A cluster answers once for each node.
     pub fn of(answer: &Value) -> Vec<Self> {
         match answer {
             Value::Map(nodes) => nodes.iter().flat_map(|(_, info)| Self::of(info)).collect(),
@@ -25,17 +25,17 @@ impl ServerInfo {
         }
     }
 
-    /// A field's text; empty where there is none.
+    /// Returns a field as text, empty if it is missing.
     pub fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    /// A field's number; 0 where there is none.
+    /// Returns a field as a number, 0 if it is missing.
     pub fn number(&self, name: &str) -> u64 {
         self.get(name).parse().unwrap_or(0)
     }
 
-    /// What a worker must know of the server.
+    /// Returns the findings about eviction and persistence.
     pub(super) fn findings(&self, strict: bool) -> Vec<Finding> {
         let mut findings = Vec::new();
         let policy = self.get("maxmemory_policy");
