@@ -3,10 +3,10 @@
 CARGO ?= cargo
 # Flags of `make demo`, such as DEMO_FLAGS=--once
 DEMO_FLAGS ?=
-# DENY=required: `make test` fails where cargo-deny or its advisory database cannot be had, instead of saying so.
+# DENY=required: `make test` fails if cargo-deny or its advisory database is not available. Otherwise it only reports that.
 DENY ?= optional
 
-# make soak: for how long faults strike, from which seed (none: drawn), and how many jobs a second
+# make soak: duration of the faults in seconds, seed (none: random), and jobs per second
 SECONDS ?= 300
 SEED ?=
 RATE ?= 120
@@ -14,14 +14,14 @@ RATE ?= 120
 .PHONY: help setup demo check test soak bench bench-trouble bench-backfill
 
 help:
-	@echo "make setup   see to it that redis-server and cargo are there (may ask for your password)"
-	@echo "make demo    see it work on this machine; DEMO_FLAGS=--once ends with a summary"
-	@echo "make check   format, lints and unit tests: the inner loop"
-	@echo "make test    everything a change must pass: format, lints, docs, licences, tests"
-	@echo "make soak    jobs and faults without end: SECONDS=1800 SEED=7 RATE=120; make test holds a short one"
-	@echo "make bench   measure it"
-	@echo "make bench-trouble   measure it in trouble: a flood, a million waiting, an outage (half an hour)"
-	@echo "make bench-backfill   measure a backfill of 200,000 messy rows, killed twice"
+	@echo "make setup   install redis-server and cargo if they are missing (may ask for your password)"
+	@echo "make demo    run a demonstration on this machine; DEMO_FLAGS=--once ends with a summary"
+	@echo "make check   check format, lints and unit tests: for use after each edit"
+	@echo "make test    check everything that a change must pass: format, lints, docs, licences, tests"
+	@echo "make soak    run jobs under continuous faults: SECONDS=1800 SEED=7 RATE=120; make test includes a short run"
+	@echo "make bench   run the benchmarks"
+	@echo "make bench-trouble   benchmark degraded conditions: a flood, a million waiting jobs, an outage (half an hour)"
+	@echo "make bench-backfill   benchmark a backfill of 200,000 messy rows that is killed twice"
 
 setup:
 	@sh .ci/setup.sh

@@ -1,8 +1,8 @@
 #!/bin/sh
-# An operator's night, played on this machine: `sh docs/operators-night.sh`, from the repository, about two minutes.
+# An operator's night, run on this machine: `sh docs/operators-night.sh`, from the repository, about two minutes.
 #
-# A signup spike, an XCO that answers 500 to some of it and then is away altogether, a release that sends a wrong field; what
-# an operator sees, and does. It starts a Redis, a simulated XCO and a worker of its own and leaves nothing behind. Needs
+# It shows what an operator sees and does during a signup spike, an XCO that answers some calls with 500 and is then down, and a release that
+# sends a wrong field. It starts its own Redis, simulated XCO and worker, and removes everything at the end. It needs
 # redis-server, redis-cli, curl and the binary (target/demo/xco-worker, target/debug/xco-worker, or XCO_WORKER=path).
 set -eu
 cd "$(dirname "$0")/.."
@@ -31,7 +31,7 @@ sleep 1
 "$binary" run >"$folder/worker.log" 2>&1 & worker=$!
 sleep 1
 
-# What is typed and what it says; a command that fails says with what.
+# Prints a command and its output, and the exit code if it fails.
 type_() {
     printf '\n$ xco-worker %s\n' "$*"
     "$binary" "$@" </dev/null 2>&1 || echo "(exit $?)"

@@ -1,4 +1,4 @@
-//! The binary: parse, configure, run a command, exit with its code.
+//! The binary: parses arguments, loads the configuration, runs a command and exits with its code.
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use xco_worker::{
 };
 
 fn main() -> ExitCode {
-    // First of all: rustls panics at the first TLS connection where no provider is chosen. An error means that one is.
+    // First, because rustls panics at the first TLS connection if no provider is chosen. An error means that one is.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     run(cli).into()
@@ -20,7 +20,7 @@ fn run(cli: Cli) -> Exit {
         let context = Context { config: Config::default(), json: cli.global.json, metrics: Metrics::default() };
         return end(execute(cli, context));
     }
-    // Only our own variables: another program's may be of any size, or not text.
+    // Only this program's variables: those of others may be of any size, or not text.
     let env = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
         .filter(|(name, _)| name.starts_with("XCO_WORKER__"))
@@ -35,7 +35,7 @@ fn run(cli: Cli) -> Exit {
             return Exit::Usage;
         }
     };
-    // Lives until the command has ended, and flushes then.
+    // Lives until the command has ended, and then flushes.
     let guard = match telemetry::init(&config.telemetry) {
         Ok(guard) => guard,
         Err(error) => {
@@ -50,8 +50,8 @@ fn run(cli: Cli) -> Exit {
 fn execute(cli: Cli, context: Context) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(cli.command.run(context));
-    // Whatever has not ended by now is not waited for: a look-up of a name that no server answers holds its thread for up to
-    // half a minute, and cannot be cut off.
+    // Does not wait for what is still running. Resolving a name that no server answers blocks its thread for up to half
+    // a minute and cannot be cancelled.
     runtime.shutdown_background();
     result
 }

@@ -1,4 +1,4 @@
-//! Who may import whom. The table here is the one in `src/lib.rs`, enforced.
+//! Checks which module may import which. The table here enforces the one in `src/lib.rs`.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 #[path = "architecture/imports.rs"]
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Module → the modules of this crate it may name.
+/// The modules of this crate that each module may name.
 const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("contract", &[]),
     ("control", &["contract"]),
@@ -63,7 +63,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ),
 ];
 
-/// Module → crates it must never touch.
+/// The crates that each module must not use.
 const NEVER: [(&str, &[&str]); 10] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
     ("control", &["tokio", "redis", "reqwest", "axum"]),
@@ -121,7 +121,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text without comments, and with `crate::{a, b::c}` written out as `crate::a crate::b`.
+/// The text without comments, with `crate::{a, b::c}` expanded to `crate::a crate::b`.
 fn named_modules(text: &str, root: &str) -> BTreeSet<String> {
     let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut named = BTreeSet::new();
@@ -213,7 +213,7 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(told.is_empty(), "\n{}", told.join("\n"));
 }
 
-/// Who acts, and what is printed, is a face's matter.
+/// Who acts, and what is printed, is decided by a face.
 #[test]
 fn operations_know_no_terminal_and_no_environment() {
     let mut files = Vec::new();

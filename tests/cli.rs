@@ -1,10 +1,10 @@
-//! The command line from the outside: exit codes, and what goes to stdout and what to stderr.
+//! The command line from outside: exit codes, and the content of stdout and stderr.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use assert_cmd::Command;
 use predicates::str::{contains, is_empty};
 
-/// The binary, in an empty directory and with none of the caller's configuration.
+/// The binary, in an empty directory and without the user's configuration.
 fn xco_worker(dir: &tempfile::TempDir) -> Command {
     let mut command = Command::cargo_bin("xco-worker").unwrap();
     command.current_dir(dir.path()).env_clear();

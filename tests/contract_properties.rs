@@ -1,4 +1,5 @@
-//! What holds for any input to the contract: judged without a panic, told without its secrets, kept without its codes.
+//! Properties of the contract for any input: parsing does not panic, messages contain no secrets, and dead letters no
+//! codes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -8,7 +9,7 @@ use xco_worker::contract::{
     redact_code,
 };
 
-/// Values that no field name, bound or example in a detail could contain by chance.
+/// Values that no field name, limit or example in a message could contain by chance.
 const EMAIL: &str = "zebulon.quux@wobble-mail.example";
 const PHONE: &str = "+33698765432";
 const CODE: &str = "987031";
@@ -17,7 +18,7 @@ fn context(generation: u8) -> ParseContext<'static> {
     ParseContext { allow_missing_caller_id: false, default_id: "bulk:3:1732265000000-7", generation }
 }
 
-/// The field names of the contract, and some that are almost.
+/// Field names of the contract, and similar names.
 fn name() -> impl Strategy<Value = String> {
     let known = vec![
         "type",
@@ -122,7 +123,7 @@ fn args() -> impl Strategy<Value = (&'static str, Value, &'static [&'static str]
     ]
 }
 
-/// Fields that any job may have, child or not.
+/// Fields that any job may have, also a child.
 fn extras() -> impl Strategy<Value = Map<String, Value>> {
     let fields = vec![
         ("v", json!(1)),
@@ -145,7 +146,7 @@ fn extras() -> impl Strategy<Value = Map<String, Value>> {
         .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// A valid job with up to so many generations of children.
+/// A valid job with up to this number of generations of children.
 fn valid_job(generations: u32) -> BoxedStrategy<Value> {
     let alone = (args(), extras()).prop_map(|((job_type, args, _), mut job)| {
         job.insert("type".to_owned(), json!(job_type));
@@ -169,7 +170,7 @@ fn valid_job(generations: u32) -> BoxedStrategy<Value> {
     prop_oneof![alone, parent].boxed()
 }
 
-/// The same, as a producer sends it: with a caller.
+/// A valid job as a producer sends it: with a caller.
 fn produced_job() -> impl Strategy<Value = Value> {
     (valid_job(4), any::<bool>()).prop_map(|(mut job, id)| {
         job["caller_id"] = json!("203.0.113.9");
@@ -180,7 +181,7 @@ fn produced_job() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Somewhere in `value`, something becomes `with`.
+/// Replaces something inside `value` by `with`.
 fn mutate(value: &mut Value, path: &[usize], with: Value) {
     let Some((first, rest)) = path.split_first() else {
         *value = with;
@@ -199,13 +200,14 @@ fn mutate(value: &mut Value, path: &[usize], with: Value) {
     }
 }
 
-/// What every judgement keeps to; `told` says whether the secrets are in the job as values only, not as keys.
+/// Checks that hold for every parse result. `told` tells whether the secrets are in the job only as values, not as
+/// keys.
 fn check(bytes: &[u8], told: bool) -> Result<Result<Job, Box<Rejection>>, TestCaseError> {
     let judged = parse_job(bytes, context(0));
     match &judged {
         Ok(job) => {
             prop_assert_eq!(job.id.is_some() || !job.reply, true);
-            // The producer names `id` and `batch`; nothing else of its text is shown.
+            // The producer chooses `id` and `batch`; no other text of the job is shown.
             let shown = format!("{:?}", Job { id: None, batch: None, ..job.clone() });
             prop_assert!(![EMAIL, PHONE, CODE].iter().any(|secret| shown.contains(secret)), "{}", shown);
         }
@@ -313,7 +315,7 @@ proptest! {
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] = byte }
         check(&bytes, false)?.ok();
-        // Damage within the name itself may make it a name of its own.
+        // Damage within the name can turn it into another name.
         let letter = dead_letter_job(&bytes);
         let name_is_whole = String::from_utf8_lossy(&bytes).matches("verification_code").count() == job.to_string().matches("verification_code").count();
         if cut || name_is_whole {
@@ -332,7 +334,7 @@ proptest! {
         let letter = dead_letter_job(text.as_bytes());
         prop_assert!(!letter.contains(&format!("<{code}>")), "{}", letter);
         prop_assert!(serde_json::from_str::<Value>(&letter).is_ok());
-        // Broken, it is text; the code is masked all the same.
+        // A broken job is kept as text, and the code is still masked.
         let letter = dead_letter_job(format!("{text}]").as_bytes());
         prop_assert!(!letter.contains(&format!("<{code}>")), "{}", letter);
         prop_assert!(letter.len() <= 4096);

@@ -1,4 +1,4 @@
-//! The documents: links lead somewhere, the README stays short, and what a page names is there.
+//! Checks the documents: links have targets, the README stays short, and named files exist.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::{
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Longer, and nobody reads it to the end.
+/// Maximum number of lines of the README. A longer one is not read to its end.
 const MOST_README_LINES: usize = 150;
 
 fn root() -> &'static Path {
@@ -25,12 +25,12 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The targets of Markdown links: `](target)`.
+/// Targets of the Markdown links `](target)`.
 fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target).collect()
 }
 
-/// The anchor of a heading, as GitHub makes it.
+/// Anchor of a heading, in GitHub's format.
 fn anchor(heading: &str) -> String {
     heading
         .trim_start_matches('#')
@@ -69,7 +69,7 @@ fn the_readme_is_short() {
     assert!(lines <= MOST_README_LINES, "{lines} lines");
 }
 
-/// Paths in backticks that begin in one of these folders are files of this repository.
+/// Paths in backticks that start with one of these folders are files of this repository.
 #[test]
 fn files_that_pages_name_exist() {
     let mut missing = Vec::new();

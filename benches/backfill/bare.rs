@@ -1,4 +1,4 @@
-//! The sandbox's bare capacity: the two calls of each customer, by a client that does nothing else.
+//! Capacity of the sandbox: the two calls of each customer, by a client that does nothing else.
 
 use crate::MERCHANT;
 use serde_json::json;
@@ -11,7 +11,7 @@ use std::{
 };
 use xco_worker::sandbox::{Sandbox, SandboxConfig};
 
-/// As many as a worker has by default.
+/// The worker's default concurrency.
 const CONCURRENCY: usize = 64;
 
 pub(crate) async fn customers_per_second(sandbox: &Sandbox, customers: usize) -> f64 {

@@ -1,7 +1,8 @@
 //! Measures a backfill: `make bench-backfill`, or `cargo bench --bench backfill -- --rows N`.
 //!
-//! A messy file through the sandbox by one worker, the command killed twice on the way; then the accounts must add up
-//! exactly. Beside it, the sandbox's bare capacity: a plain client loop that makes the same two calls a customer.
+//! One worker sends a messy file through the sandbox, and the command is killed twice. Then all counts must match
+//! exactly. For comparison it measures the sandbox's capacity: a plain client loop that makes the same two calls for
+//! each customer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_precision_loss, missing_docs)]
 
@@ -37,7 +38,7 @@ const MERCHANT: &str = "6a3f1f0e-7c53-4d4b-9f3c-2f4c7f0f3b11";
 const MIB: f64 = 1_048_576.0;
 const BATCH: &str = "measured";
 
-/// A process of ours, killed at the latest when its owner goes.
+/// A child process, killed at the latest when its owner is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -53,7 +54,7 @@ fn main() {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--rows" => rows = words.next().and_then(|rows| rows.parse().ok()).expect("--rows N"),
-            // From `cargo bench`.
+            // `cargo bench` adds this.
             "--bench" => {}
             _ => panic!("unknown flag {word}: there is --rows"),
         }
@@ -129,7 +130,7 @@ fn measure(runtime: &tokio::runtime::Runtime, rows: u64, bare: f64) {
     );
 }
 
-/// The command, pointed at Redis and sandbox.
+/// The command, configured for Redis and the sandbox.
 fn program(folder: &Path, redis: &RedisServer, sandbox: &Sandbox, args: &[&str]) -> Command {
     let credentials = SandboxConfig::default();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xco-worker"));
@@ -147,7 +148,7 @@ fn program(folder: &Path, redis: &RedisServer, sandbox: &Sandbox, args: &[&str])
     command
 }
 
-/// Everything must add up: the summary, what the sandbox was asked, and the files.
+/// Checks that all counts match: the summary, the sandbox's calls, and the files.
 fn account(summary: &Path, messy: &Messy, sandbox: &Sandbox) {
     let told: serde_json::Value = serde_json::from_slice(&std::fs::read(summary).unwrap()).unwrap();
     let (valid, known) = (messy.emails.len() as u64, messy.known().count() as u64);
@@ -190,7 +191,7 @@ fn info(connection: &mut redis::Connection, name: &str) -> f64 {
     line.expect("a figure of INFO").trim().parse().unwrap()
 }
 
-/// The most memory a process ever had, in KiB, where the system tells.
+/// Maximum memory of a process so far in KiB, or 0 if the system does not report it.
 fn peak_of(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

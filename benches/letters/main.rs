@@ -1,9 +1,10 @@
-//! Measures the `dead` commands over very many letters: `cargo bench --bench letters`.
+//! Measures the `dead` commands with many dead letters: `cargo bench --bench letters`.
 //!
-//! It starts a Redis of its own (append-only file, fsync every second, as in production), writes letters as a worker does, and
-//! runs the binary as an operator does: the time of each command, and the most memory that any of them took so far.
+//! It starts its own Redis (append-only file, fsync every second, as in production), writes dead letters as a worker
+//! does, and runs the binary as an operator does. It reports the time of each command, and the maximum memory of any of
+//! them so far.
 //!
-//! Flags: `--letters N` (a million).
+//! Flags: `--letters N` (default a million).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

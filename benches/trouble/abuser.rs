@@ -1,4 +1,4 @@
-//! One caller with very many jobs, beside a hundred a second that behave.
+//! A caller with very many jobs, next to a hundred callers a second with one job.
 
 use crate::{
     jobs::LANE,
@@ -69,7 +69,7 @@ fn flood(what: &str, count: usize, per_s: Option<u32>, alone: &Waits) {
     println!("    the abuser's calls over its allowance: {used:.1} %; 429s: {refused} of {} calls", calls.len());
 }
 
-/// Puts the abuser's jobs into the lane, pipelined.
+/// Enqueues the noisy caller's jobs, pipelined.
 fn abuse(url: &str, count: usize, per_s: Option<u32>) {
     let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! People at a signup page while very many customers wait in the bulk lane.
+//! Customers at a signup page while very many jobs wait in the bulk lane.
 
 use crate::{
     jobs,

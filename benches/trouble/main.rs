@@ -1,13 +1,13 @@
-//! What one merchant's people feel while something goes wrong: a caller that floods the queue, a million customers being
-//! moved at the same time, an XCO that is away, limits that nobody published. `make bench-trouble`, or
-//! `cargo bench --bench trouble -- [flags]`.
+//! Measures what customers notice while something is degraded: a caller floods the queue, a million customers are moved
+//! at the same time, XCO is down, or its limits are unknown. `make bench-trouble`, or `cargo bench --bench trouble --
+//! [flags]`.
 //!
-//! Latencies are compared within one run, with and without the trouble. They are from before the `XADD` to the completion
-//! in a subscriber's hands.
+//! Compares latencies within one run, with and without the degradation. A latency lasts from before the `XADD` until a
+//! subscriber has the completion.
 //!
-//! Flags: `--only abuser,lanes,outage,unknown,partial` · `--jobs N` (of the abuser; default 100,000) · `--waiting N` (bulk jobs;
-//! default 1,000,000) · `--seconds N` (of an outage, and under unknown limits; default 600) · `--rounds N` (of partial failure;
-//! default 3).
+//! Flags: `--only abuser,lanes,outage,unknown,partial` · `--jobs N` (of the noisy caller; default 100,000) · `--waiting
+//! N` (bulk jobs; default 1,000,000) · `--seconds N` (of an outage, and under unknown limits; default 600) · `--rounds
+//! N` (of partial failure; default 3).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(
@@ -65,7 +65,7 @@ impl Flags {
                 "--waiting" => flags.waiting = value().parse().expect("--waiting is a number"),
                 "--seconds" => flags.lasting = Duration::from_secs(value().parse().expect("--seconds is a number")),
                 "--rounds" => flags.rounds = value().parse().expect("--rounds is a number"),
-                // From `cargo bench`.
+                // `cargo bench` adds this.
                 "--bench" => {}
                 _ => panic!("unknown flag {word}: there are --only, --jobs, --waiting, --seconds and --rounds"),
             }

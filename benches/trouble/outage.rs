@@ -1,4 +1,4 @@
-//! XCO fails altogether for minutes, and comes back.
+//! XCO fails completely for minutes, and recovers.
 
 use crate::{
     people::{self, Watcher},
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const PER_S: u32 = 100;
 const BEFORE: Duration = Duration::from_secs(30);
 const AFTER: Duration = Duration::from_secs(60);
-/// A rate is taken over so long.
+/// Period over which a rate is measured.
 const WINDOW: Duration = Duration::from_millis(500);
 
 pub(crate) fn measure(lasting: Duration) {
@@ -49,7 +49,7 @@ pub(crate) fn measure(lasting: Duration) {
     println!("  to the last completion, everything that had waited included: {:.1} s", caught_up.as_secs_f64());
 }
 
-/// Until the end of the first window, counted from any completion on, in which the former rate was nearly reached.
+/// Time until the end of the first window, starting at any completion, in which nearly the former rate was reached.
 fn recovery(at: &[Instant], back: Instant, former_rate: f64) -> Duration {
     let after: Vec<Instant> = at.iter().copied().filter(|at| *at >= back).collect();
     let wanted = (0.9 * former_rate * WINDOW.as_secs_f64()).ceil() as usize;

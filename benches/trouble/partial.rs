@@ -1,4 +1,4 @@
-//! XCO half fails: a share of its calls, or one route alone; and one route is slow.
+//! XCO partly fails: a share of its calls, or one route alone; and one route is slow.
 
 use crate::{
     jobs::{self, LANE},
@@ -9,7 +9,7 @@ use crate::{
 use std::time::{Duration, Instant};
 use xco_worker::sandbox::{Fault, FaultKind, Route};
 
-/// A rate is taken over so long, after so long for it to settle.
+/// Period over which a rate is measured, after [`SETTLING`].
 const WINDOW: Duration = Duration::from_secs(4);
 const SETTLING: Duration = Duration::from_secs(2);
 const BULK: &str = "{xco:0}:jobs:bulk";
@@ -45,7 +45,7 @@ fn rate(stage: &mut Stage) -> f64 {
     (completions(stage) - before) as f64 / began.elapsed().as_secs_f64()
 }
 
-/// With and without failures by turns.
+/// Alternates between runs with and without failures.
 fn with_failures(status: u16, share: f64, rounds: usize) -> f64 {
     let mut stage = Stage::start((None, None), |_| {});
     let mut ratios = Vec::new();
@@ -63,7 +63,7 @@ fn with_failures(status: u16, share: f64, rounds: usize) -> f64 {
     median(ratios)
 }
 
-/// Completions a second of checks and creations, half and half.
+/// Completions per second of checks and creations, half of each.
 fn mixed(adaptive: bool) -> f64 {
     const CHECK: Duration = Duration::from_millis(15);
     let mut stage = Stage::start_with_latency(CHECK, (None, None), |config| config.worker.adaptive = adaptive);

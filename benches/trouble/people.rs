@@ -1,4 +1,4 @@
-//! People at a signup page: they come one after the other, whatever happens, and wait for their completion.
+//! Customers at a signup page: they arrive steadily, whatever happens, and wait for their completion.
 
 use crate::jobs::{COMPLETIONS, LANE};
 use std::{
@@ -11,14 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Everything that is read of the completions, for as long as it lives.
+/// Reads all completions while it exists.
 pub(crate) struct Watcher {
     seen: Arc<Mutex<Vec<Seen>>>,
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
 
-/// One completion.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) id: String,
@@ -28,7 +27,7 @@ pub(crate) struct Seen {
 }
 
 impl Watcher {
-    /// From the stream's beginning; only completions whose id begins with `prefix` are kept.
+    /// Reads from the stream's start. Keeps only completions whose id begins with `prefix`.
     pub(crate) fn start(url: &str, prefix: &'static str) -> Self {
         let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let reader = {
@@ -46,7 +45,7 @@ impl Watcher {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Waits until `count` were seen.
+    /// Waits until `count` completions were seen.
     pub(crate) fn wait_for(&self, count: usize, within: Duration) {
         let deadline = Instant::now() + within;
         while self.count() < count {
@@ -93,7 +92,7 @@ fn read(url: &str, prefix: &str, seen: &Mutex<Vec<Seen>>, stop: &AtomicBool) {
     }
 }
 
-/// Sends `per_s` checks a second for `lasting`, each by another person; when each was sent.
+/// Sends `per_s` checks a second for `lasting`, each for another customer. Returns when each was sent.
 pub(crate) fn send(url: &str, prefix: &str, per_s: u32, lasting: Duration) -> HashMap<String, Instant> {
     let mut producer = redis::Client::open(url).unwrap().get_connection().unwrap();
     let mut sent = HashMap::new();
@@ -106,7 +105,7 @@ pub(crate) fn send(url: &str, prefix: &str, per_s: u32, lasting: Duration) -> Ha
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let id = format!("{prefix}{number}");
-        // Twenty seconds until a person is back: below any limit.
+        // A customer returns after twenty seconds, which is below any limit.
         let caller = format!("person-{}", number % (per_s * 20));
         let job = format!(
             r#"{{"type":"CheckUser","id":"{id}","caller_id":"{caller}","args":{{"email":"person-{number}@example.com"}}}}"#
@@ -118,12 +117,12 @@ pub(crate) fn send(url: &str, prefix: &str, per_s: u32, lasting: Duration) -> Ha
     sent
 }
 
-/// How long people waited, sorted.
+/// Waiting times of customers, sorted.
 #[derive(Debug)]
 pub(crate) struct Waits(Vec<f64>);
 
 impl Waits {
-    /// Of those sent; the first second is warming up. Panics where one did not succeed.
+    /// The waiting times of the jobs in `sent`, without the first second (warm-up). Panics if a job did not succeed.
     pub(crate) fn of(sent: &HashMap<String, Instant>, seen: &[Seen], from: Option<Instant>) -> Self {
         let first = sent.values().min().copied().unwrap();
         let from = from.unwrap_or(first + Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Redis, a simulated XCO and a worker, with HTTP between them.
+//! The environment: Redis, a simulated XCO and a worker, with HTTP between them.
 
 use crate::{
     jobs::{self, Running},
@@ -14,7 +14,7 @@ use xco_worker::{
     xco::XcoClient,
 };
 
-/// What XCO takes to answer: with less, two cores would measure themselves.
+/// Latency of the simulated XCO. With less, the two cores of the machine would be the limit.
 pub(crate) const XCO_LATENCY: Duration = Duration::from_millis(20);
 
 pub(crate) struct Stage {
@@ -27,7 +27,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Everything started. `limits` are XCO's own, of callers and of the client.
+    /// Starts everything. `limits` are XCO's own, of callers and of the client.
     pub(crate) fn start(
         limits: (Option<SandboxLimit>, Option<SandboxLimit>),
         adjust: impl FnOnce(&mut Config),
@@ -63,7 +63,7 @@ impl Stage {
         Self { running: Some(running), sandbox, _sandbox_runtime: runtime, redis, server }
     }
 
-    /// Jobs that are in neither of a lane's streams any more.
+    /// Number of jobs that are still in the lane.
     pub(crate) fn lane_length(&mut self) -> usize {
         redis::cmd("XLEN").arg(jobs::LANE).query(&mut self.redis).unwrap()
     }
@@ -77,7 +77,7 @@ impl Drop for Stage {
     }
 }
 
-/// A limit as a worker is told it, equal to XCO's.
+/// The same limit in the worker's configuration.
 pub(crate) fn told(limit: SandboxLimit) -> Limit {
     Limit { rate: Rate { interval_us: (1e6 / limit.per_second) as u64 }, burst: limit.burst }
 }

@@ -1,4 +1,4 @@
-//! Limits that XCO has and the worker was not told of: what it costs to find them.
+//! Limits of XCO that the worker is not configured for: the cost of learning them.
 
 use crate::{jobs::LANE, stage::Stage};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! How fast a backlog is worked off when XCO costs nothing, and what a waiting job weighs.
+//! Measures how fast a backlog drains when XCO costs nothing, and the memory of a waiting job.
 
 use crate::{
     jobs::{self, NoOp, Running},
@@ -24,7 +24,7 @@ pub(crate) fn measure(table: &mut Table, count: usize, rounds: usize) {
     table.figure("  Redis's share of its one core", redis_us * per_s / 1e6, "");
 }
 
-/// Microseconds of Redis's CPU that enqueueing a job took, and what the drain took.
+/// Microseconds of Redis's CPU for enqueueing a job, and the cost of the drain.
 fn round(count: usize) -> (f64, Cost) {
     let (server, mut connection) = server::start();
     let enqueueing = Meter::start(&mut connection);

@@ -1,4 +1,4 @@
-//! The worker with real HTTP, beside a bare loop that makes the same calls: what the queue costs on top.
+//! Compares the worker over real HTTP with a plain loop that makes the same calls: the overhead of the queue.
 
 use crate::{
     jobs::{self, Running},
@@ -25,20 +25,20 @@ const CONCURRENCY: usize = 64;
 const CALLS: usize = 20_000;
 const SANDBOX: &str = "--be-the-sandbox";
 
-/// The simulator in a process of its own, so that its CPU is not counted as ours.
+/// The simulator in its own process, so that its CPU time is not counted as the worker's.
 struct SandboxProcess {
     child: Child,
     base_url: String,
     token_url: String,
 }
 
-/// Whether this process was started to be the sandbox, and with what latency.
+/// The latency in milliseconds, if this process was started as the sandbox.
 pub(crate) fn sandbox_mode() -> Option<u64> {
     let mut words = std::env::args().skip(1);
     (words.next()? == SANDBOX).then(|| words.next().unwrap().parse().unwrap())
 }
 
-/// Serves until its stdin is closed.
+/// Runs the sandbox until its stdin is closed.
 pub(crate) fn be_the_sandbox(latency_ms: u64) {
     let config = SandboxConfig {
         latency: Latency::fixed(Duration::from_millis(latency_ms)),
@@ -126,7 +126,7 @@ fn worker(config: &Config, connection: &mut redis::Connection) -> Cost {
     cost
 }
 
-/// The same calls by as many tasks, with the settings of the worker's client and nothing else.
+/// Makes the same calls in as many tasks, with the HTTP settings of the worker's client and nothing else.
 fn bare_loop(sandbox: &SandboxProcess, connection: &mut redis::Connection) -> Cost {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let entered = runtime.enter();

@@ -10,16 +10,16 @@ use xco_worker::{
     xco::{Answer, Call, CallContext, CallReport, XcoApi},
 };
 
-/// What a job weighs, JSON as a producer writes it.
+/// Size of a job as the producer's JSON, in bytes.
 pub(crate) const JOB_BYTES: usize = 300;
 
-/// Jobs are spread over so many callers, and so many limiter buckets.
+/// Number of callers, and so of limiter buckets, among which jobs are distributed.
 pub(crate) const CALLERS: usize = 1000;
 
 pub(crate) const LANE: &str = "{xco:0}:jobs:interactive";
 pub(crate) const COMPLETIONS: &str = "{xco:0}:completions";
 
-/// Its own id and its caller's: email and caller follow from the number.
+/// The email address of job `number`.
 pub(crate) fn email(number: usize) -> String {
     format!("customer-{number:07}@example.com")
 }
@@ -28,7 +28,7 @@ pub(crate) fn caller(number: usize) -> String {
     format!("198.51.100.{}-{:04}", number % 250, number % CALLERS)
 }
 
-/// A `CheckUser` of exactly [`JOB_BYTES`], with an id (so that the check for duplicates is on) and a caller.
+/// A `CheckUser` of exactly [`JOB_BYTES`], with an id (so that duplicates are checked) and a caller.
 pub(crate) fn check_user(prefix: &str, number: usize) -> String {
     let (email, caller) = (email(number), caller(number));
     let job = |pad: &str| {
@@ -40,7 +40,7 @@ pub(crate) fn check_user(prefix: &str, number: usize) -> String {
     job(&pad)
 }
 
-/// Puts `count` jobs into the lane, pipelined.
+/// Enqueues `count` jobs, pipelined.
 pub(crate) fn preload(connection: &mut redis::Connection, prefix: &str, count: usize) {
     let numbers: Vec<usize> = (0..count).collect();
     for chunk in numbers.chunks(1000) {
@@ -52,7 +52,7 @@ pub(crate) fn preload(connection: &mut redis::Connection, prefix: &str, count: u
     }
 }
 
-/// The configuration: defaults, but for the concurrency and limits that are on and never reached: each caller may make
+/// Default configuration, except for the concurrency and for limits that are on and never reached: each caller may make
 /// 100 calls a second, 1,000 at once (it has 100 jobs in a backlog of 100,000).
 pub(crate) fn config(redis_url: &str, concurrency: usize) -> Config {
     let mut config = Config::default();
@@ -63,7 +63,7 @@ pub(crate) fn config(redis_url: &str, concurrency: usize) -> Config {
     config
 }
 
-/// A worker in a runtime of its own, as `xco-worker run` has it, metrics on.
+/// A worker in its own runtime, as in `xco-worker run`, with metrics.
 pub(crate) struct Running {
     runtime: tokio::runtime::Runtime,
     stop: CancellationToken,
@@ -89,7 +89,7 @@ impl Running {
     }
 }
 
-/// Waits until the completion stream holds `count`.
+/// Waits until the completion stream has `count` entries.
 pub(crate) fn wait_for(connection: &mut redis::Connection, count: usize) {
     loop {
         let length: usize = redis::cmd("XLEN").arg(COMPLETIONS).query(connection).unwrap();
@@ -101,7 +101,7 @@ pub(crate) fn wait_for(connection: &mut redis::Connection, count: usize) {
     }
 }
 
-/// Every job succeeded, none is left, none was parked.
+/// Asserts that every job succeeded, none is left and none was delayed.
 pub(crate) fn check_all_succeeded(connection: &mut redis::Connection, count: usize) {
     let stats: std::collections::BTreeMap<String, usize> =
         redis::cmd("HGETALL").arg("{xco:0}:stats").query(connection).unwrap();
@@ -116,7 +116,7 @@ pub(crate) fn check_all_succeeded(connection: &mut redis::Connection, count: usi
     assert_eq!((left, came_back), (0, 0), "jobs left, jobs that waited");
 }
 
-/// XCO as fast as it could ever be.
+/// An XCO that answers at once.
 #[derive(Debug)]
 pub(crate) struct NoOp;
 

@@ -1,4 +1,4 @@
-//! From before the `XADD` to the completion in a subscriber's hands.
+//! Measures the time from before the `XADD` until a subscriber has the completion.
 
 use crate::{
     jobs::{self, COMPLETIONS, LANE, NoOp, Running},
@@ -20,7 +20,7 @@ pub(crate) fn measure(table: &mut Table) {
     let running = Running::start(jobs::config(&url, 64), |_| NoOp);
     let (seen, arrivals) = mpsc::channel();
     let subscriber = std::thread::spawn(move || {
-        // A connection of its own, blocked in XREAD: as a web tier waits.
+        // Its own connection, blocked in XREAD, as a web tier waits.
         let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
         let mut last = "0-0".to_owned();
         let mut count = 0;

@@ -1,9 +1,10 @@
-//! Measures the worker: `cargo bench --bench worker`, or `make bench` with the peers beside it.
+//! Measures the worker: `cargo bench --bench worker`, or `make bench` with the peers for comparison.
 //!
-//! It starts a Redis of its own (append-only file, fsync every second, as in production), and prints one table, ratios
-//! first: they travel from machine to machine, absolute figures do not.
+//! It starts its own Redis (append-only file, fsync every second, as in production) and prints one table, ratios first,
+//! because they are comparable between machines and absolute figures are not.
 //!
-//! Flags: `--only drain,http,latency,memory` · `--jobs N` (of a drain) · `--rounds N` (medians are of so many).
+//! Flags: `--only drain,http,latency,memory` · `--jobs N` (of a drain) · `--rounds N` (figures are medians of N
+//! rounds).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_precision_loss, missing_docs)]
 
@@ -43,7 +44,7 @@ impl Flags {
                 "--only" => flags.only = Some(value().split(',').map(str::to_owned).collect()),
                 "--jobs" => flags.jobs = value().parse().expect("--jobs is a number"),
                 "--rounds" => flags.rounds = value().parse().expect("--rounds is a number"),
-                // From `cargo bench`.
+                // `cargo bench` adds this.
                 "--bench" => {}
                 _ => panic!("unknown flag {word}: there are --only, --jobs and --rounds"),
             }

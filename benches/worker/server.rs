@@ -1,12 +1,12 @@
-//! Redis for a measurement, and what it and this process spend.
+//! Redis for a measurement, and the CPU time of it and this process.
 
 use crate::redis_server::RedisServer;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use std::time::{Duration, Instant};
 
-/// As in production: what is acknowledged is on disk within a second. Snapshots are off, since one in the middle of a
-/// measurement would be measured too; rewrites of the append-only file stay on.
+/// Persistence as in production: acknowledged writes are on disk within a second. Snapshots are off, because one during
+/// a measurement would be measured, too. Rewrites of the append-only file stay on.
 pub(crate) const PERSISTENCE: &str = "appendonly yes, appendfsync everysec, save \"\"";
 
 pub(crate) fn start() -> (RedisServer, redis::Connection) {
@@ -15,7 +15,7 @@ pub(crate) fn start() -> (RedisServer, redis::Connection) {
     (server, connection)
 }
 
-/// A figure of `INFO`.
+/// A number in the reply to `INFO`.
 pub(crate) fn info(connection: &mut redis::Connection, section: &str, name: &str) -> f64 {
     let text: String = redis::cmd("INFO").arg(section).query(connection).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -27,14 +27,14 @@ pub(crate) fn info_text(connection: &mut redis::Connection, section: &str, name:
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("?").trim().to_owned()
 }
 
-/// CPU seconds so far, user and system: of Redis (without children that rewrite its file), and of this process.
+/// CPU seconds so far, user and system: of Redis (without the children that rewrite its file), and of this process.
 pub(crate) struct Meter {
     began: Instant,
     redis_s: f64,
     own_s: f64,
 }
 
-/// What a stretch of work cost.
+/// Cost of a measured period.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) elapsed: Duration,
@@ -63,7 +63,6 @@ fn own_cpu() -> f64 {
     (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
 }
 
-/// The middle one.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]

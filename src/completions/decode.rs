@@ -1,18 +1,18 @@
-//! Entries of a completion stream, decoded, and which of them a reader wants.
+//! Decodes the entries of a completion stream, and filters them.
 
 use crate::contract::{EntryId, JobType, Status, look_into};
 use redis::Value;
 
-/// One completion, as read from its stream.
+/// One completion, read from its stream.
 #[derive(Clone, PartialEq)]
 pub struct Completed {
-    /// The partition it was read from.
+    /// Partition of the stream.
     pub partition: u16,
-    /// Its entry in that partition's stream: what to start after, the next time.
+    /// Id of the entry in that partition's stream. Pass it to [`Start`](super::Start) to continue after it.
     pub entry_id: EntryId,
-    /// The job's id.
+    /// Id of the job.
     pub id: String,
-    /// The job's type; none for a rejected job that named no known one.
+    /// Type of the job. `None` for a rejected job that named no known type.
     pub job_type: Option<JobType>,
     /// How the job ended.
     pub status: Status,
@@ -20,7 +20,7 @@ pub struct Completed {
     pub event: serde_json::Value,
 }
 
-/// Without the event: it may hold a customer's profile.
+/// Leaves out the event, which may hold a customer's profile.
 impl std::fmt::Debug for Completed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Completed")
@@ -33,21 +33,21 @@ impl std::fmt::Debug for Completed {
     }
 }
 
-/// Which completions a reader wants: those that fit everything that is set.
+/// Which completions a reader wants. A completion must match every field that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Of that job.
+    /// Id of the job.
     pub id: Option<String>,
-    /// Of that type.
+    /// Type of the job.
     pub job_type: Option<JobType>,
-    /// With that status.
+    /// How the job ended.
     pub status: Option<Status>,
-    /// Of that batch.
+    /// Batch of the job.
     pub batch: Option<String>,
 }
 
 impl Filter {
-    /// Whether `completed` is wanted.
+    /// Whether `completed` matches.
     pub fn wants(&self, completed: &Completed) -> bool {
         self.id.as_ref().is_none_or(|id| *id == completed.id)
             && self.job_type.is_none_or(|job_type| completed.job_type == Some(job_type))
@@ -56,7 +56,8 @@ impl Filter {
     }
 }
 
-/// An entry of a stream: its id, and the completion in it. Anyone can write to a stream: what is no completion is `None`.
+/// One entry of a stream: its id and its completion. `None` if the entry is not a completion, because any program can
+/// write to a stream.
 pub(super) type Entry = (EntryId, Option<Completed>);
 
 /// The streams of an `XREAD` or `XREADGROUP` reply, each with its key, in the order of the reply.
@@ -75,7 +76,7 @@ pub(super) fn streams(reply: Value) -> Vec<(String, Value)> {
     pairs.into_iter().filter_map(|(name, list)| Some((text(&name)?.to_owned(), list))).collect()
 }
 
-/// The entries of a list `[[id, [field, value, …]], …]`; a deleted entry has nil for its fields.
+/// The entries in a list `[[id, [field, value, …]], …]`. A deleted entry has nil instead of fields.
 pub(super) fn entries(list: Value, partition: u16) -> Vec<Entry> {
     let Value::Array(list) = list else { return Vec::new() };
     list.into_iter()
@@ -98,7 +99,7 @@ fn completed(partition: u16, entry_id: EntryId, fields: &Value) -> Option<Comple
         id: field("id")?.to_owned(),
         job_type: JobType::from_name(field("type")?),
         status: Status::from_name(field("status")?)?,
-        // Read leniently: XCO's part of it may hold numbers that no `f64` can.
+        // Parsed leniently: XCO's part of it may hold numbers too large for an `f64`.
         event: look_into(field("event")?).filter(serde_json::Value::is_object)?,
     })
 }

@@ -1,4 +1,4 @@
-//! Completions that were trimmed before a reader came to them.
+//! Detects completions that were trimmed before a reader read them.
 
 use super::{decode::text, options::ZERO};
 use crate::{
@@ -9,14 +9,15 @@ use parking_lot::Mutex;
 use redis::{RedisResult, Value, cmd};
 use std::collections::HashMap;
 
-/// Completions that a reader cannot have any more: `completions.max_bytes` or `completions.retention` went past it.
+/// Completions that a reader can no longer read, because `completions.max_bytes` or `completions.retention` removed
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The partition they were in.
+    /// Partition of the completions.
     pub partition: u16,
-    /// They lay after this entry, up to where this one's neighbours are kept again.
+    /// The gap begins after this entry and ends before the next entry that is still kept.
     pub after: EntryId,
-    /// How many; `None` where that is not known: then there may be none.
+    /// Number of lost completions. `None` if it is unknown; then there may be none.
     pub lost: Option<u64>,
 }
 
@@ -30,7 +31,7 @@ impl std::fmt::Display for Gap {
     }
 }
 
-/// Gaps that the caller has not been told of. Bounded: what is too much is added to the latest.
+/// Gaps that have not been reported to the caller. Bounded: when it is full, losses are added to the latest gap.
 #[derive(Debug, Default)]
 pub(super) struct Gaps(Mutex<Vec<Gap>>);
 
@@ -52,20 +53,20 @@ impl Gaps {
     }
 }
 
-/// What a partition's completions look like at one moment.
+/// First, last and number of completions in a partition's stream at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// The oldest that is kept.
+    /// The oldest entry that is kept; `None` if there is none.
     pub first: Option<EntryId>,
-    /// The last that was ever written.
+    /// The last entry ever written.
     pub last: EntryId,
-    /// How many there ever were. None for a Redis that does not count them.
+    /// Number of entries ever written. `None` for a version of Redis that does not count them.
     added: Option<u64>,
     length: u64,
 }
 
 impl Extent {
-    /// Whether what is gone may have lain after `after`.
+    /// Whether an entry after `after` may have been removed.
     pub fn is_past(&self, after: EntryId) -> bool {
         after < self.last && self.first.is_none_or(|first| first > after) && self.removed() != Some(0)
     }
@@ -75,12 +76,12 @@ impl Extent {
     }
 }
 
-/// Looks at the completions of a partition. O(1).
+/// Reads the extent of a partition's completions. O(1). Fails if Redis fails.
 pub async fn extent(link: &mut Link, keys: &Keys) -> RedisResult<Extent> {
     let info: RedisResult<HashMap<String, Value>> = link.query(cmd("XINFO").arg("STREAM").arg(&keys.completions)).await;
     let info = match info {
         Ok(info) => info,
-        // No completion was ever written.
+        // No completion has been written yet.
         Err(error) if error.code() == Some("ERR") => {
             return Ok(Extent { first: None, last: ZERO, added: Some(0), length: 0 });
         }
@@ -103,7 +104,7 @@ pub async fn extent(link: &mut Link, keys: &Keys) -> RedisResult<Extent> {
     })
 }
 
-/// How far a reader has come in a stream, counted in entries that ever were.
+/// How far a reader has come in a stream, as the number of entries read or removed so far. `None` if unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Position(Option<u64>);
 
@@ -112,36 +113,36 @@ impl Position {
         Self(read)
     }
 
-    /// Of a reader that begins after that entry: known where nothing lies behind it.
+    /// Position of a reader that starts after `after`. Known only if no entry follows.
     pub(super) fn at(after: EntryId, extent: &Extent) -> Self {
         Self(extent.added.filter(|_| after >= extent.last))
     }
 
-    /// Goes on by `read`, entries that were read after `after`, and finds what was trimmed before them. `extent` is what was
-    /// there after the read: a look before it may miss what is trimmed in between.
+    /// Advances past `read`, the entries read after `after`, and returns the gap that lay before them. `extent` must be
+    /// taken after the read: an earlier one may miss entries trimmed in between.
     pub(super) fn advance(&mut self, partition: u16, after: EntryId, read: &[EntryId], extent: &Extent) -> Option<Gap> {
         let count = |entries: usize| u64::try_from(entries).unwrap_or(u64::MAX);
         let end = read.last()?;
         let pinned = extent.first.filter(|first| *first > after && first <= end);
         let (Some(first), Some(removed)) = (pinned, extent.removed()) else {
-            // Nothing is trimmed as far as that, or so much that the next read tells.
+            // Nothing was trimmed up to here, or so much that the next read detects it.
             self.0 = self.0.map(|before| before.saturating_add(count(read.len())));
             return None;
         };
-        // Of what is removed, these were read before.
+        // Of the removed entries, this many lay before those just read.
         let before = removed.saturating_sub(count(read.iter().filter(|entry| **entry < first).count()));
         let known = self.0.replace(before.saturating_add(count(read.len())));
         let lost = match known {
             Some(known) if before <= known => return None,
             Some(known) => Some(before - known),
-            // Who begins at the beginning wants what is kept.
+            // A reader that starts at the beginning wants whatever is kept.
             None if after == ZERO || before == 0 => return None,
             None => None,
         };
         Some(Gap { partition, after, lost })
     }
 
-    /// Compares it with what is there before the next read: a gap is told once.
+    /// Compares the position with the stream before the next read. Each gap is returned once.
     pub(super) fn look(&mut self, partition: u16, after: EntryId, extent: &Extent) -> Option<Gap> {
         if after >= extent.last {
             self.0 = extent.added;
@@ -157,7 +158,7 @@ impl Position {
             _ => None,
         };
         self.0 = removed;
-        // Who begins at the beginning wants what is kept.
+        // A reader that starts at the beginning wants whatever is kept.
         (lost.is_some() || after != ZERO).then_some(Gap { partition, after, lost })
     }
 }
@@ -170,7 +171,7 @@ mod tests {
         EntryId { ms, seq: 0 }
     }
 
-    /// Entries `first` to `last` are kept of those from 1 on.
+    /// The extent when entries `first` to `last` are kept and numbering starts at 1.
     fn kept(first: u64, last: u64) -> Extent {
         let length = last + 1 - first;
         Extent { first: (length > 0).then_some(id(first)), last: id(last), added: Some(last), length }

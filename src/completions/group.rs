@@ -1,4 +1,4 @@
-//! What a member of a consumer group does beside reading.
+//! Commands of a consumer group besides reading.
 
 use super::{
     decode,
@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use redis::{RedisResult, Value, cmd};
 use std::collections::{BTreeSet, HashMap};
 
-/// What a reader has handed to its caller and has not seen acknowledged: not to be handed out a second time.
+/// Entries that a reader has handed to its caller and that are not acknowledged yet. They must not be handed out again.
 #[derive(Debug, Default)]
 pub(super) struct Handed(Mutex<BTreeSet<(u16, EntryId)>>);
 
@@ -21,7 +21,7 @@ impl Handed {
         self.0.lock()
     }
 
-    /// Notes an entry; false if it was noted before.
+    /// Records an entry. Returns false if it was recorded before.
     pub(super) fn note(&self, partition: u16, entry: EntryId) -> bool {
         self.lock().insert((partition, entry))
     }
@@ -38,7 +38,7 @@ impl Handed {
     }
 }
 
-/// Makes the group where it is missing. O(1).
+/// Creates the group if it does not exist. O(1).
 pub(super) async fn ensure(link: &mut Link, keys: &Keys, group: &str, after: EntryId) -> RedisResult<()> {
     let mut command = cmd("XGROUP");
     command.arg("CREATE").arg(&keys.completions).arg(group).arg(after.to_string()).arg("MKSTREAM");
@@ -48,8 +48,8 @@ pub(super) async fn ensure(link: &mut Link, keys: &Keys, group: &str, after: Ent
     }
 }
 
-/// The last entry that a group was given, and how many it was given or passed by, where Redis knows. None where there is no
-/// such group. Bounded by the number of groups.
+/// The last entry delivered to a group, and, if Redis knows it, the number of entries delivered or skipped. `None` if
+/// there is no such group. The cost grows with the number of groups.
 pub(super) async fn place(link: &mut Link, keys: &Keys, group: &str) -> RedisResult<Option<(EntryId, Option<u64>)>> {
     let groups: Vec<HashMap<String, Value>> = link.query(cmd("XINFO").arg("GROUPS").arg(&keys.completions)).await?;
     let ours = groups.into_iter().find(|found| found.get("name").and_then(decode::text) == Some(group));
@@ -63,7 +63,7 @@ pub(super) async fn place(link: &mut Link, keys: &Keys, group: &str) -> RedisRes
     }))
 }
 
-/// `XACK`, once more where the connection was lost: acknowledging twice does no harm.
+/// Acknowledges entries with `XACK`. Repeats it once after a lost connection; acknowledging twice is harmless.
 pub(super) async fn acknowledge(link: &mut Link, keys: &Keys, group: &str, entries: &[EntryId]) -> RedisResult<()> {
     for chunk in entries.chunks(1000) {
         let mut command = cmd("XACK");
@@ -79,8 +79,8 @@ pub(super) async fn acknowledge(link: &mut Link, keys: &Keys, group: &str, entri
     Ok(())
 }
 
-/// Makes what is pending for this reader look as if nobody had touched it for `claim_after`: the next reader takes it over
-/// at once.
+/// Sets the idle time of this reader's pending entries to `claim_after`, so that another reader takes them over at
+/// once.
 pub(super) async fn hand_back(link: &mut Link, keys: &Keys, member: &Membership) -> RedisResult<()> {
     let idle_ms = millis(member.claim_after);
     let mut from = "-".to_owned();
@@ -100,8 +100,8 @@ pub(super) async fn hand_back(link: &mut Link, keys: &Keys, member: &Membership)
     }
 }
 
-/// Up to `count` entries that some reader was given and has not acknowledged for `claim_after`, now this one's; and where
-/// to go on.
+/// Claims up to `count` entries that another reader was given at least `claim_after` ago and has not acknowledged. Also
+/// returns the cursor for the next call.
 pub(super) async fn claim(
     link: &mut Link,
     keys: &Keys,

@@ -1,15 +1,15 @@
-//! Following the completion streams, as a web tier does.
+//! Reads the completion streams, for a web tier and other programs.
 //!
-//! Three ways, by what the reader needs:
+//! There are three ways, for different needs:
 //!
 //! | | |
 //! |---|---|
-//! | [`Subscriber`] on its own | every reader sees every completion: a cache, a push to browsers, a log |
-//! | [`Subscriber`] in a group | each completion goes to one reader of the group, and comes again until it is acknowledged |
-//! | [`Waiter`] | one request waits for its one job |
+//! | [`Subscriber`] on its own | every reader sees every completion: for a cache, a push to browsers, a log |
+//! | [`Subscriber`] in a group | each completion goes to one reader of the group, and is delivered again until it is acknowledged |
+//! | [`Waiter`] | one request waits for its job |
 //!
-//! All of them read every partition, reconnect by themselves and read in bounded batches. Nothing here needs a worker in
-//! the same process.
+//! All of them cover every partition, reconnect by themselves and read in bounded batches. No worker has to run in the
+//! same process.
 //!
 //! # Example
 //!

@@ -4,52 +4,53 @@ use super::Filter;
 use crate::contract::EntryId;
 use std::{collections::BTreeMap, time::Duration};
 
-/// Before every entry.
+/// The id before every entry.
 pub(super) const ZERO: EntryId = EntryId { ms: 0, seq: 0 };
 
-/// Where to begin. A group that is there already goes on where it was.
+/// Where to begin reading. An existing group continues where it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest completion that is kept.
+    /// At the oldest completion that is kept.
     Beginning,
-    /// With what comes after [`Subscriber::start`] has been called.
+    /// After the call of [`Subscriber::start`].
     #[default]
     Now,
-    /// After this entry, in every partition: entry ids are times.
+    /// After this entry, in every partition. Entry ids are times.
     After(EntryId),
-    /// After the entry that was read last of each partition; partitions not named from the beginning.
+    /// After the given entry in each partition. Partitions that are not listed are read from the beginning.
     AfterEach(BTreeMap<u16, EntryId>),
 }
 
-/// A reader's place in a consumer group.
+/// One reader's membership in a consumer group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
-    /// The group, made where it is missing. Completions are kept until every group has acknowledged them (within
-    /// `completions.max_bytes`): a group that is read no more should be destroyed with `XGROUP DESTROY`.
+    /// Name of the group; created if it does not exist. Completions are kept until every group has acknowledged them
+    /// (within `completions.max_bytes`), so destroy a group that is no longer read with `XGROUP DESTROY`.
     pub group: String,
-    /// This reader's name, its own within the group. Under the same name it is given again what it did not acknowledge.
+    /// Name of this reader, unique within the group. A reader that restarts under the same name first gets the
+    /// completions that it has not acknowledged.
     pub consumer: String,
-    /// After this long without an acknowledgement a completion goes to another reader; default 60 s.
+    /// Time without an acknowledgement after which a completion goes to another reader; default 60 s.
     pub claim_after: Duration,
 }
 
 impl Membership {
-    /// A place with the default `claim_after`.
+    /// A membership with the default `claim_after`.
     pub fn new(group: impl Into<String>, consumer: impl Into<String>) -> Self {
         Self { group: group.into(), consumer: consumer.into(), claim_after: Duration::from_secs(60) }
     }
 }
 
-/// What to read, and how.
+/// What a subscriber reads, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where to begin.
     pub start: Start,
-    /// As a member of a group; else alone.
+    /// Membership in a group; `None` to read alone.
     pub membership: Option<Membership>,
-    /// What is wanted. In a group, what is not wanted is acknowledged unseen.
+    /// Which completions to deliver. In a group, those that do not match are acknowledged without delivery.
     pub filter: Filter,
-    /// The most completions of one batch; default 128.
+    /// Maximum number of completions in a batch; default 128.
     pub batch: usize,
 }
 

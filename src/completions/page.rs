@@ -1,4 +1,4 @@
-//! Completions as they lie in a partition's stream: for who keeps its own place in it.
+//! Reads a partition's completions page by page, for a caller that stores its own position.
 
 use super::decode::{self, Completed};
 use crate::{
@@ -7,18 +7,18 @@ use crate::{
 };
 use redis::{RedisResult, cmd};
 
-/// What was read at once.
+/// One page of a partition's stream.
 #[derive(Debug)]
 pub struct Page {
-    /// The last entry; none where there was none.
+    /// Id of the last entry; `None` if the page is empty.
     pub last: Option<EntryId>,
-    /// How many entries there were: anybody can write to a stream, and not all need be completions.
+    /// Number of entries. Any program can write to a stream, so some of them may not be completions.
     pub entries: usize,
-    /// Those that are.
+    /// The entries that are completions.
     pub completed: Vec<Completed>,
 }
 
-/// Up to `count` entries after `after`, without waiting. `XRANGE` is O(entries read).
+/// Reads up to `count` entries after `after`, without waiting. `XRANGE` is O(entries read). Fails if Redis fails.
 pub async fn page(link: &mut Link, keys: &Keys, after: EntryId, count: usize) -> RedisResult<Page> {
     let mut range = cmd("XRANGE");
     range.arg(&keys.completions).arg(format!("({after}")).arg("+").arg("COUNT").arg(count);

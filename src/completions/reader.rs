@@ -1,4 +1,4 @@
-//! One connection's loop: read, filter, hand on.
+//! The loop of one connection: reads, filters and delivers completions.
 
 use super::{
     decode::{self, Completed, Entry, Filter},
@@ -17,14 +17,14 @@ use tokio::{
     time::Instant,
 };
 
-/// How long a read waits in Redis before it is made again.
+/// How long one read blocks in Redis.
 const BLOCK: Duration = Duration::from_secs(1);
-/// How often a member looks for what others have left.
+/// How often a member looks for entries that other members have left unacknowledged.
 const CLAIM_EVERY: Duration = Duration::from_secs(5);
-/// A caller that never acknowledges is given no more than this.
+/// Maximum number of completions handed to a caller that does not acknowledge them.
 const MAX_HANDED: usize = 16 * 1024;
 
-/// A partition's stream, and how far it was read.
+/// A partition's stream and the reader's position in it.
 pub(super) struct Cursor {
     pub(super) keys: Keys,
     pub(super) after: EntryId,
@@ -36,7 +36,8 @@ pub(super) enum Mode {
     Member(Membership, Arc<Handed>, Demand),
 }
 
-/// How often the caller has asked. A member reads only then: what it read ahead would be kept from the group's others.
+/// Number of times the caller has asked for completions. A member reads only on request, because entries that it read
+/// ahead would be withheld from the group's other members.
 pub(super) struct Demand {
     pub(super) asked: watch::Receiver<u64>,
     served: u64,
@@ -54,7 +55,8 @@ pub(super) struct Reader {
     mode: Mode,
     filter: Filter,
     batch: usize,
-    /// Of a member: what it was given before and did not acknowledge is read first, after every (re)connection.
+    /// Whether entries delivered earlier and not acknowledged must be read first. True for a member after every
+    /// (re)connection.
     recovering: bool,
     next_claim: Instant,
     gaps: Arc<Gaps>,
@@ -71,7 +73,7 @@ impl Reader {
         Self { link, cursors, mode, filter, batch, recovering: true, next_claim: Instant::now(), gaps }
     }
 
-    /// Reads until nobody listens, or Redis refuses for good.
+    /// Reads until the receiver is dropped, or until Redis refuses with a lasting error.
     pub(super) async fn run(mut self, to: mpsc::Sender<RedisResult<Vec<Completed>>>) {
         let mut failures = 0_u32;
         loop {
@@ -84,7 +86,7 @@ impl Reader {
             match self.read().await {
                 Ok(batch) => {
                     if failures > 0 {
-                        tracing::info!("the completions can be read again");
+                        tracing::info!("completions can be read again");
                     }
                     failures = 0;
                     if !batch.is_empty() {
@@ -97,7 +99,7 @@ impl Reader {
                 Err(error) if is_transient(&error) => {
                     if failures == 0 {
                         let reason = explain(&error);
-                        tracing::warn!(reason, "the completions cannot be read; trying again");
+                        tracing::warn!(reason, "completions cannot be read; retrying");
                     }
                     drop(permit);
                     self.recovering = true;
@@ -119,7 +121,7 @@ impl Reader {
         }
     }
 
-    /// One round: empty where nothing came within [`BLOCK`] or nothing of it is wanted.
+    /// Makes one read. Empty if nothing came within [`BLOCK`] or no completion matched the filter.
     async fn read(&mut self) -> RedisResult<Vec<Completed>> {
         let Mode::Member(member, handed, _) = &self.mode else { return self.read_alone().await };
         let (member, handed) = (member.clone(), Arc::clone(handed));
@@ -159,7 +161,7 @@ impl Reader {
             let entries = decode::entries(list, cursor.keys.partition);
             let ids: Vec<EntryId> = entries.iter().map(|(id, _)| *id).collect();
             let partition = cursor.keys.partition;
-            // What was read is handed on, also where this fails: then a gap goes unnoticed.
+            // The entries are delivered even if this fails; then a gap goes unnoticed.
             match within(gap::extent(&mut self.link, &cursor.keys), None).await {
                 Ok(extent) => {
                     if let Some(gap) = cursor.position.advance(partition, cursor.after, &ids, &extent) {
@@ -176,7 +178,7 @@ impl Reader {
         Ok(wanted)
     }
 
-    /// Tells of what was trimmed before the group came to it.
+    /// Reports completions that were trimmed before the group read them.
     async fn look_for_gaps(&mut self, group: &str) -> RedisResult<()> {
         for cursor in &mut self.cursors {
             let extent = within(gap::extent(&mut self.link, &cursor.keys), None).await?;
@@ -184,7 +186,7 @@ impl Reader {
                 continue;
             };
             if after != cursor.after {
-                // The group has gone on: whatever was told is behind.
+                // The group has advanced: gaps reported earlier lie behind it.
                 (cursor.after, cursor.position) = (after, Position::known(read));
             }
             if let Some(gap) = cursor.position.look(cursor.keys.partition, cursor.after, &extent) {
@@ -194,7 +196,8 @@ impl Reader {
         Ok(())
     }
 
-    /// What this consumer was given and has not acknowledged: a reply that was lost, or an earlier life of its own.
+    /// Reads the entries that this consumer was given and has not acknowledged: from a lost reply, or from an earlier
+    /// process of the same name.
     async fn recover(&mut self, member: &Membership, handed: &Handed) -> RedisResult<Vec<Completed>> {
         let mut wanted = Vec::new();
         for at in 0..self.cursors.len() {
@@ -216,12 +219,12 @@ impl Reader {
         Ok(wanted)
     }
 
-    /// What other readers were given and have left.
+    /// Takes over entries that other members were given and have left unacknowledged.
     async fn claim(&mut self, member: &Membership, handed: &Handed) -> RedisResult<Vec<Completed>> {
         let mut wanted = Vec::new();
         for at in 0..self.cursors.len() {
             let mut cursor = ZERO;
-            // A lap visits each pending entry once at most; ten steps bound one round.
+            // One pass visits each pending entry at most once. Ten steps bound one round.
             for _ in 0..10 {
                 let keys = &self.cursors[at].keys;
                 let claiming = group::claim(&mut self.link, keys, member, cursor, self.batch);
@@ -236,7 +239,7 @@ impl Reader {
         Ok(wanted)
     }
 
-    /// Keeps what is wanted and not handed out yet; acknowledges what nobody will.
+    /// Keeps the entries that match and have not been handed out. Acknowledges those that do not match.
     async fn sift(
         &mut self,
         at: usize,
@@ -257,21 +260,21 @@ impl Reader {
         if !unwanted.is_empty()
             && let Err(error) = within(group::acknowledge(&mut self.link, keys, &member.group, &unwanted), None).await
         {
-            // They stay with this consumer, and come again when it recovers.
-            tracing::debug!(%error, "unwanted completions are not acknowledged");
+            // They stay pending for this consumer and are read again when it recovers.
+            tracing::debug!(%error, "completions that do not match the filter could not be acknowledged");
             self.recovering = true;
         }
         Ok(wanted)
     }
 
-    /// Reads all streams with one command; gives the entries of each as a list, with the place of its cursor.
+    /// Reads all streams with one command. Returns the entries of each as a list, with the index of its cursor.
     async fn ask(
         &mut self,
         mut command: redis::Cmd,
         from: impl Fn(&Cursor) -> String,
         block: Option<Duration>,
     ) -> RedisResult<Vec<(usize, Value)>> {
-        // COUNT is for each stream.
+        // COUNT applies to each stream.
         command.arg("COUNT").arg(self.batch.div_ceil(self.cursors.len()).max(1));
         if let Some(block) = block {
             command.arg("BLOCK").arg(millis(block));
@@ -288,18 +291,18 @@ impl Reader {
         Ok(decode::streams(reply).into_iter().filter_map(|(name, list)| Some((place(&name)?, list))).collect())
     }
 
-    /// Redis lost the group, and the streams with it: everything there is now is new.
+    /// Redis has lost the group, and the streams with it: all present entries are new.
     async fn remake_groups(&mut self) {
         let Mode::Member(member, ..) = &self.mode else { return };
         for cursor in &self.cursors {
-            // What fails here fails again at the next read, and is told there.
+            // A failure here repeats at the next read, which reports it.
             let _ = within(group::ensure(&mut self.link, &cursor.keys, &member.group, ZERO), None).await;
         }
     }
 }
 
-/// A command on the blocking connection, which has no timeout of its own: a server that died without a word must not hold
-/// the reader for ever.
+/// Runs a command on the blocking connection. That connection has no timeout of its own, and a server that died
+/// silently must not block the reader for ever.
 async fn bounded(link: &mut Link, command: &redis::Cmd, block: Option<Duration>) -> RedisResult<Value> {
     let asked = within(link.query(command), block).await;
     if asked.as_ref().is_err_and(|error: &redis::RedisError| error.is_timeout()) {

@@ -1,4 +1,4 @@
-//! [`Subscriber`]: completions in batches, from one task a connection.
+//! [`Subscriber`]: completions in batches, read by one task for each connection.
 
 use super::{
     decode::Completed,
@@ -21,8 +21,9 @@ use tokio::{
 
 /// Follows the completion streams of all partitions.
 ///
-/// In order within a partition; over several, in no order. Lost connections are made anew and reading goes on where it
-/// was, so alone a reader sees each completion once, and in a group at least once. Dropped, it stops.
+/// Completions of one partition arrive in order; across partitions there is no order. After a lost connection it
+/// reconnects and continues where it was: alone it delivers each completion once, in a group at least once. Dropping it
+/// stops reading.
 #[derive(Debug)]
 pub struct Subscriber {
     batches: mpsc::Receiver<RedisResult<Vec<Completed>>>,
@@ -37,16 +38,16 @@ pub struct Subscriber {
 struct Member {
     membership: Membership,
     handed: Arc<Handed>,
-    /// How often `next` has asked.
+    /// Number of calls of `next`.
     asked: watch::Sender<u64>,
 }
 
 impl Subscriber {
-    /// Begins reading. When this returns, `Start::Now` is behind: whatever is completed from here on will be read.
+    /// Starts reading. With [`Start::Now`], every completion written after this returns is delivered.
     ///
     /// # Errors
     ///
-    /// Redis cannot be reached, or refuses.
+    /// Redis cannot be reached or refuses the commands.
     pub async fn start(redis: &RedisConfig, options: Options) -> Result<Self, QueueError> {
         let connector = Connector::new(redis)?;
         let keys: Vec<Keys> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
@@ -92,14 +93,14 @@ impl Subscriber {
         Ok(Self { batches, readers, link, keys, member, gaps })
     }
 
-    /// The next completions, at least one; waits for it as long as it takes. In a group, [`acknowledge`] them once they
-    /// are dealt with. May be dropped while it waits; nothing is lost.
+    /// Waits for the next completions and returns at least one. In a group, [`acknowledge`] them when they are
+    /// processed. Cancel-safe: dropping the future loses nothing.
     ///
     /// [`acknowledge`]: Self::acknowledge
     ///
     /// # Errors
     ///
-    /// What waiting cannot cure: Redis refuses to have the stream read. Trouble with the connection is outlasted.
+    /// Redis refuses to read the stream. Lost connections are not errors: they are retried.
     pub async fn next(&mut self) -> Result<Vec<Completed>, QueueError> {
         if let Ok(batch) = self.batches.try_recv() {
             return Ok(batch?);
@@ -109,22 +110,22 @@ impl Subscriber {
         }
         match self.batches.recv().await {
             Some(batch) => Ok(batch?),
-            // A reader has told its error, and ended.
+            // A reader has reported its error and ended.
             None => Err(QueueError::Redis((redis::ErrorKind::Client, "the completions are read no more").into())),
         }
     }
 
-    /// What was trimmed before it could be read, as far as it was found since this was last called. Look after each batch:
-    /// who must not miss a completion then has to find out otherwise how those jobs ended.
+    /// The gaps found since the last call: completions that were trimmed before they could be read. Check after each
+    /// batch. A program that must not miss a completion has to find out in another way how those jobs ended.
     pub fn gaps(&self) -> Vec<Gap> {
         self.gaps.take()
     }
 
-    /// In a group: these are dealt with and will not come again. Alone it does nothing.
+    /// Acknowledges processed completions, so that the group does not deliver them again. Does nothing without a group.
     ///
     /// # Errors
     ///
-    /// Redis cannot be reached; they may come again.
+    /// Redis cannot be reached. The completions may be delivered again.
     pub async fn acknowledge(&mut self, completions: &[Completed]) -> Result<(), QueueError> {
         let Some(Member { membership, handed, .. }) = &self.member else { return Ok(()) };
         for keys in self.keys.iter() {
@@ -138,11 +139,11 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Stops reading. In a group, what was read and not acknowledged can be had by another reader at once.
+    /// Stops reading. In a group, another reader can take over the unacknowledged completions at once.
     ///
     /// # Errors
     ///
-    /// Redis cannot be reached; others then wait for `claim_after`.
+    /// Redis cannot be reached. Other readers then wait for `claim_after`.
     pub async fn close(mut self) -> Result<(), QueueError> {
         self.readers.shutdown().await;
         let Some(Member { membership, .. }) = &self.member else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! [`Waiter`]: one request waits for its one job.
+//! [`Waiter`]: waits for one job.
 
 use super::{Filter, Options, Start, Subscriber, gap::extent};
 use crate::{
@@ -11,10 +11,10 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Waits for the completion of one job, enqueued with `reply: true` *after* the waiter was made.
+/// Waits for the completion of one job, which must be enqueued with `reply: true` *after* the waiter was created.
 ///
-/// It waits at the job's reply list. Should the connection be lost there, the reply may be lost with it: then it looks in
-/// the completion stream, from where that stream ended when the waiter was made.
+/// It waits at the job's reply list. If the connection is lost there, the reply may be lost, too. It then searches the
+/// completion stream, from the end that the stream had when the waiter was created.
 #[derive(Debug)]
 pub struct Waiter {
     redis: RedisConfig,
@@ -24,11 +24,12 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// A waiter in a job's partition (see [`Job::partition_key`](crate::contract::Job::partition_key)). Connects.
+    /// Creates a waiter for a job's partition (see [`Job::partition_key`](crate::contract::Job::partition_key)).
+    /// Connects to Redis.
     ///
     /// # Errors
     ///
-    /// Redis cannot be reached, or refuses.
+    /// Redis cannot be reached or refuses the commands.
     pub async fn new(redis: &RedisConfig, partition: u16) -> Result<Self, QueueError> {
         let connector = Connector::new(redis)?;
         let keys = Keys::new(&redis.namespace, partition);
@@ -36,16 +37,16 @@ impl Waiter {
         Ok(Self { redis: redis.clone(), keys, link: connector.link(true), after })
     }
 
-    /// Where the completion stream ended when the waiter was made.
+    /// End of the completion stream when the waiter was created.
     pub fn after(&self) -> EntryId {
         self.after
     }
 
-    /// The event of the job's completion, or `None` when none came within `longest`.
+    /// The event of the job's completion, or `None` if none came within `longest`.
     ///
     /// # Errors
     ///
-    /// Redis refuses to have the reply or the completions read; trouble with the connection is outlasted until then.
+    /// Redis refuses to read the reply or the completions. Lost connections are retried until then.
     pub async fn wait_for(mut self, id: &str, longest: Duration) -> Result<Option<Value>, QueueError> {
         let deadline = Instant::now() + longest;
         match self.reply(id, longest).await {
@@ -57,7 +58,7 @@ impl Waiter {
 
     async fn reply(&mut self, id: &str, longest: Duration) -> RedisResult<Option<String>> {
         let mut command = cmd("BLPOP");
-        // 0 would be for ever.
+        // BLPOP takes 0 as "for ever".
         command.arg(self.keys.reply(id)).arg(longest.as_secs_f64().max(0.001));
         match timeout(longest + Duration::from_secs(1), self.link.query::<Option<(String, String)>>(&command)).await {
             Ok(popped) => Ok(popped?.map(|(_, event)| event)),
@@ -66,7 +67,7 @@ impl Waiter {
     }
 
     async fn scan(self, id: &str, deadline: Instant) -> Result<Option<Value>, QueueError> {
-        // The other partitions are read too, and filtered: this is the rare way.
+        // Reads and filters the other partitions, too, because this path is rare.
         let options = Options {
             start: Start::After(self.after),
             filter: Filter { id: Some(id.to_owned()), ..Filter::default() },

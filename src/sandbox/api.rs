@@ -1,4 +1,4 @@
-//! The five calls.
+//! The five calls of the API.
 
 use super::{
     connection::Connection,
@@ -17,12 +17,12 @@ use axum::{
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration, time::Instant};
 
-/// A call as it came.
+/// A received call.
 struct Input {
     route: Route,
     merchant: Option<String>,
     reference: Option<String>,
-    /// The query's or the body's members; none: no JSON object.
+    /// Members of the query or the body. `None` if the body is not a JSON object.
     args: Option<Map<String, Value>>,
     headers: HeaderMap,
 }
@@ -134,7 +134,7 @@ async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Respo
                 (reply, status)
             }
         };
-        // A hang ends when the client goes away.
+        // A hanging call ends when the client disconnects.
         if !matches!(&strike, Some(Strike { kind: FaultKind::Hang, .. })) {
             visit.end(&mut inner, status);
         }
@@ -152,7 +152,7 @@ async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Respo
     }
 }
 
-/// The call itself: token, key, limit, then what it asks for.
+/// Executes the call: checks token, key, limits and merchant, then does what it asks for.
 fn act(shared: &Shared, inner: &mut Inner, input: &Input) -> Reply {
     let config = &shared.config;
     if !inner.accepts_token(&input.headers) {

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Beyond so many callers, those whose bucket is full again are forgotten.
+/// Number of callers above which callers with a full bucket are forgotten.
 const MANY_CALLERS: usize = 100_000;
 
-/// The buckets: one a caller, one for all calls without a caller.
+/// The buckets: one for each caller, and one for all calls without a caller.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
     callers: HashMap<String, Instant>,
@@ -17,7 +17,7 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// Spends one call; or how long until one may be spent.
+    /// Spends one call, or returns the wait until one may be spent.
     pub(super) fn take(
         &mut self,
         caller: Option<&str>,
@@ -47,9 +47,9 @@ impl Buckets {
     }
 }
 
-/// `full_at`: when the bucket will be full again.
+/// Spends one call. `full_at` is the time at which the bucket will be full again.
 fn spend(full_at: Option<Instant>, limit: SandboxLimit, now: Instant) -> Result<Instant, Duration> {
-    // A rate that is no rate lets one call through a day.
+    // A rate of zero, or an invalid one, allows one call a day.
     let day = Duration::from_secs(86_400);
     let interval = Duration::try_from_secs_f64(1.0 / limit.per_second).map_or(day, |interval| interval.min(day));
     let full_at = full_at.map_or(now, |at| at.max(now));

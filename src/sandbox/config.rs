@@ -1,87 +1,88 @@
-//! How the simulator behaves, above all where XCO's public pages leave it open.
+//! The simulator's configuration, above all for behaviour that XCO's public documentation does not specify.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-/// A bucket's rate and burst.
+/// Rate and burst of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SandboxLimit {
-    /// Calls a second.
+    /// Calls per second.
     pub per_second: f64,
     /// Calls at once after a pause; at least 1.
     pub burst: u32,
 }
 
-/// How long an answer takes: drawn evenly between the two.
+/// Duration of an answer: a uniformly random time between the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Latency {
-    /// At least.
+    /// Minimum duration.
     pub min: Duration,
-    /// At most.
+    /// Maximum duration.
     pub max: Duration,
 }
 
 impl Latency {
-    /// Always the same.
+    /// A constant latency.
     pub const fn fixed(latency: Duration) -> Self {
         Self { min: latency, max: latency }
     }
 }
 
-/// What create-user answers for a customer who has an account.
+/// Answer to `create` for a customer who has an account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ConflictStyle {
-    /// 409
+    /// Status 409.
     #[default]
     Conflict,
-    /// 400 with this problem `type`.
+    /// Status 400 with this problem `type`.
     BadRequest(String),
 }
 
 /// The simulator's configuration.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
-    /// Where to listen; default `127.0.0.1:0`, a free port.
+    /// Address to listen on; default `127.0.0.1:0`, a free port.
     pub listen: SocketAddr,
-    /// The `OAuth2` client; default `sandbox-client`.
+    /// Id of the `OAuth2` client; default `sandbox-client`.
     pub client_id: String,
-    /// Its secret, made up like everything here; default `sandbox-secret`.
+    /// Secret of the `OAuth2` client; default `sandbox-secret`. Not a real secret.
     pub client_secret: String,
-    /// `x-api-key`: checked when set.
+    /// Required value of the `x-api-key` header; `None` means that it is not checked.
     pub api_key: Option<String>,
-    /// The only merchant there is; `None`: any UUID.
+    /// The only existing merchant; `None` means that any UUID is one.
     pub merchant_id: Option<String>,
-    /// How long a token lives, in whole seconds; default 5 min.
+    /// Lifetime of a token, in whole seconds; default 5 min.
     pub token_life: Duration,
-    /// Codes, challenges, latencies and chance follow from it.
+    /// Seed of codes, challenges, latencies and random faults; default 42.
     pub seed: u64,
-    /// Of each `caller_id`; default none.
+    /// Limit of each `caller_id`; default none.
     pub caller_limit: Option<SandboxLimit>,
-    /// Of all calls without a `caller_id`; default none.
+    /// Limit of all calls without a `caller_id`; default none.
     pub client_limit: Option<SandboxLimit>,
-    /// Whether a 429 says `Retry-After`; default true.
+    /// Whether a 429 has a `Retry-After` header; default true.
     pub send_retry_after: bool,
-    /// Of the API, not of the token endpoint; default none.
+    /// Latency of the API, without the token endpoint; default none.
     pub latency: Latency,
     /// Maximum number of API calls worked on at once; further calls wait their turn. Default: no maximum.
     pub capacity: Option<usize>,
-    /// What verify answers to a wrong code (400, 401, 403, 404 or 422); default 400.
+    /// Status of the answer to a wrong code (400, 401, 403, 404 or 422); default 400.
     pub wrong_code_status: u16,
-    /// The problem `type` of that answer; default one that does not speak of the code, the harder case.
+    /// Problem `type` of the answer to a wrong code. The default does not mention the code, which is the harder case.
     pub wrong_code_type: String,
-    /// Whether that answer's `title` and `detail` quote the code: an upstream that echoes; default false.
+    /// Whether the `title` and `detail` of that answer quote the code, like an upstream that echoes its input; default
+    /// false.
     pub echo_code: bool,
-    /// What create answers for an existing account; default 409.
+    /// Answer to `create` for an existing account; default 409.
     pub conflict: ConflictStyle,
-    /// How often a code may be tried; default 3.
+    /// Maximum number of tries of a code; default 3.
     pub max_code_attempts: u32,
-    /// How long a code is good for; default 10 min.
+    /// Lifetime of a code; default 10 min.
     pub code_life: Duration,
-    /// Whether calls and effects are recorded one by one; default true. Counts are kept either way.
+    /// Whether calls and effects are recorded one by one; default true. Counts are always kept.
     pub record_calls: bool,
-    /// How many calls, and how many effects, are kept; default 100,000.
+    /// Maximum number of recorded calls, and of recorded effects; default 100,000.
     pub max_records: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Connections that can be cut from within a handler, abruptly: what a crashed proxy or a dying host looks like.
+//! Connections that a handler can cut abruptly, as a crashed proxy or a dying host does.
 
 use axum::{
     extract::connect_info::Connected,
@@ -38,7 +38,7 @@ impl Switch {
         }
     }
 
-    /// Notes whom to wake, then tells whether the connection is cut: in this order no cut is missed.
+    /// Registers the waker and returns whether the connection is cut. In this order no cut is missed.
     fn watch(&self, context: &Context<'_>) -> bool {
         let mut waker = self.waker.lock();
         if !waker.as_ref().is_some_and(|held| held.will_wake(context.waker())) {
@@ -48,12 +48,12 @@ impl Switch {
     }
 }
 
-/// A handler's hold on the connection it answers on.
+/// A handler's reference to the connection that it answers on.
 #[derive(Debug, Clone)]
 pub(super) struct Connection(Arc<Switch>);
 
 impl Connection {
-    /// Cuts the connection now: the peer sees a reset, and nothing that was not sent before.
+    /// Cuts the connection now. The peer sees a reset, and receives nothing that was not sent before.
     pub(super) fn cut(&self) {
         self.0.cut();
     }
@@ -65,7 +65,6 @@ impl Connected<IncomingStream<'_, CuttableListener>> for Connection {
     }
 }
 
-/// All open connections.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections {
     open: Arc<Mutex<HashMap<u64, Arc<Switch>>>>,
@@ -73,7 +72,6 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Cuts every connection.
     pub(super) fn cut_all(&self) {
         let open: Vec<_> = self.open.lock().values().cloned().collect();
         for switch in open {
@@ -92,7 +90,6 @@ impl Connections {
     }
 }
 
-/// A TCP listener whose connections can be cut.
 #[derive(Debug)]
 pub(super) struct CuttableListener {
     tcp: TcpListener,
@@ -113,12 +110,12 @@ impl Listener for CuttableListener {
         loop {
             match self.tcp.accept().await {
                 Ok((tcp, addr)) => {
-                    // Without it answers wait for acknowledgements; a socket that refuses it still works.
+                    // Without it answers wait for acknowledgements. A socket that refuses it still works.
                     let _ = tcp.set_nodelay(true);
                     let (id, switch) = self.connections.enter();
                     return (CuttableStream { tcp, id, switch, connections: self.connections.clone() }, addr);
                 }
-                // Out of file descriptors, most likely: they come back.
+                // Most likely there are no file descriptors at the moment.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
@@ -129,7 +126,6 @@ impl Listener for CuttableListener {
     }
 }
 
-/// A connection that can be cut.
 #[derive(Debug)]
 pub(super) struct CuttableStream {
     tcp: TcpStream,

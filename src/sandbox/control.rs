@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many records one answer holds at most.
+/// Maximum number of records in one answer.
 const MAX_LISTED: usize = 10_000;
 
 type App = State<Arc<Shared>>;
@@ -63,7 +63,7 @@ struct ListQuery {
     limit: Option<usize>,
 }
 
-/// The latest of `records` that `fits`, in order.
+/// The last `limit` records that satisfy `fits`, in order.
 fn latest<'a, T: Clone + 'a>(
     records: impl DoubleEndedIterator<Item = &'a T>,
     limit: Option<usize>,
@@ -88,7 +88,7 @@ async fn effects(State(app): App, Query(query): Query<ListQuery>) -> Json<Vec<Ef
     Json(latest(app.lock().log.effects(), query.limit, |effect| query.key.is_none_or_same(Some(&effect.key))))
 }
 
-/// A filter that is absent lets everything through.
+/// A filter that accepts every value when it is absent.
 trait Filter {
     fn is_none_or_same(&self, value: Option<&String>) -> bool;
 }
@@ -150,7 +150,7 @@ async fn outage(State(app): App, order: Result<Json<OutageOrder>, JsonRejection>
     done()
 }
 
-/// At most a day from now.
+/// The time `for_ms` from now, at most a day.
 pub(super) fn later(for_ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(for_ms.min(86_400_000))
 }

@@ -1,33 +1,33 @@
-//! Faults to order.
+//! Faults that the simulator can be ordered to produce.
 
 use super::Route;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What goes wrong.
+/// Kind of a fault.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FaultKind {
-    /// This answer.
+    /// An answer with a given status.
     Status {
-        /// Its status.
+        /// HTTP status of the answer.
         status: u16,
-        /// Its `Retry-After`.
+        /// Value of the `Retry-After` header.
         retry_after: Option<String>,
-        /// Its body; else a problem document of that status.
+        /// Body of the answer; `None` for a problem document of that status.
         body: Option<Value>,
     },
-    /// These statuses, one a call, then no more.
+    /// A sequence of statuses, one for each call.
     Statuses(Vec<u16>),
-    /// The right answer, later by so many milliseconds.
+    /// The normal answer, delayed by this number of milliseconds.
     Delay(u64),
     /// No answer until the connection closes.
     Hang,
     /// The connection is reset without an answer.
     Reset,
-    /// The effect takes place; the answer breaks off in the middle.
+    /// The call takes effect, and the answer breaks off in the middle.
     Truncate,
-    /// The effect takes place; the answer's status is right and its body is HTML.
+    /// The call takes effect, and the answer has the right status and an HTML body.
     Garbage,
 }
 
@@ -44,75 +44,75 @@ impl FaultKind {
     }
 }
 
-/// A fault, whom it strikes and how often: the next call (of any route but the token endpoint) unless told otherwise.
+/// A fault, with the calls that it affects. By default that is the next call of any route except the token endpoint.
 ///
-/// The first fault ordered that fits a call strikes it, and no other.
+/// A call is affected by the first ordered fault that matches it, and by no other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// What goes wrong.
+    /// Kind of the fault.
     pub kind: FaultKind,
-    /// Calls of this route only; none: the five calls of the API.
+    /// Affects only calls of this route; `None` means the five calls of the API.
     pub route: Option<Route>,
-    /// Calls of this caller only.
+    /// Affects only calls of this caller.
     pub caller_id: Option<String>,
-    /// The next so many calls; none: all of them.
+    /// Number of calls affected; `None` means all.
     pub times: Option<u64>,
-    /// Each with this probability, from this seed.
+    /// Probability with which each call is affected, and the seed of the random choice.
     pub chance: Option<(f64, u64)>,
-    /// Whether the call takes effect first (for a status, a hang, a reset).
+    /// Whether the call takes effect first (for a status, a hang or a reset).
     pub after_effect: bool,
 }
 
 impl Fault {
-    /// Of this kind, once.
+    /// A fault of this kind for one call.
     pub fn new(kind: FaultKind) -> Self {
         Self { kind, route: None, caller_id: None, times: Some(1), chance: None, after_effect: false }
     }
 
-    /// A status instead of the answer.
+    /// A fault that answers with `status`.
     pub fn status(status: u16) -> Self {
         Self::new(FaultKind::Status { status, retry_after: None, body: None })
     }
 
-    /// No answer at all.
+    /// A fault that gives no answer.
     pub fn hang() -> Self {
         Self::new(FaultKind::Hang)
     }
 
-    /// A reset connection.
+    /// A fault that resets the connection.
     pub fn reset() -> Self {
         Self::new(FaultKind::Reset)
     }
 
-    /// For one route only.
+    /// Restricts the fault to one route.
     #[must_use]
     pub fn on(mut self, route: Route) -> Self {
         self.route = Some(route);
         self
     }
 
-    /// For the next `n` calls.
+    /// Affects the next `n` calls.
     #[must_use]
     pub fn times(mut self, n: u64) -> Self {
         self.times = Some(n);
         self
     }
 
-    /// For all calls from now on.
+    /// Affects all calls from now on.
     #[must_use]
     pub fn always(mut self) -> Self {
         self.times = None;
         self
     }
 
-    /// For each call with this probability, from now on.
+    /// Affects each call from now on with probability `p`, chosen by `seed`.
     #[must_use]
     pub fn with_probability(mut self, p: f64, seed: u64) -> Self {
         (self.chance, self.times) = (Some((p, seed)), None);
         self
     }
 
-    /// With this `Retry-After` (on a status).
+    /// Adds a `Retry-After` header to a status fault.
     #[must_use]
     pub fn retry_after(mut self, value: impl Into<String>) -> Self {
         if let FaultKind::Status { retry_after, .. } = &mut self.kind {
@@ -121,7 +121,7 @@ impl Fault {
         self
     }
 
-    /// With this body (on a status).
+    /// Adds a body to a status fault.
     #[must_use]
     pub fn body(mut self, value: Value) -> Self {
         if let FaultKind::Status { body, .. } = &mut self.kind {
@@ -130,7 +130,7 @@ impl Fault {
         self
     }
 
-    /// After the call took effect.
+    /// Lets the call take effect before the fault.
     #[must_use]
     pub fn after_effect(mut self) -> Self {
         self.after_effect = true;
@@ -138,45 +138,45 @@ impl Fault {
     }
 }
 
-/// A [`Fault`] as `POST /_sandbox/faults` takes it: exactly one of `status`, `statuses`, `delay_ms`, `hang`, `reset`,
-/// `truncate`, `garbage`, and whom it strikes.
+/// A [`Fault`] as the body of `POST /_sandbox/faults`: exactly one of `status`, `statuses`, `delay_ms`, `hang`,
+/// `reset`, `truncate` and `garbage`, and the calls that it affects.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(clippy::struct_excessive_bools, reason = "it is the shape of the JSON")]
 pub struct FaultOrder {
-    /// `exists`, `create`, `start`, `verify`, `consent`, `token`; none: the five calls.
+    /// `exists`, `create`, `start`, `verify`, `consent` or `token`; without it, the five calls of the API.
     pub route: Option<Route>,
-    /// Calls of this caller only.
+    /// Affects only calls of this caller.
     pub caller_id: Option<String>,
-    /// The next so many calls; default 1, or all where there is a `probability`.
+    /// Number of calls affected; default 1, or all if there is a `probability`.
     pub times: Option<u64>,
-    /// 0 to 1.
+    /// Probability with which each call is affected, from 0 to 1.
     pub probability: Option<f64>,
-    /// Of the probability; default 0.
+    /// Seed of the random choice; default 0.
     pub seed: Option<u64>,
     /// Whether the call takes effect first.
     #[serde(default)]
     pub after_effect: bool,
-    /// An answer of this status.
+    /// Answers with this status.
     pub status: Option<u16>,
-    /// Its `Retry-After`.
+    /// Value of the `Retry-After` header (with `status`).
     pub retry_after: Option<String>,
-    /// Its body.
+    /// Body of the answer (with `status`).
     pub body: Option<Value>,
-    /// Statuses, one a call.
+    /// A sequence of statuses, one for each call.
     pub statuses: Option<Vec<u16>>,
-    /// Later by so many milliseconds.
+    /// Delays the normal answer by this number of milliseconds.
     pub delay_ms: Option<u64>,
-    /// No answer.
+    /// Gives no answer.
     #[serde(default)]
     pub hang: bool,
-    /// A reset connection.
+    /// Resets the connection.
     #[serde(default)]
     pub reset: bool,
-    /// An answer that breaks off.
+    /// Sends an answer that breaks off.
     #[serde(default)]
     pub truncate: bool,
-    /// An answer that is no JSON.
+    /// Sends an answer that is not JSON.
     #[serde(default)]
     pub garbage: bool,
 }
@@ -221,18 +221,17 @@ impl TryFrom<FaultOrder> for Fault {
     }
 }
 
-/// What strikes one call.
+/// The fault that affects one call.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Strike {
     /// Never [`FaultKind::Statuses`].
     pub(super) kind: FaultKind,
-    /// Whether the effect comes first.
+    /// Whether the call takes effect first.
     pub(super) after_effect: bool,
-    /// For the record.
+    /// Name of the fault in the record of calls.
     pub(super) name: &'static str,
 }
 
-/// The faults ordered.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Armed>);
 
@@ -259,7 +258,7 @@ impl Faults {
         self.0.clear();
     }
 
-    /// What strikes this call, if anything.
+    /// The fault that affects this call, if any.
     pub(super) fn take(&mut self, route: Route, caller: Option<&str>) -> Option<Strike> {
         if self.0.is_empty() {
             return None;

@@ -1,12 +1,13 @@
-//! A simulator of the XCO API over real HTTP, with faults to order.
+//! A simulator of the XCO API over real HTTP, with faults on demand.
 //!
-//! It plays the five calls and the token endpoint as far as they are public, and both ways where they are not
-//! ([`SandboxConfig`]). Every call and every effect is recorded, so that a test can show that nothing unsafe was done
-//! twice. Its memory grows with the users it is given; logs are bounded.
+//! It implements the five calls and the token endpoint as documented publicly. Where the documentation is open, the
+//! configuration selects the behaviour ([`SandboxConfig`]). It records every call and every effect, so that a test can
+//! prove that nothing unsafe was done twice. Its memory grows with the number of users; its records are bounded.
 //!
 //! # Control
 //!
-//! The methods of [`Sandbox`], and the same over HTTP (JSON; bodies as [`FaultOrder`] and [`NewSandboxUser`] say):
+//! The methods of [`Sandbox`] are also available over HTTP (JSON, with bodies like [`FaultOrder`] and
+//! [`NewSandboxUser`]):
 //!
 //! | | |
 //! |---|---|

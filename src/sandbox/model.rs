@@ -1,4 +1,4 @@
-//! What XCO knows: users, codes, challenges, consents.
+//! The data of the simulated XCO: users, codes, challenges and consents.
 
 use super::{ConflictStyle, EffectKind, SandboxConfig, reply::Problem, reply::Reply, validate};
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
@@ -9,13 +9,13 @@ use std::{
     time::Instant,
 };
 
-/// A customer who has an account before the test begins.
+/// A customer who has an account before the test starts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewSandboxUser {
-    /// Needed.
+    /// Email address; required.
     pub email: String,
-    /// E.164.
+    /// Phone number in E.164 format.
     #[serde(default)]
     pub phone_number: Option<String>,
     /// Given name.
@@ -24,7 +24,7 @@ pub struct NewSandboxUser {
     /// Family name.
     #[serde(default)]
     pub last_name: Option<String>,
-    /// Payment tokens held.
+    /// Number of payment tokens.
     #[serde(default)]
     pub token_count: u64,
 }
@@ -42,17 +42,17 @@ struct Code {
     good: bool,
 }
 
-/// Something done, for the record.
+/// An effect of a call, for the record.
 pub(super) struct Done {
     pub(super) kind: EffectKind,
     pub(super) key: String,
     pub(super) code_number: u32,
 }
 
-/// An answer, and what was done before it.
+/// An answer, and the effect of the call.
 pub(super) type Outcome = (Result<Reply, Problem>, Option<Done>);
 
-/// The state behind the five calls.
+/// The data behind the five calls.
 pub(super) struct Model {
     users: Vec<User>,
     by_contact: HashMap<String, usize>,
@@ -82,7 +82,7 @@ impl Model {
         self.consents.len()
     }
 
-    /// The code that is valid for a contact.
+    /// The valid code of a contact.
     pub(super) fn code(&self, contact: &str, config: &SandboxConfig) -> Option<&str> {
         let code = self.codes.get(&folded(contact))?;
         (code.good && code.sent.elapsed() < config.code_life).then_some(code.digits.as_str())
@@ -223,7 +223,7 @@ impl Model {
     }
 }
 
-/// Addresses differ in case and are the same customer's.
+/// The same customer may write an address in another case.
 fn folded(contact: &str) -> String {
     contact.to_lowercase()
 }

@@ -1,4 +1,4 @@
-//! The token endpoint: `client_credentials`, in the body or by HTTP Basic.
+//! The token endpoint: `client_credentials`, in the body or with HTTP Basic.
 
 use super::{
     connection::Connection,
@@ -82,7 +82,7 @@ fn grant(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Reply {
 fn basic(header: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(BASE64_STANDARD.decode(header.strip_prefix("Basic ")?).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;
-    // Each half is form-encoded (RFC 6749 §2.3.1): read it as the name of a pair without a value.
+    // Each half is form-encoded (RFC 6749 §2.3.1), so it is read as the name of a pair without a value.
     let decode = |text: &str| url::form_urlencoded::parse(text.as_bytes()).next().map(|(name, _)| name.into_owned());
     Some((decode(id)?, decode(secret)?))
 }

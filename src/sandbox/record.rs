@@ -1,12 +1,12 @@
-//! What happened: calls and effects, one by one (bounded) and counted.
+//! Records calls and effects: one by one (bounded), and as counts.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// Callers beyond this many are counted together under `…`.
+/// Maximum number of callers that are counted separately. Further ones are counted together as `…`.
 const MAX_COUNTED_CALLERS: usize = 100_000;
 
-/// What was called.
+/// The route of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Route {
@@ -25,7 +25,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// The name in records and fault orders.
+    /// Name of the route in records and fault orders.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exists => "exists",
@@ -38,30 +38,30 @@ impl Route {
     }
 }
 
-/// One call.
+/// Record of one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CallRecord {
-    /// Counts from 0, in order of arrival.
+    /// Number of the call, counted from 0 in order of arrival.
     pub seq: u64,
-    /// Arrival, in milliseconds since 1970.
+    /// Time of arrival, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Arrival, in microseconds since the simulator started (monotonic).
+    /// Time of arrival, in microseconds since the simulator started (monotonic).
     pub at_us: u64,
-    /// What was called.
+    /// Route of the call.
     pub route: Route,
-    /// `caller_id`
+    /// The call's `caller_id`.
     pub caller_id: Option<String>,
-    /// Email, phone number or customer reference: whom it was about.
+    /// The customer of the call: email address, phone number or customer reference.
     pub key: Option<String>,
-    /// `traceparent`
+    /// The call's `traceparent` header.
     pub traceparent: Option<String>,
-    /// The status answered; none: not yet, or never.
+    /// Status of the answer; `None` if there is none yet, or never was.
     pub status: Option<u16>,
-    /// The fault that struck it.
+    /// Name of the fault that affected the call.
     pub fault: Option<&'static str>,
 }
 
-/// What a call did.
+/// Kind of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EffectKind {
@@ -69,39 +69,40 @@ pub enum EffectKind {
     UserCreated,
     /// A code was sent.
     CodeSent,
-    /// A code was tried and found wrong: an attempt is spent.
+    /// A wrong code was tried, which spends a try.
     CodeTried,
-    /// A code was right, and is spent.
+    /// The right code was tried, which spends the code.
     CodeSpent,
     /// A consent was created.
     Consented,
 }
 
-/// One effect.
+/// Record of one effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Effect {
-    /// In milliseconds since 1970.
+    /// Time in milliseconds since 1970.
     pub at_ms: u64,
-    /// In microseconds since the simulator started (monotonic).
+    /// Time in microseconds since the simulator started (monotonic).
     pub at_us: u64,
-    /// What was done.
+    /// Kind of the effect.
     pub kind: EffectKind,
-    /// To whom: contact, or customer reference for [`EffectKind::UserCreated`] and [`EffectKind::Consented`].
+    /// The customer: the contact, or the customer reference for [`EffectKind::UserCreated`] and
+    /// [`EffectKind::Consented`].
     pub key: String,
-    /// Which of the codes sent to this contact, counted from 1; 0 where no code is concerned.
+    /// Number of the code among those sent to this contact, counted from 1; 0 if no code is involved.
     pub code_number: u32,
 }
 
 /// Counts since the start or the last reset.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Users there are.
+    /// Number of users.
     pub users: usize,
-    /// Consents there are.
+    /// Number of consents.
     pub consents: usize,
-    /// Calls of the API that arrived, the token endpoint's not included.
+    /// Number of calls of the API, without the token endpoint.
     pub calls: u64,
-    /// Answers by route, then status; `0`: ended without an answer.
+    /// Answers by route, then status; `0` means that the call ended without an answer.
     pub answers: BTreeMap<&'static str, BTreeMap<u16, u64>>,
     /// Calls by `caller_id`; `-` without one. Not counted when calls are not recorded.
     pub callers: BTreeMap<String, u64>,
@@ -110,18 +111,18 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Answers of one route and status.
+    /// Number of answers of one route and status.
     pub fn answered(&self, route: Route, status: u16) -> u64 {
         self.answers.get(route.as_str()).and_then(|by_status| by_status.get(&status)).copied().unwrap_or(0)
     }
 
-    /// Answers of one route.
+    /// Number of answers of one route.
     pub fn answered_in_all(&self, route: Route) -> u64 {
         self.answers.get(route.as_str()).map_or(0, |by_status| by_status.values().sum())
     }
 }
 
-/// The records.
+/// The records of calls and effects.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     calls: VecDeque<CallRecord>,
@@ -133,7 +134,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Notes an arrival; its number.
+    /// Records an arrival and returns its number.
     pub(super) fn arrived(&mut self, mut call: CallRecord, max: usize) -> u64 {
         let caller = call.caller_id.as_deref().unwrap_or("-");
         if let Some(count) = self.callers.get_mut(caller) {
@@ -151,7 +152,7 @@ impl Log {
         self.next_seq - 1
     }
 
-    /// Notes how call `seq` ended; 0: without an answer.
+    /// Records the end of call `seq`. `status` is 0 if it had no answer.
     pub(super) fn ended(&mut self, seq: Option<u64>, route: Route, status: u16, fault: Option<&'static str>) {
         *self.answers.entry((route, status)).or_default() += 1;
         let first = self.calls.front().map_or(0, |call| call.seq);
@@ -162,7 +163,7 @@ impl Log {
         }
     }
 
-    /// Notes an effect; one by one only where `max` is not 0.
+    /// Counts an effect, and records it if `max` is not 0.
     pub(super) fn effect(&mut self, effect: Effect, max: usize) {
         *self.effect_counts.entry(effect.kind).or_default() += 1;
         self.effects.push_back(effect);
@@ -175,7 +176,7 @@ impl Log {
         self.calls.iter()
     }
 
-    /// From number `seq` on.
+    /// The recorded calls from number `seq` on.
     pub(super) fn calls_from(&self, seq: u64) -> impl Iterator<Item = &CallRecord> {
         let first = self.calls.front().map_or(0, |call| call.seq);
         self.calls.iter().skip(usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX))
@@ -185,7 +186,7 @@ impl Log {
         self.effects.iter()
     }
 
-    /// Everything but users, consents and arrivals.
+    /// All counts except users, consents and arrivals.
     pub(super) fn stats(&self) -> Stats {
         let mut stats = Stats {
             callers: self.callers.iter().map(|(caller, count)| (caller.clone(), *count)).collect(),

@@ -9,18 +9,18 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use std::{io, time::Duration};
 
-/// A refusal.
+/// A refusal, as a problem document.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Problem {
     pub(super) status: u16,
-    /// A URI, or the last segment of one of Purse's.
+    /// A URI, or the last segment of one of Purse's URIs.
     pub(super) kind: String,
     pub(super) title: String,
     pub(super) detail: String,
-    /// Pointer and detail of each field at fault.
+    /// Pointer and detail of each faulty field.
     pub(super) errors: Vec<(String, String)>,
     pub(super) retry_after: Option<String>,
-    /// Whether it is about the token: `WWW-Authenticate: Bearer error="invalid_token"`.
+    /// Whether the fault is the token: adds `WWW-Authenticate: Bearer error="invalid_token"`.
     pub(super) token: bool,
 }
 
@@ -49,13 +49,13 @@ impl Problem {
         Self { token: true, ..Self::new(401, "invalid-token", "The access token is missing, expired or invalid") }
     }
 
-    /// In whole seconds, rounded up.
+    /// A 429. Its `Retry-After` is in whole seconds, rounded up.
     pub(super) fn rate_limited(wait: Option<Duration>) -> Self {
         let retry_after = wait.map(|wait| wait.as_millis().div_ceil(1000).max(1).to_string());
         Self { retry_after, ..Self::new(429, "rate-limited", "Too many requests") }
     }
 
-    /// Of a status that was ordered.
+    /// The problem document of an ordered status.
     pub(super) fn of_status(status: u16, retry_after: Option<String>) -> Self {
         let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Ordered");
         Self { retry_after, ..Self::new(status, "ordered-fault", title) }
@@ -89,7 +89,6 @@ impl Problem {
     }
 }
 
-/// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Reply {
     pub(super) status: u16,
@@ -112,7 +111,7 @@ impl Reply {
         Self::raw(204, Bytes::new())
     }
 
-    /// An answer that was ordered.
+    /// The answer that a fault orders.
     pub(super) fn ordered(status: u16, retry_after: Option<String>, body: Option<&Value>) -> Self {
         match body {
             None if (200..300).contains(&status) => Self::raw(status, Bytes::new()),
@@ -121,7 +120,7 @@ impl Reply {
         }
     }
 
-    /// The same answer with a body that is no JSON.
+    /// The same answer with a body that is not JSON.
     pub(super) fn garbled(self) -> Self {
         let body = Bytes::from_static(b"<html><body>It works!</body></html>");
         Self { status: with_body(self.status), content_type: "text/html", body, ..self }
@@ -132,12 +131,12 @@ impl Reply {
         let half = self.body.slice(..self.body.len() / 2);
         let announced = self.body.len().max(64);
         let broken = futures::stream::once(async { Ok(half) }).chain(futures::stream::once(async {
-            // The pause lets what there is go out first.
+            // The pause lets the first half be sent.
             tokio::task::yield_now().await;
             Err(io::Error::from(io::ErrorKind::ConnectionReset))
         }));
         let (status, content_type) = (with_body(self.status), self.content_type);
-        // What is cut off is the body: the head has arrived.
+        // Only the body is cut off: the head arrives.
         let mut response = self.into_response();
         *response.body_mut() = Body::from_stream(broken);
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
@@ -147,7 +146,7 @@ impl Reply {
     }
 }
 
-/// A 204 has no body to break: it becomes a 200.
+/// Replaces 204 by 200, because a 204 has no body to break.
 const fn with_body(status: u16) -> u16 {
     if status == 204 { 200 } else { status }
 }

@@ -1,4 +1,4 @@
-//! The simulator as a whole: started, asked, stopped.
+//! The running simulator.
 
 use super::{
     CallRecord, Effect, EffectKind, Fault, NewSandboxUser, Route, SandboxConfig, Stats, api,
@@ -21,7 +21,7 @@ use std::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use url::Url;
 
-/// A running simulator. Dropped, it stops: its port closes and its connections are reset.
+/// A running simulator. Dropping it stops it: its port closes and its connections are reset.
 #[derive(Debug)]
 pub struct Sandbox {
     addr: SocketAddr,
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Sandbox {
-    /// Starts a simulator, ready when this returns.
+    /// Starts a simulator. It is ready when this returns.
     ///
     /// # Errors
     ///
@@ -60,23 +60,23 @@ impl Sandbox {
             .into_make_service_with_connect_info::<Connection>();
         let listener = CuttableListener::new(tcp, connections.clone());
         let server = tokio::spawn(async move {
-            // It has no way to end but by being stopped.
+            // It ends only when it is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { addr, shared, connections, server })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `xco.base_url`
+    /// Value for `xco.base_url`.
     pub fn base_url(&self) -> Url {
         self.url("/")
     }
 
-    /// `xco.token_url`
+    /// Value for `xco.token_url`.
     pub fn token_url(&self) -> Url {
         self.url("/oauth/token")
     }
@@ -93,23 +93,24 @@ impl Sandbox {
         Url::parse(&format!("http://{addr}{path}")).expect("a URL")
     }
 
-    /// Stops: when this returns the port is closed and every connection is being reset.
+    /// Stops the simulator. When this returns, the port is closed and every connection is being reset.
     pub async fn shutdown(mut self) {
         self.server.abort();
         let _ = (&mut self.server).await;
     }
 
-    /// Orders a fault.
+    /// Adds a fault to the ordered faults.
     pub fn order(&self, fault: Fault) {
         self.shared.lock().faults.order(fault);
     }
 
-    /// Withdraws all faults ordered.
+    /// Removes all ordered faults.
     pub fn clear_faults(&self) {
         self.shared.lock().faults.clear();
     }
 
-    /// From now on (for so long) every call of the API, but not the token endpoint, is answered with `status`.
+    /// Answers every call of the API, but not of the token endpoint, with `status`; for `lasting`, or until
+    /// [`Sandbox::end_outage`].
     pub fn outage(&self, status: u16, lasting: Option<Duration>) {
         let until = lasting.map(|lasting| control::later(u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX)));
         self.shared.lock().outage = Some(Outage { until, status });
@@ -150,53 +151,52 @@ impl Sandbox {
         self.shared.lock().model.code(contact, &self.shared.config).map(str::to_owned)
     }
 
-    /// The calls recorded, in order of arrival, the token endpoint's included.
+    /// The recorded calls in order of arrival, including those of the token endpoint.
     pub fn calls(&self) -> Vec<CallRecord> {
         self.shared.lock().log.calls().cloned().collect()
     }
 
-    /// The calls recorded from number `seq` on, in order of arrival: for those who read the record as it grows, before its
-    /// bound takes the oldest.
+    /// The recorded calls from number `seq` on, in order of arrival. For readers that follow the record before its
+    /// oldest calls are dropped.
     pub fn calls_from(&self, seq: u64) -> Vec<CallRecord> {
         self.shared.lock().log.calls_from(seq).cloned().collect()
     }
 
-    /// The calls of one route.
+    /// The recorded calls of one route.
     pub fn calls_of(&self, route: Route) -> Vec<CallRecord> {
         self.shared.lock().log.calls().filter(|call| call.route == route).cloned().collect()
     }
 
-    /// The effects recorded, in order.
+    /// The recorded effects, in order.
     pub fn effects(&self) -> Vec<Effect> {
         self.shared.lock().log.effects().cloned().collect()
     }
 
-    /// How often something was done to one contact or customer reference.
+    /// Number of recorded effects of a kind on one contact or customer reference.
     pub fn effects_on(&self, kind: EffectKind, key: &str) -> usize {
         self.shared.lock().log.effects().filter(|effect| effect.kind == kind && effect.key == key).count()
     }
 
-    /// Counts.
+    /// The counts so far.
     pub fn stats(&self) -> Stats {
         self.shared.lock().stats()
     }
 
-    /// Everything as at the start.
+    /// Returns to the state at the start: no users, faults or records.
     pub fn reset(&self) {
         self.shared.reset();
     }
 
-    /// Comes back once `n` calls of the API (in all, the token endpoint's not included) have arrived; they need not be
-    /// answered.
+    /// Waits until `n` calls of the API have arrived in total, answered or not. The token endpoint does not count.
     pub async fn wait_for_calls(&self, n: u64) {
         self.shared.wait_until(|shared| shared.lock().calls >= n).await;
     }
 
-    /// Comes back once the counts satisfy `is`; they are looked at whenever one changes.
+    /// Waits until the counts satisfy `is`, which is evaluated after every change.
     pub async fn wait_until(&self, mut is: impl FnMut(&Stats) -> bool) {
         self.shared
             .wait_until(|shared| {
-                // Out of the lock before `is` runs: it may ask the simulator for more.
+                // Outside the lock, because `is` may use the simulator.
                 let stats = shared.lock().stats();
                 is(&stats)
             })

@@ -1,4 +1,4 @@
-//! Everything the simulator holds, behind one lock; nothing is done under it but memory.
+//! The state of the simulator, behind one lock. Code that has the lock does not wait.
 
 use super::{
     CallRecord, Effect, SandboxConfig, Stats,
@@ -20,7 +20,7 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// An outage: every call of the API answered with one status.
+/// An outage: every call of the API is answered with one status.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outage {
     pub(super) until: Option<Instant>,
@@ -33,9 +33,9 @@ pub(super) struct Inner {
     pub(super) outage: Option<Outage>,
     pub(super) buckets: Buckets,
     pub(super) log: Log,
-    /// Token → its end.
+    /// Time at which each token expires.
     pub(super) tokens: HashMap<String, Instant>,
-    /// Arrivals at the five calls.
+    /// Number of arrivals at the five calls.
     pub(super) calls: u64,
 }
 
@@ -52,7 +52,7 @@ impl Inner {
         }
     }
 
-    /// Whether the request carries a token that is good.
+    /// Whether the request carries a valid token.
     pub(super) fn accepts_token(&self, headers: &HeaderMap) -> bool {
         headers
             .get(header::AUTHORIZATION)
@@ -75,7 +75,7 @@ fn semaphore(capacity: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(capacity.clamp(1, Semaphore::MAX_PERMITS)))
 }
 
-/// What all handlers share.
+/// State that all handlers share.
 pub(super) struct Shared {
     pub(super) config: SandboxConfig,
     started: Instant,
@@ -84,7 +84,7 @@ pub(super) struct Shared {
     /// API calls that have arrived and have no answer yet.
     pub(super) under_way: AtomicUsize,
     inner: Mutex<Inner>,
-    /// Told of every arrival, effect and answer.
+    /// Notified of every arrival, effect and answer.
     changed: watch::Sender<()>,
 }
 
@@ -129,7 +129,7 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// Comes back once `is` holds; looks again whenever anything changes. `is` runs without the lock, and may take it.
+    /// Waits until `is` holds; evaluates it after every change. `is` runs without the lock, and may take it.
     pub(super) async fn wait_until(&self, mut is: impl FnMut(&Self) -> bool) {
         let mut changed = self.changed.subscribe();
         while !is(self) {
@@ -146,7 +146,6 @@ impl Shared {
         (as_u64(since_1970.as_millis()), as_u64(self.started.elapsed().as_micros()))
     }
 
-    /// Notes an effect.
     pub(super) fn note(&self, inner: &mut Inner, done: Done) {
         let (wall_ms, mono_us) = self.now();
         let Done { kind, key, code_number } = done;
@@ -155,14 +154,14 @@ impl Shared {
     }
 }
 
-/// One call's way through the simulator: noted at its arrival, and at its end, however it ends.
+/// One call inside the simulator. Its arrival and its end are recorded, however it ends.
 pub(super) struct Visit<'a> {
     shared: &'a Shared,
     route: Route,
     seq: Option<u64>,
-    /// What strikes the call.
+    /// The fault that affects the call.
     pub(super) strike: Option<Strike>,
-    /// How long its answer takes.
+    /// Duration of the answer.
     pub(super) latency: Duration,
     ended: bool,
 }
@@ -209,7 +208,7 @@ impl<'a> Visit<'a> {
         Self { shared, route, seq, strike, latency, ended: false }
     }
 
-    /// The end: `status` 0 is none.
+    /// Records the end of the call. `status` is 0 if there was no answer.
     pub(super) fn end(&mut self, inner: &mut Inner, status: u16) {
         self.ended = true;
         self.shared.under_way.fetch_sub(usize::from(self.route != Route::Token), Ordering::Relaxed);
@@ -221,7 +220,7 @@ impl<'a> Visit<'a> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        // The client went away first.
+        // The client disconnected first.
         if !self.ended {
             let shared = self.shared;
             self.end(&mut shared.lock(), 0);

@@ -1,18 +1,18 @@
-//! What the simulator demands of a request: strict, so that a mistake in a client shows.
+//! Validates requests strictly, so that a mistake of a client becomes visible.
 
 use serde_json::{Map, Value};
 
 /// Faults found so far: pointer and detail.
 pub(super) type Faults = Vec<(String, String)>;
 
-/// Members that are not among `known` are faults.
+/// Reports the members that are not in `known`.
 pub(super) fn only(object: &Map<String, Value>, at: &str, known: &[&str], faults: &mut Faults) {
     for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
         faults.push((format!("{at}/{name}"), "unknown property".to_owned()));
     }
 }
 
-/// Exactly one of `email` and `phone_number`.
+/// Requires exactly one of `email` and `phone_number`.
 pub(super) fn contact<'a>(object: &'a Map<String, Value>, faults: &mut Faults) -> Option<&'a str> {
     match (object.get("email"), object.get("phone_number")) {
         (Some(email), None) => text(Some(email), "/email", is_email, faults),
@@ -24,7 +24,7 @@ pub(super) fn contact<'a>(object: &'a Map<String, Value>, faults: &mut Faults) -
     }
 }
 
-/// A string that satisfies `is`.
+/// Requires a string that satisfies `is`.
 pub(super) fn text<'a>(
     value: Option<&'a Value>,
     pointer: &str,
@@ -38,12 +38,12 @@ pub(super) fn text<'a>(
     found
 }
 
-/// A string of some length.
+/// Whether the text has a sensible length.
 pub(super) fn is_filled(text: &str) -> bool {
     !text.is_empty() && text.len() <= 1024
 }
 
-/// XCO's `user` object; its email, where valid.
+/// Checks XCO's `user` object and returns its email address if that is valid.
 pub(super) fn user<'a>(value: Option<&'a Value>, faults: &mut Faults) -> Option<&'a str> {
     const KNOWN: [&str; 7] = ["email", "phone_number", "first_name", "last_name", "gender", "birthdate", "addresses"];
     let Some(user) = value.and_then(Value::as_object) else {

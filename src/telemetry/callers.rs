@@ -1,10 +1,11 @@
-//! Who is connected to the HTTP endpoint: a bounded number, of whom the one least likely to be missed makes room for a new one.
+//! The callers connected to the HTTP endpoint. Their number is bounded: when it is full, one caller is disconnected to
+//! make room for a new one.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
-/// Everybody who is connected, oldest first.
+/// All connected callers, oldest first.
 #[derive(Debug, Clone)]
 pub(super) struct Callers {
     most: usize,
@@ -20,11 +21,11 @@ struct Inner {
 #[derive(Debug)]
 struct Connected {
     leave: CancellationToken,
-    /// A whole request has arrived.
+    /// Whether a whole request has arrived.
     asked: bool,
 }
 
-/// One caller's place. Dropped, it is free.
+/// One caller's place. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     number: u64,
@@ -33,12 +34,12 @@ pub(super) struct Place {
 }
 
 impl Callers {
-    /// Room for `most`, and for one at least.
+    /// Room for `most` callers, and for at least one.
     pub(super) fn new(most: usize) -> Self {
         Self { most: most.max(1), inner: Arc::default() }
     }
 
-    /// A place for a new caller. If all are taken, somebody leaves: see [`Callers::dismiss_one`].
+    /// Takes a place for a new caller. If all are taken, one caller is disconnected: see [`Callers::dismiss_one`].
     pub(super) fn enter(&self) -> Place {
         let mut inner = self.lock();
         while inner.connected.len() >= self.most && inner.dismiss_one() {}
@@ -48,13 +49,13 @@ impl Callers {
         Place { number, leave, callers: self.clone() }
     }
 
-    /// Tells one caller to leave: the oldest that has not sent a whole request; if all have, the oldest, which is slow to
+    /// Disconnects one caller: the oldest that has not sent a whole request. If all have, the oldest, which is slow to
     /// read its answer.
     pub(super) fn dismiss_one(&self) {
         self.lock().dismiss_one();
     }
 
-    /// Tells everybody to leave who has not sent a whole request.
+    /// Disconnects all callers that have not sent a whole request.
     pub(super) fn dismiss_silent(&self) {
         for connected in self.lock().connected.values().filter(|connected| !connected.asked) {
             connected.leave.cancel();
@@ -80,14 +81,14 @@ impl Inner {
 }
 
 impl Place {
-    /// A whole request has arrived.
+    /// Records that a whole request has arrived.
     pub(super) fn asked(&self) {
         if let Some(connected) = self.callers.lock().connected.get_mut(&self.number) {
             connected.asked = true;
         }
     }
 
-    /// Comes back when somebody else needs the place.
+    /// Returns when this caller must be disconnected.
     pub(super) async fn dismissed(&self) {
         self.leave.cancelled().await;
     }
@@ -119,7 +120,7 @@ mod tests {
         places[3].asked();
         places.push(callers.enter());
         assert_eq!(left(&places), [1, 2]);
-        // A place that is free already costs nobody anything.
+        // A free place costs no other caller its own.
         drop(places.pop());
         places.push(callers.enter());
         assert_eq!(left(&places), [1, 2]);

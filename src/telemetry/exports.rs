@@ -1,8 +1,9 @@
-//! Which signals go out by OTLP: the standard environment variables of OpenTelemetry, read once at the start.
+//! Decides which signals are exported over OTLP, from OpenTelemetry's standard environment variables. Read once, at the
+//! start.
 
 use super::TelemetryError;
 
-/// What is exported.
+/// The signals to export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Exports {
     pub(super) traces: bool,
@@ -10,8 +11,9 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    /// An endpoint asks for both signals; `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` (`otlp`, `none`, and
-    /// `prometheus`, which `/metrics` is in any case) decide for one. `OTEL_SDK_DISABLED=true` turns both off.
+    /// Reads the variables. An endpoint enables both signals. `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` decide
+    /// for one signal: `otlp`, `none`, or for metrics `prometheus`, which `/metrics` serves in any case.
+    /// `OTEL_SDK_DISABLED=true` turns both off.
     pub(super) fn read(env: impl Fn(&str) -> Option<String>) -> Result<Self, TelemetryError> {
         let set = |name: &str| env(name).filter(|value| !value.trim().is_empty());
         if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
@@ -36,7 +38,7 @@ impl Exports {
                 &["otlp", "prometheus", "none"],
             )?,
         };
-        // The exporter would speak HTTP all the same, to a port that expects gRPC, and say nothing.
+        // The exporter would silently speak HTTP to a port that expects gRPC.
         for (signal, variable) in [
             (exports.traces || exports.metrics, "OTEL_EXPORTER_OTLP_PROTOCOL"),
             (exports.traces, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"),

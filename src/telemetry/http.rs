@@ -1,7 +1,8 @@
 //! `GET /healthz`, `/readyz` and `/metrics`, over plain HTTP/1.1.
 //!
-//! A probe is answered whatever others do: every connection carries one request, which must be sent within five seconds and
-//! its answer read within ten. When all places are taken, whoever has not sent a whole request makes room for a new caller.
+//! A probe is answered even if other callers misbehave. Each connection carries one request, which must arrive within
+//! five seconds, and lasts at most fifteen. When all places are taken, a caller that has not sent a whole request is
+//! disconnected to make room.
 
 use super::{
     Metrics, Readiness,
@@ -26,17 +27,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// Connections at once, unless there are too few file descriptors.
+/// Maximum number of connections at once, if there are enough file descriptors.
 const MAX_CONNECTIONS: usize = 256;
-/// How long a caller may take to send its request.
+/// Time within which a caller must send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may last in all: to be slow at both ends.
+/// Maximum duration of a connection, for reading the request and writing the answer.
 const CONNECTION_LIFE: Duration = Duration::from_secs(15);
-/// The most bytes of a request's head.
+/// Maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How long answers may take to go out when the endpoint closes.
+/// Time for sending the last answers when the endpoint closes.
 const CLOSING: Duration = Duration::from_secs(1);
-/// How long to wait for file descriptors that others hold.
+/// Pause when no file descriptor is free.
 const DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
@@ -45,7 +46,7 @@ struct Shared {
     metrics: Metrics,
 }
 
-/// The endpoint, listening: connections wait until [`HttpEndpoint::serve`].
+/// The endpoint, listening. Connections wait until [`HttpEndpoint::serve`] is called.
 #[derive(Debug)]
 pub struct HttpEndpoint {
     listener: TcpListener,
@@ -54,25 +55,25 @@ pub struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// Listens; port 0 is any free one.
+    /// Listens on `listen`. Port 0 means any free port. Fails if the address cannot be bound.
     pub async fn bind(listen: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, max_connections: MAX_CONNECTIONS })
     }
 
-    /// Serves at most `connections` at once, where that is fewer than it would by itself (256).
+    /// Limits the connections served at once, if `connections` is below the default of 256.
     #[must_use]
     pub fn at_most(self, connections: usize) -> Self {
         Self { max_connections: self.max_connections.min(connections.max(1)), ..self }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `stop`, then closes within a second.
+    /// Answers requests until `stop`, then closes within a second.
     pub async fn serve(self, readiness: Readiness, metrics: Metrics, stop: CancellationToken) -> io::Result<()> {
         let router = Router::new()
             .route("/healthz", get(healthz))
@@ -104,12 +105,13 @@ impl HttpEndpoint {
         }
         drop(self.listener);
         callers.dismiss_silent();
-        // What is not read by then is cut off.
+        // Answers that are not read by then are cut off.
         let _ = timeout(CLOSING, async { while connections.join_next().await.is_some() {} }).await;
     }
 }
 
-/// Everything else that `accept` fails with is about the process: it is out of file descriptors, or memory.
+/// Whether an error of `accept` concerns one caller only. All others concern the process: it has no file descriptors or
+/// no memory left.
 fn is_about_one_caller(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -117,7 +119,7 @@ fn is_about_one_caller(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection: one request, one answer.
+/// Serves one connection: one request and one answer.
 async fn answer_one(stream: TcpStream, place: Place, router: Router) {
     let place = Arc::new(place);
     let asked = Arc::clone(&place);
@@ -132,7 +134,7 @@ async fn answer_one(stream: TcpStream, place: Place, router: Router) {
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // An error is the caller's: it went away, or sent what is no request.
+        // An error is the caller's: it disconnected, or sent something that is no request.
         _ = timeout(CONNECTION_LIFE, connection) => {}
         () = place.dismissed() => {}
     }
@@ -173,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_over_http_until_it_is_stopped() {
-        // Another test may have been first.
+        // Another test may have installed it first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::new();
         let readiness = Readiness::default();
@@ -216,7 +218,7 @@ mod tests {
 
     impl Serving {
         async fn start() -> Self {
-            // More than the system buffers for whoever does not read.
+            // More than the system buffers for a caller that does not read.
             let long = Bytes::from(vec![b'x'; 8 << 20]);
             let router =
                 Router::new().route("/healthz", get(healthz)).route("/metrics", get(async move || long.clone()));
@@ -228,12 +230,12 @@ mod tests {
 
         async fn send(&self, text: &str) -> TcpStream {
             let mut stream = TcpStream::connect(self.address).await.unwrap();
-            // It may be closed by now, in favour of others.
+            // The connection may be closed already, in favour of others.
             let _ = stream.write_all(text.as_bytes()).await;
             stream
         }
 
-        /// What a probe gets within the second it gives a worker.
+        /// The answer to a probe within the second that it allows a worker.
         async fn probe(&self) -> String {
             let probe = async {
                 let mut stream = self.send("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -282,7 +284,7 @@ mod tests {
             }
         }
         serving.probes_are_answered().await;
-        // The newest still has its place, and its time.
+        // The newest caller still has its place and its time.
         let mut last = halves.pop().unwrap();
         last.write_all(b"x\r\n\r\n").await.unwrap();
         let mut text = String::new();

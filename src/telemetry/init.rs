@@ -1,4 +1,4 @@
-//! Setting up logs, traces and metrics for a process.
+//! Sets up logs, traces and metrics for a process.
 
 use super::{
     Metrics, TelemetryError,
@@ -16,30 +16,30 @@ use opentelemetry_sdk::{
 use std::{io::IsTerminal, sync::mpsc, time::Duration};
 use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// How long the last spans and figures may take to go out when the process ends.
+/// Time for exporting the last spans and metrics when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Keeps telemetry alive; dropped, it flushes what is still held, for at most four seconds.
+/// Keeps telemetry running. When dropped, it writes and exports what is still buffered, for at most four seconds.
 #[must_use = "dropping it ends telemetry"]
 #[derive(Debug)]
 pub struct TelemetryGuard {
     metrics: Metrics,
     tracer: Option<SdkTracerProvider>,
     exports: Exports,
-    /// Last of all: what ends before it may have something to say.
+    /// Dropped last, because the others may log while they are dropped.
     _lines: LinesGuard,
 }
 
 impl TelemetryGuard {
-    /// The process's instruments.
+    /// The process's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 }
 
-/// Sets up logs (stderr), metrics, and OTLP export where the environment asks for it. Once a process.
+/// Sets up logs (to stderr), metrics, and OTLP export if the environment asks for it. Must be called once in a process.
 ///
-/// With OTLP over `https://`, a rustls crypto provider must have been installed before.
+/// OTLP over `https://` needs an installed rustls crypto provider.
 pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
     let exports = Exports::read(|name| std::env::var(name).ok())?;
     let resource = resource(|name| std::env::var(name).is_ok_and(|value| !value.is_empty()));
@@ -68,8 +68,8 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
         LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(lines).json().boxed(),
     };
     let spans = guard.tracer.as_ref().map(|provider| {
-        // Only this program's own spans: the exporter's HTTP client has spans too, and would export without end. Down to
-        // `debug`, the level of an attempt's span, which ties a call to its producer's trace.
+        // Only this program's own spans: the exporter's HTTP client has spans, too, and would export them endlessly.
+        // Down to `debug`, the level of an attempt's span, which ties a call to its producer's trace.
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("xco-worker"))
             .with_filter(Targets::new().with_target("xco_worker", tracing::Level::DEBUG))
@@ -83,7 +83,7 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
     Ok(guard)
 }
 
-/// Named by the environment, else `xco-worker`.
+/// The OpenTelemetry resource. Its service name comes from the environment, or is `xco-worker`.
 fn resource(is_set: impl Fn(&str) -> bool) -> Resource {
     let builder = Resource::builder();
     if is_set("OTEL_SERVICE_NAME") || is_set("OTEL_RESOURCE_ATTRIBUTES") {
@@ -100,16 +100,16 @@ impl Drop for TelemetryGuard {
         if tracer.is_none() && meters.is_none() {
             return;
         }
-        // In a thread, because an exporter that waits for an unreachable collector ignores the time it is given.
+        // In a thread of its own, because an exporter that waits for an unreachable collector ignores its timeout.
         let (done, finished) = mpsc::channel::<()>();
         let flush = std::thread::Builder::new().name("telemetry-flush".to_owned()).spawn(move || {
-            // Failing to say goodbye to a collector is nothing that anybody could act on now.
+            // No one can act on a failed farewell to a collector.
             let _ = tracer.map(|provider| provider.shutdown_with_timeout(FLUSH_TIMEOUT));
             let _ = meters.map(|provider| provider.shutdown_with_timeout(FLUSH_TIMEOUT));
             drop(done);
         });
         if flush.is_ok() {
-            // Ends with an error either way: the sender is dropped, or the time is up.
+            // Returns an error either way: the sender is dropped, or the time is over.
             let _ = finished.recv_timeout(FLUSH_TIMEOUT);
         }
     }

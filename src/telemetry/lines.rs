@@ -1,7 +1,7 @@
-//! Log lines on their way to stderr, which somebody may have stopped reading.
+//! Writes log lines to stderr without blocking, even if the reader of stderr has stopped reading.
 //!
-//! A thread of its own writes them (`tracing-appender`). Nothing that works waits for it: lines that find its queue full are
-//! dropped, counted, and reported once the reader has caught up.
+//! A thread of its own writes them (`tracing-appender`). No other thread waits for it. Lines that find its queue full
+//! are dropped and counted, and the count is logged once the reader has caught up.
 
 use std::{
     io::{self, Write},
@@ -17,30 +17,30 @@ use std::{
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The most lines that wait to be written: some megabytes.
+/// Maximum number of lines that wait to be written: a few megabytes.
 const MAX_WAITING: usize = 8192;
 
-/// How long the last lines may take to go out when the process ends.
+/// Time for writing the last lines when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often a flush looks whether everything is written.
+/// Interval at which a flush checks whether all lines are written.
 const FLUSH_STEP: Duration = Duration::from_millis(1);
 
-/// The lines of this process, for [`flush_logs`].
+/// The log lines of this process, for [`flush_logs`].
 static LINES: OnceLock<Lines> = OnceLock::new();
 
-/// What became of lines so far.
+/// Counters of the lines so far.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Given to the queue, or dropped at it.
+    /// Lines given to the queue, including those that it dropped.
     offered: AtomicU64,
-    /// Taken from the queue, and written or refused by stderr.
+    /// Lines taken from the queue, whether stderr accepted or refused them.
     done: AtomicU64,
-    /// Refused by stderr: it is closed, or has no room and does not block.
+    /// Lines that stderr refused: it is closed, or it is non-blocking and full.
     refused: AtomicU64,
 }
 
-/// Makes the writers of the log layer. None of them ever waits.
+/// Makes the writers of the log layer. They never block.
 #[derive(Debug, Clone)]
 pub(super) struct Lines {
     queue: NonBlocking,
@@ -48,7 +48,7 @@ pub(super) struct Lines {
     counts: Arc<Counts>,
 }
 
-/// Writes what is still waiting when it is dropped, for at most a second.
+/// When dropped, writes the lines that still wait, for at most a second.
 #[derive(Debug)]
 pub(super) struct LinesGuard {
     lines: Lines,
@@ -56,10 +56,10 @@ pub(super) struct LinesGuard {
 }
 
 impl Lines {
-    /// Lines for stderr.
+    /// Sets up lines for stderr.
     pub(super) fn to_stderr() -> (Self, LinesGuard) {
         let (lines, guard) = Self::to(io::stderr(), MAX_WAITING);
-        // A second set of lines in a process is a test's; the first is flushed at a sudden end.
+        // A second instance in a process belongs to a test. The first one is flushed when the process ends suddenly.
         let _ = LINES.set(lines.clone());
         (lines, guard)
     }
@@ -79,7 +79,7 @@ impl Lines {
         (lines, guard)
     }
 
-    /// Lines that nobody will read, since the start.
+    /// Number of lines lost since the start.
     pub(super) fn dropped(&self) -> u64 {
         full(&self.dropped).saturating_add(self.counts.refused.load(Ordering::Relaxed))
     }
@@ -89,7 +89,7 @@ impl Lines {
         offered.saturating_sub(full(&self.dropped)).saturating_sub(self.counts.done.load(Ordering::Acquire))
     }
 
-    /// Waits until every line is written, but no longer than `within`; tells whether it is.
+    /// Waits at most `within` until every line is written. Returns whether all are.
     fn flush(&self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         while self.waiting() > 0 {
@@ -129,18 +129,18 @@ impl Drop for LinesGuard {
     fn drop(&mut self) {
         let worker = self.worker.take();
         if !self.lines.flush(FLUSH_TIMEOUT) {
-            // Dropped now, it would wait for another second, and complain on stdout, which is data.
+            // Dropping it now would wait for another second and print to stdout, which is for data.
             std::mem::forget(worker);
         }
     }
 }
 
-/// The writing side, in the thread that may wait for stderr.
+/// The writing side, in the thread that may block on stderr.
 struct Writer<W> {
     out: W,
     counts: Arc<Counts>,
     dropped: Arc<OnceLock<ErrorCounter>>,
-    /// So many dropped lines are reported.
+    /// Number of dropped lines that have been reported.
     told: u64,
 }
 
@@ -157,27 +157,27 @@ impl<W: Write> Write for Writer<W> {
         Ok(())
     }
 
-    /// Called whenever no line waits any more.
+    /// Called whenever the queue is empty. Reports newly dropped lines.
     fn flush(&mut self) -> io::Result<()> {
         let dropped = self.dropped.get().map_or(0, full);
         let lines = dropped.saturating_sub(self.told);
         if lines > 0 {
             self.told = dropped;
-            // To the queue, which is empty now, and in the format of all lines.
+            // Goes through the queue, which is empty now, and so has the format of all other lines.
             tracing::warn!(lines, "log lines were dropped, because stderr was not read fast enough");
         }
         Ok(())
     }
 }
 
-/// Waits until the log lines so far are written, at most for `within`; for a process that is about to end without unwinding.
-/// Tells whether they are.
+/// Waits at most `within` until the log lines so far are written. Returns whether they are. For a process that is about
+/// to end without unwinding.
 pub fn flush_logs(within: Duration) -> bool {
     LINES.get().is_none_or(|lines| lines.flush(within))
 }
 
-/// Writes a text to stderr, behind the log lines so far, and waits for at most a second if it cannot be written: somebody
-/// may have stopped reading, or closed it.
+/// Writes a text to stderr, after the log lines so far. Waits at most a second if it cannot be written: the reader may
+/// have stopped reading, or closed it.
 pub fn say_at_end(text: &str) {
     let within = if flush_logs(FLUSH_TIMEOUT) { FLUSH_TIMEOUT } else { Duration::from_millis(100) };
     let (done, written) = mpsc::channel::<()>();
@@ -187,13 +187,13 @@ pub fn say_at_end(text: &str) {
         drop(done);
     });
     if writer.is_ok() {
-        // Ends with an error either way: the sender is dropped, or the time is up.
+        // Returns an error either way: the sender is dropped, or the time is over.
         let _ = written.recv_timeout(within);
     }
 }
 
-/// Reports panics as log lines. The usual report writes to stderr itself, and would hold the thread that panicked for as long
-/// as nobody reads.
+/// Makes panics appear as log lines. The default report writes to stderr directly and would block the panicking thread
+/// until someone reads.
 pub(super) fn report_panics_as_lines() {
     panic::set_hook(Box::new(|info| {
         let thread = thread::current();
@@ -212,7 +212,7 @@ mod tests {
     use std::sync::Mutex;
     use tracing_subscriber::layer::SubscriberExt;
 
-    /// Takes nothing until it is opened.
+    /// Accepts nothing until it is opened.
     #[derive(Clone, Default)]
     struct Pipe {
         text: Arc<Mutex<Vec<u8>>>,
@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    /// Refuses everything, as a closed pipe does.
+    /// Refuses every write, as a closed pipe does.
     struct Closed;
 
     impl Write for Closed {
@@ -251,7 +251,7 @@ mod tests {
         for n in 0..100 {
             lines.write_all(format!("{n}\n").as_bytes()).unwrap();
         }
-        // Ten wait; one more may be in the writer's hands.
+        // Ten lines wait; the writer may have taken one more.
         let dropped = lines.dropped();
         assert!((89..=90).contains(&dropped), "{dropped}");
         assert!(!lines.flush(Duration::from_millis(20)));

@@ -1,7 +1,7 @@
-//! The worker's instruments. Cheap to clone; recording never blocks.
+//! The worker's metrics. Cheap to clone; recording never blocks.
 //!
-//! Every series that a job touches is bound once and kept in an array by type and status: counting a completion is three
-//! array look-ups and a few atomic additions, with no attribute set to hash.
+//! The series of a job are bound once and kept in an array by type and status. Counting a completion therefore costs
+//! three array look-ups and a few atomic additions, and hashes no attributes.
 
 use super::series::{Series, StatusSeries, WhatSeries};
 use crate::contract::{JobType, Lane, Status};
@@ -13,13 +13,13 @@ use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
 use prometheus::{Encoder, Registry, TextEncoder};
 use std::{fmt, sync::Arc, time::Duration};
 
-/// Upper bounds of the histograms' buckets, in seconds: from a Redis round trip to a limit's long wait.
+/// Upper bounds of the histograms' buckets, in seconds: from a Redis round trip to a long wait for a limit.
 const BOUNDARIES_S: [f64; 18] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
-/// The worker's instruments (OpenTelemetry: scraped at `/metrics`, exported by OTLP where asked for).
+/// The worker's metrics (OpenTelemetry: scraped at `/metrics`, exported over OTLP if configured).
 ///
-/// The default counts nothing.
+/// The default value records nothing.
 #[derive(Clone, Default)]
 pub struct Metrics(Option<Arc<Instruments>>);
 
@@ -64,22 +64,23 @@ struct Instruments {
     from_the_future: Counter<u64>,
 }
 
-/// What 429s have taught a partition's limits.
+/// Number of a partition's limits that 429s have changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LimitFigures {
-    /// Buckets that have learned a rate.
+    /// Number of buckets that have a learned rate.
     pub learned: u64,
-    /// Buckets that a 429 keeps closed.
+    /// Number of buckets that are closed because of a 429.
     pub closed: u64,
 }
 
 impl Metrics {
-    /// Instruments that count, behind a registry of their own for [`Metrics::prometheus_text`].
+    /// Metrics with a registry of their own, for [`Metrics::prometheus_text`]. Fails if OpenTelemetry cannot register
+    /// them.
     pub fn new() -> Result<Self, opentelemetry_sdk::error::OTelSdkError> {
         Self::with_provider(SdkMeterProvider::builder())
     }
 
-    /// The same, with what the builder brings along (a resource, a periodic exporter).
+    /// As [`Metrics::new`], on a builder that brings a resource and perhaps a periodic exporter.
     pub(super) fn with_provider(builder: MeterProviderBuilder) -> Result<Self, opentelemetry_sdk::error::OTelSdkError> {
         let registry = Registry::new();
         let reader =
@@ -89,7 +90,7 @@ impl Metrics {
         Ok(Self(Some(Arc::new(Instruments::new(&meter, provider, registry)))))
     }
 
-    /// Everything counted so far in Prometheus's text format; nothing where nothing is counted.
+    /// All metrics in Prometheus's text format; empty if nothing is recorded. Fails if they cannot be encoded.
     pub fn prometheus_text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
         if let Some(on) = &self.0 {
@@ -98,7 +99,7 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Log lines that were dropped, by whoever counts them.
+    /// Registers the function that counts dropped log lines.
     pub(super) fn log_lines_dropped(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
         let Some(on) = &self.0 else { return };
         // The provider keeps the callback.
@@ -115,7 +116,7 @@ impl Metrics {
         self.0.as_ref().map(|on| on.provider.clone())
     }
 
-    /// A job ended: `status`, and where its time went.
+    /// Records the completion of a job: its status, its wait before the first call, and its total time.
     pub fn completion(&self, job_type: Option<JobType>, status: Status, queued: Duration, total: Duration) {
         let Some(on) = &self.0 else { return };
         on.completions.of(job_type, status).add(1);
@@ -123,76 +124,78 @@ impl Metrics {
         on.total.of(job_type, status).record(total.as_secs_f64());
     }
 
-    /// A job ended with a letter among the dead.
+    /// Records that a job became a dead letter.
     pub fn dead_letter(&self, job_type: Option<JobType>) {
         let Some(on) = &self.0 else { return };
         on.dead_letters.of(job_type).add(1);
     }
 
-    /// A call to XCO ended: `http_status` is 0 where none was answered.
+    /// Records a call to XCO. `http_status` is 0 if there was no answer.
     pub fn xco_call(&self, job_type: JobType, http_status: u16, elapsed: Duration) {
         let Some(on) = &self.0 else { return };
         let attributes = [KeyValue::new("type", job_type.as_str()), KeyValue::new("status", status_label(http_status))];
         on.xco.record(elapsed.as_secs_f64(), &attributes);
     }
 
-    /// A job goes back to wait for its next attempt.
+    /// Records that a job was delayed for another attempt.
     pub fn retry(&self, job_type: JobType) {
         let Some(on) = &self.0 else { return };
         on.retries.of(Some(job_type)).add(1);
     }
 
-    /// A 429.
+    /// Records a 429.
     pub fn rate_limited(&self, job_type: JobType) {
         let Some(on) = &self.0 else { return };
         on.rate_limited.of(Some(job_type)).add(1);
     }
 
-    /// A job was parked for its limit before any call.
+    /// Records that a job was delayed for a limit before any call.
     pub fn limited(&self, job_type: JobType) {
         let Some(on) = &self.0 else { return };
         on.limited.of(Some(job_type)).add(1);
     }
 
-    /// `n` jobs of dead workers were taken over.
+    /// Records `n` jobs taken over from dead workers.
     pub fn reclaimed(&self, n: u64) {
         let Some(on) = &self.0 else { return };
         on.reclaimed.add(n, &[]);
     }
 
-    /// A duplicate was dropped.
+    /// Records a dropped duplicate.
     pub fn duplicate(&self) {
         let Some(on) = &self.0 else { return };
         on.duplicates.add(1);
     }
 
-    /// A Redis command failed; `what` is a short static name (`read`, `admit`, `finish`, `replicate`, `housekeeping`).
+    /// Records a failed Redis command. `what` is one of a few static names (`read`, `admit`, `finish`, `replicate`,
+    /// `housekeeping`).
     pub fn redis_error(&self, what: &'static str) {
         let Some(on) = &self.0 else { return };
         on.redis_errors.add(what);
     }
 
-    /// A script could not do a part of its work; both are of a few words.
+    /// Records that a script could not do a part of its work. Both labels have few values.
     pub fn script_failure(&self, script: &'static str, reason: &'static str) {
         let Some(on) = &self.0 else { return };
         let labels = [KeyValue::new("script", script), KeyValue::new("reason", reason)];
         on.script_failures.add(1, &labels);
     }
 
-    /// Entries of a lane that a foreign hand removed before they had ended.
+    /// Records entries of a lane that something other than a worker removed before their jobs had ended.
     pub fn entries_removed(&self, lane: Lane, partition: u16, count: u64) {
         let Some(on) = &self.0 else { return };
         let labels = [KeyValue::new("lane", lane.as_str()), KeyValue::new("partition", i64::from(partition))];
         on.entries_removed.add(count, &labels);
     }
 
-    /// Deliveries that nobody held, because a foreign hand took them off the pending list, and that are taken up again.
+    /// Records deliveries that were missing from the pending list, because something other than a worker removed them,
+    /// and that are executed again.
     pub fn adrift(&self, count: u64) {
         let Some(on) = &self.0 else { return };
         on.adrift.add(count, &[]);
     }
 
-    /// What the check before work found, by kind.
+    /// Records the findings of the check before the start, by kind.
     pub fn preflight_findings(&self, counts: impl IntoIterator<Item = (&'static str, u64)>) {
         let Some(on) = &self.0 else { return };
         for (what, n) in counts {
@@ -200,13 +203,13 @@ impl Metrics {
         }
     }
 
-    /// Jobs this worker holds right now.
+    /// Records the number of jobs in this worker's memory.
     pub fn in_flight(&self, n: i64) {
         let Some(on) = &self.0 else { return };
         on.in_flight.record(n, &[]);
     }
 
-    /// A lane's backlog in a partition: entries waiting, and the age of the oldest.
+    /// Records a lane's backlog in a partition: the number of waiting entries and the age of the oldest.
     pub fn backlog(&self, lane: Lane, partition: u16, depth: u64, oldest: Duration) {
         let Some(on) = &self.0 else { return };
         let attributes = [KeyValue::new("lane", lane.as_str()), KeyValue::new("partition", i64::from(partition))];
@@ -214,20 +217,21 @@ impl Metrics {
         on.oldest.record(oldest.as_secs_f64(), &attributes);
     }
 
-    /// Whether a lane's load in a partition has raised its alarm (`queue.max_pending`).
+    /// Records whether a lane in a partition holds more than `queue.max_pending`.
     pub fn over_max_pending(&self, lane: Lane, partition: u16, is_over: bool) {
         let Some(on) = &self.0 else { return };
         let attributes = [KeyValue::new("lane", lane.as_str()), KeyValue::new("partition", i64::from(partition))];
         on.over_max_pending.record(u64::from(is_over), &attributes);
     }
 
-    /// Jobs parked in a partition (retry, limit, `run_at`).
+    /// Records the number of delayed jobs in a partition (retry, limit, `run_at`).
     pub fn delayed(&self, partition: u16, depth: u64) {
         let Some(on) = &self.0 else { return };
         on.delayed.record(depth, &[KeyValue::new("partition", i64::from(partition))]);
     }
 
-    /// What 429s have taught a partition's limits. Of callers' buckets only how many: no caller is named.
+    /// Records how many of a partition's limits 429s have changed. Callers' buckets are only counted: no caller is
+    /// named.
     pub fn limits(&self, partition: u16, figures: LimitFigures) {
         let Some(on) = &self.0 else { return };
         let attributes = [KeyValue::new("partition", i64::from(partition))];
@@ -235,7 +239,8 @@ impl Metrics {
         on.closed.record(figures.closed, &attributes);
     }
 
-    /// A shared bucket (`client`, `total`) in a partition: the rate it has learned (0: none), and bulk jobs that wait for it.
+    /// Records the state of a shared bucket (`client`, `total`) in a partition: its learned rate (0: none) and the
+    /// number of bulk jobs that wait for it.
     pub fn shared_limit(&self, bucket: &'static str, partition: u16, learned_per_s: f64, queued: u64) {
         let Some(on) = &self.0 else { return };
         let attributes = [KeyValue::new("bucket", bucket), KeyValue::new("partition", i64::from(partition))];
@@ -243,8 +248,8 @@ impl Metrics {
         on.queued.record(queued, &attributes);
     }
 
-    /// What each breaker lets through (0 everything, 1 a trickle, 2 nothing), by its route (`all` for that of all calls), and how
-    /// many calls may be under way at once.
+    /// Records the state of each breaker (0 closed, 1 trickle, 2 open) by its route (`all`: the one for all calls), and
+    /// the maximum number of simultaneous calls.
     pub fn weather(&self, breakers: &[(&'static str, u64)], calls_allowed: usize) {
         let Some(on) = &self.0 else { return };
         for (route, breaker) in breakers {
@@ -253,25 +258,25 @@ impl Metrics {
         on.calls_allowed.record(u64::try_from(calls_allowed).unwrap_or(u64::MAX), &[]);
     }
 
-    /// XCO refused a call for what this client is, not for what was asked.
+    /// Records that XCO refused a call because of this client and not because of the request.
     pub fn client_refused(&self, http_status: u16) {
         let Some(on) = &self.0 else { return };
         on.client_refused.add(1, &[KeyValue::new("status", status_label(http_status))]);
     }
 
-    /// Redis's clock moved by itself, `forward` or `back`.
+    /// Records a step of Redis's clock, `forward` or `back`.
     pub fn clock_step(&self, direction: &'static str) {
         let Some(on) = &self.0 else { return };
         on.clock_steps.add(1, &[KeyValue::new("direction", direction)]);
     }
 
-    /// A job's entry id lay ahead of Redis's clock when it was first read.
+    /// Records a job whose entry id was ahead of Redis's clock when it was first read.
     pub fn entry_from_the_future(&self) {
         let Some(on) = &self.0 else { return };
         on.from_the_future.add(1, &[]);
     }
 
-    /// Completions trimmed although a reader group had not read them.
+    /// Records completions that were trimmed before a reader group had read them.
     pub fn completions_trimmed_unread(&self, n: u64) {
         let Some(on) = &self.0 else { return };
         on.trimmed_unread.add(n, &[]);
@@ -292,31 +297,31 @@ impl Instruments {
         let gauge = |name: &'static str, what: &'static str| meter.u64_gauge(name).with_description(what).build();
 
         let completions = counter("xco_worker.completions", "Jobs that ended, by type and status");
-        let wait = seconds("xco_worker.job_wait", "From enqueueing to the first call, limits not counted, by type");
-        let total = seconds("xco_worker.job_total", "From enqueueing to completion, by type and status");
-        let dead_letters = counter("xco_worker.dead_letters", "Jobs kept among the dead, by type");
-        let retries = counter("xco_worker.retries", "Jobs sent back to wait for another attempt, by type");
+        let wait = seconds("xco_worker.job_wait", "Time until the first call, without waits for limits, by type");
+        let total = seconds("xco_worker.job_total", "Time from enqueueing to completion, by type and status");
+        let dead_letters = counter("xco_worker.dead_letters", "Jobs that became dead letters, by type");
+        let retries = counter("xco_worker.retries", "Jobs delayed for another attempt, by type");
         let rate_limited = counter("xco_worker.rate_limited", "Calls that XCO answered with 429, by type");
-        let limited = counter("xco_worker.limited", "Jobs parked for a limit before any call, by type");
-        let redis_errors = counter("xco_worker.redis_errors", "Redis commands that failed, by what they were for");
+        let limited = counter("xco_worker.limited", "Jobs delayed for a limit before any call, by type");
+        let redis_errors = counter("xco_worker.redis_errors", "Redis commands that failed, by purpose");
         let trimmed_unread = |what| {
             let counter = counter("xco_worker.completions_trimmed_unread", what);
-            // An alert must see the first, too.
+            // Makes the series exist, so that an alert sees the first one, too.
             counter.add(0, &[]);
             counter
         };
         let clock_steps = counter("xco_worker.clock_steps", "Steps of Redis's clock, by direction");
         let from_the_future =
-            counter("xco_worker.entries_from_the_future", "Jobs whose entry id lay ahead of Redis's clock");
+            counter("xco_worker.entries_from_the_future", "Jobs whose entry id was ahead of Redis's clock");
         let client_refused =
-            counter("xco_worker.client_refused", "Calls that XCO refused to this client as a whole, by HTTP status");
+            counter("xco_worker.client_refused", "Calls that XCO refused because of this client, by HTTP status");
         let script_failures = counter("xco_worker.script_failures", "Commands that Redis refused inside a script");
         let entries_removed = counter(
             "xco_worker.entries_removed",
             "Entries of a lane that something other than a worker removed before they had ended",
         );
-        let adrift = counter("xco_worker.adrift", "Deliveries that no worker held and that are taken up again");
-        // An alert must see the first, too.
+        let adrift = counter("xco_worker.adrift", "Deliveries missing from the pending list, executed again");
+        // Makes the series exist, so that an alert sees the first one, too.
         from_the_future.add(0, &[]);
         adrift.add(0, &[]);
         for reason in ["WRONGTYPE", "NOPERM", "ERR"] {
@@ -332,8 +337,8 @@ impl Instruments {
         for direction in ["back", "forward"] {
             clock_steps.add(0, &[KeyValue::new("direction", direction)]);
         }
-        let overloaded = "1 where a lane holds more than queue.max_pending, by lane and partition";
-        let trimmed = "Completions dropped for space before every reader group had read them";
+        let overloaded = "1 if a lane holds more than queue.max_pending, by lane and partition";
+        let trimmed = "Completions trimmed for space before every reader group had read them";
         Self {
             completions: StatusSeries::new(move |attributes| completions.bind(attributes)),
             wait: Series::new(move |attributes| wait.bind(attributes)),
@@ -344,14 +349,14 @@ impl Instruments {
             rate_limited: Series::new(move |attributes| rate_limited.bind(attributes)),
             limited: Series::new(move |attributes| limited.bind(attributes)),
             client_refused,
-            reclaimed: counter("xco_worker.reclaimed", "Jobs of dead workers taken over"),
+            reclaimed: counter("xco_worker.reclaimed", "Jobs taken over from dead workers"),
             script_failures,
             entries_removed,
             adrift,
-            duplicates: counter("xco_worker.duplicates", "Jobs dropped because their id was there already").bind(&[]),
+            duplicates: counter("xco_worker.duplicates", "Jobs dropped because their id was known already").bind(&[]),
             redis_errors: WhatSeries::new(redis_errors),
-            preflight: gauge("xco_worker.preflight_findings", "What is not as work needs it in Redis, by what it is"),
-            in_flight: meter.i64_gauge("xco_worker.in_flight").with_description("Jobs this worker holds").build(),
+            preflight: gauge("xco_worker.preflight_findings", "Findings of the check of Redis, by kind"),
+            in_flight: meter.i64_gauge("xco_worker.in_flight").with_description("Jobs in this worker's memory").build(),
             backlog: gauge("xco_worker.backlog", "Jobs waiting, by lane and partition"),
             oldest: meter
                 .f64_gauge("xco_worker.backlog_oldest_age")
@@ -359,22 +364,22 @@ impl Instruments {
                 .with_unit("s")
                 .build(),
             over_max_pending: gauge("xco_worker.over_max_pending", overloaded),
-            delayed: gauge("xco_worker.delayed", "Jobs parked for a retry, a limit or their time, by partition"),
+            delayed: gauge("xco_worker.delayed", "Jobs delayed for a retry, a limit or their run_at, by partition"),
             trimmed_unread: trimmed_unread(trimmed),
             learned_rate: meter
                 .f64_gauge("xco_worker.learned_rate")
                 .with_description(
-                    "Calls a second that 429s have taught a shared limit (0: none), by bucket and partition",
+                    "Rate of a shared limit learned from 429s, in calls per second (0: none), by bucket and partition",
                 )
                 .build(),
-            learned: gauge("xco_worker.limits_learned", "Limits that have learned a rate from 429s, by partition"),
-            closed: gauge("xco_worker.limits_closed", "Limits that a 429 keeps closed, by partition"),
-            queued: gauge("xco_worker.quota_queue", "Bulk jobs that wait for a shared limit, by bucket and partition"),
+            learned: gauge("xco_worker.limits_learned", "Limits with a rate learned from 429s, by partition"),
+            closed: gauge("xco_worker.limits_closed", "Limits closed because of a 429, by partition"),
+            queued: gauge("xco_worker.quota_queue", "Bulk jobs waiting for a shared limit, by bucket and partition"),
             breaker: gauge(
                 "xco_worker.breaker",
-                "What a breaker lets through: 0 everything, 1 a trickle, 2 nothing. By route: the type whose call it is, or all",
+                "State of a breaker: 0 closed, 1 trickle, 2 open. By route: the job type, or all",
             ),
-            calls_allowed: gauge("xco_worker.calls_allowed", "Calls to XCO that may be under way at once"),
+            calls_allowed: gauge("xco_worker.calls_allowed", "Maximum number of simultaneous calls to XCO"),
             clock_steps,
             from_the_future,
             provider,
@@ -383,7 +388,8 @@ impl Instruments {
     }
 }
 
-/// A label for a status: XCO might answer anything, and each label is a series kept for ever.
+/// Label of a status. One of a fixed set: XCO might answer any status, and each label creates a series that is kept for
+/// ever.
 #[allow(clippy::match_overlapping_arm, reason = "the classes are for what is not named above them")]
 const fn status_label(http_status: u16) -> &'static str {
     match http_status {

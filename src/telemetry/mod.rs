@@ -1,7 +1,8 @@
 //! Logs, traces and metrics, and the worker's small HTTP endpoint.
 //!
-//! Logs go to stderr, and never wait for whoever reads it. Metrics are counted with OpenTelemetry and scraped at `/metrics`; they, and traces, also go out by
-//! OTLP where the standard `OTEL_*` environment variables ask for it. Nothing about a person is in any of the three.
+//! Logs go to stderr and never wait for its reader. Metrics are counted with OpenTelemetry and scraped at `/metrics`.
+//! Metrics and traces are also exported over OTLP if the standard `OTEL_*` environment variables ask for it. None of
+//! the three contains personal data.
 
 mod callers;
 mod error;

@@ -1,9 +1,9 @@
-//! Whether this process can do its work right now.
+//! Whether this process can work at the moment.
 
 use parking_lot::RwLock;
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-/// A shared handle: the worker writes, `/readyz` reads. Not ready (`starting`) until told otherwise.
+/// A shared handle: the worker writes it, `/readyz` reads it. Not ready (`starting`) at first.
 #[derive(Debug, Clone)]
 pub struct Readiness(Arc<RwLock<State>>);
 
@@ -21,12 +21,12 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// It can.
+    /// Marks the process as ready.
     pub fn set_ready(&self) {
         self.set(None);
     }
 
-    /// It cannot, and why: a few words for an operator, no secrets and nothing about a person.
+    /// Marks the process as not ready. `reason` is a few words for an operator, without secrets or personal data.
     pub fn set_not_ready(&self, reason: impl Into<Cow<'static, str>>) {
         self.set(Some(reason.into()));
     }
@@ -35,17 +35,18 @@ impl Readiness {
         self.0.write().reason = reason;
     }
 
-    /// These breakers are not closed, each with a word: XCO fails. That is no reason not to be ready.
+    /// Sets the breakers that are not closed, each with one word for its state. They do not affect readiness: XCO
+    /// fails, not this process.
     pub fn set_breakers(&self, breakers: BTreeMap<&'static str, &'static str>) {
         self.0.write().breakers = breakers;
     }
 
-    /// Why it cannot; `None`: it can.
+    /// Why the process is not ready; `None` if it is ready.
     pub fn reason(&self) -> Option<Cow<'static, str>> {
         self.0.read().reason.clone()
     }
 
-    /// The breakers that are not closed.
+    /// The breakers that are not closed, by route, each with one word for its state.
     pub fn breakers(&self) -> BTreeMap<&'static str, &'static str> {
         self.0.read().breakers.clone()
     }

@@ -1,5 +1,5 @@
-//! Bound series, looked up by type and status instead of by attributes. Each comes into being when it is first used,
-//! so that what never happened is not exported.
+//! Bound series, found by job type and status instead of by attributes. Each is created at its first use, so that
+//! events which never happened are not exported.
 
 use crate::contract::{JobType, Status};
 use opentelemetry::{
@@ -8,13 +8,13 @@ use opentelemetry::{
 };
 use std::sync::OnceLock;
 
-/// The types, and one place for a job whose type could not be read.
+/// Number of job types, plus one for a job whose type could not be read.
 const TYPES: usize = JobType::ALL.len() + 1;
 const STATUSES: usize = 5;
 
 type Bind<T> = Box<dyn Fn(&[KeyValue]) -> T + Send + Sync>;
 
-/// One series a job type.
+/// One series for each job type.
 pub(super) struct Series<T> {
     cells: [OnceLock<T>; TYPES],
     bind: Bind<T>,
@@ -31,7 +31,7 @@ impl<T> Series<T> {
     }
 }
 
-/// One series a job type and status.
+/// One series for each job type and status.
 pub(super) struct StatusSeries<T> {
     cells: [[OnceLock<T>; STATUSES]; TYPES],
     bind: Bind<T>,
@@ -48,8 +48,8 @@ impl<T> StatusSeries<T> {
     }
 }
 
-/// Redis errors: rare, so their series are looked up by attribute; the usual ones start at 0, because an alert on a rate
-/// never sees the first error of a series that is born with it.
+/// Series of Redis errors. Errors are rare, so series are found by attribute. The usual ones start at 0, because an
+/// alert on a rate misses the first error of a series that is created with it.
 pub(super) struct WhatSeries {
     counter: Counter<u64>,
     _usual: Vec<BoundCounter<u64>>,

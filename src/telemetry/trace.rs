@@ -1,4 +1,4 @@
-//! W3C trace context, in and out.
+//! Reads and writes the W3C trace context.
 
 use opentelemetry::{
     Context,
@@ -27,8 +27,8 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// The context that a job's `traceparent` (and `tracestate`) names, to be a span's parent; an empty one where there is
-/// none or it is malformed.
+/// The trace context in a job's `traceparent` and `tracestate`, for use as a span's parent. Empty if it is missing or
+/// malformed.
 pub fn parent_context(traceparent: Option<&str>, tracestate: Option<&str>) -> Context {
     match traceparent {
         Some(traceparent) => {
@@ -38,7 +38,7 @@ pub fn parent_context(traceparent: Option<&str>, tracestate: Option<&str>) -> Co
     }
 }
 
-/// The span's own `traceparent`, where traces are exported; `None` where they are not, or the span is disabled.
+/// The `traceparent` of `span`. `None` if traces are not exported or the span is disabled.
 pub fn current_traceparent(span: &tracing::Span) -> Option<String> {
     let context = span.context();
     let span_ref = context.span();

@@ -1,18 +1,20 @@
-//! Jobs that step aside because their route's breaker is not closed.
+//! Delays jobs whose route has a breaker that is not closed.
 //!
-//! They are held in Redis like jobs that an operator pauses, so that they take no slot, spend no attempt and stop no others of
-//! their lane. Once the route is back they are called up, the oldest first. There are never very many: a lane that holds as
-//! many as it may is not read on, and a backlog of a million creations stays where it is.
+//! They are delayed in Redis like jobs that an operator pauses: they take no worker slot, spend no attempt and do not
+//! block other jobs of their lane. When the route recovers they are resumed, oldest first. Their number is limited:
+//! once a lane has delayed its maximum, no new jobs are read from it, so a backlog of a million creations stays in the
+//! stream.
 
 pub(super) mod watcher;
 
 use crate::contract::{JobType, Lane};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How long a job stays aside at most, should it not be called up: then it looks for itself.
+/// Maximum delay of a job before it checks the breaker itself, in milliseconds. Usually it is resumed earlier.
 pub(super) const LONGEST_MS: u64 = 60_000;
 
-/// How many jobs of a lane and partition may be aside. People are waiting for the interactive ones, and these have deadlines.
+/// Maximum number of delayed jobs of a lane and partition. Higher for interactive jobs: people wait for them, and they
+/// have deadlines.
 const fn most(lane: Lane) -> u64 {
     match lane {
         Lane::Interactive => 10_000,
@@ -20,7 +22,8 @@ const fn most(lane: Lane) -> u64 {
     }
 }
 
-/// How many are aside in one partition, by route and lane: as of the last count, and those since of this worker.
+/// Number of delayed jobs in one partition, by route and lane: the last count from Redis plus the jobs that this worker
+/// delayed since.
 #[derive(Debug, Default)]
 pub(super) struct Aside([[AtomicU64; 2]; JobType::ALL.len()]);
 
@@ -29,7 +32,7 @@ impl Aside {
         &self.0[route as usize][lane as usize]
     }
 
-    /// One more.
+    /// Counts one more delayed job.
     pub(super) fn joined(&self, route: JobType, lane: Lane) {
         self.count(route, lane).fetch_add(1, Ordering::Relaxed);
     }
@@ -46,7 +49,7 @@ impl Aside {
         self.0.iter().flatten().all(|count| count.load(Ordering::Relaxed) == 0)
     }
 
-    /// Whether as many are aside as may be: the lane is not to be read on.
+    /// Whether the lane has reached its maximum, so that no new jobs may be read from it.
     pub(super) fn is_full(&self, lane: Lane) -> bool {
         let of_lane = self.0.iter().map(|route| route[lane as usize].load(Ordering::Relaxed));
         of_lane.sum::<u64>() >= most(lane)

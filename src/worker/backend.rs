@@ -1,4 +1,4 @@
-//! The apalis backend: admitted deliveries in, nothing to acknowledge afterwards (a delivery settles itself).
+//! The apalis backend: supplies admitted deliveries. It has nothing to acknowledge, because a delivery settles itself.
 
 use super::delivery::Delivery;
 use apalis_core::{
@@ -14,8 +14,8 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Feeds an apalis worker from the fetchers. It never errs: an error of a backend ends its worker, and every trouble with
-/// Redis is the fetchers' to outlast.
+/// Feeds an apalis worker from the fetchers. It never returns an error, because that would end the worker. The fetchers
+/// handle all failures of Redis.
 #[derive(Debug)]
 pub(super) struct StreamsBackend {
     deliveries: mpsc::Receiver<Vec<Delivery>>,
@@ -40,7 +40,7 @@ impl Backend for StreamsBackend {
     fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Self::Task, Infallible>>> {
         loop {
             if self.stop.is_cancelled() {
-                // Whatever is buffered is dropped with the backend, and thereby handed back.
+                // Dropping the backend drops the buffered deliveries, which hands them back.
                 return Poll::Ready(None);
             }
             if let Some(delivery) = self.buffer.pop_front() {

@@ -1,4 +1,4 @@
-//! Redis's clock, as this process knows it, and its steps.
+//! This process's estimate of Redis's clock, and the detection of its steps.
 
 use parking_lot::Mutex;
 use std::{
@@ -6,27 +6,28 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Redis's clock has stepped where it differs from what is expected by more than this and a round trip. NTP slews smaller
-/// differences away.
+/// Difference from the expected time, beyond a round trip, from which on Redis's clock counts as stepped. NTP slews
+/// smaller differences.
 pub(super) const STEP_BOUND_MS: i64 = 500;
 
-/// Milliseconds since 1970 on Redis's clock, from the last reading and the monotonic time since. Times that several
-/// processes compare are decided in Redis itself; this serves stamps and estimates, late by a round trip at most.
+/// Milliseconds since 1970 on Redis's clock, computed from the last reading and the monotonic time since then. Redis
+/// itself decides about times that several processes compare. This clock serves timestamps and estimates, and is late
+/// by at most a round trip.
 #[derive(Debug)]
 pub(super) struct RedisClock {
     start: Instant,
     offset_ms: AtomicI64,
-    /// When an entry from the future was warned of last.
+    /// Time of the last warning about an entry from the future.
     warned_at_ms: AtomicI64,
-    /// By partition: in a cluster each has a Redis with a clock of its own.
+    /// By partition, because in a cluster each has a Redis with its own clock.
     expected: Mutex<Vec<Option<Reading>>>,
 }
 
 const NEVER: i64 = i64::MIN;
 const WARN_EVERY_MS: i64 = 60_000;
 
-/// Redis's clock less this process's: between these two, as of the last reading. Redis told its time at a moment between
-/// the question and the answer.
+/// Difference between Redis's clock and this process's clock, as a range, from one reading. Redis read its clock
+/// between the question and the answer.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_field_names, reason = "the unit")]
 struct Reading {
@@ -35,22 +36,22 @@ struct Reading {
     most_ms: i64,
 }
 
-/// Redis's clock moved by itself: NTP set it, or another server with another clock took over.
+/// A step of Redis's clock: NTP set it, or another server with another clock took over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClockStep {
-    /// By so much at least; negative where it went back.
+    /// Minimum size of the step in milliseconds; negative if the clock went back.
     pub(super) by_ms: i64,
 }
 
 impl ClockStep {
-    /// For a metric's label.
+    /// Label for the metric: `back` or `forward`.
     pub(super) const fn direction(self) -> &'static str {
         if self.by_ms < 0 { "back" } else { "forward" }
     }
 }
 
 impl RedisClock {
-    /// Begins with the local clock, until Redis has been read.
+    /// Starts from the local clock, until Redis has been read.
     pub(super) fn new(partitions: usize) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -61,13 +62,14 @@ impl RedisClock {
         }
     }
 
-    /// Redis just said that it is `now_ms`.
+    /// Sets the clock to `now_ms`, a time that Redis just reported.
     pub(super) fn set(&self, now_ms: u64) {
         self.offset_ms.store(signed(now_ms).saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
     }
 
-    /// A partition's Redis said that it is `now_ms`, asked at `asked_at_ms` of this process's clock. Returns the step that the
-    /// reading proves: a difference from the reading before that the time of the question and of the answer does not explain.
+    /// Sets the clock to `now_ms`, reported by a partition's Redis and requested at `asked_at_ms` of this process's
+    /// clock. Returns a step if the reading proves one: a difference from the previous reading that the round trips do
+    /// not explain.
     pub(super) fn read(&self, partition: usize, asked_at_ms: i64, now_ms: u64) -> Option<ClockStep> {
         self.set(now_ms);
         self.compare(partition, asked_at_ms, self.elapsed_ms(), now_ms)
@@ -80,11 +82,11 @@ impl RedisClock {
             least_ms: now_ms.saturating_sub(answered_at_ms),
             most_ms: now_ms.saturating_sub(asked_at_ms),
         };
-        // A plain pair: whoever panicked while holding the lock left it consistent.
+        // A plain pair: it is consistent even if a thread panicked while holding the lock.
         let mut expected = self.expected.lock();
         let expected_here = expected.get_mut(partition)?;
         if expected_here.is_some_and(|before| before.asked_at_ms > asked_at_ms) {
-            // An answer that was long under way: a later one has come before it.
+            // A late answer: that of a later question has arrived before it.
             return None;
         }
         let before = expected_here.replace(reading)?;
@@ -101,35 +103,36 @@ impl RedisClock {
         Some(ClockStep { by_ms })
     }
 
-    /// Whether it is time to warn of an entry from the future again: once a minute.
+    /// Whether a warning about an entry from the future is due: at most one a minute.
     pub(super) fn may_warn_of_future(&self) -> bool {
         let (now_ms, before_ms) = (self.elapsed_ms(), self.warned_at_ms.load(Ordering::Relaxed));
         let due = before_ms == NEVER || now_ms.saturating_sub(before_ms) >= WARN_EVERY_MS;
         due && self.warned_at_ms.compare_exchange(before_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Now at the least, on Redis's clock: less only where it was put back since it was read. `None` until it was read.
+    /// Earliest possible present time on Redis's clock, unless that was set back since it was read. `None` before the
+    /// first reading.
     pub(super) fn least_ms(&self, partition: usize) -> Option<u64> {
         let before = self.last_reading(partition)?;
         u64::try_from(before.least_ms.saturating_add(self.elapsed_ms())).ok()
     }
 
     fn last_reading(&self, partition: usize) -> Option<Reading> {
-        // Plain figures: whoever panicked while holding the lock left them consistent.
+        // Plain figures: they are consistent even if a thread panicked while holding the lock.
         self.expected.lock().get(partition).copied().flatten()
     }
 
-    /// Now, on Redis's clock.
+    /// Present time on Redis's clock, in milliseconds since 1970.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.offset_ms.load(Ordering::Relaxed).saturating_add(self.elapsed_ms())).unwrap_or(0)
     }
 
-    /// Milliseconds since this process began, on its monotonic clock (which goes on while the process is stopped).
+    /// Milliseconds since this process started, on its monotonic clock, which continues while the process is stopped.
     pub(super) fn elapsed_ms(&self) -> i64 {
         i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// The same, as breakers count.
+    /// Milliseconds since this process started, as breakers count them.
     pub(super) fn monotonic_ms(&self) -> u64 {
         u64::try_from(self.elapsed_ms()).unwrap_or(0)
     }
@@ -150,7 +153,7 @@ mod tests {
         let clock = RedisClock::new(1);
         assert_eq!(clock.compare(0, 0, 10, T), None, "the first reading");
         assert_eq!(clock.compare(0, 1_000, 1_010, T + 1_005), None);
-        // Asked for long: Redis may have answered at any moment of it.
+        // The question took long, and Redis may have answered at any moment of it.
         assert_eq!(clock.compare(0, 2_000, 12_000, T + 2_001), None);
         assert_eq!(clock.compare(0, 13_000, 13_001, T + 13_000), None);
         assert_eq!(clock.compare(0, 14_000, 14_002, T + 14_400), None, "less than the bound");

@@ -6,15 +6,14 @@ use crate::queue::clock_step::BackSteps;
 use parking_lot::RwLock;
 use std::sync::Arc;
 
-/// A job whose time lies further ahead than this when it is first read is from the future.
+/// A job whose time is further ahead than this when it is first read counts as from the future, in milliseconds.
 pub(super) const FUTURE_MS: u64 = 1_000;
 
-/// The steps back of one partition's Redis, as this worker knows them.
+/// The backward steps of one partition's Redis that this worker knows.
 #[derive(Debug, Default)]
 pub(super) struct KnownSteps(RwLock<Arc<BackSteps>>);
 
 impl KnownSteps {
-    /// All of them.
     pub(super) fn all(&self) -> Arc<BackSteps> {
         Arc::clone(&self.0.read())
     }

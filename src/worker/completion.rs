@@ -1,4 +1,4 @@
-//! Building the one completion of a job, and everything that must be written with it.
+//! Builds the completion of a job, and everything that must be written with it.
 
 use super::delivery::{Held, Rejected};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     queue::{Child, Dead, Extras, FinishOp},
 };
 
-/// How a job came to its end.
+/// How a job completes.
 pub(super) enum Final<'a> {
     Succeeded { outcome: Outcome, result: Option<&'a JsonText> },
     Failed { error: &'a JobError, dead_letter: bool },
@@ -20,7 +20,7 @@ pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp 
     held.state.resume(now_ms);
     let (job, state) = (&held.job, &held.state);
     let enqueued_at_ms = state.enqueued_at_ms();
-    // An id is the producer's to choose: it may lie ahead of Redis's clock.
+    // The producer chooses the entry id, which may be ahead of Redis's clock.
     let completed_at_ms = now_ms.max(enqueued_at_ms).max(state.started_at_ms.unwrap_or(0));
     let (status, outcome, result, error, dead_letter) = match end {
         Final::Succeeded { outcome, result } => (Status::Succeeded, Some(*outcome), *result, None, false),
@@ -68,14 +68,14 @@ pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp 
     FinishOp::Complete { id: held.id.clone(), job_type: job.job_type.as_str(), status, event, extras }
 }
 
-/// Where the time of a job went that took `total` milliseconds.
+/// Divides the `total` milliseconds of a job among queueing, limits, retries and calls.
 pub(super) fn timings(held: &Held, total: u64) -> Timings {
     let state = &held.state;
     let (limited, retrying, xco) = (state.limited_ms, state.retrying_ms, state.xco_ms);
     Timings { queued: total.saturating_sub(limited + retrying + xco), limited, retrying, xco, total }
 }
 
-/// The completion of what is no valid job: rejected, with a letter that cannot be replayed as it is.
+/// The completion of an entry that is not a valid job: rejected, with a dead letter that cannot be replayed unchanged.
 pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> FinishOp {
     let Rejected { rejection, raw, state, .. } = rejected;
     let id = rejection.id.as_ref().map_or_else(|| state.origin.to_string(), |id| id.as_str().to_owned());
@@ -125,7 +125,7 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> FinishOp {
 fn letter(raw: &[u8], state: &JobState, error: &JobError, at_ms: u64, replayable: &'static str) -> Dead {
     Dead {
         job: dead_letter_job(raw),
-        // Strings, numbers and XCO's own JSON: nothing that serialisation could refuse.
+        // Strings, numbers and XCO's own JSON: serialisation cannot fail.
         error: serde_json::to_string(error).unwrap_or_default(),
         at: format_ms(at_ms),
         replayable,
@@ -133,7 +133,7 @@ fn letter(raw: &[u8], state: &JobState, error: &JobError, at_ms: u64, replayable
     }
 }
 
-/// The error of a job whose time is up.
+/// The error of a job whose deadline has passed.
 pub(super) fn expired(held: &Held, limited: bool) -> JobError {
     if held.state.doubt {
         let message = "its time is up, and an earlier call may have taken effect";

@@ -1,4 +1,4 @@
-//! How many connections to Redis a worker makes.
+//! Computes the number of connections to Redis that a worker makes.
 
 use super::lane_reader::{FEW, MEMBERS};
 use crate::{
@@ -6,13 +6,14 @@ use crate::{
     queue::SHARED,
 };
 
-/// Kinds of links that partitions share: four to admit and put aside, three to rescue, two to finish, two to keep time and
-/// house.
+/// Kinds of links that partitions share: four to admit and delay, three to rescue, two to finish, two for promotion and
+/// cleaning.
 const KINDS: u64 = 11;
-/// Links that look at all partitions: gate, rules, heartbeat, clock, upstream health; one is spare.
+/// Links that serve all partitions: gate, rules, heartbeat, clock, upstream health; one is spare.
 const FOR_ALL: u64 = 6;
 
-/// The most connections to Redis that a worker of this configuration has at once, not counting a cluster's further nodes.
+/// Maximum number of simultaneous connections to Redis of a worker with this configuration, without the further nodes
+/// of a cluster.
 pub fn connections(config: &Config) -> u64 {
     let partitions = u64::from(config.redis.partitions.max(1));
     let (few, members, shared) = (FEW as u64, MEMBERS as u64, SHARED as u64);

@@ -1,7 +1,7 @@
 //! The operators' rules, as this worker knows them. The loop in `watcher` follows them.
 //!
-//! The rules lie in one hash in Redis; a worker looks at their version twice a second and keeps the last ones it has seen
-//! while Redis cannot be asked. Where there are none, a job costs one look at a flag.
+//! The rules are stored in one hash in Redis. A worker checks their version twice a second and keeps the last ones
+//! while Redis is unreachable. Without rules, a job costs one look at a flag.
 
 pub(super) mod watcher;
 
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) struct Control {
     any: AtomicBool,
     rules: RwLock<Arc<Rules>>,
-    /// How many times they were loaded.
+    /// Number of times that the rules were loaded.
     loads: signal::Sender<u64>,
 }
 
@@ -36,17 +36,16 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Whether there are any: the one look that every batch of jobs costs.
+    /// Whether there are any rules. This is the only check that every batch of jobs costs.
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 
-    /// All of them.
     pub(super) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read())
     }
 
-    /// Tells of every change.
+    /// A receiver that is notified of every change.
     pub(super) fn changes(&self) -> signal::Receiver<u64> {
         self.loads.subscribe()
     }
@@ -58,7 +57,7 @@ impl Control {
         self.loads.send_modify(|loads| *loads += 1);
     }
 
-    /// Waits until the rules are known; false where `stop` came first.
+    /// Waits until the rules are known. Returns false if `stop` came first.
     pub(super) async fn loaded(&self, stop: &CancellationToken) -> bool {
         let mut loads = self.changes();
         tokio::select! {
@@ -67,12 +66,12 @@ impl Control {
         }
     }
 
-    /// Whether nothing is to be read from a lane.
+    /// Whether a pause forbids reading from a lane.
     pub(super) fn is_lane_paused(&self, lane: Lane, clock: &RedisClock) -> bool {
         self.any() && self.rules().lane_paused(lane, clock.now_ms()).is_some()
     }
 
-    /// Waits until the lane is paused no more.
+    /// Waits until the lane is no longer paused.
     pub(super) async fn lane_resumed(&self, lane: Lane, clock: &RedisClock) {
         let mut changes = self.changes();
         while self.is_lane_paused(lane, clock) {

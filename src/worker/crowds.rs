@@ -1,35 +1,35 @@
-//! Which callers of a partition have far more jobs than their limits let through, and what of theirs is being put aside.
+//! Tracks backlogged callers: those of a partition who have far more jobs than their limits allow.
 //!
-//! Who is of a crowd goes to Redis on a way beside the others', not before them. A caller's jobs keep their order all the
-//! same: they take one way or the other, and change only when nothing of theirs is left on the former.
+//! Their jobs are admitted on a deferred path, so that other callers' jobs need not wait behind them. A caller's jobs
+//! keep their order: all take the same path, and change it only when no job of the caller remains on the former one.
 
 use crate::limits::Bucket;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 
-/// The most that are known at a time. Who floods a queue does so under few names; who does under many is not found here,
-/// and treated as everybody is.
+/// Maximum number of callers tracked. A flood usually comes from a few callers; one spread over more than this is not
+/// detected, and treated like ordinary traffic.
 const MOST: usize = 1024;
 
-/// A slot as near as this makes no crowd.
+/// A caller whose next reservation is nearer than this, in microseconds, is not backlogged.
 const NEAR_US: u64 = 50_000;
 
-/// Which way a job takes.
+/// The path that a job takes to admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// With all others.
+    /// Together with all other callers.
     Direct,
-    /// Aside. Where it is not `clear`, jobs of the same caller may still be on the direct way.
+    /// The deferred path. Unless `clear`, jobs of the same caller may still be on the direct path.
     Aside { clear: bool },
 }
 
 #[derive(Debug, Default)]
 struct Crowd {
-    /// Its next slot, microseconds on Redis's clock.
+    /// The caller's next reservation, in microseconds on Redis's clock.
     due_us: u64,
-    /// Jobs on their way aside.
+    /// Number of the caller's jobs on the deferred path.
     aside: usize,
-    /// Nothing of it is on the direct way.
+    /// Whether no job of the caller is on the direct path.
     clear: bool,
 }
 
@@ -39,17 +39,17 @@ impl Crowd {
     }
 }
 
-/// Buckets whose slots are taken for a while, by name.
+/// Buckets of backlogged callers, by name.
 #[derive(Debug, Default)]
 pub(super) struct Crowds(Mutex<HashMap<String, Crowd>>);
 
 impl Crowds {
     fn known(&self) -> MutexGuard<'_, HashMap<String, Crowd>> {
-        // Plain figures: whoever panicked while holding the lock left them consistent.
+        // Plain figures: they are consistent even if a thread panicked while holding the lock.
         self.0.lock()
     }
 
-    /// The next slot of `bucket` is at `due_us`.
+    /// Records that the next reservation of `bucket` is at `due_us`.
     pub(super) fn note(&self, bucket: &Bucket, due_us: u64, now_us: u64) {
         if due_us < now_us.saturating_add(NEAR_US) {
             return;
@@ -68,7 +68,7 @@ impl Crowds {
         }
     }
 
-    /// Which way a job that comes now takes. One that goes aside is counted until [`Crowds::left`].
+    /// Chooses the path of a new job. A job on the deferred path is counted until [`Crowds::left`].
     pub(super) fn join(&self, bucket: &Bucket, now_us: u64) -> Way {
         match self.known().get_mut(&bucket.name) {
             Some(crowd) if crowd.lasts(now_us) => {
@@ -79,14 +79,14 @@ impl Crowds {
         }
     }
 
-    /// Nothing of this caller is on the direct way any more.
+    /// Records that no job of this caller is on the direct path any more.
     pub(super) fn cleared(&self, bucket: &str) {
         if let Some(crowd) = self.known().get_mut(bucket) {
             crowd.clear = true;
         }
     }
 
-    /// A job that went aside is there.
+    /// Records that a job has left the deferred path.
     pub(super) fn left(&self, bucket: &str) {
         if let Some(crowd) = self.known().get_mut(bucket) {
             crowd.aside = crowd.aside.saturating_sub(1);

@@ -1,7 +1,7 @@
-//! A job in this process's hands, from its reading to the end of its call.
+//! A job in this process's memory, from its reading to the end of its call.
 //!
-//! A delivery cannot be lost: whatever drops it without a verdict (a cancelled handler, a panic, a shutdown) hands it to the
-//! finisher all the same.
+//! A delivery cannot be lost: if it is dropped without a verdict (a cancelled handler, a panic, a shutdown), it is
+//! still handed to the finisher.
 
 use super::{
     clock::RedisClock,
@@ -38,7 +38,7 @@ pub(super) struct Settler {
     pub(super) max_deliveries: u32,
 }
 
-/// Everything known of a delivered job.
+/// An active job: everything known of a delivery in this process.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts of one delivery")]
 pub(super) struct Held {
@@ -46,49 +46,49 @@ pub(super) struct Held {
     pub(super) lane: Lane,
     pub(super) source: Source,
     pub(super) entry: EntryId,
-    /// Its id, or its origin.
+    /// The job's id, or its origin if it has none.
     pub(super) id: String,
     pub(super) job: Job,
-    /// As it was enqueued.
+    /// The job's JSON, as it was enqueued.
     pub(super) raw: Vec<u8>,
     pub(super) state: JobState,
     pub(super) merchant: MerchantId,
     pub(super) deadline_ms: Option<u64>,
-    /// The call's bucket, for a 429.
+    /// Bucket of the call, which a 429 closes.
     pub(super) bucket: Bucket,
-    /// What an unknown effect of the call means.
+    /// What to do if the effect of the call is unknown.
     pub(super) doubt: Doubt,
-    /// Which mark of a begun call its end takes off.
+    /// Which call marker is removed when the call ends.
     pub(super) unmark: Unmark,
-    /// The route of its next call, named by the job type whose call it is.
+    /// Route of the next call, as the job type that owns the call.
     pub(super) route: JobType,
-    /// It has one of the slots.
+    /// Whether the job has a worker slot.
     pub(super) has_slot: bool,
-    /// Its call finds out whether its route is back.
+    /// Set if its call probes whether the route has recovered.
     pub(super) probe: Option<Probe>,
-    /// Its call is under way, or its answer has not been judged yet.
+    /// Whether the call is running, or its answer has not been evaluated yet.
     pub(super) calling: bool,
     pub(super) lease: Arc<Lease>,
-    /// It came from a worker that was lost.
+    /// Whether the job was taken over from a lost worker.
     pub(super) taken_over: bool,
-    /// What is to become of it instead of a call.
+    /// What happens to the job instead of a call.
     pub(super) instead: Option<Instead>,
 }
 
 impl Held {
-    /// What its calls need beyond the job.
+    /// The values that its calls need besides the job.
     pub(super) const fn around(&self) -> Surroundings<'_> {
         Surroundings { merchant: &self.merchant }
     }
 
-    /// Its age in the queues of shared buckets, for a bulk job: when it was enqueued, and in which order within that
+    /// Position of a bulk job in the queues of shared buckets: the time of enqueueing, and the order within that
     /// millisecond.
     pub(super) fn bulk_age(&self) -> Option<u64> {
         let (ms, seq) = (self.state.enqueued_at_ms(), self.state.origin.entry.seq);
         (self.lane == Lane::Bulk).then(|| ms.saturating_mul(1000).saturating_add(seq.min(999)))
     }
 
-    /// What an operator's rule can select it by.
+    /// The properties by which an operator's rule can select it.
     pub(super) fn subject(&self) -> Subject<'_> {
         Subject::of(&self.job, &self.id, self.lane, self.state.enqueued_at_ms())
     }
@@ -99,24 +99,24 @@ impl Held {
         self.state.cancelled || control.any() && control.rules().cancels(&self.subject(), clock.now_ms()).is_some()
     }
 
-    /// Whether it brought so many workers down that it is given up.
+    /// Whether it was lost with so many workers (`worker.max_deliveries`) that it is given up.
     pub(super) fn is_given_up(&self) -> bool {
         self.state.losses >= self.settler.max_deliveries
     }
 
-    /// Books the loss of an unsafe call; see [`lost`].
+    /// Records the loss of an unsafe call; see [`lost`].
     pub(super) fn lost(&mut self) -> Option<JobError> {
         let Self { job, state, merchant, .. } = self;
         lost(job, state, Surroundings { merchant })
     }
 
-    /// Books a panic; see [`panicked`].
+    /// Records a panic; see [`panicked`].
     fn panicked(&mut self) -> JobError {
         let Self { job, state, merchant, calling, .. } = self;
         panicked(job, state, Surroundings { merchant }, *calling)
     }
 
-    /// Lets go of it without a word to Redis: it stays pending for whoever takes it over.
+    /// Drops the job without writing to Redis. The entry stays pending, and another worker takes it over.
     pub(super) fn leave(mut self: Box<Self>) {
         self.free_slot();
         self.settler.leases.end(std::iter::once((self.lane, self.source, self.entry)));
@@ -130,14 +130,15 @@ impl Held {
         self.probe = None;
     }
 
-    /// Hands it to the finisher.
+    /// Hands the job to the finisher.
     pub(super) fn end(mut self: Box<Self>, end: End) {
         if !matches!(end, End::Called(Verdict::Defer { .. })) {
-            // A 429 keeps its slot until the bucket is closed: else the caller's next job slips through in between.
+            // A 429 keeps its slot until the bucket is closed: otherwise the caller's next job slips through in
+            // between.
             self.free_slot();
         }
         let settler = Arc::clone(&self.settler);
-        // The finisher outlives every delivery; were it gone, the lease would bring the job back.
+        // The finisher outlives every delivery. If it were gone, the lease would bring the job back.
         let _ = settler.endings.send(Ending::Job { held: self, end });
     }
 }
@@ -147,47 +148,47 @@ impl Held {
 pub(super) enum End {
     /// By its call.
     Called(Verdict),
-    /// Without one: it goes aside until `due_us`.
+    /// Delayed until `due_us`, without a call.
     Aside(Waiting, u64),
-    /// Without one: it waits in the queue of a shared bucket.
+    /// Placed in the queue of a shared bucket, without a call.
     Queued(SharedBucket),
-    /// Its time is up; `limited`: it ran out while its caller was over the limit.
+    /// Its deadline has passed. `limited`: while its caller was over the limit.
     Expired { limited: bool },
-    /// It ends for good, with a letter.
+    /// It fails for good and becomes a dead letter.
     Dead(JobError),
-    /// Another job has its id.
+    /// Another job has the same id.
     Duplicate,
     /// An operator cancelled it.
     Cancelled,
-    /// It is held until then, milliseconds on Redis's clock.
+    /// Delayed by a rule or a breaker until `due_ms` on Redis's clock.
     Held { by: Holder, due_ms: u64 },
 }
 
-/// What holds a job.
+/// Why a job is delayed without a limit being involved.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Holder {
-    /// A rule of that name.
+    /// An operator's rule; holds its name.
     Rule(String),
     /// The breaker of this route.
     Breaker(JobType),
 }
 
-/// What becomes of a job that is not to call. It is admitted all the same, as one whose time is up: whether it is a
-/// duplicate, counts in its batch, or began an unsafe call is decided there and nowhere else.
+/// What happens to a job that must not make its call. It is still admitted, like a job whose deadline has passed:
+/// admission alone decides whether it is a duplicate, counts in its batch, or has started an unsafe call.
 #[derive(Debug)]
 pub(super) enum Instead {
-    /// It ends as cancelled.
+    /// The job completes as cancelled.
     Cancel,
-    /// Its time is up.
+    /// The job completes as expired.
     Expire,
-    /// It is held until then, milliseconds on Redis's clock.
+    /// The job is delayed until `due_ms` on Redis's clock.
     Hold { by: Holder, due_ms: u64 },
-    /// It brought so many workers down.
+    /// The job was lost with too many workers; it becomes a dead letter.
     GiveUp { losses: u32 },
 }
 
 impl From<Option<Instead>> for End {
-    /// The end of a delivery that was answered that its time is up.
+    /// The end of a delivery that admission treated as expired.
     fn from(instead: Option<Instead>) -> Self {
         match instead {
             Some(Instead::Cancel) => Self::Cancelled,
@@ -201,22 +202,22 @@ impl From<Option<Instead>> for End {
     }
 }
 
-/// What the finisher is given.
+/// Work for the finisher.
 #[derive(Debug)]
 pub(super) enum Ending {
     /// A valid job.
     Job { held: Box<Held>, end: End },
-    /// Something that is no job.
+    /// An entry that is not a valid job.
     Rejected(Box<Rejected>),
-    /// Ends that were refused, to be written again.
+    /// Ends that Redis refused, to be written again.
     Again(Vec<Ready>),
-    /// What follows a 429 was refused: to be written again.
+    /// A deferral after a 429 that Redis refused, to be written again.
     DeferAgain { held: Box<Held>, deferral: Box<Deferral> },
-    /// Pauses that were refused, to be written again.
+    /// Delays that Redis refused, to be written again.
     HoldAgain(Pause),
 }
 
-/// Something in a lane that is no valid job.
+/// An entry of a lane that is not a valid job.
 #[derive(Debug)]
 pub(super) struct Rejected {
     pub(super) lane: Lane,
@@ -236,12 +237,12 @@ impl Delivery {
         Self(Some(held))
     }
 
-    /// The job. `None` only after [`Delivery::settle`], which consumes.
+    /// The job. `None` only after [`Delivery::settle`], which consumes the delivery.
     pub(super) fn held(&mut self) -> Option<&mut Held> {
         self.0.as_deref_mut()
     }
 
-    /// Ends it with its call's verdict.
+    /// Ends the delivery with the verdict on its call.
     pub(super) fn settle(mut self, verdict: Verdict) {
         if let Some(held) = self.0.take() {
             held.end(End::Called(verdict));
@@ -255,7 +256,7 @@ impl Drop for Delivery {
         let end = if std::thread::panicking() {
             End::Dead(held.panicked())
         } else if held.calling && held.doubt != Doubt::Harmless {
-            // Cut off in the middle of a call whose effect is now unknown.
+            // The call was cut off, and its effect is unknown.
             held.lost().map_or(End::Called(Verdict::Continue), End::Dead)
         } else {
             End::Called(Verdict::Release)

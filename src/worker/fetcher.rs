@@ -1,4 +1,4 @@
-//! Reading a lane for as long as the worker runs.
+//! Reads a lane while the worker runs.
 
 use super::{
     clock_steps,
@@ -26,14 +26,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The most one read takes of each of a lane's streams.
+/// Maximum number of entries that one read takes from each of a lane's streams.
 const MAX_READ: usize = 256;
 
-/// How many batches of crowds wait to be put aside.
+/// Maximum number of batches of backlogged callers' jobs that wait for deferred admission.
 const SIDELINED: usize = 4;
 
-/// A batch is read before there are slots for it only where the last one had them within this time. Behind calls that
-/// hang, jobs thus stay in the stream, for any worker to take.
+/// A batch is read before it has slots only if the previous batch got its slots within this time. Behind calls that
+/// hang, jobs thus stay in the stream, where any worker can take them.
 const QUICK: Duration = Duration::from_millis(20);
 
 /// Reads one lane of one partition.
@@ -44,29 +44,29 @@ pub(super) struct Fetcher {
     link: Link,
     together: Option<Together>,
     intake: Intake,
-    /// The way in for those who will have to wait.
+    /// Admission of the jobs of backlogged callers, on the deferred path.
     side: Intake,
     stop: CancellationToken,
     batch: usize,
 }
 
-/// The half that reads.
+/// The half of a fetcher that reads; the other half admits.
 struct Reader<'a> {
     shared: Arc<Shared>,
     partition: usize,
     lane: Lane,
     link: Link,
-    /// With whom it waits on an empty lane; alone where there are none.
+    /// The shared blocking read on an empty lane; `None` if this fetcher waits on its own connection.
     together: Option<Together>,
     sorter: Sorter,
     stop: CancellationToken,
     batch: usize,
     pulse: Pulse,
-    /// Reads together with others that failed in a row.
+    /// Number of failed shared reads in a row.
     failed_together: u32,
-    /// What was read last had its slots at once, or nearly.
+    /// Whether the last batch got its slots at once, or nearly so.
     quick: &'a AtomicBool,
-    /// How many batches went the direct way, and how many of them are taken in.
+    /// Number of batches sent on the direct path.
     sent: u64,
     taken_in: watch::Receiver<u64>,
 }
@@ -86,12 +86,12 @@ impl Fetcher {
             (Some(_), Lane::Interactive) => shared.connector.shared_link("read interactive", partition, true),
             (Some(_), Lane::Bulk) => shared.connector.shared_link("read bulk", partition, true),
         };
-        // A full worker reads when an eighth of its slots have come free: one round trip for several jobs.
+        // A full worker reads when an eighth of its slots are free: one round trip for several jobs.
         let batch = (concurrency / 8).clamp(1, 64);
         Self { shared, partition, lane, link, together, intake, side, stop, batch }
     }
 
-    /// Reads until stopped, and takes in what was read: a batch is read while the one before it is taken in.
+    /// Reads until stopped and admits what was read. The next batch is read while the previous one is admitted.
     pub(super) async fn run(self) {
         let Self { shared, partition, lane, link, together, mut intake, mut side, stop, batch } = self;
         if !shared.control.loaded(&stop).await {
@@ -135,9 +135,9 @@ impl Fetcher {
 }
 
 impl Reader<'_> {
-    /// While its lane has more than was read, or may have because there was no slot to read for, it says so to the other
-    /// lane: a slot that comes free in the middle of a round trip is not the other's then. Such a read does not block, so
-    /// that a lane found empty frees what it asked for at once.
+    /// Reads the lane. While it may have more jobs than were read, it signals demand to the other lane, which then does
+    /// not take a slot that comes free during a round trip. Such a read does not block, so that an empty lane withdraws
+    /// its demand at once.
     async fn run(mut self, out: mpsc::Sender<Sorted>, sidelined: mpsc::Sender<Crowd>) {
         let shared = Arc::clone(&self.shared);
         let mut more = false;
@@ -150,22 +150,22 @@ impl Reader<'_> {
                 }
             }
             if shared.control.is_lane_paused(self.lane, &shared.clock) {
-                // Nothing is read: the order stays, and the other lane has all slots.
+                // Nothing is read: the jobs keep their order, and the other lane can use all slots.
                 (more, demand) = (false, None);
-                // Whether Redis answers is the watcher's to tell meanwhile.
+                // Meanwhile the watcher of rules reports whether Redis answers.
                 self.pulse.well();
                 tokio::select! {
                     () = self.stop.cancelled() => return,
                     () = shared.control.lane_resumed(self.lane, &shared.clock) => {}
                 }
             }
-            // Room: the batch before is being taken in.
+            // There is room once the previous batch is being admitted.
             let Ok(room) = out.reserve().await else { return };
             if demand.is_none() && shared.slots.free_now(self.lane) == 0 {
                 demand = Some(shared.slots.demand(self.lane));
             }
             let count = if more && self.quick.load(Ordering::Relaxed) && !shared.slots.is_backed_up() {
-                // Slots come free faster than a read takes: it need not wait for them.
+                // Slots come free faster than a read takes, so it need not wait for them.
                 shared.slots.free_now(self.lane).clamp(self.batch, MAX_READ)
             } else {
                 let batch = if more { self.batch } else { 1 };
@@ -177,10 +177,10 @@ impl Reader<'_> {
             };
             let Partition { keys, aside, .. } = &shared.partitions[self.partition];
             let asked_at_ms = shared.clock.elapsed_ms();
-            // Enough of the lane stepped aside: what is new waits. What comes back is other jobs', too.
+            // The lane has delayed its maximum of jobs, so new ones wait. Resumed jobs belong to other routes, too.
             let only_due = aside.is_full(self.lane);
             let block = (only_due || demand.is_none()).then_some(BLOCK);
-            // Whatever ends a wait comes unweighed: it comes alone.
+            // The size of an entry that ends a blocking read is not known, so only one is read.
             let count = if block.is_some() { 1 } else { count };
             let read = match (block, &self.together) {
                 (Some(_), Some(together)) => {
@@ -202,11 +202,11 @@ impl Reader<'_> {
                     self.pulse.well();
                     self.failed_together = 0;
                     if !entries.is_empty() {
-                        // The lease counts from the question: the answer may have been long on its way, or have found
-                        // this process asleep, and Redis counts from the moment it gave it.
-                        // It counts, and is renewed, while the entries wait to be taken in.
+                        // The lease counts from the question, because Redis counts from its answer, which may have been
+                        // delayed or have reached a sleeping process. The lease runs, and is renewed, while the entries
+                        // wait for admission.
                         if self.sorter.finds_future(&entries) {
-                            // Unless it is this worker's idea of the time that is late. Without an answer that one counts.
+                            // Unless this worker's estimate of the time is late. Without an answer the estimate counts.
                             let look = clock_steps::watcher::look(&shared, &mut self.link, self.partition);
                             let _ = timeout(shared.response_timeout, look).await;
                         }
@@ -226,8 +226,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads up to `count` entries. No more of an entry than a job may have comes into memory where entries that are too large
-    /// lie at the head of the lane.
+    /// Reads up to `count` entries. If oversized entries are at the head of the lane, reads no more of each than a job
+    /// may have, to bound memory.
     async fn read(&mut self, keys: &Keys, count: usize, block: Option<Duration>) -> RedisResult<Vec<RawEntry>> {
         let (lane, consumer) = (self.lane, &self.shared.consumer);
         if block.is_some() || queue::is_light(&mut self.link, keys, lane).await? {
@@ -236,8 +236,8 @@ impl Reader<'_> {
         queue::read_cut(&mut self.link, keys, lane, consumer, count).await
     }
 
-    /// Sends jobs aside, those of their callers that took the direct way before being taken in. With too many of a crowd
-    /// everybody waits here: memory is bounded.
+    /// Sends jobs to the deferred path after their callers' jobs on the direct path are admitted. If the path is full,
+    /// reading waits here, which bounds memory.
     async fn sideline(&mut self, mut crowd: Crowd, way: &mpsc::Sender<Crowd>) {
         if !crowd.is_clear() {
             let sent = self.sent;
@@ -252,14 +252,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns when Redis takes writes again: the next read may have to wait for slots, and what waits must not be taken
-    /// for what fails.
+    /// Returns when Redis accepts writes again. The next read may have to wait for slots, and that wait must not look
+    /// like a failure.
     async fn recover(&mut self, mut error: redis::RedisError) {
         let shared = Arc::clone(&self.shared);
         let keys = &shared.partitions[self.partition].keys;
         loop {
             if error.code() == Some("NOGROUP") {
-                // A new stream, or somebody removed the group or emptied the database.
+                // The stream is new, or someone removed the group or emptied the database.
                 match queue::ensure_group(&mut self.link, keys).await {
                     Ok(()) => return,
                     Err(refused) => error = refused,
@@ -272,7 +272,8 @@ impl Reader<'_> {
                 () = tokio::time::sleep(wait) => {}
             }
             match queue::probe(&mut self.link, keys).await {
-                // The probe has another connection: where that works and the common one does not, the read is ill.
+                // The probe has another connection. If that works and the shared one does not, the read is still
+                // failing.
                 Ok(()) if self.failed_together > 1 => return,
                 Ok(()) => return self.pulse.well(),
                 Err(refused) => error = refused,

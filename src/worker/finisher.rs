@@ -1,4 +1,4 @@
-//! Writing the ends of deliveries to Redis: in batches, each atomic, repeated until Redis has them.
+//! Writes the ends of deliveries to Redis, in atomic batches, and repeats each until Redis has it.
 
 mod parking;
 
@@ -19,13 +19,13 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
 
-/// Fewer ends than this wait for more while the worker is busy,
+/// A batch smaller than this waits for [`GATHER`] while the worker is busy.
 const FEW: usize = 32;
 
-/// for so long (a timer's tick more at most).
+/// How long a small batch waits for more (a timer's tick longer at most).
 const GATHER: Duration = Duration::from_millis(1);
 
-/// One of a partition's finishers. Several share the same queue: while one waits for Redis, another prepares a batch.
+/// One of a partition's finishers. They share a queue: while one waits for Redis, another prepares a batch.
 #[derive(Debug)]
 pub(super) struct Finisher {
     shared: Arc<Shared>,
@@ -41,7 +41,7 @@ impl Finisher {
         Self { shared, partition, link, pulse }
     }
 
-    /// Runs until every sender is gone and everything is written.
+    /// Runs until every sender is dropped and everything is written.
     pub(super) async fn run(mut self, endings: Arc<Mutex<mpsc::UnboundedReceiver<Ending>>>) {
         let mut batch = Vec::with_capacity(MAX_FINISH);
         loop {
@@ -58,8 +58,8 @@ impl Finisher {
         }
     }
 
-    /// Waits a little for more: a script run for many costs Redis little more than one for a few. What waits here holds no
-    /// slot.
+    /// Waits briefly for more ends: a script call for many costs Redis little more than one for a few. Jobs that wait
+    /// here hold no slot.
     async fn gather(&self, endings: &mut mpsc::UnboundedReceiver<Ending>, batch: &mut Vec<Ending>) {
         tokio::time::sleep(GATHER).await;
         while batch.len() < MAX_FINISH
@@ -147,11 +147,12 @@ impl Finisher {
                     if single || await_replica(&shared, &mut self.link, &mut self.pulse).await {
                         break each;
                     }
-                    // Cut off in between: what now is the master may never have heard of it. If it has, nothing happens.
+                    // The connection broke in between: the present master may not have the write. Repeating it is
+                    // harmless if it has.
                 }
                 Err(error) if is_transient(&error) => self.failed("finish", &error).await,
                 Err(error) => {
-                    // Nothing was done: a command that every end needs is refused.
+                    // Nothing was written: Redis refuses a command that every end needs.
                     self.shared.metrics.redis_error("finish");
                     let why = ScriptFailure::of_whole("finish", &error);
                     break vec![Finished::Failed(why); finishes.len()];
@@ -185,20 +186,21 @@ impl Finisher {
         }
     }
 
-    /// A reply, a counter or an expiry was not written: told, and nothing waits for it.
+    /// Reports that a reply, a counter or an expiry was not written. Nothing waits for these.
     fn tell_courtesy(&self, failure: &ScriptFailure) {
         self.shared.script_failed(failure);
         tracing::warn!(script = failure.script, detail = failure.detail, "Redis refused a reply or a counter");
     }
 
-    /// The ends of these deliveries were refused: not ready until they are written. When to try again.
+    /// Marks the worker as not ready until the ends of these deliveries are written. Returns the wait before the next
+    /// try.
     fn refused(&self, keys: &[LeaseKey], why: &ScriptFailure) -> Duration {
         self.shared.script_failed(why);
         let stuck = &self.shared.partitions[self.partition].stuck;
         keys.iter().map(|key| stuck.refused(*key, why)).max().unwrap_or_default()
     }
 
-    /// Hands an end back to the finishers after `wait`; others go on meanwhile.
+    /// Returns an end to the finishers after `wait`. Other ends are written meanwhile.
     fn try_again(&self, ending: Ending, wait: Duration) {
         let endings = self.shared.partitions[self.partition].endings.clone();
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Whether work may begin: only what Redis permits, and state of the right kind, is worked with.
+//! Decides whether work may start: only if Redis permits every command, and every key has the right type.
 //!
 //! A command that Redis forbids, or a key of a wrong type, would be met in the middle of a job. So all of it is checked
 //! before ([`crate::queue::preflight`]), by the loop in `keeper`. While the gate is closed no job is read and none is taken over; what is under way goes on and ends.
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Whether jobs may be read and begun. Closed until the first check has passed.
+/// Whether jobs may be read and started. Closed until the first check has passed.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// The same as `state`, for the price of one load.
+    /// Copy of `state` that costs one atomic load.
     open: AtomicBool,
     state: watch::Sender<bool>,
 }
@@ -24,12 +24,12 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Whether work may begin.
+    /// Whether work may start.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Waits until work may begin; false where `stop` came first.
+    /// Waits until work may start. Returns false if `stop` came first.
     pub(super) async fn opened(&self, stop: &CancellationToken) -> bool {
         if self.is_open() {
             return true;

@@ -1,4 +1,4 @@
-//! One delivery, one call, one verdict.
+//! Executes one delivery: one call, one verdict.
 
 use super::{
     delivery::Delivery,
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use tracing::Instrument;
 
-/// Runs admitted deliveries against XCO.
+/// Executes admitted deliveries against XCO.
 pub(super) struct Handler<A> {
     shared: Arc<Shared>,
     api: Arc<A>,
@@ -32,12 +32,13 @@ impl<A: XcoApi> Handler<A> {
         Self { shared, api }
     }
 
-    /// Makes the delivery's call and settles it. Cancelled or panicking at any point, the delivery hands itself on.
+    /// Makes the delivery's call and settles it. If this is cancelled or panics, the delivery hands itself to the
+    /// finisher.
     pub(super) async fn run(self, mut delivery: Delivery) {
         let Some(held) = delivery.held() else { return };
         let lease_ms = i64::try_from(self.shared.lease.as_millis()).unwrap_or(i64::MAX);
         if held.doubt != Doubt::Harmless && !held.lease.holds(self.shared.clock.elapsed_ms(), lease_ms) {
-            // This process was asleep: another may have the job by now. No call is made on a lease that may be over.
+            // This process was asleep, and another may have the job. No call is made on a lease that may have ended.
             delivery.settle(Verdict::Release);
             return;
         }
@@ -76,7 +77,7 @@ impl<A: XcoApi> Handler<A> {
             && !awaits_token
             && !outlook.outage
         {
-            // In an outage few calls are made anyway, and none of the failures is the job's.
+            // In an outage few calls are made anyway, and the failures say nothing about the job.
             let cap_ms = millis(policy.cap);
             let now_ms = self.shared.clock.monotonic_ms();
             *delay_ms = self.shared.weather.retry(rate_class, (*delay_ms, cap_ms), now_ms);
@@ -84,7 +85,7 @@ impl<A: XcoApi> Handler<A> {
         delivery.settle(verdict);
     }
 
-    /// What the end of a call says of XCO, and what follows for the slots.
+    /// Evaluates the end of a call: what it says about XCO, and how many calls are allowed next.
     fn observe(&self, route: JobType, report: &CallReport, of_merchant: bool) -> Outlook {
         let (in_flight, _) = self.shared.slots.in_use();
         let wanted = self.shared.slots.is_wanted();
@@ -104,10 +105,10 @@ impl<A: XcoApi> Handler<A> {
     }
 }
 
-/// 401s in a row, each with a fresh token, that are no longer one job's own.
+/// Number of 401s in a row, each with a fresh token, that count as a refusal of the client instead of one job.
 const UNAUTHORIZED_IN_A_ROW: u32 = 5;
 
-/// The same of 403s. More, since some may be about customers.
+/// Number of 403s in a row that count as a refusal of the client. Higher, because some 403s may be about customers.
 const FORBIDDEN_IN_A_ROW: u32 = 20;
 
 /// Whether a call is for a merchant that its job named and the configuration does not.
@@ -121,12 +122,12 @@ fn is_of_a_merchant(call: &Call<'_>, configured: Option<&MerchantId>) -> bool {
     }
 }
 
-/// What the end of a call says of XCO; `None` where no request was made, because there is no token yet: the jobs go aside
-/// then, so that those with a deadline end in time, and the lanes need not stop.
+/// What the end of a call says about XCO. `None` if no request was made, because there is no token yet: the jobs are
+/// then delayed, so that those with a deadline end in time and the lanes need not stop.
 ///
-/// A 401 that a fresh token does not cure is about the client, whatever was asked. A 403 is about the client only where
-/// configuration chose everything that may be forbidden: a merchant that a job named may be forbidden for itself, and must
-/// not stop the others.
+/// A 401 that a fresh token does not cure is about the client, whatever was requested. A 403 is about the client only
+/// if the configuration chose everything that may be forbidden. A merchant that a job named may be forbidden by itself,
+/// and must not stop the others.
 fn call_end(report: &CallReport, of_merchant: bool) -> Option<RouteEnd> {
     let Err(failure) = &report.result else { return Some(RouteEnd::Accepted) };
     Some(match failure.kind {
@@ -136,13 +137,13 @@ fn call_end(report: &CallReport, of_merchant: bool) -> Option<RouteEnd> {
         kind if kind.is_outage() => RouteEnd::Failed,
         FailureKind::Unauthorized => RouteEnd::Refused { in_a_row: UNAUTHORIZED_IN_A_ROW },
         FailureKind::Forbidden if !of_merchant => RouteEnd::Refused { in_a_row: FORBIDDEN_IN_A_ROW },
-        // These may come from before anybody looked at the token, or mean a wrong code.
+        // These may come from a point before the token was checked, or mean a wrong code.
         _ if matches!(failure.http_status, None | Some(401 | 403 | 429)) => RouteEnd::Answered,
         _ => RouteEnd::Accepted,
     })
 }
 
-/// What the end of a call says of the load on XCO. A 500 says nothing: there are as many under a light load.
+/// What the end of a call says about the load on XCO. A 500 says nothing: it is as frequent under a light load.
 fn load_sign(report: &CallReport, end: RouteEnd) -> LoadSign {
     match &report.result {
         _ if end == RouteEnd::Accepted => LoadSign::Worked,

@@ -1,7 +1,7 @@
-//! Whether Redis can be worked with, as the readiness endpoint and the log tell it.
+//! Whether Redis is usable, for the readiness endpoint and the log.
 //!
-//! Each loop that talks to Redis has a [`Pulse`] of its own. One that still works does not hide one that does not: a replica
-//! answers what reads and refuses what writes, a full Redis takes ends and refuses admissions.
+//! Each loop that uses Redis has its own [`Pulse`]. A loop that works does not hide one that does not: a replica
+//! answers reads and refuses writes, and a full Redis accepts completions and refuses admissions.
 
 use crate::queue::{explain, is_transient};
 use parking_lot::Mutex;
@@ -16,23 +16,24 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 
-/// Told by every loop that talks to Redis; read by `/readyz` and the tests.
+/// The health of a worker. Every loop that uses Redis updates it; `/readyz` and tests read it.
 #[derive(Debug, Clone)]
 pub struct Health(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     state: watch::Sender<Result<(), String>>,
-    /// Why each loop that cannot work does not, by its number.
+    /// The reason of each loop that cannot work, by its number.
     ill: Mutex<BTreeMap<usize, String>>,
     loops: AtomicUsize,
-    /// Redis refused a command although it could be reached.
+    /// Notified when a reachable Redis refuses a command.
     refusal: Notify,
     /// The breakers that are not closed.
     breakers: watch::Sender<Breakers>,
 }
 
-/// Breakers that are not closed, by the type whose call they are about (`all` for that of all calls), each with a word.
+/// Breakers that are not closed, by the job type whose call they cover (`all` for the one of all calls), each with one
+/// word for its state.
 pub type Breakers = BTreeMap<&'static str, &'static str>;
 
 impl Default for Health {
@@ -49,17 +50,17 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Ready, or why not; changes can be awaited.
+    /// A receiver of the readiness: `Ok`, or the reason why the worker is not ready.
     pub fn watch(&self) -> watch::Receiver<Result<(), String>> {
         self.0.state.subscribe()
     }
 
-    /// Which breakers are not closed; changes can be awaited. A worker is ready all the same.
+    /// A receiver of the breakers that are not closed. They do not affect readiness.
     pub fn breakers(&self) -> watch::Receiver<Breakers> {
         self.0.breakers.subscribe()
     }
 
-    /// These breakers are not closed.
+    /// Sets the breakers that are not closed.
     pub(super) fn tell_breakers(&self, breakers: Breakers) {
         self.0.breakers.send_if_modified(|told| {
             let changed = *told != breakers;
@@ -68,28 +69,29 @@ impl Health {
         });
     }
 
-    /// The pulse of a loop without which no job is done.
+    /// Creates the pulse of a loop that readiness depends on.
     pub(super) fn pulse(&self) -> Pulse {
         let number = self.0.loops.fetch_add(1, Ordering::Relaxed);
         Pulse { health: self.clone(), number: Some(number), failures: 0, heard: false }
     }
 
-    /// The pulse of the gate: of several reasons not to be ready, its own names the cause.
+    /// Creates the gate's pulse. If there are several reasons not to be ready, the gate's comes first, because it names
+    /// the cause.
     pub(super) fn pulse_of_gate(&self) -> Pulse {
         Pulse { health: self.clone(), number: Some(0), failures: 0, heard: false }
     }
 
-    /// The pulse of a loop that may fail for a while: it is told in the log alone.
+    /// Creates the pulse of a loop that may fail for a while. Its failures are only logged.
     pub(super) fn pulse_aside(&self) -> Pulse {
         Pulse { health: self.clone(), number: None, failures: 0, heard: false }
     }
 
-    /// Redis refused a command that waiting alone does not cure.
+    /// Records that Redis refused a command, and that waiting alone does not cure this.
     pub(super) fn refused(&self) {
         self.0.refusal.notify_one();
     }
 
-    /// Waits until Redis has refused a command since this was awaited last.
+    /// Waits until Redis has refused a command since the last wait.
     pub(super) async fn refusal(&self) {
         self.0.refusal.notified().await;
     }
@@ -101,10 +103,10 @@ impl Health {
             None => ill.remove(&number),
         };
         let state = ill.values().next().map_or(Ok(()), |reason| Err(reason.clone()));
-        // Under the lock: of two changes at once the later must be told last.
+        // Under the lock, so that of two simultaneous changes the later one is reported last.
         self.0.state.send_if_modified(|told| {
             if told.is_err() && state.is_ok() {
-                tracing::info!("Redis answers: ready");
+                tracing::info!("Redis is usable: ready");
             }
             let changed = *told != state;
             *told = state;
@@ -113,18 +115,18 @@ impl Health {
     }
 }
 
-/// How one loop fares with Redis.
+/// The state of one loop's work with Redis.
 #[derive(Debug)]
 pub(super) struct Pulse {
     health: Health,
-    /// `None`: readiness does not depend on it.
+    /// `None` if readiness does not depend on this loop.
     number: Option<usize>,
     failures: u32,
     heard: bool,
 }
 
 impl Pulse {
-    /// A command worked.
+    /// Records that a command worked.
     pub(super) fn well(&mut self) {
         if self.failures == 0 && self.heard {
             return;
@@ -135,8 +137,8 @@ impl Pulse {
         }
     }
 
-    /// A command failed: how long to wait before the next. Grows from 50 ms to 1.6 s; the first failure of a row is logged,
-    /// then every tenth.
+    /// Records that a command failed. Returns the wait before the next one, which grows from 50 ms to 1.6 s. Logs the
+    /// first failure of a row and then every tenth.
     pub(super) fn ill(&mut self, what: &'static str, error: &RedisError) -> Duration {
         let reason = explain(error);
         if is_transient(error) {
@@ -149,15 +151,15 @@ impl Pulse {
         self.failed(reason)
     }
 
-    /// The same, where Redis answered and cannot do what is wanted.
+    /// Records that Redis answered but cannot do what is needed. Returns the wait and logs like [`Pulse::ill`].
     pub(super) fn hindered(&mut self, what: &'static str, reason: String) -> Duration {
         if self.is_worth_a_line() {
-            tracing::warn!(what, reason, failures = self.failures + 1, "Redis cannot be used; trying again");
+            tracing::warn!(what, reason, failures = self.failures + 1, "Redis is not usable; retrying");
         }
         self.failed(reason)
     }
 
-    /// Work must not begin for a reason that the caller logs.
+    /// Records that work must not start, for a reason that the caller logs.
     pub(super) fn stopped(&mut self, reason: String) {
         self.failed(reason);
     }

@@ -1,4 +1,4 @@
-//! What this worker says of itself, once a second.
+//! The heartbeat: publishes the state of this worker once a second.
 
 use super::shared::Shared;
 use crate::queue::{
@@ -12,12 +12,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 const BEAT: Duration = Duration::from_secs(1);
-/// Beats in a minute.
+/// Number of beats in a minute.
 const MINUTE: usize = 60;
-/// The other workers' settings are looked at once in so many beats.
+/// The other workers' settings are compared once in this number of beats.
 const COMPARE: u64 = 10;
 
-/// Beats until `stop`, then takes this worker off the list. Nothing depends on it but what operators see.
+/// Sends heartbeats until `stop`, then removes this worker from the list. Only operators' views depend on it.
 pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
     let mut link = shared.connector.link(false);
     let keys = &shared.partitions[0].keys;
@@ -72,11 +72,11 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
             past.pop_front();
         }
     }
-    // Not told, it is taken off the list after a minute.
+    // If this fails, the entry is removed after a minute.
     let _ = workers::forget(&mut link, keys, &shared.consumer).await;
 }
 
-/// Says so once when workers' settings differ, and again when that changes.
+/// Logs once when settings differ between workers, and again when the difference changes.
 async fn compare(shared: &Shared, link: &mut Link, now_ms: u64, told: &mut String) -> RedisResult<()> {
     let others = workers::workers(link, &shared.partitions[0].keys).await?;
     let living = others
@@ -90,7 +90,7 @@ async fn compare(shared: &Shared, link: &mut Link, now_ms: u64, told: &mut Strin
         let all: Vec<_> = found.iter().map(ToString::to_string).collect();
         tracing::warn!(
             settings = keys,
-            "workers of this queue have different settings, and each goes by its own: {}",
+            "workers of this queue have different settings, and each applies its own: {}",
             all.join("; ")
         );
     }

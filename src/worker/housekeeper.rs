@@ -1,4 +1,4 @@
-//! A partition's upkeep, for as long as the worker runs: promoting what is due, renewing leases, trimming, figures.
+//! Maintenance of a partition: promotes due jobs, renews leases, trims streams and updates gauges.
 
 use super::{health::Pulse, shared::Shared};
 use crate::{
@@ -18,19 +18,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// Steps of forgetting at a time: a few hundred ids each.
+/// Maximum number of steps of forgetting ids at a time. Each covers a few hundred ids.
 const MOST_FORGETTING: usize = 100;
 const SOURCES: [Source; 2] = [Source::Due, Source::Jobs];
 
-/// Promotes due jobs and renews leases: what must be on time.
+/// The maintenance that must be on time: promotes due jobs and renews leases.
 pub(super) struct Timekeeper {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
-    /// Those with queues.
+    /// The shared buckets, which have queues.
     buckets: [(SharedBucket, Bucket); 2],
     promoting: Pulse,
-    /// Not asked for readiness: with nothing to renew it would be heard of late.
+    /// Not part of readiness: with nothing to renew, its recovery would be noticed late.
     renewing: Pulse,
 }
 
@@ -42,7 +42,7 @@ impl Timekeeper {
         Self { shared, partition, link, buckets, promoting, renewing }
     }
 
-    /// Runs until it is aborted, after the last delivery has ended: leases are renewed until then.
+    /// Runs until it is aborted after the last delivery has ended, because leases must be renewed until then.
     pub(super) async fn run(mut self) {
         let mut renewals = interval((self.shared.lease / 4).max(Duration::from_millis(100)));
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,7 +62,8 @@ impl Timekeeper {
         }
     }
 
-    /// Promotes what is due; tells when to look again. Other workers park jobs too, so within a second in any case.
+    /// Promotes due jobs and returns the time of the next look: at most a second from now, because other workers delay
+    /// jobs, too.
     async fn promote(&mut self) -> Instant {
         let keys = &self.shared.partitions[self.partition].keys;
         match upkeep::promote(&mut self.link, keys, &self.buckets).await {
@@ -71,7 +72,7 @@ impl Timekeeper {
                     tracing::warn!(
                         partition = keys.partition,
                         entries = promotion.unreadable,
-                        "what lay among the delayed jobs had no state: rejected"
+                        "rejected delayed entries without a state"
                     );
                 }
                 promotion.failures.iter().for_each(|failure| self.shared.script_failed(failure));
@@ -84,7 +85,7 @@ impl Timekeeper {
                 self.shared.metrics.delayed(keys.partition, promotion.parked);
                 let wait = match promotion.next_due {
                     _ if promotion.promoted >= upkeep::MAX_PROMOTE => Duration::ZERO,
-                    // Rounded up by Redis; one millisecond more saves a look that comes a moment early.
+                    // Redis rounds up. One more millisecond avoids a look that comes slightly early.
                     Some(due) => due.min(LONGEST_SLEEP).max(Duration::from_millis(1)),
                     None => LONGEST_SLEEP,
                 };
@@ -115,7 +116,7 @@ impl Timekeeper {
 
     async fn failed(shared: &Shared, pulse: &mut Pulse, what: &'static str, error: &RedisError) {
         if error.code() == Some("NOGROUP") {
-            // The fetchers make it anew.
+            // The fetchers recreate the group.
             return;
         }
         shared.metrics.redis_error("housekeeping");
@@ -124,7 +125,7 @@ impl Timekeeper {
     }
 }
 
-/// Trims and counts: what may be late.
+/// The maintenance that may be late: trims streams and updates gauges.
 pub(super) struct Housekeeper {
     shared: Arc<Shared>,
     partition: usize,
@@ -144,7 +145,6 @@ impl Housekeeper {
         Self { shared, partition, link, pulse, completions, alarms: Default::default() }
     }
 
-    /// Runs until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         if !self.shared.control.loaded(&stop).await {
             return;
@@ -245,7 +245,7 @@ impl Housekeeper {
             tracing::warn!(
                 partition = keys.partition,
                 removed = trimmed.removed,
-                "completions.max_bytes forced completions out that a reader group has not read"
+                "completions.max_bytes removed completions that a reader group has not read"
             );
         }
         Ok(())
@@ -263,7 +263,7 @@ impl Housekeeper {
     }
 }
 
-/// Reports a lane's load, and says so once when it is too much and once when it is not any more.
+/// Reports a lane's load. Logs once when it exceeds the maximum, and once when it no longer does.
 fn watch_load(shared: &Shared, alarm: &mut LoadAlarm, partition: u16, lane: Lane, load: Load) {
     let changed = alarm.look(load);
     shared.metrics.over_max_pending(lane, partition, alarm.is_raised());

@@ -1,4 +1,4 @@
-//! From what was sorted to what may be called: slot, admit, hand on.
+//! Admission: takes decoded jobs, gets worker slots, admits them in Redis and passes them to the apalis worker.
 
 use super::{
     aside,
@@ -27,7 +27,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// One reader's way in.
+/// Admission for one reader.
 #[derive(Debug)]
 pub(super) struct Intake {
     shared: Arc<Shared>,
@@ -57,13 +57,13 @@ impl Intake {
         Self { shared, partition, sorter, link, pulse, out, orders, stop }
     }
 
-    /// What sorts entries for this way in.
+    /// The decoder for this admission's entries.
     pub(super) fn sorter(&self) -> Sorter {
         self.sorter.clone()
     }
 
-    /// Returns when every job is admitted, put aside or ended: that is the back pressure on reading. Tells how long they
-    /// waited for their slots.
+    /// Returns when every job is admitted, delayed or completed, which is the back pressure on reading. The returned
+    /// duration is the time spent waiting for slots.
     pub(super) async fn let_in(&mut self, Sorted(mut ready): Sorted) -> Duration {
         let mut waited = Duration::ZERO;
         loop {
@@ -78,10 +78,10 @@ impl Intake {
             if self.shared.weather.is_trying(now_ms)
                 && let Some(harmless) = ready.iter().position(|held| held.doubt == Doubt::Harmless)
             {
-                // One call is to find out whether XCO is back: one that does no harm where it is not quite.
+                // One call must find out whether XCO has recovered. Choose one that does no harm if it has not.
                 ready[..=harmless].rotate_right(1);
             }
-            // One stream at a time: a script is told of one. What comes back stands before what is new.
+            // A script call handles one stream. Returning jobs are before new ones.
             let (lane, source) = (ready[0].lane, ready[0].source);
             let alike = ready.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
             let waiting_since = Instant::now();
@@ -91,7 +91,7 @@ impl Intake {
                     Sorted(ready).release();
                     return waited;
                 }
-                // Operators changed something: some of these may not be to call any more.
+                // The rules changed, and some of these jobs may no longer be allowed to call.
                 _ = self.orders.changed() => continue,
                 taken = slots(&self.shared, lane, alike.min(MAX_ADMIT)) => taken,
             };
@@ -103,8 +103,8 @@ impl Intake {
         }
     }
 
-    /// Takes the next jobs, for `taken` slots, that may call now. Where a route has failed in the meantime its jobs stay, and
-    /// their slots are given back.
+    /// Takes the next jobs, up to `taken` slots, that may call now. If a route has failed meanwhile, its jobs stay in
+    /// `ready` and their slots are released.
     #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
     fn permitted(&self, ready: &mut Vec<Box<Held>>, taken: usize) -> Vec<Box<Held>> {
         let shared = &self.shared;
@@ -130,8 +130,8 @@ impl Intake {
         batch
     }
 
-    /// Puts those aside whose route's breaker is not closed, but for one that could find out whether the route is back; the
-    /// others are returned.
+    /// Delays the jobs whose route has a breaker that is not closed, except one that can probe the route. Returns the
+    /// others.
     #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
     async fn step_aside(&mut self, ready: Vec<Box<Held>>) -> Vec<Box<Held>> {
         if !self.shared.weather.is_troubled() {
@@ -157,7 +157,7 @@ impl Intake {
         going
     }
 
-    /// Has jobs put aside until their slots come. None of them calls, so that they need no place among the calls.
+    /// Delays jobs of backlogged callers until their reservations. They make no calls, so they need no slots.
     pub(super) async fn put_aside(&mut self, mut crowd: Crowd) {
         let shared = Arc::clone(&self.shared);
         let crowds = &shared.partitions[self.partition].crowds;
@@ -180,7 +180,7 @@ impl Intake {
         }
     }
 
-    /// Does what operators ordered for some of the jobs; the others are returned.
+    /// Applies the operators' rules. Returns the jobs that no rule affects.
     #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
     async fn screen(&mut self, ready: Vec<Box<Held>>) -> Vec<Box<Held>> {
         let rules = self.shared.control.rules();
@@ -202,7 +202,7 @@ impl Intake {
         going
     }
 
-    /// Admits those that are not to call.
+    /// Admits jobs that must not make their call.
     #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
     async fn admit_instead(&mut self, mut instead: Vec<Box<Held>>) {
         while !instead.is_empty() {
@@ -213,7 +213,7 @@ impl Intake {
         }
     }
 
-    /// One round trip for a batch that has its slots, or needs none.
+    /// Admits a batch that has its slots, or needs none, in one round trip.
     #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
     async fn admit(&mut self, mut batch: Vec<Box<Held>>, asks: Asks) {
         let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held, asks)).collect();
@@ -228,13 +228,13 @@ impl Intake {
             asking += 1;
             match queue::admit(&mut self.link, keys, stream, consumer, window, asking, &requests).await {
                 Ok(answers) => {
-                    // Before any wait: then it would be the clock of a while ago.
+                    // Set before any wait, because later it would be out of date.
                     self.shared.clock.set(answers.now_ms);
                     if !must_outlive_master {
                         break answers;
                     }
                     tokio::select! {
-                        // A mark that a failover loses would let a call be made again that must not be.
+                        // A call marker lost in a failover would allow a call to be repeated that must not be.
                         kept = await_replica(&self.shared, &mut self.link, &mut self.pulse) => if kept { break answers },
                         () = self.stop.cancelled() => return hand_back(batch, requests),
                     }
@@ -261,7 +261,7 @@ impl Intake {
                     held.state.resume(answers.now_ms);
                     held.state.started_at_ms.get_or_insert(answers.now_ms);
                     if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.shared.clock.now_ms()) {
-                        // It was admitted in time, and the wait for a replica was longer than that.
+                        // It was admitted in time, but the wait for a replica took longer than its deadline.
                         held.end(End::Expired { limited: false });
                     } else {
                         admitted.push(Delivery::new(held));
@@ -306,7 +306,7 @@ impl Intake {
             }
         }
         if !admitted.is_empty() {
-            // A closed channel means that the worker is stopping: dropped deliveries hand themselves back.
+            // A closed channel means that the worker is stopping. Dropped deliveries hand themselves back.
             let _ = self.out.send(admitted).await;
         }
     }
@@ -318,7 +318,8 @@ impl Intake {
         AdmissionRequest {
             entry: held.entry,
             token: held.state.origin.to_string(),
-            // A batch counts a job once, however often it is admitted: one without an id reserves its origin for that.
+            // A batch counts a job once, however often it is admitted. A job without an id reserves its origin for
+            // that.
             reserve_id: match &held.job.id {
                 Some(id) => Some(id.as_str().to_owned()),
                 None => held.job.batch.as_ref().map(|_| held.state.origin.to_string()),
@@ -341,22 +342,24 @@ impl Intake {
     }
 }
 
-/// What jobs are brought before Redis for.
+/// Why jobs ask for admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asks {
-    /// They have slots, or are not to call.
+    /// To call: they have slots, or must not call.
     ToCall,
-    /// They have none.
+    /// To wait for a reservation: they have no slots.
     ToWait,
 }
 
-/// So many are put aside in one round trip: Redis does nothing else meanwhile, and they are in no hurry.
+/// Number of backlogged callers' jobs admitted in one round trip. Small, because Redis does nothing else meanwhile and
+/// they are not urgent.
 const FEW_ASIDE: usize = 16;
 
-/// The same where more than that are there: they came all at once, others stand behind them, and are sooner reached so.
+/// The same, if more than that are waiting: they came at once, and jobs behind them are reached sooner this way.
 const MANY_ASIDE: usize = 64;
 
-/// Whether the marks were set is unknown, and no call was made: the release takes them off, but no others.
+/// Releases jobs whose admission is unknown. No call was made, so each release removes the call marker of its own
+/// request and no other.
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
 fn hand_back(batch: Vec<Box<Held>>, requests: Vec<AdmissionRequest>) {
     for (mut held, request) in batch.into_iter().zip(requests) {
@@ -365,7 +368,7 @@ fn hand_back(batch: Vec<Box<Held>>, requests: Vec<AdmissionRequest>) {
     }
 }
 
-/// What becomes of a job whose route's breaker is not closed.
+/// What happens to a job whose route has a breaker that is not closed.
 fn step_aside(held: &Held, now_ms: u64) -> Instead {
     if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
         return Instead::Expire;
@@ -374,7 +377,7 @@ fn step_aside(held: &Held, now_ms: u64) -> Instead {
     Instead::Hold { by: Holder::Breaker(held.route), due_ms }
 }
 
-/// Takes up to `want` slots: a few at a time where they come free one by one.
+/// Takes up to `want` slots. Takes a few at a time if they come free one by one.
 async fn slots(shared: &Shared, lane: Lane, want: usize) -> usize {
     let slots = &shared.slots;
     let _demand = slots.demand(lane);
@@ -382,11 +385,11 @@ async fn slots(shared: &Shared, lane: Lane, want: usize) -> usize {
     slots.acquire(lane, want).await
 }
 
-/// Another delivery of the job began a call that is unsafe to repeat, and has not ended it.
+/// Handles a job of which another delivery has started an unsafe call and not ended it.
 fn begun(mut held: Box<Held>) {
     if !held.taken_over {
-        // A first delivery: the group was lost and made anew while another worker is, for all we know, alive and calling.
-        // Left pending, the job is taken over after a lease if that worker does not end it.
+        // A first delivery: the group was lost and recreated while another worker may still be alive and calling. The
+        // entry stays pending, and is taken over after a lease if that worker does not end it.
         held.leave();
         return;
     }

@@ -1,8 +1,9 @@
 //! One blocking read for many partitions of a lane.
 //!
-//! A connection that waits in a blocking read can do nothing else. A connection for each lane of each partition is a
-//! thousand for a few workers with many partitions. So the fetchers of up to [`MEMBERS`] partitions wait together: one
-//! `XREADGROUP` names all of their streams. A cluster refuses such a command, because the streams are in different slots.
+//! A connection that waits in a blocking read can do nothing else. With a connection for each lane of each partition, a
+//! few workers with many partitions would need a thousand. The fetchers of up to [`MEMBERS`] partitions therefore wait
+//! together: one `XREADGROUP` names all of their streams. A cluster refuses such a command, because the streams are in
+//! different slots.
 
 use super::shared::Shared;
 use crate::{
@@ -17,17 +18,17 @@ use tokio::{
     time::Instant,
 };
 
-/// How long a read waits on an empty lane. It is never cut off (that would lose what it was just given), so a stop waits
-/// for it.
+/// How long a read blocks on an empty lane. A read is never cut off, because the entries it was given would be lost. A
+/// stop therefore waits for it.
 pub(super) const BLOCK: Duration = Duration::from_millis(250);
 
-/// Up to this many partitions each fetcher has a connection of its own: it is woken for its own streams alone.
+/// Up to this number of partitions each fetcher has its own connection, and is woken for its own streams only.
 pub(super) const FEW: usize = 4;
 
-/// How many partitions wait together: Redis looks at each stream when the wait begins and when it ends.
+/// Maximum number of partitions that wait together. Redis looks at each stream at the start and the end of a wait.
 pub(super) const MEMBERS: usize = 64;
 
-/// How long the others wait while a fetcher does something else: its streams are not watched until it waits, too.
+/// How long a read blocks while a fetcher is missing, because the missing fetcher's streams are not watched meanwhile.
 const WITHOUT_ALL: Duration = Duration::from_millis(10);
 
 struct Request {
@@ -37,13 +38,13 @@ struct Request {
     answer: oneshot::Sender<RedisResult<Vec<RawEntry>>>,
 }
 
-/// A fetcher's place among those who wait together.
+/// A fetcher's handle to the shared blocking read.
 #[derive(Debug, Clone)]
 pub(super) struct Together(mpsc::Sender<Request>);
 
 impl Together {
-    /// Waits for entries of one partition, for [`BLOCK`] or a little longer. At most one of each stream comes; with
-    /// `only_due`, nothing that is new.
+    /// Waits for entries of one partition, for [`BLOCK`] or a little longer. Returns at most one entry of each stream;
+    /// with `only_due`, no new jobs.
     pub(super) async fn read(&self, partition: usize, only_due: bool) -> RedisResult<Vec<RawEntry>> {
         let gone = || io::Error::from(io::ErrorKind::ConnectionAborted).into();
         let (answer, answered) = oneshot::channel();
@@ -64,7 +65,7 @@ pub(super) struct LaneReader {
 }
 
 impl LaneReader {
-    /// Starts the readers of a lane. Returns each partition's place with its reader; none where each fetcher waits by itself.
+    /// Starts the readers of a lane. Returns one handle for each partition; none if each fetcher waits by itself.
     pub(super) fn spawn(shared: &Arc<Shared>, lane: Lane, tasks: &mut JoinSet<()>) -> Vec<Together> {
         let count = shared.partitions.len();
         let mut ways = Vec::new();
@@ -84,7 +85,7 @@ impl LaneReader {
         ways
     }
 
-    /// Reads until the last fetcher is gone.
+    /// Reads until the last fetcher has stopped.
     async fn run(mut self) {
         let mut waiting: Vec<Request> = Vec::with_capacity(self.members);
         loop {
@@ -97,7 +98,7 @@ impl LaneReader {
             while let Ok(request) = self.requests.try_recv() {
                 waiting.push(request);
             }
-            // A fetcher that was aborted must not be given entries.
+            // An aborted fetcher must not be given entries.
             waiting.retain(|request| !request.answer.is_closed());
             if waiting.is_empty() {
                 continue;

@@ -1,4 +1,4 @@
-//! The deliveries that this process holds, and since when Redis knows.
+//! The leases of the deliveries in this process, and when Redis last confirmed each.
 
 use crate::{
     contract::{EntryId, Lane},
@@ -13,10 +13,10 @@ use std::{
     },
 };
 
-/// Which delivery of a partition.
+/// Identifies a delivery within a partition.
 pub(super) type LeaseKey = (Lane, Source, EntryId);
 
-/// The number of one of a lane's two streams among a partition's four.
+/// Index of a lane's stream among a partition's four.
 pub(super) const fn stream_place(lane: Lane, source: Source) -> usize {
     lane as usize * 2 + source as usize
 }
@@ -26,22 +26,21 @@ pub(super) const fn stream_place(lane: Lane, source: Source) -> usize {
 pub(super) struct Lease {
     renewed_at_ms: AtomicI64,
     lost: AtomicBool,
-    /// A foreign hand removed the entry.
+    /// Whether something other than a worker removed the entry.
     trimmed: AtomicBool,
 }
 
 impl Lease {
-    /// Whether no other worker can have taken the delivery over by now, as far as the monotonic clock tells.
+    /// Whether no other worker can have taken the delivery over yet, by the monotonic clock.
     pub(super) fn holds(&self, now_ms: i64, lease_ms: i64) -> bool {
         !self.lost.load(Ordering::Acquire) && now_ms - self.renewed_at_ms.load(Ordering::Acquire) < lease_ms
     }
 }
 
-/// All leases of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     held: Mutex<HashMap<LeaseKey, Arc<Lease>>>,
-    /// Of any of them Redis said that it is lost, or its entry gone.
+    /// Whether Redis reported any of them as lost, or its entry as removed.
     any_doubtful: AtomicBool,
 }
 
@@ -50,7 +49,8 @@ impl Leases {
         self.held.lock()
     }
 
-    /// Takes a lease as of `asked_at_ms` (when the delivery was asked for); `None` if this process holds it already.
+    /// Takes a lease as of `asked_at_ms`, when the delivery was requested. `None` if this process has the lease
+    /// already.
     pub(super) fn take(&self, key: LeaseKey, asked_at_ms: i64) -> Option<Arc<Lease>> {
         let lease = Arc::new(Lease {
             renewed_at_ms: AtomicI64::new(asked_at_ms),
@@ -66,7 +66,7 @@ impl Leases {
         }
     }
 
-    /// Ends leases.
+    /// Ends the leases of these deliveries.
     pub(super) fn end(&self, keys: impl Iterator<Item = LeaseKey>) {
         let mut held = self.held();
         for key in keys {
@@ -74,12 +74,12 @@ impl Leases {
         }
     }
 
-    /// Those of one stream, for renewal.
+    /// The entries of one stream with a lease, for renewal.
     pub(super) fn of(&self, lane: Lane, source: Source) -> Vec<EntryId> {
         self.held().keys().filter(|key| key.0 == lane && key.1 == source).map(|key| key.2).collect()
     }
 
-    /// Redis confirmed `ids` when asked at `asked_at_ms`, as `renewal` says.
+    /// Records the result `renewal` of a request for `ids`, made at `asked_at_ms`.
     pub(super) fn renewed(&self, (lane, source): (Lane, Source), ids: &[EntryId], renewal: &Renewal, asked_at_ms: i64) {
         let held = self.held();
         for id in ids {
@@ -97,7 +97,8 @@ impl Leases {
         }
     }
 
-    /// Whether Redis said of a delivery that another has it, or that its entry is gone: it is to be ended alone.
+    /// Whether Redis reported that another worker has the delivery, or that its entry is gone. Such a delivery must be
+    /// ended in a batch of its own.
     pub(super) fn is_doubtful(&self, key: &LeaseKey) -> bool {
         self.any_doubtful.load(Ordering::Acquire)
             && self
@@ -106,12 +107,11 @@ impl Leases {
                 .is_some_and(|lease| lease.lost.load(Ordering::Acquire) || lease.trimmed.load(Ordering::Acquire))
     }
 
-    /// Whether this process holds a delivery.
+    /// Whether this process has the lease of a delivery.
     pub(super) fn holds(&self, key: &LeaseKey) -> bool {
         self.held().contains_key(key)
     }
 
-    /// How many.
     pub(super) fn len(&self) -> usize {
         self.held().len()
     }

@@ -1,14 +1,17 @@
-//! A worker process: fetchers, an apalis worker, finishers and housekeepers around one set of slots, and its life cycle.
+//! A worker process: its loops, which share one set of worker slots, and its life cycle.
 //!
 //! ```text
-//! fetcher (lane × partition) ─▶ sorter: parse, plan ─▶ intake: slot, admit ─▶ apalis worker: one call ─▶ finisher ─▶ Redis
-//!                                          └── of crowds ─▶ intake: put aside ──────────────────▶ finisher
-//!        rescuer: takes over from lost workers ─▶ sorter              timekeeper: promotes, renews leases
+//! fetcher (lane × partition) ─▶ decode: parse, plan ─▶ admission: slot, admit ─▶ apalis worker: one call ─▶ finisher ─▶ Redis
+//!                                 └── backlogged callers ─▶ deferred admission ───────────────▶ finisher
+//!        rescuer: takes over from lost workers ─▶ decode              timekeeper: promotes, renews leases
 //! ```
 //!
-//! Starting: operators' rules are loaded, the group is made, loops begin; until Redis answers, the worker is alive and not ready. Stopping: fetchers end,
-//! what was read and not begun is handed back, calls under way get `worker.shutdown_grace`, then are cut off (those whose
-//! effect is then unknown end in doubt), every end is written, and only then the loops that renew leases end.
+//! Starting: operators' rules are loaded, the group is created and the loops start. Until Redis answers, the worker is
+//! alive and not ready.
+//!
+//! Stopping: fetchers end, and jobs that have not started are handed back. Running calls get `worker.shutdown_grace`
+//! and are then cut off; those whose effect is then unknown end in doubt. Every end is written, and only then do the
+//! loops that renew leases end.
 
 mod aside;
 mod backend;
@@ -75,17 +78,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Finishers a partition: while one waits for Redis, another prepares its batch.
+/// Names of a partition's finishers. While one waits for Redis, another prepares its batch.
 const FINISHERS: [&str; 2] = ["finish", "finish too"];
 
-/// How long a stopping worker waits for Redis where `worker.shutdown_grace` is shorter or has run out: for a read under way
-/// to end, and for the last ends to be written.
+/// Minimum time for which a stopping worker waits for Redis, even if `worker.shutdown_grace` is shorter or over: for a
+/// running read to end, and for the last ends to be written.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Idle connections to XCO are given up once in so long at most.
+/// Minimum time between two closings of idle connections to XCO.
 const SPARED: Duration = Duration::from_secs(1);
 
-/// A worker that has been told what to do and not yet begun.
+/// A worker that is configured and not yet running.
 #[derive(Debug)]
 pub struct Worker<A> {
     config: Config,
@@ -98,32 +101,32 @@ pub struct Worker<A> {
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
-    /// Calls that were cut off because `worker.shutdown_grace` ran out.
+    /// Number of calls that were cut off because `worker.shutdown_grace` was over.
     pub cut_off: usize,
-    /// Ends that could not be written because Redis was away: the lease brings these jobs back.
+    /// Number of ends that could not be written because Redis was unreachable. The leases bring these jobs back.
     pub unwritten: usize,
-    /// It ended by itself: a fault of ours.
+    /// Whether the worker ended by itself, because of a fault in this program.
     pub broken: bool,
 }
 
 impl<A: XcoApi> Worker<A> {
-    /// A worker over `config`, calling `api`. Connects to nothing yet.
+    /// Creates a worker that calls `api`. Does not connect yet. Fails if `config` has no usable Redis.
     pub fn new(config: Config, api: Arc<A>, metrics: Metrics) -> Result<Self, QueueError> {
         Self::with_names(config, api, metrics, Names::shared())
     }
 
-    /// As [`Worker::new`], with another resolver than the process's.
+    /// As [`Worker::new`], but with `names` as the resolver of host names.
     pub fn with_names(config: Config, api: Arc<A>, metrics: Metrics, names: Names) -> Result<Self, QueueError> {
         let connector = Connector::with_names(&config.redis, names)?;
         Ok(Self { config, api, metrics, health: Health::default(), connector })
     }
 
-    /// Whether Redis can be reached.
+    /// The health of the worker's work with Redis.
     pub fn health(&self) -> Health {
         self.health.clone()
     }
 
-    /// Takes jobs until `stop`, then ends in order. Never returns before; trouble with Redis or XCO is outlasted.
+    /// Executes jobs until `stop`, then ends in order. Does not return earlier: failures of Redis or XCO are retried.
     pub async fn run(self, stop: CancellationToken) -> Stopped {
         let Self { config, api, metrics, health, connector } = self;
         let consumer = consumer_name();
@@ -184,14 +187,14 @@ impl<A: XcoApi> Worker<A> {
             biased;
             () = stop.cancelled() => false,
             ended = &mut calls => {
-                // Nothing the outside world does ends it; without it no job would run, so neither may this.
+                // No outside event ends the loop. Without it no job would run, so the whole worker stops.
                 tracing::error!(?ended, "the worker loop ended by itself");
                 stop.cancel();
                 true
             }
         };
         tracing::info!("stopping: finishing what is under way");
-        // One deadline for everything: whoever stops us counts from the signal.
+        // One deadline for everything, because a service manager counts from the signal.
         let deadline = Instant::now() + config.worker.shutdown_grace;
         let until = deadline.max(Instant::now() + LAST_WORDS);
         let idle = async {
@@ -200,7 +203,8 @@ impl<A: XcoApi> Worker<A> {
         };
         tokio::select! {
             () = async { while readers.join_next().await.is_some() {} } => {}
-            // Redis does not answer: what a read may still bring is the lease's. Whoever holds nothing has nothing to wait for.
+            // Redis does not answer, so the lease covers whatever a read still brings. With no active jobs, there is
+            // nothing to wait for.
             () = async { tokio::select! { () = sleep_until(until) => {}, () = idle => {} } } => readers.shutdown().await,
         }
         let cut_off = if broken || timeout_at(deadline, &mut calls).await.is_ok() {
@@ -211,11 +215,11 @@ impl<A: XcoApi> Worker<A> {
             let _ = calls.await;
             running
         };
-        // Every delivery has ended by now: wait for their ends to be written, but not for a Redis that does not come back.
+        // Every delivery has ended. Waits until the ends are written, but not for a Redis that does not recover.
         let written = timeout_at(deadline.max(Instant::now() + LAST_WORDS), shared.slots.all_written()).await;
         let (_, unwritten) = shared.slots.in_use();
         let unwritten = if written.is_ok() { 0 } else { unwritten };
-        // Nothing is lost with a command under way here: each is one atomic step. (And Redis may not answer it.)
+        // Cutting off a command here loses nothing, because each is one atomic step. (And Redis may never answer it.)
         upkeep.shutdown().await;
         finishers.abort_all();
         while finishers.join_next().await.is_some() {}
@@ -224,10 +228,10 @@ impl<A: XcoApi> Worker<A> {
     }
 }
 
-/// The ends of a partition's deliveries, which its finishers take in turn.
+/// The ends of a partition's deliveries. Its finishers take them in turn.
 type Endings = Arc<Mutex<mpsc::UnboundedReceiver<delivery::Ending>>>;
 
-/// What a worker knows of each partition, and where the ends of its deliveries arrive.
+/// Creates each partition's state, and the receiver of its deliveries' ends.
 fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endings>) {
     let count = u64::from(config.redis.partitions.max(1));
     let partition = |number| {
@@ -248,17 +252,17 @@ fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endin
     (0..config.redis.partitions.max(1)).map(partition).unzip()
 }
 
-/// Redis comes first: when there is no file descriptor for a connection to it, idle ones to XCO are given up.
+/// Closes idle connections to XCO when there is no file descriptor for a connection to Redis, which is more important.
 async fn spare<A: XcoApi>(shared: Arc<Shared>, api: Arc<A>) {
     loop {
         shared.connector.starved().await;
-        tracing::warn!("no file descriptor is left for Redis: giving up idle connections to XCO");
+        tracing::warn!("no file descriptor is left for Redis: closing idle connections to XCO");
         api.give_up_idle();
         sleep(SPARED).await;
     }
 }
 
-/// `host-pid-random`: unique, and telling an operator where to look.
+/// Creates this worker's name, `host-pid-random`: it is unique, and shows an operator where to look.
 fn consumer_name() -> String {
     let host = std::env::var("HOSTNAME")
         .ok()

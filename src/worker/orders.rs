@@ -1,22 +1,22 @@
-//! What operators' rules mean for a job in this worker's hands.
+//! Applies operators' rules to a job in this worker's memory.
 
 use super::delivery::{Held, Holder, Instead};
 use crate::control::{Decision, Rules};
 
-/// The end of a pause that nobody set one for: beyond any time that a job can name, and exact as a score.
+/// End of a pause without an end, in milliseconds: later than any time a job can name, and exact as a Redis score.
 const FOR_EVER_MS: u64 = 1 << 52;
 
-/// What operators want of a job.
+/// What the rules require for a job.
 pub(super) enum Judgement {
-    /// Nothing.
+    /// No rule affects it.
     Go,
-    /// Its lane is paused: back into it.
+    /// Its lane is paused: it returns to the lane.
     Stay,
-    /// It is not to call.
+    /// It must not make its call.
     Instead(Instead),
 }
 
-/// Judges a job that is about to ask for its slot.
+/// Checks the rules for a job that is about to request its slot.
 pub(super) fn judge(rules: &Rules, held: &Held, now_ms: u64) -> Judgement {
     if held.state.cancelled {
         return Judgement::Instead(Instead::Cancel);

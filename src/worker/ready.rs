@@ -14,7 +14,7 @@ pub(super) struct Ready {
     pub(super) note: Note,
 }
 
-/// What to count once it is written.
+/// The metric to count once the end is written.
 #[derive(Debug)]
 pub(super) enum Note {
     Completed { job_type: Option<JobType>, status: Status, queued_ms: u64, total_ms: u64, dead: bool },
@@ -24,12 +24,12 @@ pub(super) enum Note {
     Nothing,
 }
 
-/// Deliveries of one stream that a rule or a breaker holds, ready to be parked.
+/// Deliveries of one stream that a rule or a breaker delays, ready to be written.
 #[derive(Debug)]
 pub(super) struct Pause {
     pub(super) lane: Lane,
     pub(super) source: Source,
-    /// Under which name.
+    /// Name of the rule or the breaker.
     pub(super) name: String,
     pub(super) holds: Vec<Hold>,
 }

@@ -1,21 +1,21 @@
-//! `redis.durability = "replicated"`: what must outlive the master is waited for.
+//! Waits for replicas if `redis.durability = "replicated"`, so that a write survives the loss of the master.
 
 use super::{health::Pulse, shared::Shared};
 use crate::queue::{Link, upkeep};
 use std::time::Duration;
 
-/// How long `WAIT` waits for a replica before it is asked again.
+/// How long one `WAIT` blocks.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Waits until a replica has what was just written on `link`; `false` where that was cut, or Redis is no master any more:
-/// nobody knows then who has it, and the write is to be repeated.
+/// Waits until a replica has the last write on `link`. Returns `false` if the connection broke or Redis is no longer
+/// the master: then it is unknown which servers have the write, and it must be repeated.
 pub(super) async fn await_replica(shared: &Shared, link: &mut Link, pulse: &mut Pulse) -> bool {
-    // An answer that comes later than the link waits for would look like a Redis that is gone.
+    // An answer later than the link's timeout would look like an unreachable Redis.
     let patience = PATIENCE.min(shared.response_timeout / 2);
     loop {
         match upkeep::wait_for_replica(link, patience).await {
             Ok(0) => {
-                // To have waited in vain is pause enough.
+                // The wait itself was pause enough.
                 pulse.hindered("replicate", "no replica acknowledges (redis.durability)".to_owned());
                 shared.metrics.redis_error("replicate");
             }

@@ -1,7 +1,8 @@
-//! Takes over from lost workers, and takes up what a foreign hand has left to nobody.
+//! Takes over deliveries from lost workers, and restores deliveries that something other than a worker removed from the
+//! pending list.
 //!
-//! A delivery is taken over once it has been idle for a lease in two looks between which its holder has had the time to renew it:
-//! a clock that steps ahead makes every delivery look idle, and those of living workers only until they are renewed.
+//! A delivery is taken over if it was idle for a lease in two looks, between which its worker had time to renew it. One
+//! look is not enough: a clock that steps ahead makes every delivery look idle, but living workers renew theirs.
 
 use super::{
     health::Pulse,
@@ -25,49 +26,50 @@ use tokio_util::sync::CancellationToken;
 
 const SOURCES: [Source; 2] = [Source::Due, Source::Jobs];
 
-/// The time between two looks: a quarter of the shortest lease, within these bounds. A worker with a shorter lease than those
-/// known may have come since.
+/// Minimum time between two looks. The interval is a quarter of the shortest lease, because a worker with a shorter
+/// lease than those known may have started.
 const SOONEST_LOOK: Duration = Duration::from_millis(100);
 const LATEST_LOOK: Duration = Duration::from_secs(5);
 
-/// How many steps one look takes through a stream's pending list, and through its delivered entries, at most.
+/// Maximum number of steps that one look takes through a stream's pending list, and through its delivered entries.
 const MOST_STEPS: usize = 40;
 
-/// How many deliveries of a stream are remembered as idle, at most.
+/// Maximum number of idle deliveries of a stream that are remembered.
 const MOST_SUSPECTS: usize = 256;
 
-/// How many other workers' leases are asked for, at most. For the rest the longest of all counts.
+/// Maximum number of other workers whose leases are known. For the rest the longest lease counts.
 const MOST_HOLDERS: usize = 512;
 
-/// What is known of one stream between two looks.
+/// Knowledge of one stream between two looks.
 #[derive(Debug, Default)]
 struct Known {
-    /// Idle for the lease of its holder: since when that is known, on the process's clock, and that lease.
+    /// Deliveries idle for the lease of their worker: when that was first seen, on the process's clock, and that lease.
     idle: BTreeMap<EntryId, (i64, Duration)>,
     search: Search,
-    /// How many entries a foreign hand removed, as of the last look.
+    /// Number of entries that something other than a worker had removed, at the last look.
     removed: Option<u64>,
 }
 
-/// Looks after the deliveries of one partition.
+/// Rescues the deliveries of one partition.
 pub(super) struct Rescuer {
     shared: Arc<Shared>,
     partition: usize,
     link: Link,
     pulse: Pulse,
     sorter: Sorter,
-    /// By [`Lane`]: what was taken over waits for its slots there, and neither the other lane nor the looking waits with it.
+    /// Admission of rescued jobs, by [`Lane`]. Jobs wait there for slots without delaying the other lane or the next
+    /// look.
     ways_in: [mpsc::Sender<Sorted>; 2],
     /// By [`stream_place`].
     known: [Known; 4],
-    /// The other workers, as of the last look.
+    /// The other workers, at the last look.
     holders: Arc<[Holder]>,
-    /// The last step back of Redis's clock after which idle times began anew; `None` before the first look.
+    /// The last backward step of Redis's clock after which idle times were restarted; `None` before the first look.
     restamped: Option<u32>,
 }
 
 impl Rescuer {
-    /// Looks after a partition until `stop`; `intakes` are the ways in of its lanes.
+    /// Rescues a partition's deliveries until `stop`. `intakes` admit the jobs of each lane.
     pub(super) async fn run(shared: Arc<Shared>, partition: usize, intakes: [Intake; 2], stop: CancellationToken) {
         let link = shared.link("rescue", partition);
         let pulse = shared.health.pulse_aside();
@@ -127,7 +129,7 @@ impl Rescuer {
         Ok(())
     }
 
-    /// After Redis's clock went back its idle times say nothing until it has caught up: they begin anew.
+    /// Restarts idle times after Redis's clock went back, because they mean nothing until the clock has caught up.
     async fn restamp(&mut self) -> Result<(), RedisError> {
         let shared = Arc::clone(&self.shared);
         let partition = &shared.partitions[self.partition];
@@ -156,7 +158,7 @@ impl Rescuer {
         Ok(())
     }
 
-    /// Which workers there are, and how long their leases. Where the list cannot be read the one before serves.
+    /// Reads which workers exist, and their leases. If the list cannot be read, the previous one remains in use.
     async fn ask_for_holders(&mut self) -> Result<(), RedisError> {
         let shared = Arc::clone(&self.shared);
         match workers::workers(&mut self.link, &shared.partitions[0].keys).await {
@@ -174,20 +176,20 @@ impl Rescuer {
             }
             Err(error) if is_transient(&error) => Err(error),
             Err(error) => {
-                // What is wrong with this key is no reason to leave lost jobs alone.
+                // A fault of this key is no reason to abandon lost jobs.
                 shared.metrics.redis_error("rescue");
-                tracing::debug!(%error, "the list of workers cannot be read");
+                tracing::debug!(%error, "the list of workers could not be read");
                 Ok(())
             }
         }
     }
 
-    /// Takes over from a stream what has been idle for long enough.
+    /// Takes over deliveries of a stream that have been idle for long enough.
     async fn take_over(&mut self, lane: Lane, source: Source) -> Result<(), RedisError> {
         let shared = Arc::clone(&self.shared);
         let way_in = self.ways_in[lane as usize].clone();
         if way_in.capacity() == 0 {
-            // Those that were taken over before still wait for their slots.
+            // Jobs taken over earlier still wait for their slots.
             return Ok(());
         }
         let keys = &shared.partitions[self.partition].keys;
@@ -195,7 +197,7 @@ impl Rescuer {
         let asked_at_ms = shared.clock.elapsed_ms();
         let holders = Arc::clone(&self.holders);
         let terms = Terms { own: shared.lease, holders: &holders };
-        // A holder renews four times a lease.
+        // A worker renews four times within a lease.
         let would_be_renewed = |(since_ms, lease): &(i64, Duration)| {
             asked_at_ms.saturating_sub(*since_ms) >= i64::try_from(lease.as_millis() / 2).unwrap_or(i64::MAX)
         };
@@ -204,7 +206,7 @@ impl Rescuer {
         let mut round = Round::new(suspects.map(|(id, _)| *id).collect());
         let mut idle = BTreeMap::new();
         for _ in 0..MOST_STEPS {
-            // As many as there are slots for at the moment: the rest is for other workers, or the next round.
+            // At most the number of free slots. The rest is for other workers, or for the next round.
             let (running, _) = shared.slots.in_use();
             let most = shared.slots.total().saturating_sub(running).clamp(1, 128);
             let Rescued { idle: found, taken, removed, at_end } =
@@ -235,7 +237,8 @@ impl Rescuer {
         Ok(())
     }
 
-    /// The entries of these deliveries are gone. Whoever holds one can end it; without a holder it is lost.
+    /// Handles deliveries whose entries were removed. A living worker can still complete its job; without one the job
+    /// is lost.
     async fn removed(&mut self, lane: Lane, source: Source, removed: Vec<(EntryId, String)>) -> Result<(), RedisError> {
         let shared = Arc::clone(&self.shared);
         let partition = &shared.partitions[self.partition];
@@ -254,7 +257,7 @@ impl Rescuer {
                     stream,
                     entry = %id,
                     consumer,
-                    "something else than a worker removed this entry while a worker held it that is gone: the job is lost"
+                    "something other than a worker removed the entry of a lost worker's job: the job is lost"
                 );
             }
         }
@@ -272,8 +275,8 @@ impl Rescuer {
                 tracing::warn!(
                     stream,
                     found,
-                    "nobody held these deliveries: something else than a worker deleted a consumer of the group `workers`, \
-                     acknowledged its entries or set it ahead; they are taken up again"
+                    "deliveries were missing from the pending list and are executed again: something other than a worker \
+                     deleted a consumer of the group `workers`, acknowledged its entries or set it ahead"
                 );
             }
             if at_end {
@@ -297,14 +300,14 @@ impl Rescuer {
             tracing::error!(
                 stream,
                 jobs = more,
-                "something else than a worker removed jobs that had not ended: a producer's XADD with MAXLEN, an XTRIM, an XDEL"
+                "something other than a worker removed jobs that had not ended: a producer's XADD with MAXLEN, an XTRIM or an XDEL"
             );
         }
         Ok(())
     }
 }
 
-/// Takes in what was taken over of one lane, until there will be no more.
+/// Admits the rescued jobs of one lane until the channel closes.
 async fn take_in(mut intake: Intake, mut taken: mpsc::Receiver<Sorted>) {
     while let Some(sorted) = taken.recv().await {
         intake.let_in(sorted).await;

@@ -12,10 +12,10 @@ use crate::{
     queue::{Finish, FinishOp, Place, Unmark},
 };
 
-/// A job without a deadline that waits in a queue is looked at this often at least, should the queue have lost it.
+/// Maximum time in a shared bucket's queue before a job without a deadline is looked at, in case the queue lost it.
 const LONGEST_QUEUE_MS: u64 = 86_400_000;
 
-/// The end of something that is no job.
+/// The end of an entry that is not a valid job.
 pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> Ready {
     let waited_ms = now_ms.saturating_sub(rejected.state.origin.entry.ms);
     Ready {
@@ -40,7 +40,7 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> Ready {
 pub(super) fn of_job(held: &mut Held, end: End, now_ms: u64) -> Ready {
     let job_type = held.job.job_type;
     let waits = matches!(end, End::Called(Verdict::Retry { .. } | Verdict::Continue) | End::Aside(..) | End::Queued(_));
-    // It would only be taken up again to be cancelled.
+    // Without this it would run again only to be cancelled.
     let end = if waits && held.is_cancelled() { End::Cancelled } else { end };
     let (op, note) = match end {
         End::Called(Verdict::Succeeded { outcome, result }) => {
@@ -69,7 +69,7 @@ pub(super) fn of_job(held: &mut Held, end: End, now_ms: u64) -> Ready {
             held.state.wait(Waiting::Slot, now_ms);
             (requeue(held), Note::Nothing)
         }
-        // A deferral goes another way; handed back it would run again.
+        // A deferral is written elsewhere. If one gets here, the job is handed back and runs again.
         End::Called(Verdict::Release | Verdict::Defer { .. }) => {
             if held.state.waiting.is_none() {
                 held.state.wait(Waiting::Slot, now_ms);
@@ -91,7 +91,7 @@ pub(super) fn of_job(held: &mut Held, end: End, now_ms: u64) -> Ready {
             let error = completion::expired(held, limited);
             cut_short(held, &Final::Expired { error: &error }, now_ms)
         }
-        // A hold is written elsewhere, unless the job is cancelled by now.
+        // This delay is written elsewhere, unless the job has been cancelled.
         End::Cancelled | End::Held { .. } => {
             let error = completion::cancelled(held);
             cut_short(held, &Final::Cancelled { error: &error }, now_ms)
@@ -110,7 +110,7 @@ pub(super) fn of_job(held: &mut Held, end: End, now_ms: u64) -> Ready {
     }
 }
 
-/// A deadline that passed or an operator's order ends a job, unless an earlier call may have taken effect.
+/// Ends a job because of its deadline or an operator. If an earlier call may have taken effect, it fails in doubt.
 fn cut_short(held: &mut Held, end: &Final<'_>, now_ms: u64) -> (FinishOp, Note) {
     match end {
         Final::Expired { error } | Final::Cancelled { error } if error.kind == ErrorKind::InDoubt => {
@@ -146,7 +146,7 @@ fn queue_up(held: &mut Held, bucket: SharedBucket, now_ms: u64) -> FinishOp {
     FinishOp::Park { due_us, place, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
 }
 
-/// When a job that waits in a queue is looked at in any case: at its deadline, so that it ends in time.
+/// When a job in a shared bucket's queue is looked at in any case: at its deadline, so that it ends in time.
 pub(super) fn latest_ms(held: &Held, now_ms: u64) -> u64 {
     held.deadline_ms.unwrap_or_else(|| now_ms.saturating_add(LONGEST_QUEUE_MS))
 }

@@ -1,4 +1,4 @@
-//! What the parts of one worker process share.
+//! State that the parts of one worker process share.
 
 use super::{
     aside::Aside,
@@ -21,53 +21,49 @@ use redis::RedisError;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc};
 
-/// One partition, seen from this process.
+/// The state of one partition in this process.
 #[derive(Debug)]
 pub(super) struct Partition {
-    /// Its keys.
     pub(super) keys: Keys,
-    /// The deliveries this process holds.
+    /// The deliveries in this process.
     pub(super) leases: Arc<Leases>,
-    /// Who has more jobs than its limit lets through.
+    /// Callers with more jobs than their limits allow.
     pub(super) crowds: Arc<Crowds>,
-    /// Whose route's breaker is not closed.
+    /// Jobs delayed because their route's breaker is not closed.
     pub(super) aside: Aside,
-    /// To the finisher. Unbounded in type only: [`Slots`] bounds the ends that are not yet written.
+    /// Channel to the finishers. Unbounded in type only: [`Slots`] bounds the ends that are not yet written.
     pub(super) endings: mpsc::UnboundedSender<Ending>,
-    /// Something was parked that may be due before the housekeeper looks again.
+    /// Notified when a delayed job may be due before the next look.
     pub(super) parked: Notify,
-    /// Ends that Redis refuses.
+    /// Ends that Redis refuses to write.
     pub(super) stuck: Stuck,
-    /// What was written to its completions since they were trimmed.
+    /// Bytes written to the completion stream since it was last trimmed.
     pub(super) completions_written: super::written::Written,
-    /// When its Redis's clock went back.
+    /// Backward steps of the clock of this partition's Redis.
     pub(super) steps: KnownSteps,
 }
 
-/// What the parts of one worker process share.
+/// State that the parts of one worker process share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// This process's name in the consumer group.
+    /// Name of this process in the consumer group.
     pub(super) consumer: String,
-    /// To Redis.
     pub(super) connector: Connector,
-    /// All partitions.
     pub(super) partitions: Vec<Partition>,
     /// Who may call now.
     pub(super) slots: Arc<Slots>,
     /// Whether work may begin.
     pub(super) gate: super::gate::Gate,
-    /// What operators ordered.
+    /// The operators' rules.
     pub(super) control: Arc<super::control::Control>,
-    /// How XCO is doing.
+    /// Upstream health: breakers, adaptive concurrency and retry budgets.
     pub(super) weather: Arc<super::weather::Weather>,
     /// Redis's clock.
     pub(super) clock: Arc<RedisClock>,
-    /// Buckets.
+    /// Configured limits, by which jobs get their buckets.
     pub(super) limits: Limits,
-    /// Instruments.
     pub(super) metrics: Metrics,
-    /// Is Redis there?
+    /// Whether Redis is usable.
     pub(super) health: super::health::Health,
     /// `queue.*`
     pub(super) queue: QueueConfig,
@@ -75,7 +71,7 @@ pub(super) struct Shared {
     pub(super) allow_missing_caller_id: bool,
     /// `redis.durability`
     pub(super) durability: Durability,
-    /// A partition's share of `queue.max_pending`
+    /// A partition's share of `queue.max_pending`.
     pub(super) max_pending: u64,
     /// `redis.response_timeout`
     pub(super) response_timeout: Duration,
@@ -83,9 +79,9 @@ pub(super) struct Shared {
     pub(super) lease: Duration,
     /// `worker.max_deliveries`
     pub(super) max_deliveries: u32,
-    /// For jobs that name no merchant.
+    /// Merchant of jobs that name none.
     pub(super) default_merchant: Option<MerchantId>,
-    /// Settings that all workers should have alike.
+    /// Settings that should be the same on all workers.
     pub(super) settings: BTreeMap<String, String>,
     policies: BTreeMap<JobType, RetryPolicy>,
 }
@@ -127,8 +123,7 @@ impl Shared {
 
     /// A link for one of a partition's loops, on one of the few connections that the partitions share.
     ///
-    /// Where a replica is waited for (`WAIT`), every command behind that on the connection waits, too, and each link has a
-    /// connection of its own.
+    /// With replication each link has its own connection, because `WAIT` blocks every later command on a connection.
     pub(super) fn link(&self, kind: &'static str, number: usize) -> Link {
         match self.durability {
             Durability::Single => self.connector.shared_link(kind, number, false),
@@ -136,20 +131,20 @@ impl Shared {
         }
     }
 
-    /// A script could not do a part of its work: counted, and looked into.
+    /// Records that a script could not do a part of its work, and requests a check of Redis.
     pub(super) fn script_failed(&self, failure: &ScriptFailure) {
         self.metrics.script_failure(failure.script, failure.reason);
         self.health.refused();
     }
 
-    /// A whole script failed: counted, unless it passes by itself.
+    /// Records that a whole script failed, unless the failure is transient.
     pub(super) fn whole_script_failed(&self, script: &'static str, error: &RedisError) {
         if !is_transient(error) {
             self.script_failed(&ScriptFailure::of_whole(script, error));
         }
     }
 
-    /// The retry policy of a type.
+    /// The retry policy of a job type.
     pub(super) fn policy(&self, job_type: JobType) -> RetryPolicy {
         self.policies.get(&job_type).copied().unwrap_or(RetryPolicy {
             base: Duration::from_millis(500),
@@ -158,8 +153,8 @@ impl Shared {
         })
     }
 
-    /// When a job's time is up: `ttl_ms` (its own, else its type's in the interactive lane) from enqueueing or `run_at`,
-    /// whichever is later.
+    /// Deadline of a job in milliseconds on Redis's clock: `ttl_ms` after enqueueing or `run_at`, whichever is later.
+    /// In the interactive lane the type's default applies to a job without `ttl_ms`. `None` means no deadline.
     pub(super) fn deadline_ms(&self, job: &Job, lane: Lane, enqueued_at_ms: u64) -> Option<u64> {
         let ttl_ms = job.ttl_ms.or_else(|| {
             (lane == Lane::Interactive)

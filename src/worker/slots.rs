@@ -1,7 +1,8 @@
-//! Who may call XCO now: a ledger of slots that lets interactive jobs go first and leaves bulk its small share.
+//! Worker slots: which lane may call XCO now. Interactive jobs go first, and bulk jobs keep a small share.
 //!
-//! A slot is held from admission until the call has ended, never while a job waits. Beside it, a bound on deliveries
-//! whose end is not yet written, so that a Redis that refuses writes stops the reading and memory stays bounded.
+//! A slot is taken from admission until the call has ended, never while a job waits. A second bound limits the
+//! deliveries whose end is not yet written, so that a Redis that refuses writes stops the reading and memory stays
+//! bounded.
 
 use crate::{config::WorkerConfig, contract::Lane};
 use parking_lot::{Mutex, MutexGuard};
@@ -11,21 +12,21 @@ use std::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// Interactive jobs are taken to come for so long after the last one.
+/// How long after the last interactive job more are expected.
 const PRESENCE: Duration = Duration::from_secs(10);
 
-/// How much of the slots is bulk's, in percent.
+/// The bulk lane's share of the slots, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BulkShare {
-    /// So much of what is allowed at the moment is kept for it, however many interactive jobs wait.
+    /// Minimum share of the currently allowed slots, however many interactive jobs wait.
     pub(super) min: u8,
-    /// So much it uses at most while interactive jobs come: what they need is then free before they ask, and the machine is not
-    /// so busy with bulk that they wait for that.
+    /// Maximum share while interactive jobs arrive. Slots are then free before those jobs need them, and bulk work does
+    /// not slow them down.
     pub(super) max: u8,
 }
 
 impl BulkShare {
-    /// As configured.
+    /// The configured share.
     pub(super) const fn of(config: &WorkerConfig) -> Self {
         Self { min: config.bulk_min_share, max: config.bulk_max_share }
     }
@@ -41,24 +42,24 @@ struct Ledger {
     bulk_demands: usize,
 }
 
-/// How many slots may be in use at the moment: fewer than all while XCO is slow, none while it fails.
+/// Number of slots that may be in use now: fewer than all while XCO is slow, none while it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowed {
-    /// By both lanes together.
+    /// For both lanes together.
     pub(super) calls: usize,
-    /// The same, but lower for the moments in which the load is lightened to see what XCO's usual latency is. Only bulk
-    /// makes room for that: interactive jobs may use so many beside whatever bulk has under way.
+    /// As `calls`, but lower while the load is reduced to measure XCO's usual latency. Only bulk jobs make room for
+    /// that: interactive jobs may use this many besides the running bulk jobs.
     pub(super) light: usize,
 }
 
 impl Allowed {
-    /// As many, by whichever lane.
+    /// The same number for both lanes.
     pub(super) const fn evenly(calls: usize) -> Self {
         Self { calls, light: calls }
     }
 }
 
-/// The slots of one worker process.
+/// The worker slots of one process.
 #[derive(Debug)]
 pub(super) struct Slots {
     total: usize,
@@ -74,7 +75,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// `total` slots, of which bulk has its share.
+    /// Creates `total` slots, of which bulk jobs have their share.
     pub(super) fn new(total: usize, bulk: BulkShare) -> Self {
         let total = total.max(1);
         Self {
@@ -90,17 +91,17 @@ impl Slots {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // Plain counters: whoever panicked while holding the lock left them consistent.
+        // Plain counters: they are consistent even if a thread panicked while holding the lock.
         self.ledger.lock()
     }
 
-    /// What a lane could take right now.
+    /// Number of slots that a lane could take now.
     fn free(&self, ledger: &Ledger, lane: Lane) -> usize {
         if ledger.unwritten >= self.most_unwritten {
             return 0;
         }
         let allowed = self.allowed();
-        // A share of what is allowed now: while few calls are, bulk must not have them all.
+        // A share of the slots allowed now: if only few are, bulk jobs must not have them all.
         let bulk_min = bulk_min(allowed, self.bulk_min_percent);
         let calls = allowed.saturating_sub(ledger.running);
         let light = self.total.min(self.light.load(Ordering::Relaxed));
@@ -121,9 +122,9 @@ impl Slots {
         }
     }
 
-    /// Waits until the lane could take something, and says how much: a hint for how many to read, not a claim.
+    /// Waits until the lane could take a slot and returns how many: a hint for how many jobs to read, not a claim.
     ///
-    /// With `batch` above 1 it waits a little (1 ms) for more to come free: one round trip for many beats many for one.
+    /// With `batch` above 1 it waits up to 1 ms for more to come free, because one round trip for many is cheaper.
     pub(super) async fn available(&self, lane: Lane, batch: usize) -> usize {
         loop {
             let changed = self.changed[lane as usize].notified();
@@ -142,7 +143,7 @@ impl Slots {
         }
     }
 
-    /// What the lane could take as soon as that is `batch`, and in 1 ms at the latest.
+    /// Number of slots that the lane could take, as soon as it reaches `batch` and after 1 ms at the latest.
     async fn gathered(&self, lane: Lane, batch: usize) -> usize {
         let mut patience = std::pin::pin!(tokio::time::sleep(Duration::from_millis(1)));
         loop {
@@ -159,18 +160,18 @@ impl Slots {
         }
     }
 
-    /// Says that the lane has, or may have, more than it holds, until what is returned is dropped.
+    /// Signals that the lane has, or may have, waiting jobs, until the returned guard is dropped.
     pub(super) fn demand(&self, lane: Lane) -> Demand<'_> {
         *Demand::count(&mut self.ledger(), lane) += 1;
         Demand { slots: self, lane }
     }
 
-    /// What the lane could take right now: a hint.
+    /// Number of slots that the lane could take now. A hint, not a claim.
     pub(super) fn free_now(&self, lane: Lane) -> usize {
         self.free(&self.ledger(), lane)
     }
 
-    /// Takes between 1 and `want` slots, waiting for the first.
+    /// Takes between 1 and `want` slots. Waits for the first.
     pub(super) async fn acquire(&self, lane: Lane, want: usize) -> usize {
         let demand = self.demand(lane);
         loop {
@@ -193,7 +194,7 @@ impl Slots {
         }
     }
 
-    /// How many may be in use from now on; what is in use stays.
+    /// Sets the number of slots that may be in use. Slots in use stay taken.
     pub(super) fn allow(&self, allowed: Allowed) {
         let more = self.calls.swap(allowed.calls, Ordering::Relaxed) < allowed.calls;
         if self.light.swap(allowed.light, Ordering::Relaxed) < allowed.light || more {
@@ -201,7 +202,6 @@ impl Slots {
         }
     }
 
-    /// Gives slots back.
     pub(super) fn release(&self, lane: Lane, count: usize) {
         {
             let mut ledger = self.ledger();
@@ -213,12 +213,12 @@ impl Slots {
         self.notify();
     }
 
-    /// `count` deliveries have an end to be written.
+    /// Counts `count` deliveries whose end must be written.
     pub(super) fn unwritten(&self, count: usize) {
         self.ledger().unwritten += count;
     }
 
-    /// `count` ends were written.
+    /// Counts `count` ends as written.
     pub(super) fn written(&self, count: usize) {
         {
             let mut ledger = self.ledger();
@@ -227,12 +227,12 @@ impl Slots {
         self.notify();
     }
 
-    /// Whether so many ends wait to be written that nothing more may be read.
+    /// Whether so many ends are unwritten that nothing more may be read.
     pub(super) fn is_backed_up(&self) -> bool {
         self.ledger().unwritten >= self.most_unwritten
     }
 
-    /// Whether so many calls are under way that their ends will come in numbers.
+    /// Whether enough calls are running for several to end at about the same time.
     pub(super) fn is_busy(&self) -> bool {
         self.ledger().running >= (self.total / 4).max(8)
     }
@@ -243,24 +243,23 @@ impl Slots {
         ledger.interactive_demands + ledger.bulk_demands > 0
     }
 
-    /// All slots.
     pub(super) const fn total(&self) -> usize {
         self.total
     }
 
-    /// Slots taken, and ends not yet written.
+    /// Number of slots in use, and of ends not yet written.
     pub(super) fn in_use(&self) -> (usize, usize) {
         let ledger = self.ledger();
         (ledger.running, ledger.unwritten)
     }
 
-    /// Calls under way, interactive and bulk.
+    /// Number of running calls, interactive and bulk.
     pub(super) fn running(&self) -> (usize, usize) {
         let ledger = self.ledger();
         (ledger.running.saturating_sub(ledger.bulk_running), ledger.bulk_running)
     }
 
-    /// How many may be in use at the moment.
+    /// Number of slots that may be in use now.
     pub(super) fn allowed(&self) -> usize {
         self.total.min(self.calls.load(Ordering::Relaxed))
     }
@@ -283,7 +282,7 @@ impl Slots {
     }
 }
 
-/// Marks a lane as wanting slots, for as long as it lives: the other lane then leaves it what is its due.
+/// Signals a lane's demand for slots while it exists: the other lane then leaves the lane its share.
 #[derive(Debug)]
 pub(super) struct Demand<'a> {
     slots: &'a Slots,
@@ -310,8 +309,8 @@ impl Drop for Demand<'_> {
     }
 }
 
-/// Bulk's share in slots. Rounded down, but not to nothing where there are several: constant demand by interactive jobs must
-/// slow bulk down, not stop it.
+/// Bulk's share as a number of slots. Rounded down, but at least 1 of several: constant interactive demand must slow
+/// bulk jobs down, not stop them.
 fn bulk_min(total: usize, percent: u8) -> usize {
     let share = total * usize::from(percent.min(100)) / 100;
     if share == 0 && percent > 0 && total >= 4 { 1 } else { share }

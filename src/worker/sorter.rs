@@ -1,4 +1,5 @@
-//! What was read, told apart: jobs from what is none, and those of crowds from the others.
+//! Decodes the entries that were read: separates jobs from invalid entries, and backlogged callers' jobs from the
+//! others.
 
 use super::{
     clock::RedisClock,
@@ -14,7 +15,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Tells jobs from what is none, and takes their leases.
+/// Decodes entries, and takes their leases.
 #[derive(Debug, Clone)]
 pub(super) struct Sorter {
     shared: Arc<Shared>,
@@ -28,8 +29,8 @@ pub(super) struct Sorter {
 pub(super) struct Sorted(pub(super) Vec<Box<Held>>);
 
 impl Sorted {
-    /// Takes out the jobs of crowds: callers who, as far as is known, have no slot for a while. They would hold up those
-    /// that came with them, to be told that they have to wait.
+    /// Removes the jobs of backlogged callers, who have no reservation for some time. Admitting them together with the
+    /// others would delay the others.
     pub(super) fn crowd(&mut self, crowds: &Arc<Crowds>, clock: &RedisClock) -> Crowd {
         let mut clear = true;
         let apart = self.0.extract_if(.., |held| {
@@ -47,12 +48,11 @@ impl Sorted {
         Crowd { jobs: apart.collect(), crowds: Arc::clone(crowds), clear }
     }
 
-    /// Whether there is none.
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Gives them back: the worker stops.
+    /// Hands the jobs back, because the worker stops.
     pub(super) fn release(self) {
         for held in self.0 {
             held.end(End::Called(Verdict::Release));
@@ -60,7 +60,7 @@ impl Sorted {
     }
 }
 
-/// Jobs that are put aside: valid, leased, and counted among their crowds.
+/// Jobs of backlogged callers: valid, leased, and counted by [`Crowds`](super::crowds::Crowds).
 #[derive(Debug)]
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
 pub(super) struct Crowd {
@@ -70,17 +70,16 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Whether there is none.
     pub(super) const fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
-    /// Whether nothing of these callers is on the direct way.
+    /// Whether no job of these callers is on the direct path.
     pub(super) const fn is_clear(&self) -> bool {
         self.clear
     }
 
-    /// Nothing is any more.
+    /// Records that no job of these callers is on the direct path any more.
     pub(super) fn cleared(&mut self) {
         self.clear = true;
         for held in &self.jobs {
@@ -88,7 +87,7 @@ impl Crowd {
         }
     }
 
-    /// Gives them back: the worker stops.
+    /// Hands the jobs back, because the worker stops.
     pub(super) fn release(self) {
         for held in self.jobs {
             self.crowds.left(&held.bucket.name);
@@ -111,7 +110,7 @@ impl Sorter {
         Self { shared, partition, settler: Arc::new(settler) }
     }
 
-    /// Sorts what was read (asked for at `asked_at_ms` of the process's clock): what is no job is ended here.
+    /// Decodes entries that were requested at `asked_at_ms` of the process's clock. Invalid entries are ended here.
     pub(super) fn sort(&self, entries: Vec<RawEntry>, asked_at_ms: i64) -> Sorted {
         let mut ready: Vec<Box<Held>> = Vec::with_capacity(entries.len());
         self.shared.slots.unwritten(entries.len());
@@ -174,7 +173,7 @@ impl Sorter {
         let (doubt, route, bucket) =
             (planned.doubt, planned.rate_class, shared.limits.bucket(planned.rate_class, planned.spender));
         if entry.deliveries > 1 && doubt == Doubt::Harmless {
-            // Calls that leave no mark: the lost worker is taken to have made one each time.
+            // These calls leave no call marker, so the lost worker is assumed to have made one call each time.
             state.attempts = state.attempts.saturating_add(entry.deliveries - 1);
         }
         let held = Box::new(Held {
@@ -205,14 +204,15 @@ impl Sorter {
         Prepared::Ready(held)
     }
 
-    /// Whether there are jobs whose entry ids lie ahead of Redis's clock, as far as this worker knows it.
+    /// Whether there are jobs whose entry ids are ahead of Redis's clock, as far as this worker knows it.
     pub(super) fn finds_future(&self, entries: &[RawEntry]) -> bool {
         let latest_ms = self.shared.clock.now_ms().saturating_add(FUTURE_MS);
         entries.iter().any(|entry| entry.id.ms > latest_ms && entry.source == Source::Jobs)
     }
 
-    /// When the job was enqueued: its entry id tells, unless Redis's clock went back since, or a producer gave it an id from the
-    /// future. (After one such id all that follow in the lane are from the future, too.) It is never later than now.
+    /// Determines when the job was enqueued. That is the time in its entry id, unless Redis's clock went back since, or
+    /// a producer chose an id from the future. (After one such id all later ids in the lane are from the future, too.)
+    /// The result is never later than now.
     fn settle_enqueueing(&self, entry: &RawEntry, state: &mut JobState) {
         let shared = &self.shared;
         let steps = shared.partitions[self.partition].steps.all();
@@ -227,8 +227,8 @@ impl Sorter {
                     tracing::warn!(
                         lane = entry.lane.as_str(),
                         entry = %entry.id,
-                        "an entry id lies ahead of Redis's clock, as all do that follow it in this lane: its job counts as \
-                         enqueued now. Producers must give XADD the id `*`; if they do, Redis's clock went back"
+                        "an entry id is ahead of Redis's clock, and so are later ids of this lane: its job counts as enqueued \
+                         now. Producers must pass XADD the id `*`; if they do, Redis's clock went back"
                     );
                 }
             }
@@ -257,7 +257,7 @@ enum Prepared {
     HeldAlready,
 }
 
-/// A job's memory: what lies beside it, or a fresh one. A state that does not belong to a stream of ours is ignored.
+/// The job's state: the one stored with it, or a new one. A state outside this program's streams is ignored.
 fn remembered(entry: &RawEntry, partition: u16) -> JobState {
     let kept = match entry.source {
         Source::Due => entry.state.as_deref().and_then(JobState::from_json),

@@ -1,15 +1,16 @@
-//! Ends that Redis refuses to write: the worker is not ready while there is one, and says which command and key it was.
+//! Ends that Redis refuses to write. While there is one, the worker is not ready, and its readiness names the command
+//! and the key.
 
 use super::{health::Pulse, lease::LeaseKey};
 use crate::queue::ScriptFailure;
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::HashMap, time::Duration};
 
-/// How long an end waits after it was refused for the first time, and at most.
+/// Wait after the first refusal of an end. Doubled for each one in a row, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_millis(1_600);
 
-/// The ends of one partition that were refused, and how often each in a row.
+/// Refused ends of one partition, with the number of refusals in a row of each.
 #[derive(Debug)]
 pub(super) struct Stuck(Mutex<Inner>);
 
@@ -20,7 +21,7 @@ struct Inner {
 }
 
 impl Stuck {
-    /// None yet; `pulse` tells readiness of them.
+    /// Starts without refused ends. `pulse` reports them to readiness.
     pub(super) fn new(pulse: Pulse) -> Self {
         Self(Mutex::new(Inner { pulse, refusals: HashMap::new() }))
     }
@@ -29,7 +30,7 @@ impl Stuck {
         self.0.lock()
     }
 
-    /// The end of this delivery was refused: when it is to be tried again.
+    /// Records that Redis refused the end of this delivery. Returns the wait before the next try.
     pub(super) fn refused(&self, key: LeaseKey, why: &ScriptFailure) -> Duration {
         let mut inner = self.inner();
         inner.pulse.hindered(why.script, why.to_string());
@@ -38,7 +39,7 @@ impl Stuck {
         (FIRST * (1 << (*refusals - 1).min(10))).min(LONGEST)
     }
 
-    /// These ends are written.
+    /// Records that these ends are written.
     pub(super) fn written(&self, keys: impl Iterator<Item = LeaseKey>) {
         let mut inner = self.inner();
         if inner.refusals.is_empty() {

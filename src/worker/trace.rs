@@ -1,12 +1,12 @@
-//! Spans around what happens to a job. They carry ids and types, never personal data, and cost next to nothing where
-//! neither a log at `debug` nor an exporter wants them.
+//! Spans around the work on a job. They contain ids and types, never personal data, and cost almost nothing if neither
+//! a `debug` log nor an exporter uses them.
 
 use super::delivery::Held;
 use crate::telemetry::{current_traceparent, parent_context};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// The span of one attempt: a child of the producer's trace. The wait before it is an attribute, in milliseconds.
+/// The span of one attempt: a child of the producer's trace. Its attribute `waited_ms` is the wait before it.
 pub(super) fn attempt(held: &Held, now_ms: u64) -> Span {
     let span = tracing::debug_span!(
         "attempt",
@@ -17,13 +17,13 @@ pub(super) fn attempt(held: &Held, now_ms: u64) -> Span {
         waited_ms = now_ms.saturating_sub(held.state.enqueued_at_ms()),
     );
     if !span.is_disabled() && held.job.traceparent.is_some() {
-        // Fails only where no exporter listens: then there is nothing to be parent of.
+        // Fails only if no exporter listens: then there is no trace to join.
         let _ = span.set_parent(parent_context(held.job.traceparent.as_deref(), held.job.tracestate.as_deref()));
     }
     span
 }
 
-/// The span's own trace context, where spans are exported.
+/// The span's own `traceparent`, if spans are exported.
 pub(super) fn traceparent(span: &Span) -> Option<String> {
     if span.is_disabled() { None } else { current_traceparent(span) }
 }

@@ -1,7 +1,7 @@
-//! How XCO is doing, and what follows from it: breakers, adaptive concurrency and retry budgets together.
+//! Upstream health: breakers, adaptive concurrency and retry budgets together.
 //!
-//! Each worker judges what it sees. An open breaker is told to the others by a key in Redis that lives as long as it is
-//! open; they look twice a second.
+//! Each worker judges by its own calls. It shares an open breaker through a key in Redis that lives as long as the
+//! breaker is open. Other workers read these keys twice a second.
 
 use super::{clock::RedisClock, slots::Allowed};
 use crate::{
@@ -26,13 +26,13 @@ use tokio::sync::Notify;
 
 const DEFAULT_BUDGET_PERCENT: u32 = 20;
 
-/// What one worker sees of XCO.
+/// One worker's view of XCO's health.
 #[derive(Debug)]
 pub(super) struct Weather {
     sky: Mutex<Sky>,
-    /// A route's breaker may not be closed: else nobody needs to look.
+    /// Whether a route's breaker may not be closed; if false, callers skip the check.
     troubled: AtomicBool,
-    /// A breaker opened or closed.
+    /// Notified when a breaker opens or closes.
     changed: Notify,
 }
 
@@ -45,17 +45,17 @@ struct Sky {
     most: usize,
     calls: u64,
     failures: u64,
-    /// When it was last logged that XCO refuses this client.
+    /// When the refusal of this client was last logged.
     refusal_logged_ms: Option<u64>,
-    /// Breakers that opened and that other workers were not told of yet.
+    /// Breakers that opened and have not been shared with other workers yet.
     untold: Vec<Scope>,
 }
 
-/// How often it is logged that XCO refuses this client.
+/// Minimum time between two log messages about a refusal of this client, in milliseconds.
 const LOG_EVERY_MS: u64 = 30_000;
 
 impl Sky {
-    /// How many calls may be under way.
+    /// Number of calls that may run at once.
     fn allowed(&mut self, now_ms: u64) -> Allowed {
         match (self.state(Scope::All, now_ms), &self.adaptive) {
             (Some(BreakerState::Open { .. }), _) => Allowed::evenly(0),
@@ -71,7 +71,7 @@ impl Sky {
         self.breakers.as_mut().map(|breakers| breakers.state(scope, now_ms))
     }
 
-    /// Counts a call's end in the breakers; tells whether one opened or closed, and whether XCO newly refuses this client.
+    /// Counts a call in the breakers. Returns whether one opened or closed, and whether XCO newly refuses this client.
     fn judge(&mut self, seen: &Observation) -> (bool, bool) {
         let Some(breakers) = &mut self.breakers else { return (false, false) };
         let (mut changed, mut refused) = (false, false);
@@ -99,33 +99,32 @@ impl Sky {
     }
 }
 
-/// A call that ended.
+/// One finished call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Observation {
-    /// Its route, named by the job type whose call it is.
+    /// Route of the call, as the job type that owns it.
     pub(super) route: JobType,
-    /// How long it took.
     pub(super) latency: Duration,
-    /// What it says of XCO.
+    /// What the call says about XCO.
     pub(super) end: RouteEnd,
-    /// What it says of the load on XCO.
+    /// What the call says about the load on XCO.
     pub(super) sign: LoadSign,
-    /// Calls under way, this one included.
+    /// Number of running calls, including this one.
     pub(super) in_flight: usize,
     /// Whether jobs wait for a slot.
     pub(super) wanted: bool,
-    /// Milliseconds on the process's clock.
+    /// Time in milliseconds on the process's clock.
     pub(super) now_ms: u64,
 }
 
-/// What follows from it.
+/// Consequences of the present state of XCO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outlook {
-    /// How many calls may be under way from now on.
+    /// Number of calls that may run from now on.
     pub(super) allowed: Allowed,
-    /// XCO is down for this route: its failures are not the jobs'.
+    /// Whether XCO is down for this route, so that failures are not counted against jobs.
     pub(super) outage: bool,
-    /// Whose a refusal is.
+    /// Whether a refusal concerns the job or the client.
     pub(super) refusal: Refusal,
 }
 
@@ -159,7 +158,7 @@ impl Weather {
         self.sky.lock()
     }
 
-    /// A call ended.
+    /// Records a finished call.
     pub(super) fn observe(&self, seen: Observation) -> Outlook {
         let mut sky = self.sky();
         sky.calls += 1;
@@ -193,7 +192,7 @@ impl Weather {
         Outlook { allowed: sky.allowed(seen.now_ms), outage, refusal }
     }
 
-    /// What follows where no call was made.
+    /// The consequences for a job that made no call.
     pub(super) fn outlook(&self, route: JobType, now_ms: u64) -> Outlook {
         let mut sky = self.sky();
         Outlook { allowed: sky.allowed(now_ms), outage: sky.is_outage(route, now_ms), refusal: Refusal::Own }
@@ -209,7 +208,7 @@ impl Weather {
         self.troubled.load(Ordering::Acquire)
     }
 
-    /// What a job would be answered if it asked whether it may call now.
+    /// The answer that [`Weather::ask`] would give, without taking a permit.
     pub(super) fn look(&self, route: JobType, lane: Lane, now_ms: u64) -> Permit {
         if !self.is_troubled() {
             return Permit::Go;
@@ -217,7 +216,7 @@ impl Weather {
         self.sky().breakers.as_mut().map_or(Permit::Go, |breakers| breakers.look(route, lane, now_ms))
     }
 
-    /// A job asks whether it may call now. A [`Permit::Probe`] lasts until [`Weather::end_probe`].
+    /// Asks for a permit to call now. A [`Permit::Probe`] lasts until [`Weather::end_probe`].
     pub(super) fn ask(&self, route: JobType, lane: Lane, now_ms: u64) -> Permit {
         if !self.is_troubled() {
             return Permit::Go;
@@ -231,7 +230,7 @@ impl Weather {
         }
     }
 
-    /// Whether one call at a time is tried, of whichever route.
+    /// Whether only one call at a time is allowed, on all routes together.
     pub(super) fn is_trying(&self, now_ms: u64) -> bool {
         self.sky().state(Scope::All, now_ms) == Some(BreakerState::HalfOpen)
     }
@@ -247,28 +246,28 @@ impl Weather {
         self.sky().breakers.as_mut().is_some_and(|breakers| breakers.of(Scope::All).is_refusing())
     }
 
-    /// A first attempt was made.
+    /// Records a first attempt, which earns retry budget.
     pub(super) fn first_attempt(&self, route: JobType) {
         self.sky().budgets[route as usize].earn();
     }
 
-    /// How long a retry must wait that was to wait `delay_ms`: not stretched beyond `cap_ms`.
+    /// The delay of a retry, extended if the budget is spent, but not beyond `cap_ms`.
     pub(super) fn retry(&self, route: JobType, (delay_ms, cap_ms): (u64, u64), now_ms: u64) -> u64 {
         self.sky().budgets[route as usize].spend(delay_ms, cap_ms, now_ms)
     }
 
-    /// Calls ended so far, and how many of them failed by XCO's or the network's fault.
+    /// Number of finished calls, and of those that failed because of XCO or the network.
     pub(super) fn calls(&self) -> (u64, u64) {
         let sky = self.sky();
         (sky.calls, sky.failures)
     }
 
-    /// The breaker of all calls, in a word.
+    /// State of the breaker for all calls, in one word.
     pub(super) fn breaker(&self, now_ms: u64) -> &'static str {
         self.sky().state(Scope::All, now_ms).map_or("off", word)
     }
 
-    /// The routes whose breakers are not closed, each with a word.
+    /// The routes whose breakers are not closed, each with one word for its state.
     pub(super) fn troubled_routes(&self, now_ms: u64) -> BTreeMap<JobType, String> {
         let mut sky = self.sky();
         let states = JobType::ALL.map(|route| (route, sky.state(Scope::Route(route), now_ms)));
@@ -278,21 +277,22 @@ impl Weather {
             .collect()
     }
 
-    /// All breakers that are not closed, each with a word.
+    /// All breakers that are not closed, each with one word for its state.
     pub(super) fn not_closed(&self, now_ms: u64) -> BTreeMap<&'static str, &'static str> {
         let mut sky = self.sky();
         let open = Scope::every().filter_map(|scope| Some((scope.as_str(), sky.state(scope, now_ms)?)));
         open.filter(|(_, state)| *state != BreakerState::Closed).map(|(scope, state)| (scope, word(state))).collect()
     }
 
-    /// How many calls may be under way.
+    /// Number of calls that may run at once.
     pub(super) fn allowed(&self, now_ms: u64) -> Allowed {
         let mut sky = self.sky();
         self.note_trouble(&mut sky, now_ms);
         sky.allowed(now_ms)
     }
 
-    /// For the metrics: what each breaker lets through (0 everything, 1 a trickle, 2 nothing), and how many calls at once.
+    /// Figures for the metrics: the state of each breaker (0 closed, 1 trickle, 2 open) and the number of allowed
+    /// calls.
     pub(super) fn figures(&self, clock: &RedisClock) -> (Vec<(&'static str, u64)>, usize) {
         let now_ms = clock.monotonic_ms();
         let mut sky = self.sky();
@@ -310,7 +310,7 @@ impl Weather {
         self.changed.notified().await;
     }
 
-    /// The breakers that opened since this was asked last, and for how many milliseconds each is open.
+    /// The breakers that opened since the last call, and the remaining milliseconds of each.
     pub(super) fn take_opened(&self, now_ms: u64) -> Vec<(Scope, u64)> {
         let mut sky = self.sky();
         let untold = std::mem::take(&mut sky.untold);
@@ -321,7 +321,7 @@ impl Weather {
         untold.into_iter().filter_map(open_for).collect()
     }
 
-    /// On another worker these breakers are open, for so many milliseconds.
+    /// Adopts breakers that are open on another worker, with the remaining milliseconds of each.
     pub(super) fn adopt(&self, open: &[(Scope, u64)], now_ms: u64) {
         let mut sky = self.sky();
         if let Some(breakers) = &mut sky.breakers {
@@ -344,7 +344,7 @@ impl Sky {
         let open = all.state(seen.now_ms) != BreakerState::Closed;
         match seen.end {
             RouteEnd::Refused { .. } if open && all.is_refusing() => Refusal::Everybodys,
-            // Where another worker opened it, this one does not know why.
+            // If another worker opened the breaker, this one does not know why.
             RouteEnd::Refused { .. } if open || all.refusals_in_a_row() > 1 => Refusal::Suspected,
             _ => Refusal::Own,
         }
@@ -359,7 +359,7 @@ const fn word(state: BreakerState) -> &'static str {
     }
 }
 
-/// A call finds out whether its route is back. No other does until this is dropped.
+/// Marks a call that probes a route. No other call does so until this is dropped.
 #[derive(Debug)]
 pub(super) struct Probe {
     weather: Arc<Weather>,

@@ -1,10 +1,10 @@
-//! How much this worker has written to a partition's completions since they were last trimmed.
+//! Counts the bytes that this worker has written to a partition's completions since they were last trimmed.
 
 use crate::queue::{Finish, FinishOp, upkeep::LOOK_AFTER_PART};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// What a completion takes beside its event: its id, its fields' names and values.
+/// Size of a completion without its event: its id, and the names and values of its fields.
 const ENTRY_BYTES: usize = 100;
 
 /// Bytes of completions, counted up to a share of `completions.max_bytes`.
@@ -16,12 +16,12 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// `max_bytes`: what the partition's completions may take.
+    /// `max_bytes` is the maximum size of the partition's completions.
     pub(super) fn new(max_bytes: u64) -> Self {
         Self { bytes: AtomicU64::new(0), share: (max_bytes / LOOK_AFTER_PART).max(1), many: Notify::new() }
     }
 
-    /// Counts the completions of a batch that was written.
+    /// Counts the completions of a written batch.
     pub(super) fn count(&self, batch: &[Finish]) {
         let bytes: usize = batch
             .iter()
@@ -37,7 +37,7 @@ impl Written {
         }
     }
 
-    /// Returns when a share of the bytes that completions may take was written since it last returned.
+    /// Returns when another share of the maximum size has been written.
     pub(super) async fn are_many(&self) {
         self.many.notified().await;
     }

@@ -1,29 +1,29 @@
-//! The body of a 2xx → [`Answer`]. Pure.
+//! Turns the body of a 2xx into an [`Answer`]. Pure.
 //!
-//! An answer that cannot be understood came after the request was sent: the effect is unknown
-//! ([`FailureKind::Timeout`](super::FailureKind::Timeout)), and the caller of this module says so.
+//! A body that cannot be understood leaves the effect of the call unknown, because the request was sent. The caller of
+//! this module reports that as [`FailureKind::Timeout`](super::FailureKind::Timeout).
 
 use super::{Answer, Call, number};
 use crate::contract::JsonText;
 use serde_json::{Value, json};
 
-/// What of a 2xx answer is needed for success.
+/// Whether the body of a 2xx decides if the call succeeded. For the other calls the status is enough.
 pub(super) const fn needs_body(call: &Call<'_>) -> bool {
     !matches!(call, Call::StartOtp { .. } | Call::CreateConsent { .. })
 }
 
-/// The answer to `call`, or what was expected of it.
+/// Reads the answer to `call`. The error says which part was missing.
 ///
-/// A `CreateUser` whose 2xx has an empty body (a 204) did take effect: its answer is `{"customer_reference"}`, the part
-/// of XCO's answer that is known. `VerifyOtp` needs no `user`: the challenge is what counts, and the code that bought it
-/// is spent. A check is about `exists` alone: a `token_count` that cannot be read is 0, as one that is absent is. It stays
-/// a number, because merchants' programs read it as one.
+/// An empty 2xx to `CreateUser` (a 204) took effect: its answer is `{"customer_reference"}`, the known part of XCO's
+/// answer. `VerifyOtp` needs the challenge but not the `user`: the customer's code is spent, so the challenge must not
+/// be lost. A check depends on `exists` alone: a `token_count` that is absent or unreadable counts as 0. It is always a
+/// number, because merchants' programs read it as one.
 pub(super) fn parse(call: &Call<'_>, body: &[u8]) -> Result<Answer, &'static str> {
     match *call {
         Call::StartOtp { .. } => Ok(Answer::OtpSent),
         Call::CreateConsent { .. } => Ok(Answer::Consented),
         Call::CheckUser { .. } => {
-            // Nothing of it is passed on, so the text is needed only where a plain reader fails.
+            // No text of this answer is passed on, so the exact reader is needed only where the plain one fails.
             let answer = match serde_json::from_slice(body) {
                 Ok(value @ Value::Object(_)) => value,
                 _ => object(body)?.value(),

@@ -1,114 +1,115 @@
-//! The seam between the queue and XCO: a call, and the report of it. Benchmarks put a no-op here.
+//! The interface between the queue and XCO: a call and its report. Benchmarks replace XCO by a no-op here.
 
 use super::CallFailure;
 use crate::contract::{CallerId, Contact, CustomerReference, JsonText, MerchantId, NewUser, VerificationCode};
 use jiff::Timestamp;
 use std::{future::Future, time::Duration};
 
-/// One call to XCO. Every delivery of a job makes exactly one.
+/// One call to XCO. Each delivery of a job makes exactly one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Call<'a> {
     /// `GET /v1/users/exists`
     CheckUser {
-        /// Whom to look up.
+        /// The customer to look up.
         contact: &'a Contact,
-        /// Sent as `caller_id`; none spends the client's bucket.
+        /// Sent as `caller_id`. Without it, the call counts against the rate limit of the API client.
         caller: Option<&'a CallerId>,
     },
     /// `POST /v1/merchants/{merchant}/users`
     CreateUser {
-        /// The merchant.
+        /// The merchant that creates the account.
         merchant: &'a MerchantId,
-        /// The merchant's own identifier.
+        /// The merchant's own identifier of the customer.
         customer_reference: &'a CustomerReference,
-        /// The user.
+        /// The customer's data, sent as the body's `user`.
         user: &'a NewUser,
     },
     /// `POST …/passwordless/start`
     StartOtp {
-        /// The merchant.
+        /// The merchant on whose behalf the code is sent.
         merchant: &'a MerchantId,
-        /// Where the code goes.
+        /// The email address or phone number that receives the code.
         contact: &'a Contact,
-        /// Sent as `caller_id`.
+        /// Sent as `caller_id`. Without it, the call counts against the rate limit of the API client.
         caller: Option<&'a CallerId>,
     },
     /// `POST …/passwordless/verify`
     VerifyOtp {
-        /// The merchant.
+        /// The merchant on whose behalf the code was sent.
         merchant: &'a MerchantId,
-        /// Where the code went.
+        /// The email address or phone number that received the code.
         contact: &'a Contact,
-        /// The code.
+        /// The code that the customer entered.
         code: &'a VerificationCode,
-        /// Sent as `caller_id`.
+        /// Sent as `caller_id`. Without it, the call counts against the rate limit of the API client.
         caller: Option<&'a CallerId>,
     },
     /// `POST …/users/{customer_reference}/consents`
     CreateConsent {
-        /// The merchant.
+        /// The merchant that receives the consent.
         merchant: &'a MerchantId,
         /// The merchant's own identifier, percent-encoded in the path.
         customer_reference: &'a CustomerReference,
-        /// From a verify.
+        /// The `consent_challenge_id` that `VerifyOtp` returned.
         challenge_id: &'a str,
     },
 }
 
-/// What goes along with a call.
+/// Values that accompany a call and are no part of its arguments.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallContext<'a> {
-    /// W3C trace context to send on.
+    /// W3C `traceparent` header to send.
     pub traceparent: Option<&'a str>,
-    /// W3C trace state to send on.
+    /// W3C `tracestate` header to send. Ignored without `traceparent`.
     pub tracestate: Option<&'a str>,
-    /// The time, on a better clock than this machine's: what a date in `Retry-After` counts from where the answer has none.
+    /// Current time from a better clock than this machine's. A date in `Retry-After` counts from it if the answer has
+    /// no `Date`.
     pub now: Option<Timestamp>,
 }
 
-/// What XCO answered, on success.
+/// A successful answer from XCO.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// To `CheckUser`.
+    /// Answer to `CheckUser`.
     Exists {
         /// Whether XCO knows the customer.
         exists: bool,
-        /// How many payment tokens it holds; 0 where the answer holds no count.
+        /// Number of payment tokens that XCO holds; 0 if the answer has no readable count.
         token_count: u64,
     },
-    /// To `CreateUser`: XCO's whole answer.
+    /// Answer to `CreateUser`: XCO's whole body.
     Created(JsonText),
-    /// To `StartOtp`.
+    /// Answer to `StartOtp`: the code was sent.
     OtpSent,
-    /// To `VerifyOtp`.
+    /// Answer to `VerifyOtp`: the code was right.
     Verified {
-        /// For the consent.
+        /// The challenge that `CreateConsent` needs.
         consent_challenge_id: String,
-        /// The customer's profile, where the answer holds one.
+        /// The customer's profile, if the answer holds one.
         user: Option<JsonText>,
     },
-    /// To `CreateConsent`.
+    /// Answer to `CreateConsent`: the consent is recorded.
     Consented,
 }
 
-/// A call's end.
+/// Result and cost of one call.
 #[derive(Debug)]
 pub struct CallReport {
-    /// What came of it.
+    /// The answer, or the reason why there is none.
     pub result: Result<Answer, CallFailure>,
-    /// HTTP requests made to the XCO API: 2 where a 401 was cured by a new token, or the server did not process the first; 0
-    /// where none was sent (no token).
+    /// Number of HTTP requests made to the XCO API. 2 if a new token cured a 401 or the server did not process the
+    /// first request; 0 if nothing was sent (no token).
     pub calls: u32,
-    /// Time spent, token included.
+    /// Duration of the call, including the wait for a token.
     pub elapsed: Duration,
 }
 
-/// Something that can be called like XCO.
+/// An implementation of the XCO API: the HTTP client, or a stand-in in tests and benchmarks.
 pub trait XcoApi: Send + Sync + 'static {
-    /// Makes the call. Never retries, except once after a 401 that is about the token, and where the server said that it did
-    /// not process the request.
+    /// Makes the call. Repeats it only once after a 401 about the token, and after a server reports that it did not
+    /// process the request.
     fn call<'a>(&'a self, call: Call<'a>, context: CallContext<'a>) -> impl Future<Output = CallReport> + Send + 'a;
 
-    /// The process has as many files open as it may: gives up connections that nobody uses now.
+    /// Closes idle connections. Called when the process has reached its limit of open files.
     fn give_up_idle(&self) {}
 }

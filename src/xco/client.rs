@@ -24,16 +24,17 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 use url::Url;
 
-/// How often a request is made again at once that the server says it did not process: a server that closes a connection after
-/// so many requests may do it twice in a row, one that refuses everything is asked again later.
+/// Maximum number of immediate repetitions of a request that the server reports as not processed. A server that closes
+/// connections after a fixed number of requests may do so twice in a row. One that refuses everything is tried again
+/// later.
 const MAX_UNPROCESSED: u32 = 2;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The XCO client over reqwest: one connection pool and one access token for all callers. Cheap to clone.
 ///
-/// A call ends within `xco.timeout`, of which the access token may take three quarters at most, so that what is sent has
-/// time to be answered.
+/// A call ends within `xco.timeout`. The access token may take at most three quarters of it, which leaves time for the
+/// answer.
 #[derive(Clone)]
 pub struct XcoClient {
     shared: Arc<Shared>,
@@ -55,19 +56,19 @@ impl fmt::Debug for XcoClient {
     }
 }
 
-/// One request's end.
+/// Result of one HTTP request.
 enum Sent {
     Done(Result<Answer, CallFailure>),
-    /// A 401 about the token, and the failure it is if nothing cures it.
+    /// A 401 about the token. Holds the failure to report if a new token does not help.
     TokenRefused(CallFailure),
-    /// The server processed nothing, and said so.
+    /// The server reports that it did not process the request.
     Unprocessed(CallFailure),
-    /// Nothing was sent: the server speaks another version of HTTP, in which the next request is made.
+    /// Nothing was sent, because the server speaks another version of HTTP. The next request uses that version.
     OtherVersion(CallFailure),
 }
 
 impl XcoClient {
-    /// A client for `config`. Sends nothing.
+    /// Builds a client for `config`. Sends nothing.
     ///
     /// # Errors
     ///
@@ -76,17 +77,17 @@ impl XcoClient {
         Self::with_names(config, Names::shared())
     }
 
-    /// As [`XcoClient::new`], with another resolver than the process's.
+    /// As [`XcoClient::new`], but with `names` as the resolver of host names.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Names every key of `xco.*` that is missing or unusable, and what to do about it.
     pub fn with_names(config: &XcoConfig, names: Names) -> Result<Self, XcoSetupError> {
         let setup = setup::check(config)?;
         let http = Http::new(config, names.clone())?;
         Ok(Self {
             shared: Arc::new(Shared {
-                // A pool of its own: the two servers may speak different versions of HTTP.
+                // The token endpoint has its own pool, because the two servers may speak different versions of HTTP.
                 tokens: TokenCache::new(Http::new(config, names)?, setup.credentials),
                 http,
                 base_url: setup.base_url,
@@ -101,17 +102,18 @@ impl XcoClient {
         })
     }
 
-    /// Makes sure there is an access token, and tells how long it lives from when it was asked for.
+    /// Fetches an access token if there is none. Returns the token's lifetime, counted from the request for it.
     ///
     /// # Errors
     ///
-    /// [`FailureKind::Network`] when there is none within `xco.timeout`; the message says why and names the keys to check.
+    /// [`FailureKind::Network`] if there is no token within `xco.timeout`. The message says why and names the keys to
+    /// check.
     pub async fn check_token(&self) -> Result<Duration, CallFailure> {
         let deadline = Instant::now() + self.shared.timeout;
         self.shared.tokens.get(deadline, None).await.map(|token| token.life())
     }
 
-    /// Asks `xco.base_url` for anything at all, without a token: any HTTP answer will do. Tells how long it took.
+    /// Sends a request without a token to `xco.base_url` and returns its duration. Any HTTP answer counts as success.
     ///
     /// # Errors
     ///
@@ -190,11 +192,11 @@ impl Shared {
             *calls += 1;
             match self.send(request, call, context, (&token, began), deadline).await {
                 Sent::Done(result) => return result,
-                // This token stays in hand: were it dropped, an API that refuses every token would have two fetched a call.
+                // The token is kept. Dropping it would fetch two tokens a call from an API that refuses every token.
                 Sent::TokenRefused(failure) if fresh_token => return Err(failure),
                 Sent::TokenRefused(refused) => {
                     self.tokens.refuse(&token);
-                    // XCO answered 401, so nothing was done: without a new token the call counts as never made.
+                    // XCO answered 401, so nothing was done. Without a new token the call counts as never made.
                     let without = |failure: CallFailure| CallFailure { http_status: refused.http_status, ..failure };
                     token = self.tokens.get(token_deadline, context.now).await.map_err(without)?;
                     fresh_token = true;
@@ -222,7 +224,7 @@ impl Shared {
             Ok(built) => built,
             Err(failure) => return Sent::Done(Err(failure)),
         };
-        // A GET has no body whose taking could be watched: it counts as sent.
+        // A GET has no body whose sending could be observed, so it counts as sent.
         let was_sent = || sent.as_ref().is_none_or(transport::SentMark::is_set);
         let began = Instant::now();
         let (client, version) = self.http.client();
@@ -231,7 +233,7 @@ impl Shared {
             Ok(Err(error)) => {
                 let failure = transport::failure(&error, was_sent());
                 let other_version = self.http.wants_another_version(version, &error);
-                // HTTP_1_1_REQUIRED is both: a request was made, and the next is made in the other version.
+                // HTTP_1_1_REQUIRED is both: a request was made, and the next one must use the other version.
                 if http_version::is_unprocessed(&error) {
                     return Sent::Unprocessed(failure);
                 }
@@ -253,7 +255,7 @@ impl Shared {
         if response.status().is_success() {
             return Sent::Done(understood(request.route, call, status, body));
         }
-        // The status has decided already: a body that cannot be read only leaves out the problem document.
+        // The status has decided already. An unreadable body only costs the problem document.
         let body = body.ok().and_then(Result::ok).unwrap_or_default();
         self.refused((request.route, call), &response, &body, (token, call_began), context.now)
     }
@@ -285,7 +287,7 @@ impl Shared {
         if let Some(api_key) = &self.api_key {
             headers.insert(API_KEY, api_key.clone());
         }
-        // `tracestate` means nothing without its parent; one that is no header value is left out, as W3C asks.
+        // `tracestate` means nothing without its parent. A value that is not a valid header is left out, as W3C asks.
         if let Some(Ok(parent)) = context.traceparent.map(HeaderValue::from_str) {
             headers.insert("traceparent", parent);
             if let Some(Ok(state)) = context.tracestate.map(HeaderValue::from_str) {
@@ -295,7 +297,7 @@ impl Shared {
         Ok((http_request, sent))
     }
 
-    /// The end of a call that XCO answered with anything but a 2xx.
+    /// Classifies an answer of XCO that is not a 2xx.
     fn refused(
         &self,
         (route, call): (Route, &Call<'_>),
@@ -338,7 +340,7 @@ impl Shared {
     }
 }
 
-/// The answer in a 2xx. Where the status alone says it all, its body does not matter, not even a broken one.
+/// Reads the answer in a 2xx. The body does not matter where the status is enough, not even a broken one.
 fn understood(
     route: Route,
     call: &Call<'_>,

@@ -1,34 +1,34 @@
-//! What is read of a body: its content codings taken off, its byte order mark left out. Pure.
+//! Decodes a body: removes its content codings and its byte order mark. Pure.
 //!
-//! Done here and not by the HTTP client, which knows each coding by one spelling: names of codings are case-insensitive and
-//! `x-gzip` is `gzip` (RFC 9110 §8.4.1). A body that stays packed by mistake makes a call that took effect look as if it
-//! had not been understood.
+//! The HTTP client does not do this well enough: it knows one spelling of each coding, but names of codings are
+//! case-insensitive and `x-gzip` means `gzip` (RFC 9110 §8.4.1). A body left compressed by mistake makes a call that
+//! took effect look as if it had failed.
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use std::io::Read;
 
-/// What is asked for. `deflate` is read as well, but nobody agrees on what it is.
+/// Value of `Accept-Encoding`. `deflate` is decoded but not requested, because servers disagree on its format.
 pub(super) const ACCEPTED: &str = "gzip";
 
-/// Maximum number of codings on one body: nobody needs two.
+/// Maximum number of codings on one body. Real answers have one.
 const MAX_CODINGS: usize = 4;
 
-/// Maximum length of a coding's name that is repeated in a message.
+/// Maximum number of characters of an unknown coding's name that appear in a message.
 const MAX_NAME_CHARS: usize = 20;
 
 /// Why a body could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BodyFault {
-    /// More than the bound, packed or unpacked.
+    /// Longer than the limit, compressed or decompressed.
     TooLong,
-    /// It broke off, or is not packed as its header says.
+    /// The body ended early, or does not have the format that its header announces.
     Broken,
-    /// It is packed in a way that was not asked for.
+    /// Compressed in a way that was not requested. Holds the coding's name, shortened.
     Coding(String),
 }
 
-/// `body` as text should be read: unpacked to at most `max_bytes`, without a UTF-8 byte order mark (RFC 8259 §8.1 lets
+/// Decodes `body`: decompresses it to at most `max_bytes` and removes a UTF-8 byte order mark (RFC 8259 §8.1 lets
 /// readers ignore one).
 pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>, max_bytes: usize) -> Result<Vec<u8>, BodyFault> {
     let mut body = unpacked(headers, body, max_bytes)?;
@@ -39,7 +39,7 @@ pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>, max_bytes: usize) -> Res
 }
 
 fn unpacked(headers: &HeaderMap, mut body: Vec<u8>, max_bytes: usize) -> Result<Vec<u8>, BodyFault> {
-    // An answer without a body (a 204) may carry the header all the same.
+    // An answer without a body (a 204) may still carry the header.
     if body.is_empty() {
         return Ok(body);
     }
@@ -52,11 +52,11 @@ fn unpacked(headers: &HeaderMap, mut body: Vec<u8>, max_bytes: usize) -> Result<
     if codings.len() > MAX_CODINGS {
         return Err(BodyFault::Coding(format!("{} codings at once", codings.len())));
     }
-    // They are named in the order in which they were applied.
+    // The header lists the codings in the order in which they were applied.
     for name in codings.iter().rev() {
         body = match name.as_str() {
             "gzip" | "x-gzip" => bounded(MultiGzDecoder::new(body.as_slice()), max_bytes)?,
-            // RFC 9110 means zlib's format; some servers send the bare stream.
+            // RFC 9110 means zlib's format. Some servers send the bare deflate stream.
             "deflate" if is_zlib(&body) => bounded(ZlibDecoder::new(body.as_slice()), max_bytes)?,
             "deflate" => bounded(DeflateDecoder::new(body.as_slice()), max_bytes)?,
             other => return Err(BodyFault::Coding(printable(other))),
@@ -72,7 +72,7 @@ fn bounded(unpacking: impl Read, max_bytes: usize) -> Result<Vec<u8>, BodyFault>
     if unpacked.len() > max_bytes { Err(BodyFault::TooLong) } else { Ok(unpacked) }
 }
 
-/// RFC 1950 §2.2: the method is 8, and the first two bytes are a multiple of 31.
+/// Whether the body has a zlib header. RFC 1950 §2.2: the method is 8, and the first two bytes are a multiple of 31.
 fn is_zlib(body: &[u8]) -> bool {
     matches!(*body, [first, second, ..] if first & 0x0f == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31))
 }

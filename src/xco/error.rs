@@ -1,4 +1,4 @@
-//! What a failed call means: the one place where an HTTP status becomes a verdict.
+//! What a failed call means. The only place where an HTTP status becomes a [`FailureKind`].
 
 use super::{problem, route::Route};
 use crate::contract::JsonText;
@@ -8,123 +8,123 @@ use std::time::Duration;
 /// What a failed call means for the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// 400, 422 and other 4xx: the request is wrong; never retried.
+    /// 400, 422 and other 4xx: the request is wrong. Never retried.
     Validation,
-    /// 401 that a fresh token did not cure.
+    /// 401, and a new token did not help.
     Unauthorized,
-    /// 403
+    /// 403: the client may not do this.
     Forbidden,
-    /// 404
+    /// 404: something that the call names does not exist.
     NotFound,
-    /// 409, or a problem `type` listed in `xco.already_exists_types` (for `CreateUser` the job then succeeded).
+    /// 409, or a problem `type` listed in `xco.already_exists_types` (after which a `CreateUser` job succeeds).
     Conflict,
-    /// An error answer to verify that means a wrong code.
+    /// An error answer to a verification that means a wrong code.
     InvalidCode,
-    /// 429: not a failed attempt.
+    /// 429. Does not count as an attempt.
     RateLimited,
-    /// Answered 500 or 503: failed, with no effect; retry.
+    /// XCO answered 500 or 503: the call failed without effect. Retried.
     Upstream,
-    /// Another 5xx, or a redirect: something between here and XCO answered; the effect is unknown.
+    /// Another 5xx, or a redirect: a proxy in front of XCO answered. The effect is unknown.
     Gateway,
-    /// No answer in time, or an answer that broke off or could not be understood, after the request was sent: unknown.
+    /// The request was sent, but the answer did not come in time, broke off or was unreadable. The effect is unknown.
     Timeout,
-    /// The connection broke after the request was (perhaps) sent: the effect is unknown.
+    /// The connection broke when the request may already have been sent. The effect is unknown.
     Broken,
-    /// The request was never sent: no connection, no token; no effect; retry.
+    /// The request was never sent: no connection or no token. No effect; retried.
     Network,
-    /// A fault of our own in building the call.
+    /// This program could not build the request.
     Internal,
 }
 
 impl FailureKind {
-    /// Whether it tells of XCO's or the network's state rather than of the job.
+    /// Whether the failure reflects the state of XCO or the network, and not this job.
     pub const fn is_outage(self) -> bool {
         matches!(self, Self::Upstream | Self::Gateway | Self::Timeout | Self::Broken | Self::Network)
     }
 
-    /// Whether the call may have taken effect although it failed.
+    /// Whether the call may have taken effect in spite of the failure.
     pub const fn effect_unknown(self) -> bool {
         matches!(self, Self::Gateway | Self::Timeout | Self::Broken)
     }
 }
 
-/// A call that did not succeed.
+/// Why a call did not succeed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallFailure {
-    /// What it means.
+    /// Meaning of the failure for the job.
     pub kind: FailureKind,
-    /// The status XCO answered with.
+    /// Status of XCO's answer, if there was one.
     pub http_status: Option<u16>,
-    /// XCO's problem document (bounded).
+    /// XCO's problem document, shortened to a bounded size.
     pub problem: Option<JsonText>,
-    /// `Retry-After`, as a delay from now (bounded). With [`FailureKind::Network`]: no request was sent, because there is no
-    /// access token to be had before then.
+    /// `Retry-After` as a delay from now (bounded). With [`FailureKind::Network`]: no request was sent, because no
+    /// access token will be available before that.
     pub retry_after: Option<Duration>,
-    /// One sentence, without personal data. It ends with the remedy, where there is one.
+    /// One sentence without personal data. Ends with the remedy if there is one.
     pub message: String,
-    /// What an operator can do about it.
+    /// What an operator can do.
     pub remedy: Option<&'static str>,
 }
 
 impl CallFailure {
-    /// Whether no request was sent because there is no access token to be had for a while.
+    /// Whether no request was sent because no access token will be available for some time.
     pub fn awaits_token(&self) -> bool {
         self.kind == FailureKind::Network && self.retry_after.is_some()
     }
 
-    /// A failure that XCO did not answer.
+    /// A failure without an answer from XCO.
     pub(super) fn unanswered(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, http_status: None, problem: None, retry_after: None, message: message.into(), remedy: None }
     }
 }
 
-/// What an error answer is judged by.
+/// The parts of an error answer that decide what it means.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ErrorAnswer<'a> {
-    /// Which call it answers.
+    /// The call that was answered.
     pub(super) route: Route,
-    /// Any status but a 2xx.
+    /// Any status except 2xx.
     pub(super) status: u16,
-    /// The problem document.
+    /// The problem document, if the body was one.
     pub(super) problem: Option<&'a Value>,
-    /// `WWW-Authenticate`.
+    /// The `WWW-Authenticate` header.
     pub(super) www_authenticate: Option<&'a str>,
-    /// Whether the token used may be past its life: it is by our own clock, or its life is not known.
+    /// Whether the token may have expired: it has by our clock, or its lifetime is unknown.
     pub(super) token_expired: bool,
 }
 
-/// What configuration says about statuses that XCO's public pages leave open.
+/// Configured answers to questions that XCO's public documentation leaves open.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Policy {
-    /// `xco.already_exists_types`
+    /// `xco.already_exists_types`: problem types that mean that the account exists.
     pub(super) already_exists_types: Vec<String>,
-    /// `xco.invalid_code_statuses`
+    /// `xco.invalid_code_statuses`: statuses of a verification that may mean a wrong code.
     pub(super) invalid_code_statuses: Vec<u16>,
 }
 
-/// A verdict on an error answer.
+/// Meaning of an error answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// What it means, if nothing can be done about it.
+    /// Meaning for the job, if nothing can be done about it.
     pub(super) kind: FailureKind,
-    /// A 401 about the token: worth one new token and one repetition.
+    /// Whether this is a 401 about the token: fetch a new token and repeat the call once.
     pub(super) token: bool,
 }
 
-/// Status → verdict.
+/// Classifies an error answer by its status.
 ///
-/// | status | verdict |
+/// | status | meaning |
 /// |---|---|
-/// | 400, 422 | at create with a listed type [`Conflict`](FailureKind::Conflict); at verify see [`verify`]; else [`Validation`](FailureKind::Validation) |
-/// | 401 | about the token, except a wrong code at verify: [`Unauthorized`](FailureKind::Unauthorized) |
-/// | 403, 404 | [`Forbidden`](FailureKind::Forbidden), [`NotFound`](FailureKind::NotFound); at verify see [`verify`] |
-/// | 408, 421, 425 | not taken up by the server, which says that the request may be repeated: [`Upstream`](FailureKind::Upstream) |
+/// | 400, 422 | to a create with a listed type: [`Conflict`](FailureKind::Conflict); to a verify: see [`verify`]; otherwise [`Validation`](FailureKind::Validation) |
+/// | 401 | about the token, except a wrong code in a verify: [`Unauthorized`](FailureKind::Unauthorized) |
+/// | 403, 404 | [`Forbidden`](FailureKind::Forbidden), [`NotFound`](FailureKind::NotFound); to a verify: see [`verify`] |
+/// | 408, 421, 425 | the server did not process the request and allows a repetition: [`Upstream`](FailureKind::Upstream) |
 /// | 409 | [`Conflict`](FailureKind::Conflict) |
 /// | 429 | [`RateLimited`](FailureKind::RateLimited) |
 /// | other 4xx | [`Validation`](FailureKind::Validation) |
 /// | 500, 503 | [`Upstream`](FailureKind::Upstream): XCO's own guide says to retry |
-/// | other 5xx | a proxy's answer (502, 504, 520 to 527 …): it may have passed the request on, and XCO may have done it: [`Gateway`](FailureKind::Gateway) |
-/// | 1xx, 3xx, 6xx and up | not XCO's: a proxy's, or `xco.base_url` is wrong. A redirect may come after the effect (303 says so): [`Gateway`](FailureKind::Gateway) |
+/// | other 5xx | a proxy's answer (502, 504, 520 to 527 …). The proxy may have passed the request on, and XCO may have executed it: [`Gateway`](FailureKind::Gateway) |
+/// | 1xx, 3xx, 6xx and up | not from XCO: from a proxy, or `xco.base_url` is wrong. A redirect may follow the effect (303 does): [`Gateway`](FailureKind::Gateway) |
 pub(super) fn classify(answer: ErrorAnswer<'_>, policy: &Policy) -> Verdict {
     let kind = |kind| Verdict { kind, token: false };
     match answer.status {
@@ -149,22 +149,22 @@ fn says_already_exists(problem: Option<&Value>, policy: &Policy) -> bool {
     problem::type_of(problem).is_some_and(|found| policy.already_exists_types.iter().any(|listed| listed == found))
 }
 
-/// Words that speak of the code. They decide first: `otp-token-expired` is about a code.
+/// Words that refer to the customer's code. They decide before [`TOKEN_WORDS`]: `otp-token-expired` is about a code.
 const CODE_WORDS: [&str; 5] = ["code", "otp", "passcode", "passwordless", "challenge"];
-/// Words that speak of the access token.
+/// Words that refer to the access token.
 const TOKEN_WORDS: [&str; 3] = ["token", "jwt", "bearer"];
-/// Words that speak of what the merchant or the client may do.
+/// Words that refer to permissions of the merchant or the client.
 const PERMISSION_WORDS: [&str; 6] = ["merchant", "origin", "permission", "scope", "client", "access-denied"];
-/// Words that speak of whom or what was not found.
+/// Words that name what was not found.
 const SUBJECT_WORDS: [&str; 4] = ["merchant", "user", "customer", "route"];
 
-/// An error answer to verify, of a status that may mean a wrong code: which status does is not public, so the answer's
-/// own words decide, and where they say nothing the customer is asked for the code again.
+/// Classifies an error answer to a verification whose status may mean a wrong code. XCO does not document which status
+/// that is, so the words of the answer decide. Without such words the customer is asked for the code again.
 ///
-/// A repetition spends one of the customer's attempts at the code, so a 401 counts as the token's only when the answer
-/// (`WWW-Authenticate: … error="invalid_token"`, or the problem's `type` or `error`) or our own clock says so, or where no
-/// clock can: the token endpoint did not say how long the token lives. That repetition is made with a new token, about which
-/// there is no such doubt: it is the last.
+/// A repetition spends one of the customer's attempts at the code. A 401 is therefore about the token only if the
+/// answer says so (`WWW-Authenticate: … error="invalid_token"`, or the problem's `type` or `error`), if our clock says
+/// so, or if the token endpoint did not report the token's lifetime. The repetition uses a new token, about which there
+/// is no such doubt, so it is the last.
 fn verify(answer: ErrorAnswer<'_>) -> Verdict {
     let kind = |kind| Verdict { kind, token: false };
     let words = problem::words(answer.problem);
@@ -178,18 +178,18 @@ fn verify(answer: ErrorAnswer<'_>) -> Verdict {
         }
         403 if says(&PERMISSION_WORDS) => kind(FailureKind::Forbidden),
         404 if says(&SUBJECT_WORDS) => kind(FailureKind::NotFound),
-        // Fields are named, and the code is not among them.
+        // The answer names fields, and the code is not among them.
         400 | 422 if problem::pointers(answer.problem).next().is_some() => kind(FailureKind::Validation),
         _ => kind(FailureKind::InvalidCode),
     }
 }
 
-/// RFC 6750 §3.1: `error="invalid_token"`.
+/// Whether the header contains `error="invalid_token"` (RFC 6750 §3.1).
 fn challenge_blames_token(www_authenticate: Option<&str>) -> bool {
     www_authenticate.is_some_and(|challenge| challenge.to_ascii_lowercase().contains("invalid_token"))
 }
 
-/// The sentence of a failure: call, status and the problem's title. Never `detail`, which may quote the customer.
+/// Message of a failure: call, status and the problem's title. Never `detail`, which may quote the customer.
 pub(super) fn message(route: Route, status: u16, problem: Option<&Value>) -> String {
     let mut text = format!("XCO answered {status} to {}", route.what());
     if (300..400).contains(&status) {

@@ -128,7 +128,7 @@ fn a_401_at_verify_is_the_tokens_only_where_something_says_so() {
     assert!(!token(ErrorAnswer { www_authenticate: Some("Bearer realm=\"xco\""), ..base }));
     assert!(token(ErrorAnswer { www_authenticate: Some("Bearer error=\"invalid_token\""), ..base }));
     assert!(token(ErrorAnswer { token_expired: true, ..base }));
-    // Where 401 is not configured as a wrong code's status, it is the token's, as anywhere else.
+    // Where 401 is not configured as the status of a wrong code, it is about the token, as for any other call.
     let policy = Policy { invalid_code_statuses: vec![400], ..Policy::default() };
     assert!(classify(base, &policy).token);
     assert_eq!(classify(ErrorAnswer { status: 404, ..base }, &policy).kind, NotFound);

@@ -1,8 +1,11 @@
-//! The XCO API: five calls over HTTP, a token, and what each answer means.
+//! The XCO API: five calls over HTTP, the access token, and the meaning of each answer.
 //!
-//! [`XcoClient`] makes the calls of [`XcoApi`]. What it promises beyond them: a call ends within `xco.timeout`, token
-//! included; no answer is read beyond `xco.max_response_bytes`; nothing is repeated except once after a 401 that is about
-//! the token, and where the server says that it did not process the request; and a failure that *may* have taken effect says so ([`FailureKind::effect_unknown`]).
+//! [`XcoClient`] makes the calls of [`XcoApi`]. It promises that:
+//!
+//! - a call ends within `xco.timeout`, including the wait for a token;
+//! - no answer is read beyond `xco.max_response_bytes`;
+//! - a request is repeated only once after a 401 about the token, and after the server reports that it did not process it;
+//! - a failure that *may* have taken effect says so ([`FailureKind::effect_unknown`]).
 
 mod answer;
 mod api;

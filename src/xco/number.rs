@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The number, where it is one: not infinite, not NaN.
+/// The number in `value`, if it is finite.
 pub(super) fn finite(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -12,7 +12,7 @@ pub(super) fn finite(value: &Value) -> Option<f64> {
     .filter(|number: &f64| number.is_finite())
 }
 
-/// The whole number from 0 up, exactly.
+/// The non-negative whole number in `value`, if it can be represented exactly.
 pub(super) fn whole(value: &Value) -> Option<u64> {
     let exact = match value {
         Value::Number(number) => number.as_u64(),
@@ -20,7 +20,7 @@ pub(super) fn whole(value: &Value) -> Option<u64> {
         _ => None,
     };
     exact.or_else(|| {
-        // Beyond this not every whole number has an `f64` of its own.
+        // Above this, an `f64` cannot represent every whole number.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         let number = finite(value).filter(|number| (0.0..=EXACT).contains(number) && number.fract() == 0.0)?;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]

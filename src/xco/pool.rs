@@ -1,4 +1,4 @@
-//! The HTTP client and its connections: how they are made, and when they are given up.
+//! The HTTP client and its connections: how they are made and when they are closed.
 
 use super::{XcoSetupError, coding, http_version::HttpVersion, setup::SetupFault};
 use crate::{
@@ -21,33 +21,33 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Shorter than the idle time of common load balancers (60 s and more), so that we, not they, close idle connections: one
-/// that they close while a request is on its way leaves that request in doubt.
+/// Idle time after which a connection is closed. Shorter than that of common load balancers (60 s and more): a
+/// connection that they close during a request leaves that request in doubt.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Certificates are read again after a failed verification, but not more often than this.
+/// Minimum time between two reads of the certificates after failed verifications.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
-/// How often a refused certificate is logged.
+/// Minimum time between two log messages about a refused certificate.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// Makes ring the TLS provider of the process, unless one is installed. May be called any number of times; without it
-/// rustls has no provider and TLS clients cannot be built.
+/// Installs ring as the TLS provider of the process, unless one is installed. Idempotent. TLS clients cannot be built
+/// without a provider.
 pub fn install_tls_provider() {
-    // An error says that there is a provider already: what is wanted.
+    // An error means that a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// The HTTP client of one server and its pool of connections, which can be forgotten.
+/// The HTTP client of one server and its pool of connections.
 ///
-/// A connection can die without a word: a firewall forgets it, a load balancer fails over. A call on it is never answered,
-/// and a pool full of such connections fails one call after the other long after XCO is back. So whoever was not answered
-/// in time has the pool forgotten: calls under way keep their connections, those to come make new ones. XCO being slow, that
-/// happens once in `xco.timeout` at most.
+/// The pool is replaced when a call is not answered in time. A connection can die unnoticed: a firewall forgets it, or
+/// a load balancer fails over. A call on it is never answered, and a pool full of such connections fails call after
+/// call long after XCO has recovered. Running calls keep their connections, and later calls make new ones. If XCO is
+/// only slow, this happens at most once in `xco.timeout`.
 ///
-/// A connection can also live too long: XCO's name has another address by now, and the old one still answers. And a client
-/// knows the certificates that it read when it was made. So the pool has a greatest age, and a client that refuses XCO's
-/// certificate is made anew.
+/// The pool also has a maximum age, because XCO's name may have moved to another address while the old one still
+/// answers. A client that refuses XCO's certificate is rebuilt, because it keeps the certificates that it read when it
+/// was made.
 #[derive(Debug, Clone)]
 pub(super) struct Http {
     shared: Arc<Shared>,
@@ -67,9 +67,10 @@ struct Pool {
     client: reqwest::Client,
     version: HttpVersion,
     since: Instant,
-    /// When another was last tried to be made.
+    /// Time of the last attempt to build another client.
     tried: Instant,
-    /// For when another cannot be made: that takes files (the system's certificates), and there may be none left.
+    /// Client in reserve for when another cannot be built: building reads files (the system's certificates), and the
+    /// process may be at its limit of open files.
     spare: Option<reqwest::Client>,
 }
 
@@ -94,7 +95,7 @@ impl Http {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// For one exchange: a client, and the version of HTTP that it speaks.
+    /// The client for one exchange, and the version of HTTP that it speaks.
     pub(super) fn client(&self) -> (reqwest::Client, HttpVersion) {
         let (client, version, since) = {
             let pool = self.shared.pool.read();
@@ -106,13 +107,13 @@ impl Http {
         (client, version)
     }
 
-    /// An exchange in `version` failed: whether the server wants another version of HTTP. The exchanges to come are made in
-    /// that one.
+    /// Whether an exchange in `version` failed because the server wants another version of HTTP. If so, later exchanges
+    /// use that version.
     pub(super) fn wants_another_version(&self, version: HttpVersion, error: &reqwest::Error) -> bool {
         let Some(wanted) = version.wanted_instead(error) else { return false };
         let Shared { config, names, .. } = &*self.shared;
         let mut pool = self.shared.pool.write();
-        // Of several exchanges that fail for this reason the first makes the change.
+        // If several exchanges fail for this reason, the first one makes the change.
         if pool.version == version {
             let Ok(made) = client(config, names, wanted) else { return false };
             tracing::info!(version = ?wanted, "the server speaks another version of HTTP");
@@ -122,21 +123,21 @@ impl Http {
         true
     }
 
-    /// A call that began at `began` was not answered in time.
+    /// Reports that a call which began at `began` was not answered in time. Replaces the pool that the call used.
     pub(super) fn unanswered(&self, began: Instant) {
         let mut pool = self.shared.pool.write();
-        // One that began on connections forgotten since says nothing of those of now.
+        // A call on an older pool says nothing about the connections of this one.
         if began >= pool.since {
             pool.forget(&self.shared);
         }
     }
 
-    /// File descriptors are needed elsewhere. Idle connections are closed as soon as the calls under way have ended.
+    /// Frees file descriptors: idle connections are closed when the running calls have ended.
     pub(super) fn give_up_idle(&self) {
         self.shared.pool.write().forget(&self.shared);
     }
 
-    /// A call to `what` failed. A certificate at fault is logged, and certificates are read again.
+    /// Reports a failed call to `what`. Logs a certificate fault and reads the certificates again.
     pub(super) fn failed(&self, error: &reqwest::Error, what: &'static str) {
         let Some(fault) = tls_fault(error) else { return };
         {
@@ -151,7 +152,7 @@ impl Http {
         }
     }
 
-    /// Makes another client in the background: it reads files. Calls go on with the one at hand until it is there.
+    /// Builds a new client in the background, because that reads files. Calls use the old one until it is ready.
     fn renew(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let tried = self.shared.pool.read().tried;
@@ -165,7 +166,7 @@ impl Http {
             let mut pool = shared.pool.write();
             pool.tried = Instant::now();
             match made {
-                // Made for a version that is spoken no more, it is of no use.
+                // The version has changed since: this client is useless.
                 Ok(_) if pool.version != version => {}
                 Ok(client) => (pool.client, pool.since) = (client, pool.tried),
                 Err(error) => tracing::warn!(%error, "the connections to XCO are not renewed"),
@@ -189,11 +190,11 @@ impl Pool {
     }
 }
 
-/// An HTTP client, for the API or the token endpoint.
+/// Builds an HTTP client for the API or the token endpoint.
 ///
-/// It follows no redirects (one would carry the token and personal data elsewhere) and ignores the proxy variables of the
-/// environment: where customers' data goes is `xco.base_url` and nothing else. It never repeats a request by itself, but
-/// for one that a pooled connection gave back unsent.
+/// It follows no redirects, because one would carry the token and personal data elsewhere. It ignores the proxy
+/// variables of the environment: customers' data goes to `xco.base_url` and nowhere else. It repeats a request only
+/// when a pooled connection returned it unsent.
 fn client(config: &XcoConfig, names: &Names, version: HttpVersion) -> Result<reqwest::Client, XcoSetupError> {
     install_tls_provider();
     let builder = version
@@ -207,7 +208,7 @@ fn client(config: &XcoConfig, names: &Names, version: HttpVersion) -> Result<req
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .connect_timeout(connect_timeout(config))
         .dns_resolver(Arc::new(Resolver(names.clone())))
-        // `coding` unpacks, and asks for what it can unpack.
+        // `coding` decompresses, and requests what it can decompress.
         .no_gzip()
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED))]))
         .referer(false)
@@ -222,9 +223,9 @@ fn client(config: &XcoConfig, names: &Names, version: HttpVersion) -> Result<req
     })
 }
 
-/// How long connecting may take. A call begins with a token, which may take three eighths of `xco.timeout` at a time: a
-/// connection that takes a third leaves time for the answer. Where a name has several addresses they share this time, so
-/// that the last is tried, too.
+/// Maximum time for connecting. A call begins with a token, which may take three eighths of `xco.timeout` per attempt.
+/// A connection that takes one third leaves time for the answer. The addresses of a name share this time, so that the
+/// last one is tried, too.
 fn connect_timeout(config: &XcoConfig) -> Duration {
     config.connect_timeout.min(config.timeout / 3)
 }
@@ -259,7 +260,7 @@ fn of_files(fault: &TlsFilesFault) -> SetupFault {
     SetupFault { key, problem: fault.problem, remedy: fault.remedy }
 }
 
-/// The process's resolver, as reqwest asks it.
+/// Adapts the process's resolver to reqwest.
 struct Resolver(Names);
 
 impl Resolve for Resolver {
@@ -267,7 +268,7 @@ impl Resolve for Resolver {
         let names = self.0.clone();
         async move {
             let addresses = names.addresses(name.as_str()).await?;
-            // The port is the URL's.
+            // The URL provides the port.
             let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(addresses)
         }

@@ -1,22 +1,22 @@
-//! Problem documents (RFC 7807) of an upstream that is not trusted with our memory or our logs.
+//! Reads problem documents (RFC 7807). Bounded, because the upstream is not trusted with our memory or our logs.
 
 use crate::contract::{JsonText, VerificationCode, redact_code};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The most of a problem document that is passed through, in bytes of JSON.
+/// Maximum size of a problem document that is passed on, in bytes of JSON.
 pub(super) const MAX_PROBLEM_BYTES: usize = 16 * 1024;
 
-/// The most of a title that goes into a message, in characters.
+/// Maximum length of a title in a message, in characters.
 const MAX_TITLE_CHARS: usize = 200;
 
-/// What is kept of a document over [`MAX_PROBLEM_BYTES`]: its standard members, each cut to [`MAX_MEMBER_CHARS`].
+/// Members kept of a document larger than [`MAX_PROBLEM_BYTES`]. Each is cut to [`MAX_MEMBER_CHARS`].
 const STANDARD: [&str; 6] = ["type", "title", "status", "detail", "instance", "error"];
 const MAX_MEMBER_CHARS: usize = 1024;
 
-/// The problem document in the body of an error answer, if it is one: any JSON object (gateways forget the media type).
+/// The problem document in the body of an error answer. Any JSON object counts, because gateways omit the media type.
 ///
-/// Where the call carried a code, every echo of it is masked first, before anything is cut.
+/// If the call carried a code, every copy of it is masked before the document is shortened.
 pub(super) fn parse(body: &[u8], code: Option<&VerificationCode>) -> Option<JsonText> {
     let mut problem = JsonText::parse(body).ok().filter(JsonText::is_object)?;
     if let Some(code) = code {
@@ -38,7 +38,7 @@ fn cut(problem: &JsonText) -> JsonText {
                 Value::String(text) => {
                     Some((name, JsonText::of(&text.chars().take(MAX_MEMBER_CHARS).collect::<String>())))
                 }
-                // A number may be as long as the document.
+                // A number can be as long as the whole document.
                 Value::Number(_) if member.get().len() <= MAX_MEMBER_CHARS => Some((name, member.clone())),
                 _ => None,
             }
@@ -47,7 +47,8 @@ fn cut(problem: &JsonText) -> JsonText {
     JsonText::of(&kept)
 }
 
-/// The document's `title`, printable and bounded, for a message. `detail` is never used: it may quote the customer.
+/// The document's `title`, printable and bounded, for use in a message. `detail` is never used: it may quote the
+/// customer.
 pub(super) fn title(problem: Option<&Value>) -> Option<String> {
     let title = problem?.get("title")?.as_str()?;
     let title: String = title.chars().filter(|c| !c.is_control()).take(MAX_TITLE_CHARS).collect();
@@ -55,12 +56,12 @@ pub(super) fn title(problem: Option<&Value>) -> Option<String> {
     (!title.is_empty()).then(|| title.to_owned())
 }
 
-/// `type`, as it is.
+/// The document's `type`, unchanged.
 pub(super) fn type_of(problem: Option<&Value>) -> Option<&str> {
     problem?.get("type")?.as_str()
 }
 
-/// What a document says in words that programs may read: the last segment of `type`, and `error`, in lower case.
+/// The machine-readable words of a document: the last segment of `type`, and `error`, in lower case.
 pub(super) fn words(problem: Option<&Value>) -> String {
     let last =
         type_of(problem).map_or("", |uri| uri.trim_end_matches('/').rsplit(['/', ':', '#']).next().unwrap_or(""));
@@ -68,7 +69,7 @@ pub(super) fn words(problem: Option<&Value>) -> String {
     format!("{last} {error}").chars().take(512).collect::<String>().to_ascii_lowercase()
 }
 
-/// The `pointer`s of `errors`.
+/// The `pointer` of each entry in `errors`.
 pub(super) fn pointers(problem: Option<&Value>) -> impl Iterator<Item = &str> {
     problem
         .and_then(|problem| problem.get("errors"))

@@ -1,19 +1,19 @@
-//! `Retry-After` (RFC 9110 §10.2.3), as seconds or as a date, as a delay from now. Pure.
+//! Reads `Retry-After` (RFC 9110 §10.2.3), in seconds or as a date, as a delay from now. Pure.
 
 use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 use std::time::Duration;
 
-/// The most that is believed: a day. A longer delay is cut to it.
+/// Maximum delay: one day. A longer one is cut to it.
 pub(super) const MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// The delay that `value` asks for; garbage asks for none.
+/// The delay that `value` asks for, or `None` if it is malformed.
 ///
-/// A date is taken against the answer's own `Date` where there is one, so that a wrong clock on either side does no harm,
-/// else against `now`. A date in the past is no delay at all.
+/// A date is compared with the answer's own `Date`, so that a wrong clock on either side does no harm, or with `now` if
+/// the answer has none. A date in the past means no delay.
 pub(super) fn parse(value: &str, date: Option<&str>, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are more than a day.
+        // A number too long to parse is more than a day.
         return Some(value.parse().map_or(MAX, Duration::from_secs).min(MAX));
     }
     let until = http_date(value)?;
@@ -22,9 +22,9 @@ pub(super) fn parse(value: &str, date: Option<&str>, now: Timestamp) -> Option<D
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX))
 }
 
-/// All three forms that a recipient must read (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`, and the obsolete
-/// `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`; and the first one with another zone than GMT, as mail
-/// has it.
+/// Parses all three forms that a recipient must accept (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`, and the
+/// obsolete `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`. Also accepts the first form with another
+/// zone than GMT, as in mail.
 fn http_date(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     match httpdate::parse_http_date(text) {

@@ -1,6 +1,6 @@
 //! The five calls, as routes of the XCO API.
 
-/// The five calls, without their arguments.
+/// The five calls without their arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     /// `CheckUser`
@@ -16,7 +16,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// The route's template, for spans: never a value.
+    /// The route's template, for spans. Never contains a value.
     pub(super) const fn template(self) -> &'static str {
         match self {
             Self::Exists => "/v1/users/exists",
@@ -27,7 +27,7 @@ impl Route {
         }
     }
 
-    /// What the call is called in messages.
+    /// Name of the call in messages.
     pub(super) const fn what(self) -> &'static str {
         match self {
             Self::Exists => "the user check",

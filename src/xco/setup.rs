@@ -1,4 +1,4 @@
-//! What the client needs of the configuration, checked once, before anything is sent.
+//! Checks the configuration that the client needs, once, before anything is sent.
 
 use crate::config::{TokenAuth, XcoConfig};
 use reqwest::header::HeaderValue;
@@ -6,12 +6,12 @@ use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use url::{Host, Url};
 
-/// One thing that is wrong with `xco.*`.
+/// One fault in the `xco.*` configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetupFault {
-    /// The configuration key: `xco.token_url`.
+    /// The configuration key, such as `xco.token_url`.
     pub key: &'static str,
-    /// What is wrong; never quotes a value.
+    /// What is wrong. Never quotes a value.
     pub problem: &'static str,
     /// What to do about it.
     pub remedy: &'static str,
@@ -23,22 +23,22 @@ impl fmt::Display for SetupFault {
     }
 }
 
-/// The client cannot be built: every reason at once.
+/// The client cannot be built. Lists every reason at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct XcoSetupError(
-    /// At least one.
+    /// The faults; at least one.
     pub Vec<SetupFault>,
 );
 
-/// A configuration that a client can be built from.
+/// A checked configuration, from which a client can be built.
 pub(super) struct Setup {
     pub(super) base_url: Url,
     pub(super) api_key: Option<HeaderValue>,
     pub(super) credentials: Credentials,
 }
 
-/// How the client presents itself to the token endpoint.
+/// How the client identifies itself to the token endpoint.
 pub(super) struct Credentials {
     pub(super) token_url: Url,
     pub(super) client_id: String,
@@ -47,7 +47,7 @@ pub(super) struct Credentials {
     pub(super) auth: TokenAuth,
 }
 
-/// Checks `xco.*`.
+/// Checks `xco.*` and reports all faults at once.
 pub(super) fn check(config: &XcoConfig) -> Result<Setup, XcoSetupError> {
     let mut faults = Vec::new();
     let insecure_ok = config.allow_insecure_http;

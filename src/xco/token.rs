@@ -1,15 +1,16 @@
-//! The access token: fetched by one caller for all, refreshed ahead of its end, replaced when XCO refuses it.
+//! The access token: one caller fetches it for all. It is refreshed before it expires and replaced when XCO refuses it.
 //!
-//! No task of its own: callers do the work. Past [`REFRESH_AT_PERCENT`] of a token's life one caller fetches the next
-//! while the others go on with the one in hand; without a token in hand everybody waits for the one who fetches.
+//! There is no background task: callers do the work. After [`REFRESH_AT_PERCENT`] of a token's lifetime one caller
+//! fetches the next token, while the others continue with the current one. Without a current token all callers wait for
+//! the one that fetches.
 //!
-//! A token endpoint that fails means that a call was never sent: [`FailureKind::Network`], to be tried again. It is logged
-//! as an error, at most every [`LOG_EVERY`].
+//! A failing token endpoint means that a call was never sent: [`FailureKind::Network`], which is retried. It is logged
+//! as an error, at most once every [`LOG_EVERY`].
 //!
-//! There are two ways in which it says that asking again is of no use: a refusal of the client (400, 401, 403), and a 429
-//! or 503 that asks for time. Then nobody asks before that time is over ([`Pause`]), and whoever needs a token is told at
-//! once how long that is, in [`CallFailure::retry_after`]: the job waits outside, and it costs it no attempt. A mistyped
-//! secret must delay jobs, not bury them.
+//! The endpoint can answer that it is useless to ask again: a refusal of the client (400, 401, 403), or a 429 or 503
+//! that asks for time. No caller asks again before that time is over ([`Pause`]). A caller that needs a token gets the
+//! remaining time at once, in [`CallFailure::retry_after`]. Its job is delayed without spending an attempt, because a
+//! mistyped secret must delay jobs and not turn them into dead letters.
 
 use super::{
     CallFailure, FailureKind,
@@ -23,44 +24,44 @@ use secrecy::SecretString;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// When the next token is fetched, in percent of the life of the one in hand.
+/// The part of a token's lifetime after which the next token is fetched, in percent.
 const REFRESH_AT_PERCENT: u32 = 80;
-/// After a failed refresh ahead of time, the token in hand serves this long before the next try.
+/// Pause after a failed early refresh. The current token remains in use.
 const REFRESH_PAUSE: Duration = Duration::from_secs(2);
-/// How long the endpoint is left alone after a refusal, or a 429 that does not say how long; doubled each time in a row,
+/// First pause after a refusal, or after a 429 without `Retry-After`. Doubled for each one in a row, up to
+/// [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// up to this.
+/// Longest pause after a refusal, or after a 429 without `Retry-After`.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often a failing token endpoint is logged.
+/// Minimum time between two log messages about a failing token endpoint.
 const LOG_EVERY: Duration = Duration::from_secs(30);
-/// A token whose life is not told is used this long.
+/// Lifetime of a token for which the endpoint reports none.
 pub(super) const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 
 /// A token in use.
 pub(super) struct Token {
     grant: Grant,
-    /// Tells tokens apart: each has a higher one than those before it.
+    /// Higher than that of every earlier token.
     generation: u64,
 }
 
 impl Token {
-    /// The secret.
     pub(super) fn secret(&self) -> &SecretString {
         &self.grant.token
     }
 
-    /// How long it is used.
+    /// The token's lifetime, counted from the request for it.
     pub(super) fn life(&self) -> Duration {
         self.grant.life.unwrap_or(DEFAULT_LIFE)
     }
 
-    /// Whether it is past its life by our clock.
+    /// Whether the token has expired by our clock.
     pub(super) fn is_expired(&self) -> bool {
         self.grant.asked.elapsed() >= self.life()
     }
 
-    /// Whether it may be past its life, for a call that began at `began`: it is, or its life is not known. One that was
-    /// asked for during the call is too young for that.
+    /// Whether the token may have expired, for a call that began at `began`: it has, or its lifetime is unknown. A
+    /// token requested during the call is too young for that.
     pub(super) fn may_be_expired(&self, began: Instant) -> bool {
         self.is_expired() || self.grant.life.is_none() && self.grant.asked < began
     }
@@ -70,18 +71,17 @@ impl Token {
     }
 }
 
-/// State of the token fetcher: last generation, last failure, and until when the endpoint is not to be asked. Guarded by
-/// the fetch lock.
+/// State of the token fetcher: last generation, last failure, and the current pause. Guarded by the fetch lock.
 #[derive(Default)]
 struct Flight {
     generation: u64,
     failed: Option<(Instant, TokenFault)>,
     pause: Option<Pause>,
-    /// Pauses of our own choosing in a row.
+    /// Number of pauses in a row whose length the endpoint did not determine.
     pauses: u32,
 }
 
-/// The endpoint is not asked before `until`.
+/// The endpoint must not be asked before `until`.
 #[derive(Clone)]
 struct Pause {
     until: Instant,
@@ -89,7 +89,7 @@ struct Pause {
 }
 
 impl Pause {
-    /// The failure of a call that needs a token now, if the pause is not over.
+    /// The failure of a call that needs a token during the pause; `None` if the pause is over.
     fn failure(&self) -> Option<CallFailure> {
         let left = self.until.saturating_duration_since(Instant::now());
         (!left.is_zero()).then(|| CallFailure { retry_after: Some(left), ..failure(&self.fault) })
@@ -97,7 +97,7 @@ impl Pause {
 }
 
 impl Flight {
-    /// The endpoint failed: whether it is to be left alone, and how long.
+    /// Starts a pause if the endpoint's failure asks for one.
     fn pause(&mut self, fault: &TokenFault) {
         let length = match fault.closed {
             Some(Closed::For(asked)) => asked,
@@ -115,15 +115,15 @@ impl Flight {
     }
 }
 
-/// The tokens of one client.
+/// The token cache of one client.
 pub(super) struct TokenCache {
     http: Http,
     credentials: Credentials,
     current: RwLock<Option<Arc<Token>>>,
     flight: tokio::sync::Mutex<Flight>,
-    /// No refresh ahead of time before this.
+    /// No early refresh before this time.
     refresh_after: Mutex<Option<Instant>>,
-    /// The generation that XCO refused last, and when it did so first.
+    /// The last generation that XCO refused, and when XCO refused it first.
     refused: Mutex<Option<(u64, Instant)>>,
     logged: Mutex<Option<Instant>>,
 }
@@ -141,9 +141,9 @@ impl TokenCache {
         }
     }
 
-    /// A token that is valid by our clock, by `deadline` at the latest.
+    /// A token that is valid by our clock, at the latest by `deadline`.
     ///
-    /// `now`: the time on a better clock than this machine's.
+    /// `now` is the time on a better clock than this machine's.
     pub(super) async fn get(&self, deadline: Instant, now: Option<Timestamp>) -> Result<Arc<Token>, CallFailure> {
         match self.in_hand() {
             Some(token) if !token.wants_refresh() => Ok(token),
@@ -152,12 +152,12 @@ impl TokenCache {
         }
     }
 
-    /// As [`Http::give_up_idle`].
+    /// Closes the idle connections to the token endpoint: see [`Http::give_up_idle`].
     pub(super) fn give_up_idle(&self) {
         self.http.give_up_idle();
     }
 
-    /// XCO refused `token`: nobody uses it from now on.
+    /// Records that XCO refused `token`. It is not used again.
     pub(super) fn refuse(&self, token: &Token) {
         {
             let mut refused = self.refused.lock();
@@ -171,7 +171,8 @@ impl TokenCache {
         }
     }
 
-    /// The token to use. One that was asked for before another was refused may have been issued, and revoked, with that one.
+    /// The token to use. A token that was requested before another was refused may have been issued, and revoked,
+    /// together with that one. It is not used.
     fn in_hand(&self) -> Option<Arc<Token>> {
         let current = self.current.read();
         let token = current.as_ref().filter(|token| !token.is_expired())?;
@@ -179,13 +180,13 @@ impl TokenCache {
         (!outdated).then(|| Arc::clone(token))
     }
 
-    /// The next token, if nobody else is fetching it; else, or if that fails, the one in hand.
+    /// Returns the next token if no other caller is fetching it. Otherwise, or if that fails, returns the current one.
     async fn refresh_ahead(&self, token: Arc<Token>, deadline: Instant, now: Option<Timestamp>) -> Arc<Token> {
         if self.refresh_after.lock().is_some_and(|after| Instant::now() < after) {
             return token;
         }
         let Ok(mut flight) = self.flight.try_lock() else { return token };
-        // Somebody may have finished between the look at the token and the lock.
+        // Another caller may have finished between the look at the token and the lock.
         match self.in_hand() {
             Some(held) if held.generation != token.generation => return held,
             _ => {}
@@ -193,10 +194,10 @@ impl TokenCache {
         if flight.pause.as_ref().is_some_and(|pause| pause.failure().is_some()) {
             return token;
         }
-        // The one in hand still serves: a slow endpoint may not eat up this caller's time, nor outlast the token.
+        // The current token is still valid: a slow endpoint must not use up this caller's time, nor outlast the token.
         let budget = deadline.saturating_duration_since(Instant::now()) / 4;
         let until = (Instant::now() + budget).min(token.grant.asked + token.life());
-        // Set before the attempt, so that a caller who is cancelled in mid-fetch is not followed by a stampede.
+        // Set before the attempt, so that a caller cancelled during the fetch does not cause a stampede.
         *self.refresh_after.lock() = Some(Instant::now() + REFRESH_PAUSE);
         self.fetch(&mut flight, until, now).await.unwrap_or(token)
     }
@@ -212,7 +213,7 @@ impl TokenCache {
         if let Some(paused) = flight.pause.as_ref().and_then(Pause::failure) {
             return Err(paused);
         }
-        // A failure that came while this caller waited is this caller's too.
+        // A failure that arrived while this caller waited is its failure, too.
         if let Some((_, fault)) = flight.failed.as_ref().filter(|(at, _)| *at >= began) {
             return Err(failure(fault));
         }

@@ -1,7 +1,7 @@
-//! One exchange with the token endpoint (`OAuth2` `client_credentials`), and its repetition with exponential backoff.
+//! One exchange with the token endpoint (`OAuth2` `client_credentials`), repeated with exponential backoff.
 //!
-//! The only user of the `backoff` crate: an in-process wait, bounded by the call that waits. Delays between a job's
-//! attempts are computed elsewhere, since they must survive the process.
+//! The only user of the `backoff` crate, for a wait in memory that the waiting call bounds. The delays between a job's
+//! attempts are computed elsewhere, because they must survive the process.
 
 use super::{coding::BodyFault, number, pool::Http, retry_after, setup::Credentials, transport};
 use crate::{
@@ -17,48 +17,49 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most that is read of a token answer.
+/// Maximum number of bytes read of a token answer.
 const MAX_TOKEN_ANSWER_BYTES: usize = 64 * 1024;
-/// No life is believed beyond this.
+/// Longest token lifetime that is believed.
 const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
-/// What the token endpoint granted.
+/// A token as the endpoint granted it.
 pub(super) struct Grant {
     /// The token.
     pub(super) token: SecretString,
-    /// When it was asked for.
+    /// Time of the request for the token. Its lifetime counts from here.
     pub(super) asked: Instant,
-    /// How long it lives from then, where the endpoint said so.
+    /// The token's lifetime, if the endpoint reported one.
     pub(super) life: Option<Duration>,
 }
 
-/// The token endpoint gave no token. Holds nothing that came from the endpoint but a status and a known error code.
+/// The token endpoint gave no token. Of its answer this holds only the status and a known error code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TokenFault {
-    /// It answered, and refused the client: 400, 401, 403. Repeating at once is of no use.
+    /// Whether the endpoint refused the client (400, 401, 403). Repeating at once is useless.
     pub(super) refused: bool,
-    /// The status, where it answered.
+    /// Status of the answer, if there was one.
     pub(super) http_status: Option<u16>,
-    /// It answered 429, or 503 with `Retry-After`: it does not want to be asked for a while.
+    /// Set if the endpoint asks for time: it answered 429, or 503 with `Retry-After`.
     pub(super) closed: Option<Closed>,
-    /// One sentence.
+    /// One sentence without anything secret.
     pub(super) message: String,
-    /// What an operator can do about it, where the message ends with that.
+    /// What an operator can do, if the message ends with that.
     pub(super) remedy: Option<&'static str>,
 }
 
 /// How long a token endpoint does not want to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// As long as its `Retry-After` says (bounded).
+    /// For the time in its `Retry-After` (bounded).
     For(Duration),
-    /// It does not say how long.
+    /// It gave no time.
     Unsaid,
 }
 
-/// RFC 6749 §5.2. Anything else in `error` is not repeated: it could be an echo.
+/// Error codes of RFC 6749 §5.2. Any other text in `error` is not repeated in messages: it could be an echo of a
+/// secret.
 const KNOWN_ERRORS: [&str; 6] = [
     "invalid_request",
     "invalid_client",
@@ -68,8 +69,8 @@ const KNOWN_ERRORS: [&str; 6] = [
     "invalid_scope",
 ];
 
-/// Asks for a token until `deadline`, with growing, jittered delays between failures. A refusal ends it at once, and so
-/// does an endpoint that wants to be left alone for a while.
+/// Requests a token until `deadline`, with growing, jittered delays between failures. A refusal, or an endpoint that
+/// asks for time, ends it at once.
 pub(super) async fn fetch(
     http: &Http,
     credentials: &Credentials,
@@ -106,7 +107,7 @@ fn fault(http_status: Option<u16>, message: impl Into<String>) -> TokenFault {
     TokenFault { refused: false, http_status, closed: None, message: message.into(), remedy: None }
 }
 
-/// `timeout` bounds one exchange, so that an endpoint which hangs once leaves time to ask again.
+/// Makes one exchange. `timeout` bounds it, so that after one that hangs there is time for another.
 async fn fetch_once(
     http: &Http,
     credentials: &Credentials,
@@ -134,7 +135,7 @@ async fn fetch_once(
         }
     }
     let mut response = request.timeout(timeout).form(&form).send().await.map_err(|error| {
-        // The next try is made in that one.
+        // The next attempt uses the other version.
         if !http.wants_another_version(version, &error) {
             http.failed(&error, "xco.token_url");
         }
@@ -200,7 +201,8 @@ fn refusal(status: u16, body: &[u8]) -> TokenFault {
     TokenFault { refused, http_status: Some(status), closed: None, message, remedy: None }
 }
 
-/// The token in a 200's body. `asked` is when the request was about to be sent, so that the life is never overestimated.
+/// Reads the token in a 200's body. `asked` is the time just before the request, so that the lifetime is never
+/// overestimated.
 fn grant(body: &[u8], asked: Instant) -> Result<Grant, &'static str> {
     let answer = JsonText::parse(body).map_err(|_| "is no JSON")?.value();
     let token = answer.get("access_token").and_then(Value::as_str).filter(|token| !token.is_empty());
@@ -212,11 +214,11 @@ fn grant(body: &[u8], asked: Instant) -> Result<Grant, &'static str> {
     Ok(Grant { token: SecretString::from(token), asked, life: life(answer.get("expires_in")) })
 }
 
-/// Whether a token of this `token_type` is sent as `Bearer`.
+/// Whether a token of this `token_type` can be sent as `Bearer`.
 ///
-/// RFC 6749 §5.1 demands a type, in any case. Servers leave it out, send `null`, or write the name that their own library
-/// has for it. All of these mean Bearer: it is what the XCO API documents, and a token of another scheme would be refused
-/// with a 401. Another scheme needs more than a header (a proof, a signature): that is refused, by its name.
+/// RFC 6749 §5.1 demands a type, in any case. Servers leave it out, send `null`, or write their library's name for it.
+/// All of these mean Bearer: the XCO API documents nothing else, and would refuse a token of another scheme with a 401.
+/// Another scheme needs more than a header (a proof, a signature): it is refused, by name.
 fn bearer(token_type: Option<&Value>) -> Result<(), &'static str> {
     let name = match token_type {
         None | Some(Value::Null) => return Ok(()),
@@ -231,15 +233,15 @@ fn bearer(token_type: Option<&Value>) -> Result<(), &'static str> {
         "dpop" => Err("has the token_type DPoP, and Bearer is all that can be sent"),
         "pop" => Err("has the token_type PoP, and Bearer is all that can be sent"),
         "na" => Err("has the token_type N_A, and Bearer is all that can be sent"),
-        // Any other name is not repeated: it could be an echo.
+        // Any other name is not repeated in the message: it could be an echo of a secret.
         _ => Err("has a token_type other than Bearer"),
     }
 }
 
-/// `expires_in` in seconds, as a number or (as some servers write it) in a string; `None` where it cannot be read.
+/// Reads `expires_in`, in seconds, as a number or (as some servers write it) as a string. `None` if it is unreadable.
 fn life(expires_in: Option<&Value>) -> Option<Duration> {
     let seconds = number::finite(expires_in?)?;
-    // A life of nothing would make every call fetch a token for itself.
+    // With a lifetime of zero, every call would fetch its own token.
     let most = MAX_LIFE.as_secs_f64();
     Some(Duration::from_secs_f64(seconds.floor().clamp(1.0, most)))
 }

@@ -1,4 +1,4 @@
-//! HTTP: bounded bodies, and what a broken exchange says about the request's effect.
+//! HTTP: bounded bodies, and whether a broken exchange may have had an effect.
 
 use super::{
     CallFailure, FailureKind,
@@ -23,16 +23,17 @@ use std::{
 pub(super) struct SentMark(Arc<AtomicBool>);
 
 impl SentMark {
-    /// True once a connection asked for the body. Before that no server has a complete request.
+    /// True once a connection has asked for the body. Before that no server has a complete request.
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// A request body that notes when a connection takes it: what tells "certainly never sent" from "perhaps sent".
+/// A request body that records when a connection takes it. This distinguishes "certainly never sent" from "perhaps
+/// sent".
 ///
-/// Connecting, TLS and waiting for a connection all come before the first poll. A server that has seen no more than the
-/// head has no complete request, since the head announces a body.
+/// Connecting, TLS and the wait for a connection all come before the first poll. A server that has seen only the head
+/// has no complete request, because the head announces a body.
 struct MarkedBody {
     bytes: Option<Bytes>,
     sent: SentMark,
@@ -65,10 +66,10 @@ impl Body for MarkedBody {
     }
 }
 
-/// What a failed exchange means. `sent`: whether the request may have been sent; when in doubt, true.
+/// Classifies a failed exchange. `sent`: whether the request may have been sent; true if that is not known.
 pub(super) fn failure(error: &reqwest::Error, sent: bool) -> CallFailure {
     if let Some(fault) = tls_fault(error) {
-        // A server that wants a certificate says so when the request may be on its way already.
+        // A server that requires a client certificate may say so after the request was sent.
         let kind = if error.is_connect() || !sent { FailureKind::Network } else { FailureKind::Broken };
         let message = format!("no secure connection to XCO (xco.base_url): {fault}");
         return CallFailure { remedy: Some(fault.remedy), ..CallFailure::unanswered(kind, message) };
@@ -93,7 +94,7 @@ pub(super) fn failure(error: &reqwest::Error, sent: bool) -> CallFailure {
     CallFailure::unanswered(kind, message)
 }
 
-/// The end of time before an answer came.
+/// The failure of a call that reached its deadline before an answer.
 pub(super) fn timed_out(sent: bool) -> CallFailure {
     if sent {
         CallFailure::unanswered(FailureKind::Timeout, "XCO did not answer in time")
@@ -102,7 +103,7 @@ pub(super) fn timed_out(sent: bool) -> CallFailure {
     }
 }
 
-/// Reads a body and unpacks it, up to `max_bytes` of either; what is longer is not read to its end.
+/// Reads and decompresses a body. Stops at `max_bytes`, compressed or decompressed.
 pub(super) async fn read_body(response: &mut reqwest::Response, max_bytes: usize) -> Result<Vec<u8>, BodyFault> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     if announced > max_bytes {

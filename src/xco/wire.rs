@@ -1,4 +1,4 @@
-//! A [`Call`] as an HTTP request: method, URL, body. Pure.
+//! Turns a [`Call`] into an HTTP request: method, URL, body. Pure.
 
 use super::{Call, route::Route};
 use crate::contract::{CallerId, Contact, CustomerReference, MerchantId, NewUser, VerificationCode};
@@ -7,27 +7,25 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use url::Url;
 
-/// Everything but RFC 3986's unreserved characters: right for a path segment and for a query value alike (`+` of a phone
-/// number becomes `%2B`, a space `%20`, never `+`).
+/// Characters that are percent-encoded: all but RFC 3986's unreserved ones. This is right for a path segment and for a
+/// query value (the `+` of a phone number becomes `%2B`, a space `%20`, never `+`).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A request, ready but for its headers. No `Debug`: URL and body hold personal data.
+/// A request without its headers. Has no `Debug`, because URL and body hold personal data.
 pub(super) struct WireRequest {
-    /// Which call.
     pub(super) route: Route,
-    /// Where to.
     pub(super) url: Url,
-    /// JSON; none for a GET.
+    /// JSON body; `None` for a GET.
     pub(super) body: Option<Bytes>,
 }
 
-/// Why a call cannot be put on the wire.
+/// Why a call cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unsendable {
-    /// The customer reference is `.` or `..`: URLs fold such a segment away, percent-encoded or not, and the request would
+    /// The customer reference is `.` or `..`. URLs remove such a segment, even percent-encoded, and the request would
     /// reach another resource.
     DotSegment,
-    /// The body could not be written.
+    /// The body could not be serialised.
     Body,
 }
 
@@ -59,7 +57,7 @@ struct ConsentBody<'a> {
     consent_challenge_id: &'a str,
 }
 
-/// The request of a call. `base` may carry a path of its own, which stays in front.
+/// Builds the request of a call. A path in `base` is kept in front.
 pub(super) fn request(base: &Url, call: &Call<'_>) -> Result<WireRequest, Unsendable> {
     match *call {
         Call::CheckUser { contact, caller } => {
@@ -113,7 +111,7 @@ fn encode(text: &str) -> percent_encoding::PercentEncode<'_> {
 fn with_path(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let prefix = base.path().trim_end_matches('/');
-    // `set_path` leaves percent-escapes alone.
+    // `set_path` does not change percent-escapes.
     url.set_path(&format!("{prefix}{path}"));
     url
 }

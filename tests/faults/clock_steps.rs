@@ -1,5 +1,5 @@
-//! Redis's clock steps, as NTP or a failover to another host sets it: nobody waits for the length of the step, nothing that is
-//! late is sent, and the living are not taken for dead.
+//! Redis's clock steps, because of NTP or a failover to another host. No job waits for the length of the step, nothing
+//! late is sent, and living workers do not count as lost.
 
 use super::{
     jobs::{seed, start},
@@ -19,7 +19,7 @@ use xco_worker::sandbox::{Fault, Latency, Route};
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A rig whose Redis has a clock that can be stepped; `None` where this machine cannot.
+/// A rig whose Redis has a clock that can be stepped; `None` if this machine cannot do that.
 async fn rig(latency: Duration) -> Option<(Rig, ServerClock)> {
     let (redis, clock) = RedisServer::own_with_clock(&["--save", "", "--appendonly", "no"])?;
     let mut setup = Setup { redis, ..Setup::default() };
@@ -27,7 +27,7 @@ async fn rig(latency: Duration) -> Option<(Rig, ServerClock)> {
     Some((setup.without_worker().await, clock))
 }
 
-/// Waits until the worker has looked at the clock for a while, so that it knows a step from its beginning.
+/// Waits until the worker has watched the clock for some time, so that it notices the next step.
 async fn settled(rig: &mut Rig) {
     let key = rig.key("meta");
     let mut first = None;
@@ -87,7 +87,7 @@ async fn a_429_from_before_a_step_back_closes_for_as_long_as_it_said() {
     settle(&mut rig, std::slice::from_mut(&mut worker), &ids(["met", "next"])).await;
 }
 
-/// A retry, delayed when the clock goes back, comes after its own delay.
+/// A retry that was delayed before the clock went back happens after its normal delay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_does_not_wait_for_a_step_back() {
     let Some((mut rig, clock)) = rig(Duration::ZERO).await else { return };
@@ -103,8 +103,8 @@ async fn a_retry_does_not_wait_for_a_step_back() {
     settle(&mut rig, std::slice::from_mut(&mut worker), &ids(["again"])).await;
 }
 
-/// A clock that is a day ahead for a second: what is delayed then does not wait for a day, and nothing expires that was there
-/// before.
+/// The clock is a day ahead for a second. Jobs delayed during that second do not wait for a day, and earlier jobs do
+/// not expire.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jump_that_is_taken_back_delays_no_retry() {
     let Some((mut rig, clock)) = rig(Duration::ZERO).await else { return };
@@ -122,7 +122,7 @@ async fn a_jump_that_is_taken_back_delays_no_retry() {
     settle(&mut rig, std::slice::from_mut(&mut worker), &ids(["again"])).await;
 }
 
-/// The code is late by the time that passed, whatever the clock says.
+/// The code arrives late by the time that really passed, whatever the clock shows.
 #[rstest]
 #[case::read_and_delayed(&["--type", "StartOtp"])]
 #[case::never_read(&["--lane", "interactive"])]
@@ -146,7 +146,7 @@ async fn a_deadline_is_not_extended_by_a_step_back(#[case] pause: &[&str]) {
     settle(&mut rig, std::slice::from_mut(&mut worker), &ids(["s"])).await;
 }
 
-/// Runs a command as an operator does.
+/// Runs a command as an operator.
 fn operate(rig: &Rig, command: &str, arguments: &[&str]) {
     let done = std::process::Command::new(env!("CARGO_BIN_EXE_xco-worker"))
         .arg(command)
@@ -158,7 +158,7 @@ fn operate(rig: &Rig, command: &str, arguments: &[&str]) {
     assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A producer whose clock counts microseconds poisons its lane: Redis gives every later entry an id beyond its own.
+/// A producer whose clock counts microseconds damages its lane: Redis gives every later entry an id beyond that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_from_the_future_counts_from_when_its_jobs_were_first_seen() {
     let Some((mut rig, _clock)) = rig(Duration::ZERO).await else { return };
@@ -174,7 +174,7 @@ async fn a_lane_from_the_future_counts_from_when_its_jobs_were_first_seen() {
         .exec_async(&mut rig.connection)
         .await
         .unwrap();
-    // A short life, and an XCO that fails for longer than that.
+    // A short ttl, and an XCO that fails for longer than that.
     rig.completion("poison").await;
     rig.sandbox.order(Fault::status(503).always());
     let enqueued = Instant::now();
@@ -190,7 +190,7 @@ async fn a_lane_from_the_future_counts_from_when_its_jobs_were_first_seen() {
     settle(&mut rig, std::slice::from_mut(&mut worker), &ids(["poison", "late"])).await;
 }
 
-/// A step back makes idle times negative: the job of a killed worker is taken over all the same.
+/// A backward step makes idle times negative. The job of a killed worker is still taken over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_job_is_taken_over_after_a_step_back() {
     let Some((mut rig, clock)) = rig(Duration::ZERO).await else { return };
@@ -208,7 +208,7 @@ async fn a_killed_workers_job_is_taken_over_after_a_step_back() {
     settle(&mut rig, std::slice::from_mut(&mut second), &ids(["c"])).await;
 }
 
-/// A step forward makes the living look idle: they renew before anybody takes over.
+/// A forward step makes living workers look idle. They renew their leases before another worker takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_living_are_not_taken_for_dead_after_a_step_forward() {
     let Some((mut rig, clock)) = rig(Duration::from_millis(2_500)).await else { return };
@@ -230,7 +230,7 @@ async fn the_living_are_not_taken_for_dead_after_a_step_forward() {
     settle(&mut rig, &mut workers, &all).await;
 }
 
-/// An XCO without a clock of its own: answers 429 once, with a date and without `Date`, then 200.
+/// An XCO without a clock: answers 429 once, with a date in `Retry-After` and without `Date`, then 200.
 async fn dated_429(date: String) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -253,7 +253,7 @@ async fn dated_429(date: String) -> String {
     format!("http://{address}/")
 }
 
-/// The worker's own clock is two hours behind Redis's: a date counts from Redis's.
+/// The worker's own clock is two hours behind Redis's. A date counts from Redis's clock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_date_in_retry_after_counts_from_rediss_clock() {
     let Some((mut rig, clock)) = rig(Duration::ZERO).await else { return };

@@ -1,4 +1,4 @@
-//! A job that brings workers down.
+//! A job that crashes its workers.
 
 use super::{
     kills::{ids, rig},
@@ -18,7 +18,7 @@ async fn a_job_that_is_in_flight_whenever_a_worker_dies_is_given_up() {
     rig.enqueue(&check("fatal", "192.0.2.66")).await;
     for round in 1..=3 {
         let mut worker = Process::spawn(&rig, &settings);
-        // Its neighbours are served meanwhile.
+        // Meanwhile other jobs are executed.
         rig.enqueue(&check(&format!("other-{round}"), "192.0.2.1")).await;
         rig.completion(&format!("other-{round}")).await;
         rig.sandbox.wait_until(|stats| stats.callers.get("192.0.2.66").is_some_and(|calls| *calls >= round)).await;

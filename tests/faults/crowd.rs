@@ -1,5 +1,5 @@
-//! The big one: twenty thousand jobs, three worker processes of which one is killed every second, and an XCO that answers
-//! late, with errors, or not at all.
+//! The largest test: twenty thousand jobs, three worker processes of which one is killed every second, and an XCO that
+//! answers late, with errors, or not at all.
 
 use super::{
     jobs::{create, email, finalize, seed, start, verify},
@@ -20,14 +20,14 @@ const STARTS: usize = 2_000;
 const VERIFIES: usize = 1_000;
 const FINALIZES: usize = 1_000;
 
-/// What the killed ones had counted, as far as it could still be read.
+/// Counters of the killed workers, as far as they could be read before the kill.
 #[derive(Debug, Default)]
 struct Toll {
     kills: usize,
     reclaimed: u64,
 }
 
-/// Three workers; every second one of them is killed and another started, until `stop`.
+/// Runs three workers until `stop`. Kills one of them every second and starts another.
 fn crew(settings: Settings, stop: CancellationToken) -> JoinHandle<(Vec<Process>, Toll)> {
     tokio::spawn(async move {
         let mut workers: Vec<Process> = (0..3).map(|_| settings.spawn()).collect();
@@ -39,7 +39,7 @@ fn crew(settings: Settings, stop: CancellationToken) -> JoinHandle<(Vec<Process>
                 () = stop.cancelled() => break,
                 _ = clock.tick() => {}
             }
-            // The oldest: each lives for three seconds.
+            // The oldest worker: each lives for three seconds.
             let mut victim = workers.remove(0);
             toll.reclaimed += victim.counter("xco_worker_reclaimed_total").await;
             victim.kill();
@@ -59,7 +59,7 @@ fn order_faults(rig: &Rig) {
     for (n, route) in (0..).zip([Route::Exists, Route::Start, Route::Verify]) {
         rig.sandbox.order(full("1").on(route).with_probability(0.02, 100 + n));
     }
-    // These have no caller: each 429 stops them all.
+    // These calls have no caller: each 429 stops all of them.
     rig.sandbox.order(full("0").on(Route::Create).with_probability(0.005, 110));
     rig.sandbox.order(full("0").on(Route::Consent).with_probability(0.005, 111));
     rig.sandbox.order(Fault::status(500).with_probability(0.02, 112));
@@ -94,7 +94,7 @@ fn first_wave(rig: &Rig) -> Vec<(&'static str, Value)> {
         seed(&rig.sandbox, &id);
         jobs.push(("interactive", start(&id)));
     }
-    // All types at all times: a stride that shares no factor with the length.
+    // Mixes all types: the stride has no common factor with the length.
     (0..jobs.len()).map(|n| jobs[n * 7919 % jobs.len()].clone()).collect()
 }
 
@@ -132,7 +132,7 @@ async fn twenty_thousand_jobs_outlive_a_worker_a_second() {
         &[
             ("WORKER__CONCURRENCY", "32"),
             ("WORKER__LEASE", "2s"),
-            // Some jobs are in flight again and again when their worker is killed: that is this test's doing.
+            // This test kills workers so often that some jobs lose their worker many times.
             ("WORKER__MAX_DELIVERIES", "1000"),
             ("XCO__TIMEOUT", "2s"),
             ("RETRY__MAX_ATTEMPTS", "50"),

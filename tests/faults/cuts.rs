@@ -1,4 +1,4 @@
-//! Replies of Redis that are lost, torn or late: what a script did, nobody was told.
+//! Replies of Redis that are lost, torn or late: a script took effect, and its caller does not know.
 
 use super::{
     jobs::{email, ids_of, mixed},
@@ -18,7 +18,7 @@ async fn outlasted(chances: Chances, seed: u64) {
     let mut setup = Setup { redis: own_redis(), ..Setup::default() };
     setup.sandbox.latency = Latency { min: Duration::ZERO, max: Duration::from_millis(20) };
     let mut rig = setup.without_worker().await;
-    // 429s as well: their script is one more whose reply can be lost.
+    // 429s, too: the reply of their script can also be lost.
     let full = FaultKind::Status { status: 429, retry_after: Some("0".to_owned()), body: None };
     rig.sandbox.order(Fault::new(full).with_probability(0.03, seed));
     let proxy = Proxy::start(rig.redis.url(), chances, seed).await;
@@ -34,7 +34,7 @@ async fn outlasted(chances: Chances, seed: u64) {
     let mut jobs = mixed(&rig.sandbox, "j", 1200);
     let mut all = ids_of(&jobs);
     for job in &mut jobs {
-        // A completion with all that may come with it: a reply, a batch's counters, a child.
+        // A completion with everything that may accompany it: a reply, a batch's counters, a child.
         job["reply"] = json!(true);
         job["batch"] = json!("all");
         if job["type"] == "CheckUser" {
@@ -70,7 +70,7 @@ async fn lost_and_torn_replies_double_nothing() {
     outlasted(Chances { lost: 500, torn: 500, ..Chances::default() }, 11).await;
 }
 
-/// Longer than the timeout, and longer than the lease.
+/// Stalls longer than the timeout and the lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_replies_double_nothing() {
     outlasted(

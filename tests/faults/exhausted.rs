@@ -1,4 +1,4 @@
-//! A producer that may choose entry ids takes the last one there is: nothing can be added to that stream any more.
+//! A producer that may choose entry ids takes the last possible one: nothing can be added to that stream any more.
 
 use super::{
     jobs::{create, seed, start},
@@ -17,7 +17,7 @@ use xco_worker::{
 };
 
 const LAST_ID: &str = "18446744073709551615-18446744073709551615";
-/// Jobs that have nothing to do with it, in the same batches.
+/// Number of unaffected jobs in the same batches.
 const INNOCENT: usize = 60;
 
 /// Takes the last id of a stream.
@@ -25,7 +25,7 @@ async fn exhaust(rig: &mut Rig, key: &str) {
     let () = cmd("XADD").arg(key).arg(LAST_ID).arg("job").arg("{}").query_async(&mut rig.connection).await.unwrap();
 }
 
-/// What the manual of a stream offers: the ids go on from where its entries end.
+/// Repairs a stream as the manual describes: the ids continue after its last entry.
 async fn repair(rig: &mut Rig, key: &str) {
     let () = cmd("XDEL").arg(key).arg(LAST_ID).query_async(&mut rig.connection).await.unwrap();
     let newest: Vec<(String, redis::Value)> =
@@ -46,7 +46,7 @@ fn parent(id: &str) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_without_ids_costs_no_innocent_job_and_goes_on_once_repaired() {
     let mut setup = Setup { redis: own_redis(), ..Setup::default() };
-    // All calls are under way when the lane is closed, and end together.
+    // All calls are running when the lane is exhausted, and end together.
     setup.sandbox.latency = Latency::fixed(Duration::from_millis(700));
     let mut rig = setup.without_worker().await;
     let mut worker = Process::ready(&rig, &[("WORKER__CONCURRENCY", "100")]).await;
@@ -62,26 +62,26 @@ async fn a_lane_without_ids_costs_no_innocent_job_and_goes_on_once_repaired() {
     assert!(rig.completions.is_empty(), "the test was too slow to mean anything");
 
     all_complete(&mut rig, &innocent, 20).await;
-    // The parent cannot enqueue its child: either both wait, or the child went another way.
+    // The parent cannot enqueue its child: either both wait, or the child used another stream.
     repair(&mut rig, &lane).await;
     let family: BTreeSet<String> = ["parent", "parent/absent"].map(str::to_owned).into();
     all_complete(&mut rig, &family, 30).await;
     let created = rig.sandbox.calls_of(Route::Create);
     assert_eq!(created.len(), 1, "one child of one parent: {created:#?}");
 
-    // The lane takes jobs again.
+    // The lane accepts jobs again.
     rig.enqueue(&check("afterwards", "192.0.2.3")).await;
     all_complete(&mut rig, &BTreeSet::from(["afterwards".to_owned()]), 20).await;
     worker.stop().await;
     rig.drain().await;
     let nobodys: Vec<_> = rig.completions.iter().filter(|event| event["status"] == "rejected").collect();
-    // What took the last id was no job. It may have been rejected before it was removed.
+    // The entry with the last id was not a valid job. It may have been rejected before it was removed.
     assert!(nobodys.len() <= 1, "{nobodys:#?}");
     assert_eq!(rig.completions.len() - nobodys.len(), INNOCENT + 3, "some completed twice");
     rig.assert_clean().await;
 }
 
-/// Jobs that come back go through streams of their own, which can be exhausted as well.
+/// Delayed jobs return through streams of their own, which can be exhausted, too.
 #[rstest::rstest]
 #[case::of_the_bulk_lane("interactive", "bulk")]
 #[case::of_the_interactive_lane("bulk", "interactive")]
@@ -109,7 +109,7 @@ async fn what_cannot_come_back_keeps_nobody_from_it_and_has_nothing_called_twice
     let due = rig.key(&format!("due:{exhausted}"));
     exhaust(&mut rig, &due).await;
     all_complete(&mut rig, &BTreeSet::from(["s".to_owned()]), 20).await;
-    // Long enough for it to be promoted several times.
+    // Long enough for several promotions.
     sleep(Duration::from_secs(3)).await;
     assert_eq!(rig.sandbox.calls_of(Route::Start).len(), 1);
 

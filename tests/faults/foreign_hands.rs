@@ -1,4 +1,4 @@
-//! Commands that somebody else gives Redis: consumers deleted, deliveries acknowledged, lanes trimmed.
+//! Commands to Redis from something other than a worker: consumers deleted, deliveries acknowledged, lanes trimmed.
 
 use super::{
     jobs::{create, email, ids_of, mixed, seed, start, verify},
@@ -59,8 +59,8 @@ async fn calls_of_a_killed_worker_whose_consumer_was_deleted_are_taken_up_again(
     assert_eq!(rig.sandbox.calls_of(Route::Create).len(), 1);
 }
 
-/// Takes deliveries away from a worker that lives: those it holds, those it has read and that wait for a slot, and those that
-/// it has not read.
+/// Takes deliveries away from a living worker: those being called, those read and waiting for a slot, and those it has
+/// not read.
 async fn take_away(rig: &mut Rig, how: &str) {
     let lane = rig.key("jobs:interactive");
     if how != "acknowledged" {
@@ -100,7 +100,7 @@ async fn a_living_worker_with_a_backlog_ends_what_is_taken_away_from_it(#[case] 
     for job in &jobs {
         rig.enqueue(job).await;
     }
-    // Again and again, as a tidy-up would.
+    // Repeatedly, as a clean-up script would.
     for calls in [4, 12, 20] {
         rig.sandbox.wait_until(|stats| stats.calls >= calls).await;
         take_away(&mut rig, how).await;
@@ -108,7 +108,7 @@ async fn a_living_worker_with_a_backlog_ends_what_is_taken_away_from_it(#[case] 
     let all = ids_of(&jobs);
     all_complete(&mut rig, &all, 60).await;
     settle(&mut rig, &mut [worker], &all).await;
-    // The worker lived all the time: it knew of each call what became of it.
+    // The worker was alive all the time, so it knew the result of each call.
     for event in &rig.completions {
         assert_eq!(event["status"], "succeeded", "{event:#}");
     }
@@ -119,7 +119,7 @@ async fn a_living_worker_with_a_backlog_ends_what_is_taken_away_from_it(#[case] 
     }
 }
 
-/// Jobs that are in a lane.
+/// Ids of the jobs in a lane.
 async fn left_in(rig: &mut Rig, lane: &str) -> BTreeSet<String> {
     let reply: redis::streams::StreamRangeReply =
         cmd("XRANGE").arg(lane).arg("-").arg("+").query_async(&mut rig.connection).await.unwrap();
@@ -131,7 +131,7 @@ async fn left_in(rig: &mut Rig, lane: &str) -> BTreeSet<String> {
     reply.ids.iter().map(id).collect()
 }
 
-/// Removes entries of a lane, of jobs that are being called and of others that wait.
+/// Removes entries of a lane, of jobs that are being called and of waiting ones.
 async fn remove(rig: &mut Rig, lane: &str, how: &str) {
     let mut command = cmd(how.split(' ').next().unwrap());
     command.arg(lane);
@@ -144,7 +144,7 @@ async fn remove(rig: &mut Rig, lane: &str, how: &str) {
         "XDEL" => {
             let reply: redis::streams::StreamRangeReply =
                 cmd("XRANGE").arg(lane).arg("-").arg("+").query_async(&mut rig.connection).await.unwrap();
-            // Every other one.
+            // Every second entry.
             command.arg(reply.ids.iter().step_by(2).map(|entry| entry.id.clone()).collect::<Vec<_>>())
         }
         _ => &mut command,
@@ -175,7 +175,7 @@ async fn calls_whose_entries_a_producer_removed_are_completed_and_what_is_lost_i
     rig.sandbox.wait_for_calls(64).await;
     let lane = rig.key("jobs:interactive");
     remove(&mut rig, &lane, how).await;
-    // What is left of the lane, and every call that was made.
+    // The jobs left in the lane, and every call that was made.
     let mut kept = left_in(&mut rig, &lane).await;
     assert!(kept.len() < 500, "nothing was removed");
     all_complete(&mut rig, &kept, 60).await;
@@ -184,7 +184,7 @@ async fn calls_whose_entries_a_producer_removed_are_completed_and_what_is_lost_i
         kept.insert(customer.trim_end_matches("@example.com").to_owned());
     }
     all_complete(&mut rig, &kept, 20).await;
-    // Redis counts what was trimmed; of what was deleted one by one it may have lost count.
+    // Redis counts trimmed entries. Its count of entries deleted one by one may be wrong.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while how != "XDEL" && worker.counter("xco_worker_entries_removed_total").await == 0 {
         assert!(tokio::time::Instant::now() < deadline, "the loss is never reported");
@@ -196,7 +196,8 @@ async fn calls_whose_entries_a_producer_removed_are_completed_and_what_is_lost_i
     settle(&mut rig, std::slice::from_mut(&mut worker), &kept).await;
 }
 
-/// What had not begun is gone with the lane. A call that is not safe to repeat has left its mark elsewhere.
+/// Jobs that had not started are lost with the lane. A call that is unsafe to repeat has left its call marker
+/// elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn codes_that_are_sent_while_their_lane_is_deleted_complete_and_later_jobs_go_on() {
     let mut setup = Setup { redis: own_redis(), ..Setup::default() };

@@ -1,4 +1,4 @@
-//! A network that forgets connections without a word: what is pooled is dead, and nobody says so.
+//! A network that silently forgets connections: pooled connections are dead, and nothing reports it.
 
 use super::{
     proxy::{Chances, Network, Proxy},
@@ -30,7 +30,7 @@ async fn one_call_finds_out_that_the_pooled_connections_are_dead() {
     let context = ParseContext { allow_missing_caller_id: false, default_id: "t", generation: 0 };
     let job = parse_job(check("c", "192.0.2.1").to_string().as_bytes(), context).unwrap();
     client.check_token().await.unwrap();
-    // So many connections: no call is answered before the last has come.
+    // This number of connections: no call is answered before the last one has arrived.
     rig.sandbox.order(Fault::new(FaultKind::Delay(200)).times(8));
     for report in join_all((0..8).map(|_| client.call(call(&job), CallContext::default()))).await {
         assert!(matches!(report.result, Ok(Answer::Exists { .. })), "{report:?}");

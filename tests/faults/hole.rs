@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A running proxy in front of one server.
+/// A running proxy for one server.
 #[derive(Debug)]
 pub(crate) struct Hole {
     address: SocketAddr,
@@ -43,17 +43,17 @@ impl Hole {
         format!("redis://{}", self.address)
     }
 
-    /// From now on every connection there is, and every new one, swallows what it is given and says nothing.
+    /// From now on every existing and new connection accepts data and returns nothing.
     pub(crate) fn open(&self) {
         self.open.send_replace(true);
     }
 
-    /// New connections work again. Those that have fallen silent stay so.
+    /// New connections work again. Silent ones stay silent.
     pub(crate) fn close(&self) {
         self.open.send_replace(false);
     }
 
-    /// How many connections have fallen silent.
+    /// Number of connections that have fallen silent.
     pub(crate) fn swallowed(&self) -> usize {
         self.swallowed.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! A host that gives a worker too few file descriptors, or nobody to read its log.
+//! A host that gives a worker too few file descriptors, or does not read its log.
 
 use super::{
     jobs::ids_of,
@@ -44,7 +44,7 @@ async fn a_soft_limit_of_open_files_is_raised() {
     let settings = [("WORKER__CONCURRENCY", "300"), ("TELEMETRY__LOG", "warn")];
     let mut worker = Settings::new(&rig, &settings).after("ulimit -Sn 256").into_a_pipe().spawn().once_ready().await;
     let ids = enqueue_checks(&mut rig, 600).await;
-    // More at once than 256 open files have room for.
+    // More simultaneous calls than 256 open files allow.
     let under_way = rig.sandbox.wait_until(|stats| stats.calls >= stats.answered_in_all(Route::Exists) + 257);
     timeout(Duration::from_secs(30), under_way).await.unwrap();
     all_succeed(&mut rig, &mut worker, &ids).await;
@@ -64,7 +64,8 @@ async fn with_too_few_open_files_fewer_calls_are_made_and_every_job_ends() {
     assert!(log.contains("LimitNOFILE="), "{log}");
 }
 
-/// So verbose that a pipe of 64 KiB is full after a few dozen jobs, and 8,192 lines wait behind it after two thousand.
+/// Log level at which a pipe of 64 KiB is full after a few dozen jobs, and 8,192 lines wait behind it after two
+/// thousand.
 const VERBOSE: [(&str, &str); 2] = [("TELEMETRY__LOG", "trace"), ("WORKER__CONCURRENCY", "16")];
 
 async fn into_a_full_pipe(rig: &mut Rig) -> (Process, BTreeSet<String>) {

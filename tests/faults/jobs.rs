@@ -1,11 +1,11 @@
-//! Jobs as a merchant writes them: one customer a job, named after its id.
+//! Jobs as a merchant writes them. Each has its own customer, named after the job's id.
 
 use serde_json::{Value, json};
 use xco_worker::sandbox::{NewSandboxUser, Sandbox};
 
-/// The customer of job `id`.
+/// Email address of the customer of job `id`.
 pub(crate) fn email(id: &str) -> String {
-    // A child's id has a slash, which an address may not have.
+    // A child's id has a slash, which an address must not have.
     format!("{}@example.com", id.replace('/', "."))
 }
 
@@ -50,7 +50,6 @@ pub(crate) fn mixed(sandbox: &Sandbox, prefix: &str, n: usize) -> Vec<Value> {
         .collect()
 }
 
-/// Their ids.
 pub(crate) fn ids_of(jobs: &[Value]) -> std::collections::BTreeSet<String> {
     jobs.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect()
 }

@@ -1,4 +1,4 @@
-//! SIGKILL with jobs in flight.
+//! SIGKILL during running jobs.
 
 use super::{
     jobs::{create, email, finalize, seed, start, verify},
@@ -39,7 +39,7 @@ async fn a_successor_ends_what_a_killed_worker_was_calling() {
     let finalize_code = send_code(&mut rig, "customer-f").await;
     seed(&rig.sandbox, "s");
     let before = rig.sandbox.stats().calls;
-    // The code was sent, the account made, and nobody was told.
+    // The code is sent and the account created, but the worker gets no answer.
     rig.sandbox.order(Fault::hang().on(Route::Start).after_effect());
     rig.sandbox.order(Fault::hang().on(Route::Verify).after_effect().times(1));
     rig.sandbox.order(Fault::hang().on(Route::Exists));
@@ -51,7 +51,7 @@ async fn a_successor_ends_what_a_killed_worker_was_calling() {
     rig.sandbox.wait_for_calls(before + 4).await;
     rig.enqueue(&create("not-made")).await;
     rig.enqueue(&finalize("f", "customer-f", &finalize_code)).await;
-    // Its verification went through; its consent hangs.
+    // Its verification succeeds; its consent hangs.
     rig.sandbox.order(Fault::hang().on(Route::Consent));
     rig.sandbox.wait_until(|stats| stats.calls >= before + 7).await;
     first.kill();
@@ -109,7 +109,7 @@ async fn a_consent_that_went_through_unheard_is_in_doubt_and_no_code_is_spent_tw
     all_complete(&mut rig, &all, 15).await;
     settle(&mut rig, std::slice::from_mut(&mut second), &all).await;
     assert_eq!(of(&rig, "f-verify")["error"]["kind"], "in_doubt");
-    // The challenge was consumed by the consent nobody heard of.
+    // The consent whose answer was lost has consumed the challenge.
     assert_eq!(of(&rig, "f-consent")["error"]["kind"], "in_doubt");
     for customer in ["a", "b"] {
         assert_eq!(calls_by_key(&rig, Route::Verify)[&email(customer)].len(), 1);
@@ -117,7 +117,7 @@ async fn a_consent_that_went_through_unheard_is_in_doubt_and_no_code_is_spent_tw
     }
 }
 
-/// The pending list tells of a killed worker; without it there is still the mark of the call it had begun.
+/// The pending list shows that a worker was killed. Without the list there is still the call marker.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_begun_call_is_remembered_though_worker_and_group_are_gone() {
     let mut rig = rig().await;

@@ -1,4 +1,4 @@
-//! Workers with different leases, and deliveries that no worker has begun.
+//! Workers with different leases, and deliveries that no worker has started.
 
 use super::{
     jobs::{email, ids_of, seed, start},
@@ -12,7 +12,8 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::sleep;
 use xco_worker::sandbox::{Fault, FaultKind, Route};
 
-/// A rolling change of `worker.lease`: the lease of the worker that holds a job counts, not that of the worker that looks.
+/// A rolling change of `worker.lease`: the lease of the worker that has a job counts, not that of the worker that
+/// looks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_with_a_shorter_lease_takes_nothing_from_a_living_one() {
     let mut rig = rig().await;
@@ -34,7 +35,7 @@ async fn a_worker_with_a_shorter_lease_takes_nothing_from_a_living_one() {
     }
 }
 
-/// And a worker with a longer lease does not wait for it where the holder's was shorter.
+/// A worker with a longer lease does not wait for its own lease if that of the lost worker was shorter.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_workers_jobs_are_taken_over_after_its_own_lease() {
     let mut rig = rig().await;
@@ -52,14 +53,15 @@ async fn a_lost_workers_jobs_are_taken_over_after_its_own_lease() {
     assert!(all.iter().all(|id| of(&rig, id)["attempts"] == 2));
 }
 
-/// The reply to a read is lost: nobody began the job. It is no loss of a worker, and no call.
+/// The reply to a read is lost, so no worker started the job. This counts neither as the loss of a worker nor as a
+/// call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_reading_was_lost_has_lost_no_worker_and_made_no_call() {
     let mut rig = Setup { redis: own_redis(), ..Setup::default() }.without_worker().await;
     let proxy = Proxy::start(rig.redis.url(), Chances::default(), 1).await;
     proxy.calm();
     let url = as_user(&proxy.url(), "worker");
-    // The first worker that is lost would be the last.
+    // The loss of a single worker would give the job up.
     let settings = [("REDIS__URL", url.as_str()), ("WORKER__MAX_DELIVERIES", "1")];
     let worker = Process::ready(&rig, &settings).await;
     let (mut all, mut lost) = (BTreeSet::new(), BTreeSet::new());
@@ -67,7 +69,7 @@ async fn a_job_whose_reading_was_lost_has_lost_no_worker_and_made_no_call() {
         let id = format!("j{}", all.len());
         assert!(all.len() < 60, "no read was under way");
         seed(&rig.sandbox, &id);
-        // The read is with Redis, and its reply will not arrive.
+        // Redis has received the read, and its reply will not arrive.
         proxy.set(Network::Stalled);
         rig.enqueue(&if all.len().is_multiple_of(2) { check(&id, &id) } else { start(&id) }).await;
         for _ in 0..50 {
@@ -93,11 +95,11 @@ async fn is_delivered(rig: &mut Rig) -> bool {
     let key = rig.key("jobs:interactive");
     let summary: redis::RedisResult<redis::Value> =
         redis::cmd("XPENDING").arg(&key).arg("workers").query_async(&mut rig.connection).await;
-    // An error: the worker has not made its group yet.
+    // An error means that the worker has not created its group yet.
     matches!(summary, Ok(redis::Value::Array(parts)) if parts.first() == Some(&redis::Value::Int(1)))
 }
 
-/// A job that brings workers down in the middle of an unsafe call is given up in doubt, not as a mere crash loop.
+/// A job that crashes workers during an unsafe call is given up in doubt, not only as a crash loop.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsafe_call_that_brings_workers_down_is_in_doubt() {
     let mut rig = rig().await;

@@ -1,11 +1,11 @@
-//! The accounts at the end of a test: completions against jobs, calls against attempts.
+//! Checks at the end of a test: completions against jobs, and calls against attempts.
 
 use super::{process::Process, support::Rig};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use xco_worker::sandbox::{CallRecord, Route};
 
-/// Follows until every one of `ids` has completed.
+/// Waits until every one of `ids` has completed.
 pub(crate) async fn all_complete(rig: &mut Rig, ids: &BTreeSet<String>, seconds: u64) {
     let mut seen = 0;
     let mut missing = ids.clone();
@@ -19,7 +19,7 @@ pub(crate) async fn all_complete(rig: &mut Rig, ids: &BTreeSet<String>, seconds:
     .await;
 }
 
-/// Stops the workers in order and accuses: `ids` and no other completed, each once, and nothing is left over.
+/// Stops the workers in order. Fails unless exactly `ids` completed, each once, and nothing is left over.
 pub(crate) async fn settle(rig: &mut Rig, workers: &mut [Process], ids: &BTreeSet<String>) {
     for worker in workers.iter_mut() {
         worker.stop().await;
@@ -34,12 +34,11 @@ pub(crate) async fn settle(rig: &mut Rig, workers: &mut [Process], ids: &BTreeSe
     rig.assert_clean().await;
 }
 
-/// The completion of `id`.
 pub(crate) fn of<'a>(rig: &'a Rig, id: &str) -> &'a Value {
     rig.completions.iter().find(|event| event["id"] == id).unwrap_or_else(|| panic!("no completion of {id}"))
 }
 
-/// Completions by `status`, with `outcome` or `error.kind`.
+/// Number of completions by `status`, with `outcome` or `error.kind`.
 pub(crate) fn tally(rig: &Rig) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for event in &rig.completions {
@@ -49,7 +48,7 @@ pub(crate) fn tally(rig: &Rig) -> BTreeMap<String, usize> {
     tally
 }
 
-/// Calls of one route by the customer they were about.
+/// Calls of one route by customer.
 pub(crate) fn calls_by_key(rig: &Rig, route: Route) -> HashMap<String, Vec<CallRecord>> {
     let mut calls: HashMap<String, Vec<CallRecord>> = HashMap::new();
     for call in rig.sandbox.calls_of(route) {
@@ -58,8 +57,8 @@ pub(crate) fn calls_by_key(rig: &Rig, route: Route) -> HashMap<String, Vec<CallR
     calls
 }
 
-/// How many calls of `route` were made after one whose effect the worker could not know: a call is followed by another
-/// only where it was answered, and the answer says that nothing was done.
+/// Number of calls of `route` that followed one whose effect the worker could not know. A call may be followed by
+/// another only if its answer says that nothing was done.
 pub(crate) fn repeated_in_doubt(rig: &Rig, route: Route) -> usize {
     let harmless = |call: &CallRecord| matches!(call.status, Some(401 | 429 | 500 | 503));
     calls_by_key(rig, route)
@@ -68,7 +67,7 @@ pub(crate) fn repeated_in_doubt(rig: &Rig, route: Route) -> usize {
         .sum()
 }
 
-/// Jobs of `kind` for whose customer more calls arrived at `route` than the completion owns up to.
+/// Jobs of `kind` for whose customer more calls arrived at `route` than the completion reports.
 pub(crate) fn unaccounted(rig: &Rig, kind: &str, route: Route, key: impl Fn(&str) -> String) -> Vec<String> {
     let calls = calls_by_key(rig, route);
     rig.completions
@@ -83,7 +82,7 @@ pub(crate) fn unaccounted(rig: &Rig, kind: &str, route: Route, key: impl Fn(&str
         .collect()
 }
 
-/// Second POSTs for one customer without a check between them, after a first whose effect was unknown.
+/// Second POSTs for a customer without a check between them, after a first one whose effect was unknown.
 pub(crate) fn posted_blindly(rig: &Rig, email: impl Fn(&str) -> String) -> Vec<String> {
     let checks = calls_by_key(rig, Route::Exists);
     let mut blind = Vec::new();
@@ -100,7 +99,7 @@ pub(crate) fn posted_blindly(rig: &Rig, email: impl Fn(&str) -> String) -> Vec<S
     blind
 }
 
-/// What holds of every call, whatever went wrong.
+/// Asserts what holds of every call, whatever went wrong.
 pub(crate) fn assert_no_blind_repetition(rig: &Rig) {
     for route in [Route::Start, Route::Verify] {
         assert_eq!(repeated_in_doubt(rig, route), 0, "{} repeated in doubt", route.as_str());

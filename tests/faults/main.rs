@@ -1,5 +1,5 @@
-//! What is killed, stalled, cut and emptied while jobs are under way, and what must hold all the same: every accepted job
-//! ends in exactly one completion, nothing is left over, and no call that is unsafe to repeat is repeated in doubt.
+//! Workers are killed, and Redis and XCO are stalled, cut and emptied, while jobs are running. Still every accepted job
+//! must end in exactly one completion, nothing is left over, and no call that is unsafe to repeat is repeated in doubt.
 //!
 //! Workers are real processes, Redis is a real server, the sandbox runs in the test over real HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]

@@ -1,5 +1,5 @@
-//! Random operations against a model: whatever is enqueued, ordered, started and stopped, the model says what must be true
-//! at the end.
+//! Random operations against a model. Whatever is enqueued, ordered, started and stopped, the model says what must be
+//! true at the end.
 
 use super::{
     jobs::{create, email, seed as seed_user, start},
@@ -31,15 +31,15 @@ use xco_worker::{
     xco::XcoClient,
 };
 
-/// Operations a seed.
+/// Number of operations for each seed.
 const STEPS: usize = 700;
 
-/// What is known of a job that was enqueued.
+/// The model of an enqueued job.
 #[derive(Debug, Clone)]
 struct Expected {
-    /// `status`, or `status/error.kind`.
+    /// Allowed endings, as `status` or `status/error.kind`.
     allowed: BTreeSet<&'static str>,
-    /// Its child's id, should it end as `absent`.
+    /// Id of its child, enqueued if the job ends as `absent`.
     child: Option<String>,
     batch: Option<&'static str>,
 }
@@ -49,12 +49,12 @@ struct World {
     rig: Rig,
     rng: StdRng,
     workers: Vec<(CancellationToken, JoinHandle<Stopped>)>,
-    /// The workers' way to Redis, where it is another than the straight one.
+    /// The workers' proxy for Redis, if there is one.
     way: Option<Proxy>,
     model: BTreeMap<String, Expected>,
     /// Batches that an operator cancelled.
     cancelled: BTreeSet<&'static str>,
-    /// Valid jobs that carry an id, to be enqueued again.
+    /// Valid jobs with an id, which may be enqueued again.
     enqueued: Vec<Value>,
     next: usize,
 }
@@ -65,7 +65,7 @@ impl World {
         setup.sandbox.latency = Latency { min: Duration::ZERO, max: Duration::from_millis(40) };
         setup.sandbox.seed = seed;
         setup.config.worker.lease = Duration::from_millis(500);
-        // Too short for some calls: they are cut off.
+        // Too short for some calls, which are cut off.
         setup.config.worker.shutdown_grace = Duration::from_millis(30);
         setup.config.worker.concurrency = 8;
         setup.config.worker.max_deliveries = 1000;
@@ -121,7 +121,7 @@ impl World {
         self.rig.sandbox.order(fault.times(self.rng.random_range(1..4)));
     }
 
-    /// A pause for a moment, or the cancellation of a batch.
+    /// Pauses something briefly, or cancels a batch.
     async fn give_order(&mut self) {
         let mut link = Connector::new(&self.rig.redis_as("operator")).unwrap().link(false);
         let at_ms = control::past_ms(&mut link).await.unwrap();
@@ -135,7 +135,7 @@ impl World {
                 selector.batch = Some(name.to_owned());
                 self.cancelled.insert(name);
                 for expected in self.model.values_mut().filter(|expected| expected.batch == Some(name)) {
-                    // In doubt, a job does not just end.
+                    // In doubt, a job fails instead of being cancelled.
                     expected.allowed.extend(["cancelled/cancelled", "failed/in_doubt"]);
                 }
             }
@@ -185,7 +185,7 @@ impl World {
         }
         if self.rng.random_bool(0.15) {
             job["ttl_ms"] = json!(self.rng.random_range(1..200));
-            // A ttl is inherited by nobody. In doubt, a job does not just expire.
+            // A ttl is not inherited. In doubt, a job fails instead of expiring.
             expected.allowed.extend(["expired/expired", "expired/rate_limited", "failed/in_doubt"]);
         }
         if self.rng.random_bool(0.2) {
@@ -198,7 +198,7 @@ impl World {
             job["batch"] = json!(expected.batch);
         }
         if self.rng.random_bool(0.1) && job["type"] == "CheckUser" && expected.child.is_none() {
-            // Without an id it goes by where it entered.
+            // Without an id the job's origin is its id.
             job.as_object_mut().unwrap().remove("id");
             let entry = self.rig.enqueue_text(lane, &job.to_string()).await;
             self.model.insert(format!("{lane}:0:{entry}"), expected);
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    /// Which ids must have completed, given what is known of the parents.
+    /// Ids that must have completed, given the completions of their parents.
     fn due(&self, completions: &[Value]) -> BTreeSet<String> {
         let mut due: BTreeSet<String> = self.model.keys().cloned().collect();
         for event in completions.iter().filter(|event| event["outcome"] == "absent") {
@@ -256,7 +256,7 @@ impl World {
                 !held
             })
             .await;
-        // Whoever stops now has nothing under way but what is left over, and time to say so.
+        // Workers that stop now have time to hand back what is left.
         while !self.workers.is_empty() {
             self.stop_worker().await;
         }
@@ -295,7 +295,7 @@ impl World {
             let counters: BTreeMap<String, u64> =
                 redis::cmd("HGETALL").arg(key).query_async(&mut self.rig.connection).await.unwrap();
             let ended: u64 = counters.iter().filter(|(name, _)| *name != "accepted").map(|(_, count)| count).sum();
-            // A counter that Redis refuses is lost, and reported: it is a courtesy.
+            // A counter that Redis refuses is lost and reported. Nothing depends on it.
             let counted = ended == completed || self.way.is_some() && ended < completed;
             assert!(counted, "seed {seed}: batch {batch}: {completed} ended, {counters:?}");
         }
@@ -305,7 +305,7 @@ impl World {
     }
 }
 
-/// Plays a seed, with this chance in 10,000 that one of the commands of a script which a worker runs is refused.
+/// Runs a seed. `sabotaged` is the chance in 10,000 that one of the commands of a worker's script is refused.
 pub(crate) async fn play(seed: u64, sabotaged: u32) {
     println!("seed {seed} (FAULTS_SEED={seed} plays it again)");
     let mut world = World::new(seed, sabotaged).await;

@@ -1,4 +1,4 @@
-//! More jobs than the worker can take: it says so, stays ready, and keeps its size.
+//! More jobs than the worker can execute: it reports this, stays ready, and its memory stays bounded.
 
 use super::{
     jobs::ids_of,
@@ -43,7 +43,7 @@ async fn a_lane_that_holds_too_much_is_alarmed_on_and_the_worker_stays_ready() {
     until_metric(&worker, r#"xco_worker_over_max_pending{lane="interactive",partition="0"} 1"#).await;
     until_metric(&worker, r#"xco_worker_over_max_pending{lane="bulk",partition="0"} 0"#).await;
     assert_eq!(worker.get("/readyz").await.map(|(status, _)| status), Some(200));
-    // What takes jobs from outside is told the same.
+    // Programs that accept jobs from outside see the same.
     let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
     let keys = Keys::new(&rig.config.redis.namespace, 0);
     let load = lane_load(&mut link, &keys, Lane::Interactive, Load::share(50, 1)).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_lane_that_holds_too_much_is_alarmed_on_and_the_worker_stays_ready() {
     settle(&mut rig, &mut [worker], &all).await;
 }
 
-/// `n` jobs into a lane, 5,000 a round trip.
+/// Adds `n` jobs to a lane, 5,000 in each round trip.
 async fn heap(rig: &mut Rig, lane: &str, n: usize) {
     let key = rig.key(&format!("jobs:{lane}"));
     let filler = "x".repeat(150);
@@ -69,7 +69,7 @@ async fn heap(rig: &mut Rig, lane: &str, n: usize) {
     }
 }
 
-/// `n` jobs that wait for a time to come, as the worker parks them.
+/// Adds `n` delayed jobs in the worker's format.
 async fn park(rig: &mut Rig, n: usize) {
     let (delayed, jobs) = (rig.key("delayed"), rig.key("delayed:jobs"));
     let job: Value = check("parked", "192.0.2.1");
@@ -84,19 +84,19 @@ async fn park(rig: &mut Rig, n: usize) {
     }
 }
 
-/// Lets the worker work on `calls` more; then its memory.
+/// Waits for `calls` more calls and returns the worker's memory.
 async fn weigh(rig: &Rig, worker: &Process, calls: u64) -> Option<(u64, u64)> {
     rig.sandbox.wait_for_calls(rig.sandbox.stats().calls + calls).await;
     worker.memory_kib()
 }
 
-/// `OVERLOAD_JOBS=1000000` measures what the promise says; the default is quick.
+/// With `OVERLOAD_JOBS=1000000` it measures the documented limit; the default is quick.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_does_not_weigh_on_the_worker() {
     let waiting: usize = std::env::var("OVERLOAD_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
     let mut rig = rig(Duration::from_millis(50)).await;
     let worker = Process::ready(&rig, &[("WORKER__ADAPTIVE", "false"), ("WORKER__CONCURRENCY", "64")]).await;
-    // At work with nothing waiting: as many as its slots, again and again.
+    // Working with nothing waiting: one job for each slot, repeatedly.
     for round in 0..8 {
         let before = rig.sandbox.stats().calls;
         one_a_slot(&mut rig, round).await;
@@ -118,7 +118,7 @@ async fn what_waits_does_not_weigh_on_the_worker() {
     assert!(heaviest * 10 <= none_most * 12, "{none_most} KiB without, {heaviest} KiB with what waits");
 }
 
-/// One job a slot.
+/// Enqueues one job for each slot.
 async fn one_a_slot(rig: &mut Rig, round: usize) {
     for n in 0..64 {
         rig.enqueue(&check(&format!("warm-{round}-{n}"), &format!("warm-{n}"))).await;

@@ -1,4 +1,4 @@
-//! Entries that are larger than a job may be: they are rejected, and do not come into a worker's memory together.
+//! Entries that are larger than a job may be: they are rejected, and a worker does not load several of them at once.
 
 use super::{
     kills::own_redis,
@@ -8,7 +8,7 @@ use super::{
 use redis::cmd;
 use std::time::Duration;
 
-/// A worker that takes more has read several of them whole.
+/// A worker that needs more memory has read several of them whole.
 const MOST_KIB: u64 = 300 * 1_024;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +36,7 @@ async fn many_large_entries_at_once_are_rejected_within_bounded_memory() {
     rig.end().await;
 }
 
-/// Bytes that Redis has sent to anybody.
+/// Number of bytes that Redis has sent to all clients.
 async fn sent(rig: &mut Rig) -> u64 {
     let info: String = cmd("INFO").arg("stats").query_async(&mut rig.connection).await.unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
@@ -57,7 +57,7 @@ async fn large_entries_that_are_taken_over_never_leave_redis_whole(#[case] adrif
             cmd("XADD").arg(&lane).arg("*").arg("job").arg(&large).query_async(&mut rig.connection).await.unwrap();
     }
     rig.enqueue(&check("neighbour", "192.0.2.1")).await;
-    // Read by a worker that is gone; what it read stays in Redis here, too.
+    // Read by a worker that has stopped. Here, too, the entries stay in Redis.
     let read = redis::Script::new(
         "redis.call('XGROUP', 'CREATE', KEYS[1], 'workers', '0') \
          redis.call('XREADGROUP', 'GROUP', 'workers', 'gone', 'COUNT', 9, 'STREAMS', KEYS[1], '>') \

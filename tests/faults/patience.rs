@@ -1,10 +1,10 @@
-//! What a worker does while Redis cannot be used: next to nothing.
+//! Resource use of a worker while Redis is not usable: almost none.
 
 use super::process::Process;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// A stretch of time during which a worker must be alive, not ready, and at rest.
+/// A period during which a worker must be alive, not ready, and idle.
 pub(crate) struct Rest {
     since: Instant,
     cpu: Option<Duration>,
@@ -12,7 +12,7 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// Begins once the worker is known to be not ready, and gives this reason.
+    /// Starts when the worker reports that it is not ready, for this reason.
     pub(crate) async fn begins(worker: &mut Process, reason: &str) -> Self {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -26,8 +26,8 @@ impl Rest {
         Self { since: Instant::now(), cpu: worker.cpu(), errors }
     }
 
-    /// It lasts `length` in all; then the worker must still be alive, and neither have burnt a quarter of a core nor have
-    /// asked Redis more than a few times a second with each of its loops.
+    /// Lasts `length` in total. Then the worker must be alive, and must not have used a quarter of a core or sent Redis
+    /// more than a few commands a second from each loop.
     pub(crate) async fn lasts(self, worker: &mut Process, length: Duration) {
         sleep((self.since + length).saturating_duration_since(Instant::now())).await;
         let elapsed = self.since.elapsed();

@@ -1,4 +1,4 @@
-//! A worker as an operator runs it: a process of its own, configured by environment variables.
+//! A worker as an operator runs it: a separate process, configured with environment variables.
 
 use super::support::{MERCHANT, Rig, free_port};
 use nix::{
@@ -17,13 +17,13 @@ use tokio::{
 };
 use xco_worker::sandbox::SandboxConfig;
 
-/// How a worker is started: its environment.
+/// The environment in which a worker is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     env: Vec<(String, String)>,
-    /// What a shell does before it becomes the worker.
+    /// Shell command that runs before the worker.
     before: Option<String>,
-    /// Where it writes its log lines.
+    /// Where the worker writes its log lines.
     log: Log,
 }
 
@@ -32,11 +32,11 @@ pub(crate) struct Settings {
 enum Log {
     /// Nowhere, unless `FAULTS_LOG` names a filter.
     Nowhere,
-    /// Into a pipe that is read once it has ended.
+    /// Into a pipe that is read after the worker has ended.
     Kept,
 }
 
-/// A running worker. Dropped, it is killed.
+/// A running worker. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -44,7 +44,7 @@ pub(crate) struct Process {
 }
 
 impl Settings {
-    /// On the rig's Redis and sandbox; `extra` are keys such as `WORKER__LEASE`.
+    /// Settings for the rig's Redis and sandbox. `extra` contains keys such as `WORKER__LEASE`.
     pub(crate) fn new(rig: &Rig, extra: &[(&str, &str)]) -> Self {
         let defaults = SandboxConfig::default();
         let mut env = Vec::new();
@@ -60,7 +60,7 @@ impl Settings {
         set("WORKER__LEASE", "1s");
         set("RETRY__BASE", "20ms");
         set("RETRY__CAP", "200ms");
-        // The 429s here are drawn by lot and follow from no limit: there is nothing to learn from them.
+        // The 429s here are random and do not follow from a limit, so there is nothing to learn from them.
         set("LIMITS__LEARN", "false");
         for (key, value) in extra {
             set(key, value);
@@ -70,27 +70,26 @@ impl Settings {
 
     /// Sets another value of a key, for workers spawned from now on.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
-        // Of several the last counts.
+        // The last value counts.
         self.env.push((format!("XCO_WORKER__{key}"), value.to_owned()));
     }
 
-    /// In a shell that runs `command` first, such as `ulimit -n 64`.
+    /// Starts the worker in a shell that first runs `command`, such as `ulimit -n 64`.
     pub(crate) fn after(self, command: &str) -> Self {
         Self { before: Some(command.to_owned()), ..self }
     }
 
-    /// With a variable of its own, which is no key of ours.
+    /// Adds an environment variable that is not a configuration key.
     pub(crate) fn with_env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Its log lines go into a pipe that nobody drains while it runs.
+    /// Writes the log lines into a pipe that is not read while the worker runs.
     pub(crate) fn into_a_pipe(self) -> Self {
         Self { log: Log::Kept, ..self }
     }
 
-    /// Starts a worker.
     pub(crate) fn spawn(&self) -> Process {
         let port = free_port();
         let worker = env!("CARGO_BIN_EXE_xco-worker");
@@ -104,7 +103,7 @@ impl Settings {
         };
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command.env("XCO_WORKER__HTTP__LISTEN", format!("127.0.0.1:{port}"));
-        // FAULTS_LOG=info shows what the workers say.
+        // FAULTS_LOG=info shows the workers' log lines.
         let log = std::env::var("FAULTS_LOG").ok();
         if let Some(filter) = &log {
             command.env("XCO_WORKER__TELEMETRY__LOG", filter);
@@ -120,62 +119,61 @@ impl Settings {
 }
 
 impl Process {
-    /// Starts a worker.
     pub(crate) fn spawn(rig: &Rig, extra: &[(&str, &str)]) -> Self {
         Settings::new(rig, extra).spawn()
     }
 
-    /// Starts one and waits until it is ready.
+    /// Starts a worker and waits until it is ready.
     pub(crate) async fn ready(rig: &Rig, extra: &[(&str, &str)]) -> Self {
         Self::spawn(rig, extra).once_ready().await
     }
 
-    /// Waits until it is ready.
+    /// Waits until the worker is ready.
     pub(crate) async fn once_ready(mut self) -> Self {
         self.until_status("/readyz", 200, Duration::from_secs(20)).await;
         self
     }
 
-    /// What it wrote into its pipe and nobody has read, after its end.
+    /// The unread content of the log pipe, after the worker has ended.
     pub(crate) fn log(&mut self) -> String {
         let mut text = String::new();
         self.child.stderr.as_mut().unwrap().read_to_string(&mut text).unwrap();
         text
     }
 
-    /// As a crash would.
+    /// Kills the worker, like a crash.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
-    /// Whether it runs.
+    /// Whether the worker is running.
     pub(crate) fn lives(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if the worker has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// The processor time it has used, where the system tells.
+    /// Processor time used so far, if the system reports it.
     pub(crate) fn cpu(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
-        // After the name, which may have spaces: state is the first field, user and system time the 12th and 13th.
+        // After the name, which may contain spaces, state is the first field, and user and system time are the 12th and
+        // 13th.
         let (_, fields) = stat.rsplit_once(')')?;
         let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        // Linux counts in hundredths of a second on every machine there is.
+        // Linux counts in hundredths of a second on every machine.
         Some(Duration::from_millis(ticks * 10))
     }
 
-    /// Its memory in KiB, where the system tells: resident now, and at most so far.
+    /// Memory in KiB, if the system reports it: resident now, and the maximum so far.
     pub(crate) fn memory_kib(&self) -> Option<(u64, u64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let figure = |name: &str| {
@@ -185,7 +183,7 @@ impl Process {
         Some((figure("VmRSS")?, figure("VmHWM")?))
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) async fn exit(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;
         loop {
@@ -197,14 +195,14 @@ impl Process {
         }
     }
 
-    /// Stops it in order.
+    /// Stops the worker in order.
     pub(crate) async fn stop(&mut self) {
         self.signal(Signal::SIGTERM);
         let status = self.exit(Duration::from_secs(20)).await;
         assert_eq!(status.code(), Some(0), "{status}");
     }
 
-    /// `GET` of its endpoint: status and body, or nothing where nobody answers.
+    /// `GET` of the worker's endpoint: status and body, or `None` without an answer.
     pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
         let answer = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
@@ -218,7 +216,7 @@ impl Process {
         timeout(Duration::from_secs(2), answer).await.ok().flatten()
     }
 
-    /// Waits until `path` answers `status`; how long that took.
+    /// Waits until `path` answers `status`, and returns the time that took.
     pub(crate) async fn until_status(&mut self, path: &str, status: u16, within: Duration) -> Duration {
         let begun = Instant::now();
         loop {
@@ -232,7 +230,7 @@ impl Process {
         }
     }
 
-    /// A counter of its `/metrics`, all labels added up.
+    /// A counter of `/metrics`, summed over all labels.
     pub(crate) async fn counter(&self, name: &str) -> u64 {
         let text = self.get("/metrics").await.map(|(_, text)| text).unwrap_or_default();
         text.lines()

@@ -1,4 +1,4 @@
-//! How a process ends: by which signals, and how long that takes when names and Redis are silent.
+//! How a process ends: by which signals, and how quickly if name servers and Redis are silent.
 
 use super::{
     hole::Hole,
@@ -15,7 +15,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use xco_worker::sandbox::{Fault, FaultKind, Route};
 
-/// Looks up names as a resolver does whose name server never answers.
+/// Preloaded library that resolves names as if the name server never answered.
 const SILENT_NAMES: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -65,7 +65,7 @@ async fn a_look_up_that_is_never_answered_outlives_no_grace() {
     assert!(told.elapsed() < Duration::from_secs(5), "it took {:?}", told.elapsed());
 }
 
-/// A terminal that closes, or a supervisor that sends SIGHUP: what is under way is finished, however often it comes.
+/// A terminal closes, or a supervisor sends SIGHUP: running jobs are finished, however often the signal comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_stops_a_worker_in_order() {
     let mut rig = rig().await;
@@ -96,8 +96,8 @@ async fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
     settle(&mut rig, &mut [worker], &ids(["c"])).await;
 }
 
-/// Redis swallows everything, and a command is waited for longer than the grace lasts. A worker that holds nothing has nothing
-/// to wait for.
+/// Redis swallows everything, and the timeout of a command is longer than the grace. A worker without active jobs does
+/// not wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_holds_nothing_does_not_wait_for_a_silent_redis() {
     let rig = Setup { redis: own_redis(), ..Setup::default() }.without_worker().await;
@@ -114,6 +114,6 @@ async fn a_worker_that_holds_nothing_does_not_wait_for_a_silent_redis() {
     worker.signal(Signal::SIGTERM);
     let told = Instant::now();
     assert_eq!(worker.exit(grace * 2).await.code(), Some(0));
-    // About two seconds; more on a machine that is busy.
+    // About two seconds; more on a busy machine.
     assert!(told.elapsed() < grace / 2, "it took {:?}", told.elapsed());
 }

@@ -1,10 +1,11 @@
-//! A producer that outlasts Redis: what it could not enqueue for certain it enqueues again under the same id.
+//! A producer that survives failures of Redis: it enqueues again, under the same id, whatever may not have been
+//! enqueued.
 
 use serde_json::Value;
 use std::time::Duration;
 use tokio::{task::JoinHandle, time::sleep};
 
-/// Enqueues `jobs` into `key`, one every `pause`, until Redis has acknowledged each. Yields how many had to be sent again.
+/// Enqueues `jobs` into `key`, one every `pause`, until Redis has acknowledged each. Returns the number of repetitions.
 pub(crate) fn produce(url: &str, key: String, jobs: Vec<Value>, pause: Duration) -> JoinHandle<usize> {
     let client = redis::Client::open(url).unwrap();
     tokio::spawn(async move {

@@ -1,5 +1,6 @@
-//! A TCP proxy that breaks connections where it hurts: in the middle of a reply, after a command whose reply is lost, or
-//! altogether for a while. What its peers see is what a broken network shows them, as far as a process can play it.
+//! A TCP proxy that breaks connections at the worst moments: in the middle of a reply, after a command whose reply is
+//! lost, or completely for some time. Its peers see what a broken network shows them, as far as a process can imitate
+//! it.
 
 use futures::FutureExt;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -22,37 +23,37 @@ use tokio::{
     time::sleep,
 };
 
-/// How a reply goes wrong, each with a chance in 10,000.
+/// Faults of replies, each with its chance in 10,000.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Chances {
-    /// The reply is lost and the connection cut.
+    /// The reply is lost and the connection closed.
     pub(crate) lost: u32,
-    /// Half of it arrives, then the connection is cut.
+    /// Half of the reply arrives, then the connection is closed.
     pub(crate) torn: u32,
-    /// Half of it arrives, then the connection is reset.
+    /// Half of the reply arrives, then the connection is reset.
     pub(crate) reset: u32,
-    /// It arrives late, by up to `longest_stall`.
+    /// The reply arrives late, by up to `longest_stall`.
     pub(crate) stalled: u32,
     pub(crate) longest_stall: Duration,
 }
 
-/// What the way to the server is like.
+/// State of the network between client and server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Network {
     Clear,
-    /// Nobody listens, and what was open is cut.
+    /// Connections are refused, and open ones are cut.
     Refused,
-    /// Nothing moves, either way.
+    /// No data moves in either direction.
     Stalled,
-    /// Connections are accepted and lead nowhere; those that were open are dead for good, and nobody is told.
+    /// Connections are accepted but lead nowhere. Open ones are dead for good, silently.
     HalfOpen,
-    /// All is late by so much.
+    /// All data is late by this much.
     Late(Duration),
-    /// Replies go wrong by chance.
+    /// Replies fail at random.
     Replies(Chances),
 }
 
-/// What every connection looks at.
+/// State that every connection watches.
 #[derive(Debug, Clone, Copy)]
 struct Sky {
     network: Network,
@@ -76,23 +77,22 @@ enum Fate {
     Stalled(Duration),
 }
 
-/// Which direction of a connection.
+/// Direction of a connection's data.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     Asking,
     Answering,
 }
 
-/// How a connection ends.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Closed,
     Reset,
-    /// For the client it stays open, and nothing ever comes.
+    /// For the client it stays open, and no data ever comes.
     Dead,
 }
 
-/// A running proxy in front of one server.
+/// A running proxy for one server.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -101,7 +101,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// In front of `upstream`, `host:port` or the URL of a Redis; replies go wrong by chance until it is told otherwise.
+    /// Starts a proxy for `upstream`: `host:port` or the URL of a Redis. Replies fail at random until [`Proxy::set`].
     pub(crate) async fn start(upstream: &str, chances: Chances, seed: u64) -> Self {
         let listener = bind().await;
         let address = listener.local_addr().unwrap();
@@ -123,22 +123,21 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
-    /// From now on the way is like this.
+    /// Sets the state of the network from now on.
     pub(crate) fn set(&self, network: Network) {
         self.shared.sky.send_modify(|sky| sky.network = network);
     }
 
-    /// From now on everything goes through.
+    /// Lets everything through from now on.
     pub(crate) fn calm(&self) {
         self.set(Network::Clear);
     }
 
-    /// Cuts every connection.
     pub(crate) fn cut(&self) {
         self.shared.sky.send_modify(|sky| sky.cuts += 1);
     }
 
-    /// Replies lost, torn, stalled and reset.
+    /// Number of replies lost, torn, stalled and reset.
     pub(crate) fn broken(&self) -> [u64; 4] {
         [0, 1, 2, 3].map(|kind: usize| self.shared.broken[kind].load(Ordering::Relaxed))
     }
@@ -150,7 +149,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Below the ports that systems hand out: when nobody listens for a while, nobody else is given the port.
+/// Uses ports below those that systems assign, so that no other program gets the port while the proxy does not listen.
 async fn bind() -> TcpListener {
     loop {
         let port = rand::rng().random_range(20_000..30_000);
@@ -172,7 +171,7 @@ async fn accept(listener: TcpListener, address: SocketAddr, shared: Arc<Shared>)
         let accepted = async {
             match &listener {
                 Some(listener) => listener.accept().await.ok(),
-                // Looked at again: the port was not free yet.
+                // Repeated, because the port was not free yet.
                 None => sleep(Duration::from_millis(20)).map(|()| None).await,
             }
         };
@@ -214,7 +213,7 @@ async fn connect(mut client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Comes back with the network once it lets anything through, and whether it had to wait; or with the connection's end.
+/// Waits until the network lets data through. Returns its state and whether there was a wait, or the connection's end.
 async fn unless_stalled(sky: &mut watch::Receiver<Sky>, cuts: u64) -> Result<(Network, bool), End> {
     let mut waited = false;
     loop {
@@ -232,7 +231,7 @@ async fn unless_stalled(sky: &mut watch::Receiver<Sky>, cuts: u64) -> Result<(Ne
     }
 }
 
-/// Ends when the connection must.
+/// Returns when the connection must end.
 async fn ended(sky: &mut watch::Receiver<Sky>, cuts: u64) -> End {
     loop {
         let now = *sky.borrow_and_update();
@@ -248,7 +247,7 @@ async fn ended(sky: &mut watch::Receiver<Sky>, cuts: u64) -> End {
     }
 }
 
-/// One direction.
+/// Forwards one direction.
 async fn pass(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, shared: &Shared, way: Way, cuts: u64) -> End {
     let mut sky = shared.sky.subscribe();
     let mut buffer = vec![0; 64 * 1024];
@@ -264,7 +263,7 @@ async fn pass(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, shared: &Shared, 
         let network = match unless_stalled(&mut sky, cuts).await {
             Ok((network, waited)) => {
                 if waited && !matches!(from.peek(&mut [0]).now_or_never(), None | Some(Ok(1..))) {
-                    // The sender has given up meanwhile; what it sent before is lost with the connection.
+                    // The sender gave up meanwhile. What it sent before is lost with the connection.
                     return End::Closed;
                 }
                 network

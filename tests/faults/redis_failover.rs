@@ -1,4 +1,5 @@
-//! The primary is lost, hangs, or turns into a replica, with jobs under way: what had reached a replica ends exactly once.
+//! The primary is lost, hangs, or becomes a replica while jobs are running. Whatever had reached a replica ends exactly
+//! once.
 
 use super::{
     jobs::{email, ids_of, mixed, seed, start},
@@ -31,8 +32,8 @@ async fn rig(redis: RedisServer) -> Rig {
     setup.without_worker().await
 }
 
-/// Enqueues each job until a replica has it, too; from the promotion on, until the new primary has it. The first URL is the
-/// primary's, the others the replicas'.
+/// Enqueues each job until a replica has it, too; after the promotion, until the new primary has it. The first URL is
+/// that of the primary, the others those of the replicas.
 fn produce_safely(urls: Vec<String>, key: String, jobs: Vec<Value>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut connection = None;
@@ -72,7 +73,7 @@ async fn find_primary(urls: &[String]) -> Option<(redis::aio::MultiplexedConnect
     None
 }
 
-/// 600 jobs through two workers, a failover in the middle of them. `strike` ends the primary's service.
+/// Runs 600 jobs through two workers, with a failover in the middle. `strike` ends the primary's service.
 async fn survived(replicas: usize, durability: &str, strike: impl FnOnce(&mut RedisServer)) -> Rig {
     let primary = primary();
     let mut copies = Vec::new();
@@ -121,7 +122,7 @@ async fn a_lost_primary_is_followed_by_its_replica() {
     survived(1, "single", RedisServer::kill).await;
 }
 
-/// Two replicas, so that one is left to acknowledge after the other is promoted. What hangs never wakes here.
+/// Two replicas, so that one can acknowledge after the other is promoted. The hanging primary never wakes here.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_replicated_durability_a_hanging_primary_repeats_no_unsafe_call() {
     let hang = |redis: &mut RedisServer| {
@@ -131,7 +132,7 @@ async fn with_replicated_durability_a_hanging_primary_repeats_no_unsafe_call() {
     assert_no_blind_repetition(&rig);
 }
 
-/// Without a replica nothing is taken as done, the reading stops, and nothing is called whose mark could be lost.
+/// Without a replica nothing counts as written, reading stops, and no call is made whose call marker could be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicated_durability_waits_for_a_replica() {
     let mut rig = rig(primary()).await;
@@ -150,7 +151,8 @@ async fn replicated_durability_waits_for_a_replica() {
     assert_eq!(calls_by_key(&rig, Route::Start)[&email("s")].len(), 1);
 }
 
-/// A replica hangs for seconds while a call waits for it: times count from Redis's clock of now, not of when it was asked.
+/// A replica hangs for seconds while a call waits for it. Times count from Redis's present time, not from that of the
+/// question.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_wait_for_a_replica_does_not_put_the_clock_back() {
     let mut rig = rig(primary()).await;
@@ -181,7 +183,7 @@ async fn a_long_wait_for_a_replica_does_not_put_the_clock_back() {
     settle(&mut rig, &mut [worker], &BTreeSet::from(["in-time".to_owned(), "late".to_owned()])).await;
 }
 
-/// `REPLICAOF` on a live primary, which its clients stay connected to: reads are answered, writes refused.
+/// `REPLICAOF` on a running primary whose clients stay connected: reads are answered, writes refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_turns_replica_and_back_has_its_jobs_ended_once() {
     let mut rig = rig(own_redis()).await;
@@ -189,7 +191,7 @@ async fn a_primary_that_turns_replica_and_back_has_its_jobs_ended_once() {
     let mut worker = Process::ready(&rig, &settings).await;
     let jobs = mixed(&rig.sandbox, "j", 300);
     let mut all = ids_of(&jobs);
-    // Ends while Redis refuses writes: what it found out must be kept until it can be told.
+    // It ends while Redis refuses writes. The result must be kept until it can be written.
     rig.sandbox.order(Fault::new(FaultKind::Delay(700)).on(Route::Exists).times(1));
     rig.enqueue(&check("slow", "192.0.2.1")).await;
     all.insert("slow".to_owned());

@@ -1,4 +1,4 @@
-//! What can happen to Redis while jobs are under way.
+//! Failures of Redis while jobs are running.
 
 use super::{
     jobs::{ids_of, mixed},
@@ -18,7 +18,7 @@ use xco_worker::sandbox::Latency;
 
 const LANES: [&str; 4] = ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"];
 
-// A connection that is cut costs a delivery: it must not look like a crash loop.
+// A cut connection costs a delivery, which must not look like a crash loop.
 const SETTINGS: [(&str, &str); 3] =
     [("WORKER__MAX_DELIVERIES", "1000"), ("WORKER__CONCURRENCY", "16"), ("QUEUE__TTL__START_OTP", "off")];
 
@@ -34,7 +34,7 @@ async fn run(rig: &mut Rig, command: &[&str]) {
     let _: redis::Value = cmd.query_async(&mut rig.connection).await.unwrap();
 }
 
-/// `n` jobs through two workers while `trouble` lasts; then everything must be as if nothing had been.
+/// Runs `n` jobs through two workers while `trouble` lasts. Then everything must be as if nothing had happened.
 async fn outlasted(mut rig: Rig, n: usize, mut trouble: impl AsyncFnMut(&mut Rig, usize), times: usize) -> Rig {
     let mut workers = [Process::ready(&rig, &SETTINGS).await, Process::ready(&rig, &SETTINGS).await];
     let jobs = mixed(&rig.sandbox, "j", n);
@@ -72,12 +72,12 @@ async fn a_destroyed_group_is_made_anew_and_nothing_is_lost() {
     let rig = rig(own_redis()).await;
     let destroy = async |rig: &mut Rig, round: usize| {
         let key = rig.key(LANES[round % 4]);
-        // The lane that is busy is struck twice as often.
+        // The busy lane is struck twice as often.
         let key = if round % 2 == 1 { rig.key("jobs:interactive") } else { key };
         run(rig, &["XGROUP", "DESTROY", &key, "workers"]).await;
     };
     let rig = outlasted(rig, 1200, destroy, 20).await;
-    // Nobody died: who finds a call begun leaves it to whoever is at it.
+    // No worker was lost. A worker that finds a started call leaves the job to the one that made it.
     all_went_well(&rig);
 }
 
@@ -89,7 +89,7 @@ async fn killed_connections_lose_and_double_nothing() {
     println!("connections killed: {:?}", tally(&rig));
 }
 
-/// Longer than the lease: on waking everybody's deliveries are anybody's.
+/// Longer than the lease: after waking, any worker may take over any delivery.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_hangs_loses_and_doubles_nothing() {
     let rig = rig(own_redis()).await;

@@ -1,4 +1,4 @@
-//! Redis is full (`OOM` under `noeviction`): what is under way ends, nothing is begun, nothing is lost.
+//! Redis is full (`OOM` under `noeviction`): running jobs end, no job starts, nothing is lost.
 
 use super::{
     jobs::{email, ids_of, seed, start},
@@ -19,7 +19,7 @@ async fn limit_memory(rig: &mut Rig, bytes: u64) {
         cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).query_async(&mut rig.connection).await.unwrap();
 }
 
-/// What a call is answered instead of the truth.
+/// A fault that answers calls with a refusal.
 fn refusal(status: u16, retry_after: Option<&str>) -> Fault {
     Fault::new(FaultKind::Status { status, retry_after: retry_after.map(str::to_owned), body: None })
 }
@@ -32,8 +32,8 @@ async fn a_full_redis_is_told_every_end_and_begins_nothing() {
     let mut rig = setup.without_worker().await;
     let settings = [("WORKER__CONCURRENCY", "5"), ("WORKER__ADAPTIVE", "false"), ("QUEUE__TTL__START_OTP", "off")];
     let mut worker = Process::ready(&rig, &settings).await;
-    // Five ends, each by another script or another branch of one: two completions, a retry, a 429 that parks, and a 429
-    // whose deadline comes before the caller is open again.
+    // Five ends, each by another script or another branch: two completions, a retry, a 429 that delays its job, and a
+    // 429 whose deadline comes before the caller's limit opens again.
     let mut late = start("late");
     late["ttl_ms"] = json!(20_000);
     let calls = [
@@ -60,7 +60,7 @@ async fn a_full_redis_is_told_every_end_and_begins_nothing() {
 
     all_complete(&mut rig, &["sent", "done", "late"].map(str::to_owned).into(), 10).await;
     assert_eq!(of(&rig, "late")["error"]["kind"], "rate_limited");
-    // Their time may have come by then: to call them up is done by a full Redis, too.
+    // They may be due by then: a full Redis promotes jobs, too.
     rig.eventually("two wait", async |rig| {
         let mut asked = redis::pipe();
         asked.cmd("ZCARD").arg(rig.key("delayed")).cmd("XLEN").arg(rig.key("due:interactive"));

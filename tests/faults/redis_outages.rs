@@ -1,4 +1,5 @@
-//! Redis is there and of no use: it loads, answers late, or not at all. The worker rests, and is back when Redis is.
+//! Redis is present but not usable: it is loading, answers late, or not at all. The worker idles, and works again when
+//! Redis does.
 
 use super::{
     hole::Hole,
@@ -55,12 +56,12 @@ async fn settled(mut rig: Rig, mut worker: Process, all: &BTreeSet<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
-    // Ten milliseconds a key, and it says LOADING meanwhile.
+    // Loading takes ten milliseconds a key, and Redis answers LOADING meanwhile.
     let slow = ["--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024"];
     let options = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
     let mut rig = rig(RedisServer::own(&[&options[..], &slow[..]].concat())).await;
     let mut worker = Process::ready(&rig, &SETTINGS).await;
-    // What is in the base file is loaded slowly.
+    // Loading the base file is slow.
     let fill = "for i = 1, 600 do redis.call('SET', 'ballast:' .. i, string.rep('x', 2000)) end";
     let _: redis::Value = cmd("EVAL").arg(fill).arg(0).query_async(&mut rig.connection).await.unwrap();
     let _: redis::Value = cmd("BGREWRITEAOF").query_async(&mut rig.connection).await.unwrap();
@@ -86,7 +87,7 @@ async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
     settled(rig, worker, &all).await;
 }
 
-/// Longer than the timeouts and the lease: of all commands, then of writes alone, while reads are answered.
+/// Stalls longer than the timeouts and the lease: first of all commands, then of writes alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_come_after_the_lease_lose_and_double_nothing() {
     let mut rig = rig(own_redis()).await;
@@ -115,7 +116,7 @@ async fn a_redis_that_hangs_longer_than_every_timeout_is_come_back_to() {
     rig.wait_for(60).await;
     let redis = Pid::from_raw(i32::try_from(rig.redis.pid()).unwrap());
     kill(redis, Signal::SIGSTOP).unwrap();
-    // Reads that block are given up after five seconds.
+    // Blocking reads time out after five seconds.
     Rest::begins(&mut worker, "").await.lasts(&mut worker, Duration::from_secs(7)).await;
     kill(redis, Signal::SIGCONT).unwrap();
     worker.until_status("/readyz", 200, WITHIN).await;
@@ -137,7 +138,7 @@ async fn connections_that_fall_silent_are_replaced() {
     Rest::begins(&mut worker, "").await.lasts(&mut worker, Duration::from_secs(2)).await;
     hole.close();
     worker.until_status("/readyz", 200, WITHIN).await;
-    // And such that fall silent while the server is well and takes new ones.
+    // Connections that fall silent while the server works and accepts new ones.
     hole.open();
     hole.close();
     let before = rig.completions.len();

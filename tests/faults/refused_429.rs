@@ -1,4 +1,4 @@
-//! A 429 that cannot be written down holds up no other end, and keeps what XCO asked for.
+//! A 429 that Redis refuses to record delays no other end, and the wait that XCO asked for is kept.
 
 use super::{
     jobs::{create, ids_of},

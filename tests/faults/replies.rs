@@ -1,4 +1,4 @@
-//! Replies whose keys cannot be written as they should: the job completes all the same.
+//! Replies whose keys cannot be written: the job still completes.
 
 use super::{
     kills::own_redis,
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::time::Duration;
 use xco_worker::sandbox::Latency;
 
-/// Puts a value of some type where a reply is to go.
+/// Puts a value of some type into a reply's key.
 async fn spoil(rig: &mut Rig, key: &str, kind: &str) {
     let command: &[&str] = match kind {
         "string" => &["SET", key, "x"],
@@ -55,13 +55,13 @@ async fn what_lies_in_the_place_of_a_reply_costs_no_completion_and_no_reply(#[ca
         let mut replies: Vec<String> = rig.connection.lrange(&key, 0, -1).await.unwrap();
         let event: serde_json::Value = serde_json::from_str(&replies.pop().unwrap()).unwrap();
         assert_eq!(event["id"], format!("j{n}"));
-        // Of a list nobody knows whether it is wanted.
+        // A list may be an older reply that someone still wants.
         assert_eq!(replies, if kind == "list" { vec!["x"] } else { vec![] }, "{key}");
     }
     rig.end().await;
 }
 
-/// Jobs are being called when the permission is withdrawn: they end without it.
+/// A permission is withdrawn while jobs are being called: they complete without it.
 #[rstest::rstest]
 #[case::one_way_is_left(&["-expire"], true)]
 #[case::no_way_is_left(&["-expire", "-pexpire"], false)]
@@ -80,7 +80,7 @@ async fn a_reply_has_an_end_or_is_not_left_behind(#[case] rules: &[&str], #[case
         .collect();
     enqueue_together(&mut rig, &jobs).await;
     rig.sandbox.wait_for_calls(8).await;
-    // A reply from before has an end of its own, and may be wanted still.
+    // An earlier reply has its own expiry, and may still be wanted.
     let before = rig.key("reply:j0");
     let _: u64 = rig.connection.rpush(&before, "before").await.unwrap();
     let _: bool = rig.connection.expire(&before, 60).await.unwrap();

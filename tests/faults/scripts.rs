@@ -1,4 +1,4 @@
-//! What producers and foreign hands leave in the keys that scripts write to: one bad key concerns one job at most.
+//! Wrong content in keys that scripts write to, from producers or others: one bad key affects at most one job.
 
 use super::{
     kills::own_redis,
@@ -19,7 +19,7 @@ pub(crate) fn ids(prefix: &str, n: usize) -> BTreeSet<String> {
     (0..n).map(|n| format!("{prefix}{n}")).collect()
 }
 
-/// Adds jobs in one step: a worker finds them together.
+/// Adds jobs in one step, so that a worker reads them together.
 pub(crate) async fn enqueue_together(rig: &mut Rig, jobs: &[serde_json::Value]) {
     let lane = rig.key("jobs:interactive");
     let mut step = redis::pipe();
@@ -39,7 +39,7 @@ async fn a_delayed_body_that_is_none_of_ours_keeps_no_job_from_coming_back() {
         rig.enqueue(&job).await;
     }
     let (delayed, bodies) = (rig.key("delayed"), rig.key("delayed:jobs"));
-    // A body without a newline, a due time without a body.
+    // A body without a newline, and a due time without a body.
     let () = rig.connection.hset(&bodies, "o", "nonewline").await.unwrap();
     let () = rig.connection.zadd(&delayed, "o", 0).await.unwrap();
     let () = rig.connection.zadd(&delayed, "alone", 0).await.unwrap();
@@ -89,7 +89,7 @@ async fn fields_that_a_producer_made_up_are_ignored() {
     let mut rig = Setup { redis: own_redis(), ..Setup::default() }.start().await;
     let lane = rig.key("jobs:interactive");
     let large = "a".repeat(5_000_000);
-    // As a job that an operator cancelled after 99 calls, one of them in doubt, would have it.
+    // The state of a job that an operator cancelled after 99 calls, one of them in doubt.
     let state = r#"{"e":true,"o":"interactive:0:1-0","a":99,"f":99,"d":true,"g":3}"#;
     let cases = [
         ("parent", large.as_str()),
@@ -123,7 +123,7 @@ async fn fields_that_a_producer_made_up_are_ignored() {
     rig.end().await;
 }
 
-/// The jobs `j0`, `j1` and so on complete, and were called in this order.
+/// Waits until the jobs `j0`, `j1` and so on have completed, and asserts that they were called in this order.
 async fn complete_in_order(mut rig: Rig, n: usize) {
     all_complete(&mut rig, &ids("j", n), 60).await;
     let calls = rig.sandbox.calls_of(Route::Exists);
@@ -141,7 +141,7 @@ async fn jobs_due_at_the_same_time_come_back_in_the_order_of_the_lane(#[case] n:
     let mut setup = Setup { redis: own_redis(), ..Setup::default() };
     setup.config.worker.concurrency = 1;
     let mut rig = setup.start().await;
-    // All of them have to be delayed before their time comes.
+    // All of them must be delayed before their time comes.
     let run_at = in_time(Duration::from_millis(if n > 100 { 9_000 } else { 2_500 }));
     let jobs: Vec<_> = (0..n)
         .map(|n| {

@@ -1,4 +1,4 @@
-//! A Sentinel over a primary and its replicas: the server's own program in another role.
+//! A Sentinel for a primary and its replicas: the Redis server program in another mode.
 
 use super::support::{RedisServer, free_port};
 use redis::{Value, cmd};
@@ -8,10 +8,10 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// What the Sentinel calls them.
+/// Name of the service in the Sentinel.
 const SERVICE: &str = "main";
 
-/// A replica of `primary`, in step with it: the primary sends it what is written.
+/// A replica of `primary` that receives its writes.
 pub(crate) async fn replica_of(primary: &RedisServer) -> RedisServer {
     let port = primary.port().to_string();
     let replica = RedisServer::own(&["--save", "", "--appendonly", "no", "--replicaof", "127.0.0.1", &port]);
@@ -20,7 +20,7 @@ pub(crate) async fn replica_of(primary: &RedisServer) -> RedisServer {
         told.is_some_and(|told| format!("{told:?}").contains("master_link_status:up"))
     })
     .await;
-    // For up to a second more its primary sends it nothing: until it has acknowledged what it was given first.
+    // For up to a second the primary sends nothing more, until the replica has acknowledged the first data.
     eventually("the replica is sent what is written", async || {
         let marker = primary.port().to_string();
         let _ = ask(primary.url(), cmd("SET").arg("marker").arg(&marker)).await;
@@ -32,12 +32,12 @@ pub(crate) async fn replica_of(primary: &RedisServer) -> RedisServer {
     replica
 }
 
-/// A primary whose replicas are given its data at once.
+/// A primary that sends its data to replicas at once.
 pub(crate) fn primary() -> RedisServer {
     RedisServer::own(&["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
 }
 
-/// A running Sentinel. Dropped, it is killed.
+/// A running Sentinel. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Sentinel {
     child: Child,
@@ -46,7 +46,7 @@ pub(crate) struct Sentinel {
 }
 
 impl Sentinel {
-    /// Watches `primary`, and knows of its `replicas` when this returns. It alone decides.
+    /// Watches `primary`, and knows its `replicas` when this returns. It decides alone.
     pub(crate) async fn over(primary: &RedisServer, replicas: usize) -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let file = folder.path().join("sentinel.conf");
@@ -72,19 +72,19 @@ impl Sentinel {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// As `redis.url` names it.
+    /// Value for `redis.url`.
     pub(crate) fn url(&self) -> String {
         format!("redis+sentinel://127.0.0.1:{}/{SERVICE}", self.port)
     }
 
-    /// The primary's port, as the Sentinel tells it.
+    /// Port of the primary, as the Sentinel reports it.
     pub(crate) async fn primary(&self) -> Option<u16> {
         let told = ask(&self.server(), cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(SERVICE)).await?;
         let (_, port): (String, u16) = redis::from_redis_value(told).ok()?;
         Some(port)
     }
 
-    /// Waits until one of `replicas` is the primary, and says so itself; yields it, and the others.
+    /// Waits until one of `replicas` is the primary and reports that. Returns it, and the others.
     pub(crate) async fn promotion(&self, mut replicas: Vec<RedisServer>) -> (RedisServer, Vec<RedisServer>) {
         let mut promoted = None;
         eventually("a replica is promoted", async || {
@@ -107,7 +107,7 @@ impl Drop for Sentinel {
     }
 }
 
-/// Asks once, on a connection for this alone: nothing where nobody answers.
+/// Sends one command on a new connection; `None` without an answer.
 pub(crate) async fn ask(url: &str, command: &redis::Cmd) -> Option<Value> {
     let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.ok()?;
     command.query_async(&mut connection).await.ok()

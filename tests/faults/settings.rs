@@ -57,7 +57,7 @@ async fn different_settings_are_named_by_status_doctor_and_once_in_the_log() {
     let told = of_doctor(&command(&rig, &["--json", "doctor"], "20/s"));
     assert_eq!(told["status"], "warn");
     assert!(told["detail"].as_str().unwrap().contains("limits.total is 20/s"), "{told:#}");
-    // It compares once in ten beats, the first time soon after its start.
+    // The comparison happens once in ten beats, the first time soon after the start.
     tokio::time::sleep(std::time::Duration::from_secs(13)).await;
     let mut lines = Vec::new();
     for mut worker in [first, second] {

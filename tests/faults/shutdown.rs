@@ -31,7 +31,7 @@ async fn what_a_worker_held_goes_on_at_once(signal: Signal) {
     let mut setup = Setup { redis: own_redis(), ..Setup::default() };
     setup.sandbox.latency = Latency::fixed(Duration::from_millis(400));
     let mut rig = setup.without_worker().await;
-    // A lease that nobody could wait for.
+    // A lease too long to wait for.
     let settings = [("WORKER__LEASE", "60s"), ("WORKER__CONCURRENCY", "4"), ("WORKER__SHUTDOWN_GRACE", "10s")];
     let mut first = Process::ready(&rig, &settings).await;
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
@@ -88,7 +88,7 @@ async fn after_sigint_what_a_worker_held_goes_on_at_once() {
     what_a_worker_held_goes_on_at_once(Signal::SIGINT).await;
 }
 
-/// One call takes as long as it may; what only waited for a slot must not wait for it.
+/// One call takes as long as it may. Jobs that only waited for a slot must not wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_handed_back_while_a_long_call_is_still_under_way() {
     let mut rig = rig().await;
@@ -103,7 +103,7 @@ async fn what_waits_is_handed_back_while_a_long_call_is_still_under_way() {
     let mut second = Process::ready(&rig, &settings).await;
     rig.follow(5, |completions| completions.len() == 18).await;
     assert!(first.lives(), "its calls are still within the grace");
-    // Its connections go: both calls failed, and are for the other worker to try again.
+    // Its connections break: both calls fail, and the other worker tries them again.
     rig.sandbox.cut_connections();
     assert_eq!(first.exit(Duration::from_secs(5)).await.code(), Some(0));
     let all = (0..20).map(|n| format!("c{n}")).collect();
@@ -124,7 +124,7 @@ async fn calls_longer_than_the_grace_are_cut_off() {
     rig.sandbox.wait_for_calls(2).await;
     first.signal(Signal::SIGTERM);
     assert_eq!(first.exit(Duration::from_secs(5)).await.code(), Some(0));
-    // The one that must not be repeated has ended already; the other is free for whoever comes.
+    // The job that must not be repeated has completed; the other one is free for any worker.
     let doubtful = rig.completion("s").await;
     assert_eq!(doubtful["error"]["kind"], "in_doubt", "{doubtful:#}");
     assert_eq!(rig.completions.len(), 1);
@@ -163,7 +163,7 @@ async fn a_second_signal_ends_a_worker_at_once() {
     assert_eq!(of(&rig, "c")["outcome"], "absent");
 }
 
-/// The worker has every job in hand, behind few slots, when it is told to stop.
+/// The worker has read every job, but has few slots, when it is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_and_starting_all_the_time_repeats_no_call() {
     let mut setup = Setup { redis: own_redis(), ..Setup::default() };
@@ -199,7 +199,7 @@ async fn stopping_and_starting_all_the_time_repeats_no_call() {
     println!("600 jobs over {stops} workers stopped one after the other");
 }
 
-/// There is nobody to hand anything back to: that must not keep it.
+/// Without Redis, jobs cannot be handed back. That must not delay the stop.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_redis_stops_within_its_grace() {
     let mut rig = rig().await;

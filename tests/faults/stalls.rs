@@ -1,4 +1,4 @@
-//! A worker that sleeps over its lease, and wakes.
+//! A worker that sleeps for longer than its lease, and wakes.
 
 use super::{
     jobs::{create, email, seed, start},
@@ -40,7 +40,7 @@ async fn a_worker_that_slept_in_mid_call_finds_its_jobs_ended() {
     assert_eq!(rig.sandbox.calls_of(Route::Create).len(), 1);
 }
 
-/// The read was answered to a process that slept: what it holds on waking has long been done by another.
+/// A sleeping process gets the answer to its read. By the time it wakes, another worker has done those jobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_slept_over_what_it_read_makes_no_call_for_it() {
     let mut rig = rig().await;
@@ -58,7 +58,7 @@ async fn a_worker_that_slept_over_what_it_read_makes_no_call_for_it() {
         all_complete(&mut rig, &all, 15).await;
         sleeper.signal(Signal::SIGCONT);
         successor.stop().await;
-        // The woken one works again.
+        // The woken worker works again.
         let id = format!("after-{round}");
         seed(&rig.sandbox, &id);
         rig.complete(start(&id)).await;
@@ -78,7 +78,7 @@ async fn workers_that_fall_asleep_at_any_moment_repeat_nothing_in_doubt() {
         setup.sandbox.latency = Latency { min: Duration::ZERO, max: Duration::from_millis(60) };
         setup.without_worker().await
     };
-    // Few slots: at any moment some jobs were read and wait, some were admitted, some are being called for.
+    // With few slots, at any time some jobs are waiting, some are admitted and some are being called.
     let settings = [("WORKER__CONCURRENCY", "4"), ("QUEUE__TTL__START_OTP", "off"), ("WORKER__MAX_DELIVERIES", "100")];
     let workers = [Process::ready(&rig, &settings).await, Process::ready(&rig, &settings).await];
     let all: BTreeSet<String> = (0..900).map(|n| format!("s{n}")).collect();

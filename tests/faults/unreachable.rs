@@ -1,4 +1,4 @@
-//! Nobody there: Redis at the start, XCO at all.
+//! Unreachable servers: Redis at the start, and XCO.
 
 use super::{
     kills::{ids, rig},
@@ -42,7 +42,7 @@ async fn a_worker_waits_for_a_redis_that_is_not_there_yet() {
 async fn without_xco_a_job_is_tried_and_given_up() {
     let mut rig = rig().await;
     let nowhere = format!("http://127.0.0.1:{}/", free_port());
-    // A token is waited for as long as a call may take.
+    // The wait for a token may take as long as a call.
     let attempts = [("RETRY__MAX_ATTEMPTS", "3"), ("XCO__TIMEOUT", "500ms")];
     let all = ids(["api", "token"]);
     for (id, key) in [("api", "XCO__BASE_URL"), ("token", "XCO__TOKEN_URL")] {

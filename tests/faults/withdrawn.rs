@@ -1,5 +1,5 @@
-//! A permission is withdrawn, or a key spoiled, for a moment while jobs are under way. It is named, and once it is put right
-//! every job has ended once.
+//! A permission is withdrawn, or a key is spoiled, briefly while jobs are running. The worker names the fault, and once
+//! it is repaired every job has ended once.
 
 use super::{
     jobs::{create, email, ids_of, seed, start},
@@ -18,8 +18,8 @@ use xco_worker::sandbox::{Fault, Latency, Route};
 const SETTINGS: [(&str, &str); 3] =
     [("WORKER__MAX_DELIVERIES", "1000"), ("WORKER__CONCURRENCY", "16"), ("QUEUE__TTL__START_OTP", "off")];
 
-/// One job in each way that jobs go: at once, later, again after a failure, as the child of another, with and without a reply
-/// and a batch, in both lanes.
+/// One job for each path that jobs can take: immediate, delayed, retried, as a child, with and without a reply and a
+/// batch, in both lanes.
 fn jobs(rig: &Rig, n: usize) -> Vec<Value> {
     let mut jobs: Vec<Value> = Vec::new();
     for n in 0..n {
@@ -37,11 +37,11 @@ fn jobs(rig: &Rig, n: usize) -> Vec<Value> {
             job["run_at"] = json!(run_at.to_string());
         }
         if n % 20 == 11 {
-            // A letter among the dead.
+            // Becomes a dead letter.
             job["args"] = json!({});
         }
         if n % 4 == 0 {
-            // Its child is found under `<id>/absent`.
+            // The child's customer is that of `<id>/absent`.
             job["next"] = json!({"absent": {"type": "CreateUser", "args": create(&format!("{id}/absent"))["args"]}});
         }
         if n % 2 == 0 {
@@ -59,7 +59,7 @@ async fn rig() -> Rig {
     setup.without_worker().await
 }
 
-/// Whether the worker is not ready for a reason that says so.
+/// Waits until the worker is not ready for a reason that contains `named`.
 async fn until_named(worker: &Process, named: &str) {
     let begun = Instant::now();
     loop {
@@ -72,7 +72,7 @@ async fn until_named(worker: &Process, named: &str) {
     }
 }
 
-/// Jobs flow; something is spoiled until it is `named`, and mended. Nothing may be lost or done twice.
+/// Breaks something while jobs run, until the worker names it, and repairs it. Nothing may be lost or done twice.
 async fn outlasted(
     named: &str,
     fails_a_script: bool,
@@ -80,7 +80,7 @@ async fn outlasted(
     mend: impl AsyncFn(&mut Rig),
 ) -> Rig {
     let mut rig = rig().await;
-    // Some jobs have to come back.
+    // Some jobs must be retried.
     rig.sandbox.order(Fault::status(503).on(Route::Create).times(20));
     let mut worker = Process::ready(&rig, &SETTINGS).await;
     let jobs = jobs(&rig, 400);
@@ -97,7 +97,7 @@ async fn outlasted(
     sleep(Duration::from_millis(200)).await;
     spoil(&mut rig).await;
     until_named(&worker, named).await;
-    // What was under way has been tried by now; what is not named at once would show.
+    // Running jobs have been tried by now, so a fault that is not named at once would show.
     sleep(Duration::from_millis(300)).await;
     mend(&mut rig).await;
     worker.until_status("/readyz", 200, Duration::from_secs(20)).await;
@@ -153,7 +153,7 @@ async fn a_command_withdrawn_for_a_moment_is_named_and_costs_no_job(#[case] comm
     .await;
 }
 
-/// Puts a string where a key was, which is kept aside; and takes it back.
+/// Renames a key and puts a string in its place; the counterpart restores it.
 const SPOIL: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end \
                      redis.call('SET', KEYS[1], 'foreign')";
 const MEND: &str = "redis.call('DEL', KEYS[1]) \
@@ -180,7 +180,7 @@ async fn swap(rig: &mut Rig, script: &str, key: &str) {
 async fn a_key_spoiled_for_a_moment_is_named_and_costs_no_job(#[case] key: &str) {
     outlasted(
         &format!("}}:{key} is a string"),
-        // Orders are read by plain commands.
+        // Rules are read by plain commands.
         key != "held",
         async |rig: &mut Rig| swap(rig, SPOIL, key).await,
         async |rig: &mut Rig| swap(rig, MEND, key).await,

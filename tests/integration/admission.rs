@@ -1,4 +1,4 @@
-//! Marks of begun calls where answers were lost: admission asked again, things having changed meanwhile, and given up.
+//! Call markers after lost answers: admission is repeated, after changes in between, or given up.
 
 use super::support::{Setup, check, start, with};
 use redis::AsyncCommands;
@@ -12,7 +12,7 @@ use xco_worker::{
     },
 };
 
-/// Why a job that was admitted is not any more.
+/// Why an admitted job is no longer admitted.
 #[derive(Debug, Clone, Copy)]
 enum Change {
     Nothing,
@@ -20,7 +20,7 @@ enum Change {
     Closure,
 }
 
-/// The first asking of a job that is just read and has no limit but `bucket`'s.
+/// The first admission request of a new job, with the limit of `bucket` alone.
 fn request(entry: EntryId, id: &str, bucket: &Bucket) -> AdmissionRequest {
     AdmissionRequest {
         entry,
@@ -80,7 +80,7 @@ async fn who_is_not_admitted_the_second_time_has_not_begun(#[case] change: Chang
             queue::defer(&mut link, &keys, Lane::Interactive, Source::Jobs, "me", &deferral).await.unwrap();
         }
     }
-    // One that was given up arrives now: the call is under way, and stays marked.
+    // A request that was given up arrives now: the call is running and keeps its marker.
     let earlier = admit(1, &request).await;
     assert_eq!(earlier, Admission::Begun);
     let marked: bool = rig.connection.hexists(rig.key("begun"), &request.token).await.unwrap();
@@ -95,8 +95,8 @@ async fn who_is_not_admitted_the_second_time_has_not_begun(#[case] change: Chang
     assert_eq!(marked, begun);
 }
 
-/// A worker that gives up asking takes its own mark off, should it have one, and not that of another, whose call nobody knows
-/// the end of.
+/// A worker that gives up its request removes its own call marker, if it has one, and not that of another worker, whose
+/// call has an unknown result.
 #[rstest]
 #[case("me:1", false)]
 #[case("me:11", true)]
@@ -124,8 +124,8 @@ async fn who_gives_up_takes_no_other_mark_off(#[case] found: &str, #[case] stays
     assert_eq!(back, 1);
 }
 
-/// After a failover a worker still holds deliveries that the new primary has never seen. Their jobs may have been enqueued
-/// again meanwhile: a delivery that Redis does not know must not take the id away from those.
+/// After a failover a worker still has deliveries that the new primary has never seen. Their jobs may have been
+/// enqueued again meanwhile. A delivery that Redis does not know must not take the id away from those.
 #[rstest]
 #[case::all_lost(&[0, 1])]
 #[case::the_youngest_lost(&[1])]
@@ -158,7 +158,7 @@ async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
         let reserved: bool = rig.connection.exists(rig.key(&format!("id:{}", ["a", "b"][*place]))).await.unwrap();
         assert!(!reserved, "{place}");
     }
-    // Enqueued again, they are nobody's duplicates.
+    // Enqueued again, they are not duplicates.
     for place in lost {
         rig.enqueue(&check(["a", "b"][*place], "192.0.2.1")).await;
         let entries = queue::read_lane(&mut link, &keys, Lane::Interactive, "me", 1, None).await.unwrap();
@@ -168,8 +168,8 @@ async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
     }
 }
 
-/// Only a delivery's own mark says that it has not ended: by the time an end is repeated the job may have come back, and be
-/// under way again.
+/// Only a delivery's own call marker shows that it has not ended. By the time an end is repeated, the job may have come
+/// back and be running again.
 #[rstest]
 #[case::before_its_lane_was_deleted("me:1/1", true)]
 #[case::by_the_jobs_next_delivery("another:7/1", false)]

@@ -1,4 +1,4 @@
-//! A delivery that nobody holds: what operators are told of it, and what they can do about it.
+//! A delivery missing from the pending list: what operators see of it, and what they can do.
 
 use super::{
     commands::{json_lines, pointed},
@@ -9,7 +9,7 @@ use redis::cmd;
 use serde_json::json;
 use xco_worker::queue::{Connector, GROUP, Keys, rescue};
 
-/// Jobs that were delivered to a worker whose consumer somebody deleted, or that somebody set the group past.
+/// Jobs delivered to a worker whose consumer was deleted, or skipped because the group was set past them.
 async fn adrift(rig: &mut Rig, ids: &[&str], delivered: bool) {
     let lane = rig.key("jobs:interactive");
     let group = |what: &str| {

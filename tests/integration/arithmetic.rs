@@ -1,4 +1,4 @@
-//! The limiter's arithmetic itself, run in Redis against a clock of the test's: what no wall clock would show in time.
+//! The limiter's arithmetic, run in Redis with a simulated clock, because real time would be too slow.
 
 use super::support::RedisServer;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ struct Case {
     interval_ms: u64,
     burst: u32,
     bulk: u64,
-    /// Interactive calls, of a thousand that the rate allows.
+    /// Interactive calls, per thousand that the rate allows.
     load: u64,
     late_ms: u64,
     stop_at_ms: u64,
@@ -109,12 +109,12 @@ fn bulk_and_interactive_share_a_limit_and_neither_overruns_it() {
     proptest!(config(), |(case in cases(Just(0), 0_u64..=3))| {
         let played = play(&mut connection.borrow_mut(), case);
         prop_assert_eq!(played.bulk_called, case.bulk, "{:?}", played);
-        // Where no burst is there to take it from, the margin covers what it covers.
+        // Without a burst to take it from, the margin covers less.
         if case.burst > 4 || case.late_ms == 0 {
             prop_assert_eq!(played.beyond, 0, "{:?}", played);
         }
         if case.late_ms == 0 {
-            // What bulk may have called already: a burst. Nothing of what it has not.
+            // Bulk jobs may have used one burst already, and no more.
             let most_us = case.interval_ms * 1_050 * u64::from(case.burst) + 5_000;
             prop_assert!(played.interactive_wait_us <= most_us, "{:?}", played);
         }
@@ -150,7 +150,7 @@ fn what_workers_were_too_late_for_does_not_go_all_at_once() {
     });
 }
 
-/// Callers with up to twice as many calls as the rate allows, which come together.
+/// Callers with up to twice as many calls as the rate allows, arriving together.
 fn crowds() -> impl Strategy<Value = Case> {
     (cases(Just(0), Just(0)), 4_u64..=1_000, 0_u64..=2_000, 1_u32..=15)
         .prop_map(|(case, interval_ms, load, together)| Case { bulk: 0, interval_ms, load, together, ..case })
@@ -176,11 +176,11 @@ fn lost_workers_stops_429s_and_bulk_together_find_the_limit_kept() {
     let calls = Cell::new(0);
     let trouble = (0_u32..=200, prop_oneof![Just(0), 500_u64..3_000], prop_oneof![Just(0), 1_u64..9_000], 0_u64..2_000);
     let callers = (crowds(), 10_u64..=500, 5_u32..=12, 0_u64..=200, 100_u64..=1_200);
-    // Few go wrong where anything does.
+    // Few cases fail if there is an error.
     let config = ProptestConfig { cases: 250, ..config() };
     proptest!(config, |((case, interval_ms, burst, bulk, load) in callers, trouble in trouble)| {
         let (lost, stop_at_ms, refuse_at_ms, retry_after_ms) = trouble;
-        // With more than its limit interactive would starve bulk.
+        // With more than its limit, the interactive lane would starve the bulk lane.
         let load = if bulk > 0 { load.min(900) } else { load };
         let case = Case { interval_ms, burst, bulk, load, stop_at_ms, refuse_at_ms, retry_after_ms, lost, ..case };
         let played = play(&mut connection.borrow_mut(), case);
@@ -192,7 +192,7 @@ fn lost_workers_stops_429s_and_bulk_together_find_the_limit_kept() {
     assert!(calls.get() > 1_000, "{calls:?}");
 }
 
-/// Callers and bulk whose Redis sets its clock back in the middle of it, by less than a second up to a day.
+/// Callers and bulk jobs whose Redis sets its clock back meanwhile, by less than a second up to a day.
 fn set_back() -> impl Strategy<Value = Case> {
     let back_ms = prop_oneof![1_u64..2_000, 20_000_u64..600_000, Just(86_400_000)];
     let trouble = (prop_oneof![Just(0), 1_u64..4_000], 0_u64..2_000);
@@ -219,10 +219,10 @@ fn a_clock_that_is_set_back_holds_nobody_up_and_lets_nobody_through() {
         let played = play(&mut connection.borrow_mut(), case);
         prop_assert_eq!(played.beyond, 0, "{:?}", played);
         prop_assert_eq!(played.bulk_called, case.bulk, "{:?}", played);
-        // A closure may last as long again as it has lasted, and a bucket count as full that was not.
+        // A closure may last twice as long, and a bucket that was not full may count as full.
         let burst_ms = case.interval_ms * u64::from(case.burst);
-        // After a 429 chance decides how long a line lasts and who stands in it, with or without a step: waits of two runs differ by
-        // up to the time that all calls take.
+        // After a 429 chance decides how long the queue lasts and which jobs are in it, with or without a step: waits
+        // of two runs differ by up to the time that all calls take.
         let line_ms = if case.refuse_at_ms > 0 { 2 * case.interval_ms * played.calls } else { 0 };
         let more_us = 1_000 * (2_000 + case.retry_after_ms.max(1_000) + 3 * case.interval_ms + 2 * burst_ms + line_ms);
         prop_assert!(played.interactive_wait_us <= before.interactive_wait_us + more_us, "{:?}, without: {:?}", played, before);

@@ -1,4 +1,4 @@
-//! Backfills, through the binary: what is enqueued, what is told, and what a kill costs.
+//! Backfills through the binary: what is enqueued, what is reported, and the cost of a kill.
 
 use super::support::{
     Rig, Setup, account,
@@ -58,7 +58,7 @@ impl Running {
         kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
     }
 
-    /// Its exit, and what it said.
+    /// The exit status and the output.
     fn end(&mut self) -> (ExitStatus, String) {
         let mut said = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -81,7 +81,7 @@ pub(crate) fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// `customers` valid rows.
+/// A file with `customers` valid rows.
 pub(crate) fn plain(customers: usize) -> String {
     let rows: Vec<String> = (1..=customers).map(|n| format!("c{n},c{n}@example.com\n")).collect();
     format!("customer_reference,email\n{}", rows.concat())
@@ -92,7 +92,7 @@ pub(crate) async fn enqueued(rig: &mut Rig) -> u64 {
     rig.connection.xlen(key).await.unwrap()
 }
 
-/// Checks by email, in lower case.
+/// Number of checks by email address, in lower case.
 fn checks(rig: &Rig) -> BTreeMap<String, usize> {
     let mut checks = BTreeMap::new();
     for call in rig.sandbox.calls_of(Route::Exists) {
@@ -142,7 +142,7 @@ async fn rows_become_users_and_every_row_is_accounted_for() {
     let what: String = redis::from_redis_value(audit.ids[0].map["what"].clone()).unwrap();
     assert!(what.contains("\"spring\"") && what.contains("kunden.csv") && !what.contains("example.com"), "{what}");
 
-    // Once more: nothing is left to be done.
+    // Run again: nothing is left to do.
     let calls = rig.sandbox.calls().len();
     backfill(&folder, &rig, &[&args[..], &["--batch", "spring"]].concat()).assert().code(0);
     assert_eq!(rig.sandbox.calls().len(), calls);
@@ -180,7 +180,7 @@ async fn killed_anywhere_no_customer_is_missed_or_checked_twice() {
         let run = Running::start(&folder, &rig, &args);
         rig.sandbox.wait_for_calls(calls).await;
         run.kill();
-        // What is there so far is told, and taken up.
+        // The results so far are reported and collected.
         backfill(&folder, &rig, &["report", "b", "--json"]).assert().code(1);
     }
     let output = backfill(&folder, &rig, &args).assert().code(0);
@@ -296,7 +296,7 @@ fn a_dry_run_needs_no_redis() {
     assert!(rejected.contains("1,c2,customer_reference,customer_reference is that of line 3 of "), "{rejected}");
     assert!(rejected.contains("2,d2,/user/nick,/user/nick is no field known here"), "{rejected}");
 
-    // Stdin is kept, to be read again.
+    // Stdin is stored, so that it can be read again.
     let told =
         command(&["-", "--dry-run"]).write_stdin(plain(2)).assert().code(0).stderr(contains("stdin is kept in "));
     let said = String::from_utf8(told.get_output().stderr.clone()).unwrap();

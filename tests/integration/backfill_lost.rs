@@ -1,4 +1,4 @@
-//! Backfills whose completions are lost, or lie among foreign entries.
+//! Backfills whose completions are lost, or mixed with foreign entries.
 
 use super::{
     backfill::{Running, backfill, enqueued, lines, plain, summary},
@@ -17,7 +17,7 @@ async fn rows_whose_completions_were_trimmed_unread_are_settled_as_unknown() {
     let run = Running::start(&folder, &rig, &args);
     rig.eventually("the window is full", async |rig| enqueued(rig).await == 40).await;
     run.kill();
-    // They end while nobody collects, and the stream is trimmed.
+    // They end while no collector runs, and the stream is trimmed.
     rig.start_worker();
     rig.wait_for(80).await;
     let key = rig.key("completions");

@@ -1,10 +1,10 @@
-//! A limiter bucket as it lies in Redis: what a clock that went back, or a foreign hand, leaves there.
+//! The state of a limiter bucket in Redis, after a clock that went back or changes by others.
 
 use super::support::RedisServer;
 use redis::Connection;
 use rstest::rstest;
 
-/// Opens the bucket, tells when the next call may go, takes that slot and saves.
+/// Opens the bucket, reports when the next call may go, takes that reservation and saves.
 const LOOK: &str = concat!(
     include_str!("../../src/queue/lua/limiter.lua"),
     r"
@@ -62,8 +62,8 @@ fn set(connection: &mut Connection, value: &[u8]) {
     redis::cmd("SET").arg(KEY).arg(value).exec(connection).unwrap();
 }
 
-/// The packed form: TAT, closed until, strikes, learned rate, from when it grows, calls since the last strike, when that
-/// was, late until, handed back until, the rate it was refused at, spent.
+/// The packed form: TAT, closed until, consecutive 429s, learned rate, start of its growth, calls since the last 429,
+/// time of that 429, late until, handed back until, the refused rate, spent.
 fn packed(fields: [f64; 11]) -> Vec<u8> {
     fields.into_iter().flat_map(f64::to_le_bytes).collect()
 }
@@ -102,7 +102,7 @@ fn with(changes: &[(usize, f64)]) -> Vec<u8> {
 fn a_bucket_that_cannot_be_read_is_an_empty_one(#[case] value: Vec<u8>) {
     let (_redis, mut connection) = connection();
     set(&mut connection, &value);
-    // A burst of three, and then at the rate.
+    // A burst of three, then the rate.
     for call in 0..3 {
         assert_eq!(look(&mut connection, "take").wait_us, 0, "call {call}");
     }
@@ -149,7 +149,7 @@ fn calls_that_lie_in_the_future_count_as_a_full_bucket() {
         set(&mut connection, format!("{tat:.0}").as_bytes());
         let wait_us = look(&mut connection, "look").wait_us;
         assert!((0..=INTERVAL_US).contains(&wait_us), "{step_s} s: {wait_us}");
-        // Looked at again it is not full anew.
+        // At the next look the bucket is not full again.
         std::thread::sleep(std::time::Duration::from_millis(150));
         assert_eq!(look(&mut connection, "look").wait_us, 0, "{step_s} s");
         let life_ms: i64 = redis::cmd("PTTL").arg(KEY).query(&mut connection).unwrap();
@@ -178,12 +178,12 @@ fn a_closure_keeps_what_is_left_of_it_and_what_was_learned() {
 fn a_long_line_of_reservations_is_no_step_and_moves_with_one() {
     let (_redis, mut connection) = connection();
     let now = now_us(&mut connection);
-    // Reserved for two hours, called up to now.
+    // Reservations reach two hours ahead, and calls have been made up to now.
     let line = |at: f64| with(&[(0, at + 7_200.0 * SECOND_US), (10, at + 100_000.0)]);
     set(&mut connection, &line(now));
     let wait_us = look(&mut connection, "take").wait_us;
     assert!((7_190_000_000..=7_200_000_000).contains(&wait_us), "{wait_us}");
-    // What is written now says when; ten minutes later the clock is put back.
+    // A state written now contains its time. Ten minutes later the clock is set back.
     let mut value: Vec<u8> = redis::cmd("GET").arg(KEY).query(&mut connection).unwrap();
     for place in [0, 10] {
         let field: f64 = f64::from_le_bytes(value[place * 8..place * 8 + 8].try_into().unwrap());
@@ -195,13 +195,13 @@ fn a_long_line_of_reservations_is_no_step_and_moves_with_one() {
     set(&mut connection, &value);
     let stepped_us = look(&mut connection, "take").wait_us;
     assert!((wait_us - 1_000_000..=wait_us + 1_000_000).contains(&stepped_us), "{stepped_us}, before {wait_us}");
-    // The form of a version before, without that: by what was called.
+    // The format of the previous version, without that time: the calls made so far decide.
     set(&mut connection, &line(now + 600.0 * SECOND_US));
     let stepped_us = look(&mut connection, "take").wait_us;
     assert!((7_190_000_000..=7_201_000_000).contains(&stepped_us), "{stepped_us}");
 }
 
-/// Workers of two versions share the buckets while they are exchanged.
+/// During an upgrade, workers of two versions share the buckets.
 #[test]
 fn the_version_before_reads_what_is_written_now() {
     let (_redis, mut connection) = connection();

@@ -1,4 +1,4 @@
-//! `next`, `reply`, ids, lanes and partitions: how jobs find their way.
+//! `next`, `reply`, ids, lanes and partitions: where jobs and results go.
 
 use super::support::{Setup, account, check, create, start, with};
 use redis::AsyncCommands;
@@ -123,7 +123,7 @@ async fn only_the_outcome_that_came_about_has_a_child_and_a_failure_has_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_spends_its_parents_effective_caller() {
     let mut rig = Setup::default().start().await;
-    // Created for a reference: the check that follows needs a caller, and has its parent's.
+    // Created by reference: the check that follows needs a caller, and inherits its parent's.
     let next = json!({"created": child("CheckUser", &json!({"email": "e@example.com"}))});
     rig.enqueue(&with(create("p", "e@example.com"), "next", next)).await;
     let done = rig.completion("p/created").await;
@@ -163,7 +163,7 @@ async fn a_waiting_request_pops_its_reply() {
     let done = rig.complete(with(check("web/1", "ip"), "reply", true)).await;
     assert_eq!(waiting.await.unwrap(), done, "the completion again");
 
-    // Asked for afterwards it is there too, for five minutes at most; nobody who did not ask has one.
+    // A reply is available later, too, for at most five minutes. Jobs that did not request one have none.
     rig.complete(with(check("web/2", "ip"), "reply", true)).await;
     rig.complete(check("web/3", "ip")).await;
     rig.complete(with(check("web/4", "ip"), "reply", false)).await;
@@ -216,7 +216,7 @@ async fn a_job_without_an_id_is_called_by_its_entry() {
         let child = rig.completion(&format!("{id}/absent")).await;
         assert_eq!(child["parent_id"], id);
     }
-    // Two of the same without an id are two jobs.
+    // Two identical jobs without an id are two jobs.
     rig.enqueue(&job).await;
     rig.enqueue(&job).await;
     rig.wait_for(8).await;
@@ -241,7 +241,7 @@ async fn a_job_is_completed_in_its_partition() {
     let mut setup = Setup::default();
     setup.config.redis.partitions = 4;
     let mut rig = setup.start().await;
-    // crc32("ip-1") and so on, as in zlib and PHP, taken modulo 4.
+    // crc32("ip-1") and so on, as in zlib and PHP, modulo 4.
     let mut per_partition = [0_usize; 4];
     for number in 0..24 {
         let (id, caller) = (format!("p{number}"), format!("ip-{}", number % 8));

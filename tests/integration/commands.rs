@@ -17,7 +17,7 @@ use std::{
 };
 use xco_worker::sandbox::SandboxConfig;
 
-/// The binary without anybody's configuration, in an empty folder, pointed at a rig.
+/// The binary without the user's configuration, in an empty folder.
 fn command(folder: &tempfile::TempDir) -> Command {
     let mut command = Command::cargo_bin("xco-worker").unwrap();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -52,7 +52,7 @@ pub(super) fn json_lines(output: &[u8]) -> Vec<Value> {
     lines(output).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A process of ours, killed at the latest when the test ends.
+/// A child process, killed at the latest when the test ends.
 struct Running(Child);
 
 impl Running {
@@ -277,7 +277,7 @@ async fn a_group_shares_the_completions_and_forgets_none() {
     rig.wait_for(6).await;
     let folder = tempfile::tempdir().unwrap();
     let mut seen = Vec::new();
-    // Each reader takes a few and leaves; with 4, the last would have to wait for more than there is.
+    // Each reader takes a few and leaves. With 4, the last would have to wait for more than there are.
     for (consumer, count) in [("a", 2), ("b", 1), ("c", 3)] {
         let output = pointed(&folder, &rig)
             .args(["completions", "--group", "shop", "--from", "beginning", "--json", "--timeout", "30s"])
@@ -350,7 +350,7 @@ async fn doctor_names_each_fault_and_its_remedy() {
     }
     assert!(!String::from_utf8(output).unwrap().contains("not-the-secret"));
 
-    // Nothing there at all.
+    // No server at all.
     let port = free_port();
     let mut nothing = command(&folder);
     nothing

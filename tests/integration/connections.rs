@@ -1,17 +1,17 @@
-//! How many connections a worker has, and what it says where Redis takes no more.
+//! Number of a worker's connections, and its behaviour when Redis accepts no more.
 
 use super::support::{RedisServer, Rig, Setup, check};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use xco_worker::{telemetry::Metrics, worker::Worker, xco::XcoClient};
 
-/// Connections of workers.
+/// Number of workers' connections.
 async fn of_workers(rig: &mut Rig) -> usize {
     let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut rig.connection).await.unwrap();
     clients.lines().filter(|line| line.contains("user=worker")).count()
 }
 
-/// Jobs of as many callers in each partition, one by one and at once, and the most connections that were seen.
+/// Runs jobs of several callers in each partition, one by one and at once. Returns the maximum number of connections.
 async fn with_partitions(partitions: u16) -> usize {
     let mut setup = Setup { redis: RedisServer::own(&["--save", "", "--appendonly", "no"]), ..Setup::default() };
     setup.config.redis.partitions = partitions;
@@ -83,7 +83,7 @@ async fn a_redis_that_takes_no_more_connections_is_named_with_its_remedy() {
         set.arg("SET").arg("maxclients").arg(most);
         set.query_async::<()>(&mut rig.connection).await.unwrap();
     };
-    // Those of the test itself.
+    // The test's own connections.
     limit(&mut rig, 3).await;
     let api = Arc::new(XcoClient::new(&rig.config.xco).unwrap());
     let worker = Worker::new(rig.config.clone(), api, Metrics::default()).unwrap();

@@ -1,4 +1,4 @@
-//! What operators order: pauses and cancellations, on every worker, and what is to be seen of them.
+//! Operators' rules: pauses and cancellations on every worker, and how they are shown.
 
 use super::{
     commands::{json_lines, pointed},
@@ -17,10 +17,10 @@ use xco_worker::{
     sandbox::{Fault, Route},
 };
 
-/// By then an order is in force on every worker.
+/// Time within which a rule is in force on every worker.
 const IN_FORCE: Duration = Duration::from_secs(2);
 
-/// The command line of an operator.
+/// An operator's command line.
 struct Console {
     folder: tempfile::TempDir,
 }
@@ -60,7 +60,7 @@ async fn batch(rig: &mut Rig, name: &str) -> BTreeMap<String, u64> {
     rig.connection.hgetall(key).await.unwrap()
 }
 
-/// No rule holds anything any more.
+/// Waits until no rule delays any job.
 async fn nothing_held(rig: &mut Rig) {
     rig.eventually("nothing is held", async |rig: &mut Rig| {
         let key = rig.key("held");
@@ -85,7 +85,7 @@ async fn what_is_paused_waits_on_every_worker_and_goes_on_once() {
         rig.enqueue(&start(&format!("h{n:02}"), "held", "k@example.com")).await;
         rig.enqueue(&start(&format!("f{n:02}"), "free", "k@example.com")).await;
     }
-    // A deadline goes on while its job is held.
+    // A deadline continues while its job is delayed.
     rig.enqueue(&with(check("late", "198.51.100.99"), "ttl_ms", 300)).await;
     rig.follow(20, |events| events.len() >= 21).await;
     assert_eq!(status_of(&rig, "late"), Some("expired"));
@@ -95,7 +95,7 @@ async fn what_is_paused_waits_on_every_worker_and_goes_on_once() {
     })
     .await;
 
-    // What is paused is durable: a worker that starts knows it before its first job.
+    // Pauses are durable: a worker that starts knows them before its first job.
     rig.stop_workers().await;
     rig.start_worker();
     rig.start_worker();
@@ -162,7 +162,7 @@ async fn jobs_are_cancelled_wherever_they_wait() {
     let console = Console::new();
     console.command(&rig, &["cancel", "nobody"]).assert().code(1).stderr(contains("no such job"));
     console.command(&rig, &["cancel"]).assert().code(2);
-    // In a lane, with a duplicate behind it; a default id; one that stays.
+    // A job in a lane, with a duplicate behind it; a job with a default id; and one that stays.
     let next = json!({"absent": {"type": "CheckUser", "args": {"email": "n@example.com"}}});
     rig.enqueue(&with(with(check("waiting", "c"), "next", next), "reply", true)).await;
     rig.enqueue(&check("waiting", "c")).await;
@@ -182,7 +182,7 @@ async fn jobs_are_cancelled_wherever_they_wait() {
     console.command(&rig, &["cancel", "stays"]).assert().code(1).stderr(contains("it has ended: succeeded"));
     assert_eq!(console.why(&rig, "waiting")["status"], "cancelled");
 
-    // Parked for later; and what comes after the order is none of its business.
+    // A job delayed until tomorrow. Jobs enqueued after the rule are not affected.
     rig.enqueue(&with(check("tomorrow", "c"), "run_at", in_time(Duration::from_secs(86_400)))).await;
     for n in 0..3 {
         let job = with(check(&format!("t{n}"), "them"), "run_at", in_time(Duration::from_secs(86_400)));
@@ -238,7 +238,7 @@ async fn a_batch_is_cancelled_with_some_of_it_under_way() {
     rig.start_worker();
     let console = Console::new();
     for n in 0..400 {
-        // Every second one waits an hour for the limit of one caller.
+        // Every second job waits an hour for the limit of one caller.
         let caller = if n % 2 == 0 { "one".to_owned() } else { format!("c{n}") };
         rig.enqueue(&with(check(&format!("j{n:03}"), &caller), "batch", "spring")).await;
     }
@@ -253,7 +253,7 @@ async fn a_batch_is_cancelled_with_some_of_it_under_way() {
     let count = |status: &str| rig.completions.iter().filter(|event| event["status"] == status).count() as u64;
     let (succeeded, cancelled) = (count("succeeded"), count("cancelled"));
     assert_eq!(succeeded + cancelled, 400);
-    // All that waited for the limit; on a slow machine the others may have been faster than the order.
+    // All jobs that waited for the limit. On a slow machine the others may have completed before the rule.
     assert!(succeeded >= 20 && cancelled >= 199, "{succeeded} {cancelled}");
     assert_eq!(counted["accepted"], 400, "{counted:?}");
     assert_eq!((counted["succeeded"], counted["cancelled"]), (succeeded, cancelled));
@@ -307,7 +307,7 @@ async fn a_call_under_way_is_neither_paused_nor_cancelled() {
     let console = Console::new();
     rig.enqueue(&check("calling", "a")).await;
     rig.eventually("it is called", async |rig: &mut Rig| rig.sandbox.calls_of(Route::Exists).len() == 1).await;
-    // This one is in the worker's hands as well, and waits for the only slot.
+    // The worker has read this job, too. It waits for the only slot.
     rig.enqueue(&check("behind", "b")).await;
     let why = console.why(&rig, "calling");
     assert_eq!((&why["place"], &why["deliveries"]), (&json!("in_flight"), &json!(1)), "{why:#}");
@@ -373,8 +373,8 @@ async fn status_shows_workers_waits_errors_and_rates() {
     rig.end().await;
 }
 
-/// A consent that may have been given waits for a limit and a pause, and changes workers: its doubt goes with it, into its dead
-/// letter too.
+/// A consent that may have been given waits for a limit and a pause, and changes workers. Its doubt is kept, also in
+/// its dead letter.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_doubt_outlives_a_429_a_pause_and_its_worker() {
     let mut rig = Setup::default().start().await;

@@ -21,21 +21,21 @@ pub(super) fn rows(rig: &Rig, flags: &str) -> Vec<Value> {
     json_lines(&command.assert().code(0).get_output().stdout)
 }
 
-/// The ids among them, sorted.
+/// The ids in those rows, sorted.
 fn ids(rig: &Rig, flags: &str) -> Vec<String> {
     let mut ids: Vec<String> = rows(rig, flags).iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     ids.sort();
     ids
 }
 
-/// What operators did, as recorded.
+/// Operators' actions, as recorded.
 pub(super) async fn audit(rig: &mut Rig) -> Vec<BTreeMap<String, String>> {
     let key = rig.key("audit");
     let entries: Vec<(String, BTreeMap<String, String>)> = rig.connection.xrange_all(key).await.unwrap();
     entries.into_iter().map(|(_, fields)| fields).collect()
 }
 
-/// Five letters: `busy-1`, `busy-2` (503), `otp` (503), `known` (422) and `wrong` (rejected).
+/// Five dead letters: `busy-1`, `busy-2` (503), `otp` (503), `known` (422) and `wrong` (rejected).
 async fn five_letters() -> Rig {
     let mut rig = Setup::default().start().await;
     let once = |job: Value| with(job, "max_attempts", 1);
@@ -85,7 +85,7 @@ async fn letters_are_listed_counted_and_found() {
     assert_eq!(groups[0], json!({"type": "CheckUser", "error.http_status": "503", "count": 2}));
     assert_eq!(groups[1], json!({"others": true, "count": 1}));
 
-    // Nothing about a person in what is listed.
+    // Lists contain no personal data.
     let folder = tempfile::tempdir().unwrap();
     for flags in [&["list"][..], &["list", "--json"]] {
         let mut command = pointed(&folder, &rig);

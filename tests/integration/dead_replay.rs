@@ -22,7 +22,7 @@ use xco_worker::{
     sandbox::Fault,
 };
 
-/// `dead replay --json` with these flags: its plan, its result, its exit code.
+/// `dead replay --json` with these flags: its estimate, its result, its exit code.
 fn replay(rig: &Rig, flags: &str) -> (Value, Value, i32) {
     replay_with(rig, flags, &[])
 }
@@ -37,7 +37,7 @@ fn replay_with(rig: &Rig, flags: &str, env: &[(&str, &str)]) -> (Value, Value, i
     (part(0, "plan"), part(1, "result"), output.status.code().unwrap())
 }
 
-/// Writes a letter as a worker does.
+/// Writes a dead letter as a worker does.
 async fn write(rig: &mut Rig, job: &Value, kind: &str, state: &str) -> EntryId {
     let key = rig.key("dead");
     let (id, job_type) = (job["id"].as_str().unwrap(), job["type"].as_str().unwrap());
@@ -56,7 +56,7 @@ async fn write(rig: &mut Rig, job: &Value, kind: &str, state: &str) -> EntryId {
     entry.parse().unwrap()
 }
 
-/// Waits for the completion of a job's replay of that number.
+/// Waits for the completion of a job's replay with that number.
 async fn completion(rig: &mut Rig, id: &str, replay: u64) -> Value {
     let is = |event: &Value| event["id"] == id && event["replay"].as_u64().unwrap_or(0) == replay;
     rig.follow(30, |completions| completions.iter().any(is)).await;
@@ -100,7 +100,7 @@ async fn a_job_that_fails_again_is_a_letter_again_and_remembers_how_often() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_id_the_deadline_and_the_parent_are_those_of_the_job() {
     let mut rig = Setup::default().start().await;
-    // Without an id: that of its place, and its child's is derived from it.
+    // Without an id, a job gets the id of its origin, and its child's id is derived from that.
     rig.sandbox.order(Fault::status(503).times(1));
     let child = json!({"type": "CheckUser", "args": {"email": "child@example.com"}});
     let mut job = with(with(check("x", "c"), "next", json!({"absent": child})), "max_attempts", 1);
@@ -112,7 +112,7 @@ async fn the_id_the_deadline_and_the_parent_are_those_of_the_job() {
     let child = rig.completion(&format!("{id}/absent")).await;
     assert_eq!(child["parent_id"], id);
 
-    // A deadline counts from the replay on, and a long derived id stays good.
+    // A deadline counts from the replay, and a long derived id stays valid.
     let long = format!("{}/absent", "x".repeat(128));
     let state = format!(r#"{{"o":"interactive:0:1600000000000-0","p":"{}","g":1}}"#, "x".repeat(128));
     let mut job = with(check("child", "c"), "ttl_ms", 20_000);
@@ -161,12 +161,12 @@ async fn a_plan_names_what_is_unsafe_and_a_dry_run_changes_nothing() {
     assert_eq!(length(&mut rig, "dead").await, 6);
     assert!(audit(&mut rig).await.is_empty());
 
-    // Nothing to replay is a failure; nobody to ask, and no filter, are wrong usage.
+    // Nothing to replay is a failure. No terminal to ask on, and no filter, are wrong usage.
     assert_eq!(replay(&rig, "--type VerifyOtp --yes").2, 1);
     assert_eq!(replay(&rig, "--id good").2, 2);
     assert_eq!(replay(&rig, "--yes").2, 2);
     assert_eq!(replay(&rig, "--all --edit --yes").2, 2);
-    // How long it takes is bound by the rate, or by a limit.
+    // The duration is bounded by the rate or by a limit.
     for number in 0..20 {
         write(&mut rig, &check(&format!("same-{number}"), "one"), "timeout", "").await;
     }
@@ -210,7 +210,7 @@ async fn an_edit_makes_a_rejected_job_valid_and_the_original_is_kept() {
         rig.connection.hgetall(rig.key("batch:spring")).await.unwrap();
     assert_eq!((counts["accepted"], counts["succeeded"], counts["rejected"]), (1, 1, 0));
 
-    // With an editor. What is not JSON can be made a job, too.
+    // With an editor. Text that is not JSON can be turned into a job, too.
     rig.enqueue_text("interactive", "{oops").await;
     rig.wait_for(3).await;
     let job = check("made", "c").to_string();
@@ -239,7 +239,7 @@ async fn a_job_that_came_again_meanwhile_is_not_run_twice() {
     assert_eq!(rig.letters().await.len(), 1);
     rig.completions.remove(0);
 
-    // The other way round: a job that comes while the replay is under way is a duplicate of it.
+    // The reverse: a job that arrives during the replay is a duplicate of it.
     rig.stop_workers().await;
     write(&mut rig, &check("once", "c"), "timeout", "").await;
     assert_eq!(replay(&rig, "--id once --yes").2, 0);
@@ -344,7 +344,7 @@ async fn a_step_whose_answer_was_lost_can_be_taken_again() {
     }
     run.next_step();
     assert_eq!(run.replay(&mut link, &keys, &[letter(entry)]).await.unwrap(), [Replayed::Gone]);
-    // Replayed by now, under an origin of its own: another letter of the same id stays.
+    // Replayed, under its own origin. Another dead letter with the same id stays.
     let other = write(&mut rig, &job, "upstream", "").await;
     run.next_step();
     assert_eq!(run.replay(&mut link, &keys, &[letter(other)]).await.unwrap(), [Replayed::Superseded]);

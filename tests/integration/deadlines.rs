@@ -1,4 +1,4 @@
-//! `ttl_ms`, `run_at`, and what is expired when.
+//! `ttl_ms`, `run_at`, and when jobs expire.
 
 use super::support::{Rig, Setup, account, check, create, in_time, limit, moment, start, timing, with};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use xco_worker::{
     sandbox::{Fault, Route},
 };
 
-/// Redis's clock has passed the entry's by so much.
+/// Waits until Redis's clock is `by_ms` past the entry's time.
 async fn redis_time_passes(rig: &mut Rig, entry: &str, by_ms: u64) {
     let from: u64 = entry.split_once('-').unwrap().0.parse().unwrap();
     rig.eventually("time passes", async |rig| {
@@ -112,7 +112,7 @@ async fn run_at_is_kept_and_the_deadline_counts_from_it() {
     rig.end().await;
 }
 
-/// The last moment there is overflows nothing: neither a sorted set's score nor the deadline counted from it.
+/// The last possible time overflows neither a sorted set's score nor the deadline computed from it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_for_the_last_moment_of_all_waits_for_it() {
     let mut rig = Setup::default().start().await;

@@ -1,4 +1,4 @@
-//! Calls whose effect is unknown: what is never repeated, what is looked into first, and what is repeated safely.
+//! Calls whose effect is unknown: which are never repeated, which are checked first, and which are repeated safely.
 
 use super::support::{Setup, account, check, consent, create, finalize, start, verify, with};
 use serde_json::{Value, json};
@@ -29,7 +29,8 @@ fn assert_in_doubt(event: &Value) {
 async fn a_code_that_may_have_been_sent_is_not_sent_again() {
     let mut rig = quick().start().await;
     rig.sandbox.seed_user(&account(EMAIL));
-    // Not XCO's own answers: a proxy's, which may have passed the request on, and redirects, which may come after the effect.
+    // Not XCO's own answers: those of a proxy, which may have passed the request on, and redirects, which may come
+    // after the effect.
     let between = [501, 502, 504, 505, 520, 522, 524, 599, 301, 302, 303, 307, 308];
     let faults = between.into_iter().flat_map(|status| [Fault::status(status), Fault::status(status).after_effect()]);
     let lost = [Fault::hang(), Fault::hang().after_effect(), Fault::reset(), Fault::reset().after_effect()];
@@ -195,18 +196,19 @@ async fn a_consent_that_may_have_been_given_is_in_doubt_when_its_challenge_is_go
     assert_in_doubt(&event);
     assert_eq!(rig.letter("g").await.unwrap()["replayable"], "true");
 
-    // Without a doubt before it, gone is gone.
+    // Without an earlier doubt, 404 means that it does not exist.
     let event = rig.complete(consent("h", &challenge)).await;
     assert_eq!(event["error"]["kind"], "not_found", "{event:#}");
     rig.end().await;
 }
 
-/// Whatever XCO says to the repetition, the first may have been done: the job ends in doubt, and keeps it in its letter.
+/// Whatever XCO answers to the repetition, the first call may have taken effect. The job ends in doubt, also in its
+/// dead letter.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consent_in_doubt_stays_in_doubt_whatever_answers_the_repetition() {
     let mut rig = quick().start().await;
     rig.sandbox.seed_user(&account(EMAIL));
-    // A 500 is no answer about the consent: its job is given up, and remembers the doubt all the same.
+    // A 500 says nothing about the consent. The job is given up and keeps its doubt.
     for status in [400, 403, 404, 409, 410, 422, 451, 500] {
         let code = rig.code_for("ip", EMAIL).await;
         let verified = rig.complete(verify(&format!("v{status}"), "ip", EMAIL, &code)).await;
@@ -229,7 +231,7 @@ async fn a_consent_in_doubt_stays_in_doubt_whatever_answers_the_repetition() {
     rig.end().await;
 }
 
-/// A check that never answers leaves the creation before it in doubt; one that finds nobody ends the doubt.
+/// A check without an answer leaves the creation before it in doubt. A check that finds no account ends the doubt.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_creation_is_in_doubt_until_a_check_has_answered() {
     let mut rig = quick().start().await;
@@ -264,7 +266,7 @@ async fn a_check_is_repeated_whatever_happened_to_it() {
     rig.end().await;
 }
 
-/// An XCO whose client fails in the middle of each call of one kind, as a fault of ours would.
+/// An XCO client that panics during each call of one kind, as a bug would.
 struct Panics;
 
 const FINE: &str = "6f9619ff-8b86-4011-b42d-00c04fc964ff";
@@ -294,7 +296,7 @@ async fn a_panic_in_the_middle_of_an_unsafe_call_leaves_a_doubt() {
         assert_in_doubt(&event);
         assert_eq!(event["attempts"], 1);
     }
-    // What can be repeated freely leaves none.
+    // Calls that can be repeated freely leave no doubt.
     let event = rig.complete(check("r", "ip")).await;
     assert_eq!((&event["error"]["kind"], &event["dead_lettered"]), (&json!("internal"), &json!(true)), "{event:#}");
     let event = rig.complete(consent("h", FINE)).await;

@@ -1,4 +1,4 @@
-//! One id, one job: within the window a second one is dropped without a word.
+//! One id, one job: within the window a second job with the same id is dropped silently.
 
 use super::support::{Setup, check, in_time, with};
 use redis::AsyncCommands;
@@ -9,7 +9,7 @@ async fn a_second_job_of_the_same_id_is_dropped_while_the_first_waits_and_after_
     let mut setup = Setup::default();
     setup.config.worker.concurrency = 1;
     let mut rig = setup.without_worker().await;
-    // Not the same job, but the same id: the id decides.
+    // Another job with the same id: the id decides.
     rig.enqueue(&check("one", "ip")).await;
     rig.enqueue(&with(check("one", "ip"), "reply", true)).await;
     let mut different = check("one", "another");
@@ -39,7 +39,7 @@ async fn a_second_job_of_the_same_id_is_dropped_while_the_first_waits_and_after_
 async fn a_parked_jobs_id_is_taken_and_outlives_its_reservation() {
     let mut setup = Setup::default();
     setup.config.worker.concurrency = 1;
-    // Shorter than the wait: a parked job needs no reservation to go on.
+    // Shorter than the wait: a delayed job needs no reserved id to continue.
     setup.config.queue.dedupe_window = Duration::from_millis(600);
     let mut rig = setup.start().await;
     rig.enqueue(&with(check("parked", "ip"), "run_at", in_time(Duration::from_millis(900)))).await;

@@ -1,4 +1,4 @@
-//! The flows of XCO's guide, end to end, and what their completions say.
+//! The flows of XCO's guide, end to end, and their completions.
 
 use super::support::{
     MERCHANT, RedisServer, Setup, account, check, consent, create, finalize, keys, moment, other_than, start, timing,
@@ -10,7 +10,7 @@ use xco_worker::sandbox::{EffectKind, Fault, Route, SandboxConfig};
 const OTHER_MERCHANT: &str = "0b6f2f7a-4f0e-4d9c-8e55-0a2b7a3f9d10";
 const ALWAYS: [&str; 7] = ["attempts", "completed_at", "enqueued_at", "id", "status", "timings_ms", "v"];
 
-/// The keys that a completion has, whatever its job: `extra` and those of a success.
+/// The keys of a successful completion, with `extra` added.
 fn success_keys(extra: &[&'static str]) -> Vec<&'static str> {
     let mut all: Vec<&str> = [&ALWAYS[..], &["outcome", "started_at", "type"], extra].concat();
     all.sort_unstable();
@@ -240,7 +240,7 @@ async fn timestamps_are_in_order_and_timings_add_up() {
     rig.end().await;
 }
 
-/// The same on a Redis that somebody else packed. Where there is no Docker engine, there is nothing to try it on.
+/// The same with a Redis from a container image. Skipped without a Docker engine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_in_a_container_does_as_well() {
     let redis = match RedisServer::contained() {

@@ -1,4 +1,4 @@
-//! What the limiter learns of a limit that nobody told it: its arithmetic itself, run in Redis through simulated minutes.
+//! How the limiter learns an unknown limit: its arithmetic, run in Redis through simulated minutes.
 
 use super::support::RedisServer;
 use rstest::rstest;
@@ -7,7 +7,7 @@ const SCRIPT: &str = concat!(include_str!("../../src/queue/lua/limiter.lua"), in
 
 const MINUTES: u32 = 6;
 
-/// A limit: calls a second, and how many at once after a pause. None: 0.
+/// A limit: calls per second, and calls at once after a pause. 0 means none.
 #[derive(Debug, Clone, Copy)]
 struct Limit(f64, u32);
 
@@ -81,11 +81,11 @@ fn an_unknown_limit_is_found_and_then_used(
 
 #[test]
 fn a_low_limit_and_a_long_retry_after_are_lived_with() {
-    // One call in a cycle of 25 s tells that the limit is still there.
+    // One call in a cycle of 25 s shows that the limit still exists.
     for minute in &play(UNTOLD, Limit(5.0, 1), 20, 1_000_000)[2..] {
         assert!(minute.refused <= 15.0 && minute.used >= 80.0, "{minute:?}");
     }
-    // Five seconds of thirty are closed.
+    // Five of thirty seconds are closed.
     for minute in &play(UNTOLD, Limit(30.0, 5), 20, 5_000_000)[2..] {
         assert!(minute.refused <= 3.0 && minute.used >= 70.0, "{minute:?}");
     }

@@ -1,4 +1,4 @@
-//! Limits: who waits, who does not, and what a 429 closes.
+//! Limits: which jobs wait, which do not, and what a 429 closes.
 
 use super::support::{Rig, Setup, account, check, create, in_time, limit, start, timing, with};
 use redis::AsyncCommands;
@@ -13,7 +13,7 @@ fn ids(completions: &[Value]) -> Vec<&str> {
     completions.iter().filter_map(|event| event["id"].as_str()).collect()
 }
 
-/// Whom the calls of one route were about, in order of arrival.
+/// The customers of one route's calls, in order of arrival.
 fn keys_of(rig: &Rig, route: Route) -> Vec<String> {
     rig.sandbox.calls_of(route).into_iter().filter_map(|call| call.key).collect()
 }
@@ -44,7 +44,7 @@ async fn a_caller_over_its_limit_waits_in_order_and_delays_nobody() {
     assert!(timing(&last, "limited") >= 900, "{last:#}");
     assert_eq!(last["attempts"], 1);
     let gaps = rig.gaps_us("greedy");
-    // Of a busy machine's jitter only the first and the last call matter.
+    // With a busy machine's jitter, only the first and the last call matter.
     assert!(gaps.iter().sum::<u64>() >= 1_100_000, "{gaps:?}");
     rig.end().await;
 }
@@ -96,7 +96,7 @@ async fn a_429_closes_its_caller_alone_for_retry_after() {
     fault.caller_id = Some("busy".to_owned());
     rig.sandbox.order(fault);
     rig.enqueue(&with(check("a1", "busy"), "max_attempts", 1)).await;
-    // A call under way while the 429 comes back may still be made; from then on none is.
+    // A call that is running when the 429 arrives still completes; later ones are not made.
     rig.eventually("the 429 is known to all", async |rig| {
         let waiting: u64 = rig.connection.zcard(rig.key("delayed")).await.unwrap();
         waiting == 1
@@ -133,7 +133,7 @@ async fn the_configured_limit_keeps_within_xcos() {
     let mut setup = Setup::default();
     setup.config.limits.caller = Some(limit("10/s", 3));
     setup.config.limits.client = Some(limit("10/s", 3));
-    // More at once than is asked for: by so much may two calls' ways through a busy machine differ.
+    // A larger burst than the workers have: two calls' delays on a busy machine may differ by that much.
     let theirs = Some(SandboxLimit { per_second: 10.0, burst: 6 });
     (setup.sandbox.caller_limit, setup.sandbox.client_limit) = (theirs, theirs);
     let mut rig = setup.start().await;
@@ -180,7 +180,7 @@ async fn calls_without_a_caller_spend_the_clients_bucket_and_no_others() {
     let gaps = gaps_us(&rig, &[Route::Create]);
     assert!(gaps.len() == 3 && gaps.iter().sum::<u64>() >= 450_000, "{gaps:?}");
 
-    // Its 429 closes it for those calls, and for nobody else.
+    // Its 429 closes its bucket for those calls, and for no others.
     rig.sandbox.order(Fault::status(429).on(Route::Create).retry_after("1"));
     rig.enqueue(&with(create("c9", "c9@example.com"), "caller_id", "ip-9")).await;
     rig.sandbox.wait_until(|stats| stats.answered(Route::Create, 429) == 1).await;
@@ -262,7 +262,7 @@ async fn a_callers_order_is_kept_through_its_limit() {
     setup.config.worker.concurrency = 1;
     setup.config.limits.caller = Some(limit("8/s", 1));
     let mut rig = setup.without_worker().await;
-    // All are in the lane before the first slot after the first comes due, so all but the first wait for theirs.
+    // All are in the lane before the second reservation is due, so all but the first wait.
     let wanted: Vec<String> = (0..10).map(|number| format!("o{number:02}@example.com")).collect();
     for number in 0..10 {
         rig.enqueue(&check(&format!("o{number:02}"), "ip")).await;
@@ -273,7 +273,7 @@ async fn a_callers_order_is_kept_through_its_limit() {
     rig.end().await;
 }
 
-/// It is a crowd, and none, and one again: its jobs take one way or another into Redis, and none overtakes another.
+/// A caller is backlogged, then not, then again. Its jobs take different paths into Redis, and none overtakes another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callers_order_is_kept_while_its_crowd_comes_and_goes() {
     let mut setup = Setup::default();
@@ -287,7 +287,7 @@ async fn a_callers_order_is_kept_while_its_crowd_comes_and_goes() {
             rig.enqueue(&check(&id, "ip")).await;
             wanted.push(format!("{id}@example.com"));
         }
-        // A schedule, not a wait for something.
+        // A schedule, not a wait for an event.
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
     rig.wait_for(wanted.len()).await;
@@ -295,12 +295,12 @@ async fn a_callers_order_is_kept_while_its_crowd_comes_and_goes() {
     rig.end().await;
 }
 
-/// Their slots have all passed: used at once, they would be many times what the limit allows.
+/// Their reservations have all passed. Used at once, they would exceed the limit many times.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_waited_while_no_worker_ran_do_not_all_come_at_once() {
     let mut setup = Setup::default();
     setup.config.limits.caller = Some(limit("5/s", 10));
-    // A little more than the workers are told, so that no jitter of the machine is taken for too many.
+    // A little above the workers' limit, so that the machine's jitter does not look like too many calls.
     setup.sandbox.caller_limit = Some(SandboxLimit { per_second: 5.0, burst: 15 });
     let mut rig = setup.start().await;
     for number in 0..30 {

@@ -1,4 +1,4 @@
-//! Tests through the public interface: a real Redis, the sandbox over real HTTP, jobs as a merchant enqueues them.
+//! Tests through the public interface: a real Redis, the sandbox over real HTTP, and jobs as a merchant enqueues them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod admission;

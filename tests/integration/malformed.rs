@@ -1,11 +1,11 @@
-//! What is no valid job, as it comes through Redis: rejected by name, kept, counted, and harmless.
+//! Invalid jobs from Redis: rejected with a reason, kept, counted, and harmless.
 
 use super::support::{Setup, check, create, start, verify, with};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Stands wherever a code may stand; must be nowhere afterwards.
+/// A code at every place that may have one. Afterwards it must be nowhere.
 const CODE: &str = "918273";
 
 struct Case {
@@ -195,7 +195,7 @@ async fn each_is_rejected_by_name_kept_and_harmless() {
         assert!(!event.to_string().contains(CODE), "{event:#}");
     }
 
-    // None of them reserved the id that most of them bear.
+    // None of them reserved the id that most of them contain.
     rig.completions.clear();
     let done = rig.complete(check("id", "ip")).await;
     assert_eq!(done["status"], "succeeded", "{done:#}");

@@ -1,4 +1,4 @@
-//! The completion stream under its two bounds, and groups that read it or do not.
+//! The two bounds of the completion stream, and groups that read it or do not.
 
 use super::{
     commands::{json_lines, pointed},
@@ -10,7 +10,7 @@ use xco_worker::queue::{Connector, Keys, Link, upkeep};
 
 const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Completions as a worker writes them, about 1 KiB each, of long ago.
+/// Old completions in the worker's format, about 1 KiB each.
 async fn completions(rig: &mut Rig, n: usize) {
     let event = "x".repeat(1000);
     let mut batch = redis::pipe();
@@ -35,7 +35,7 @@ async fn group(rig: &mut Rig, name: &str) {
         .unwrap();
 }
 
-/// Reads `n` for a group, and acknowledges them.
+/// Reads `n` completions for a group and acknowledges them.
 async fn read(rig: &mut Rig, name: &str, n: usize) {
     let key = rig.key("completions");
     let read: redis::streams::StreamReadReply = cmd("XREADGROUP")
@@ -77,7 +77,7 @@ async fn age_never_trims_past_the_slowest_group_and_the_byte_budget_does_and_say
     assert!(by_bytes.past_readers, "{by_bytes:?}");
     assert!(length(&mut rig).await < 600, "the budget holds, whoever has not read");
 
-    // The one that lost is behind by what is left; the one that reads misses nothing.
+    // The group that lost completions is behind by what is left. The one that reads misses nothing.
     let groups = upkeep::reader_groups(&mut link, &keys.completions).await.unwrap();
     let mut behind = Vec::new();
     for group in &groups {
@@ -98,7 +98,7 @@ async fn the_byte_budget_alarms_nobody_where_every_group_has_read() {
     assert!(trimmed.removed > 1000 && !trimmed.past_readers, "{trimmed:?}");
 }
 
-/// Given and not acknowledged is not read.
+/// A completion that was delivered and not acknowledged does not count as read.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_reader_was_given_and_has_not_acknowledged_is_kept() {
     let (mut rig, mut link, keys) = set_up().await;
@@ -128,7 +128,7 @@ async fn doctor_names_a_lane_that_holds_too_much_and_a_group_that_nobody_reads_f
     for n in 0..3 {
         rig.enqueue(&check(&format!("j{n}"), "192.0.2.1")).await;
     }
-    // A completion of long ago.
+    // An old completion.
     let _: String = cmd("XADD")
         .arg(&[&rig.key("completions"), "1000-0", "id", "old"])
         .query_async(&mut rig.connection)

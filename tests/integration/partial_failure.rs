@@ -1,4 +1,4 @@
-//! XCO half fails: one of its routes, or a share of its calls.
+//! XCO partly fails: one of its routes, or a share of its calls.
 
 use super::{
     commands::{json_lines, pointed},
@@ -34,7 +34,7 @@ async fn aside(rig: &mut Rig, lane: &str) -> u64 {
     rig.connection.zcard(key).await.unwrap()
 }
 
-/// Waits until creations are known to fail, and step aside.
+/// Waits until creations are known to fail and are delayed.
 async fn creations_wait(rig: &mut Rig, lane: &str, count: u64) {
     rig.eventually("creations step aside", async |rig| aside(rig, lane).await >= count).await;
 }
@@ -52,7 +52,7 @@ async fn creations_that_all_fail_hold_up_no_check_and_end_well_afterwards() {
     for n in 0..60 {
         rig.enqueue(&check(&format!("check-{n}"), &format!("ip-{n}"))).await;
     }
-    // Checks of the bulk lane stand behind creations, and are reached all the same.
+    // Checks in the bulk lane are behind creations, and still reached.
     enqueue_many(&mut rig, "bulk", (0..20).map(|n| check(&format!("check-bulk-{n}"), &format!("ip-{n}")))).await;
     rig.follow(30, |events| {
         events.iter().filter(|event| event["id"].as_str().unwrap().starts_with("check-")).count() == 80
@@ -84,7 +84,7 @@ async fn a_backlog_of_a_route_that_fails_stays_where_it_is() {
     enqueue_many(&mut rig, "bulk", creates(3_000)).await;
     rig.start_worker();
     creations_wait(&mut rig, "bulk", 1_000).await;
-    // Some looks of the breaker later there are no more.
+    // Several probes later there are still only a few calls.
     let seen = rig.sandbox.calls_of(Route::Create).len();
     rig.eventually("a few probes", async |rig| rig.sandbox.calls_of(Route::Create).len() >= seen + 3).await;
     let (held, left) =
@@ -190,7 +190,7 @@ async fn a_constant_share_of_failures_costs_little_more_than_the_failures() {
     rig.sandbox.order(Fault::status(500).on(Route::Exists).with_probability(0.4, 7));
     enqueue_many(&mut rig, "interactive", (0..2_000).map(|n| check(&format!("j{n}"), &format!("ip-{n}")))).await;
     rig.start_worker();
-    // Behaviour, not speed: the slots stay, and no breaker opens by chance.
+    // This tests behaviour, not speed: the slots remain, and no breaker opens by chance.
     rig.follow(60, |events| events.len() >= 1_500).await;
     let beat = heartbeat(&mut rig).await;
     assert_eq!((&beat["allowed"], &beat["breaker_routes"]), (&json!(16), &Value::Null), "{beat:#}");
@@ -205,11 +205,11 @@ async fn after_a_short_fault_the_slots_come_back_while_few_people_come() {
     setup.sandbox.latency = Latency::fixed(Duration::from_millis(10));
     let mut rig = setup.start().await;
     rig.complete(check("first", "ip")).await;
-    // Calls that are turned away because there are too many: the limit shrinks.
+    // Calls are refused because there are too many: the concurrency shrinks.
     rig.sandbox.order(Fault::status(503).on(Route::Exists).times(600));
     enqueue_many(&mut rig, "bulk", (0..12_000).map(|n| check(&format!("j{n}"), &format!("ip-{n}")))).await;
     rig.eventually("the fault is over", async |rig| rig.sandbox.calls_of(Route::Exists).len() > 700).await;
-    // People come, so that bulk leaves them half of what is allowed.
+    // Interactive jobs arrive, so bulk leaves them half of the allowed slots.
     for n in 0..3 {
         rig.complete(check(&format!("person-{n}"), "ip")).await;
     }
@@ -268,7 +268,7 @@ async fn without_a_connection_no_job_is_taken_and_none_is_lost() {
     })
     .await;
     assert!(aside(&mut rig, "bulk").await == 0 && rig.completions.is_empty());
-    // XCO can be reached again.
+    // XCO is reachable again.
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let to = format!("127.0.0.1:{}", sandbox.port().unwrap());
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Redis by name and by Sentinel: slow nameservers, names that move, Sentinels that name another master.
+//! Redis by name and by Sentinel: slow name servers, names that move, Sentinels that name another master.
 
 use super::support::{
     RedisServer, Rig, Setup, as_user,
@@ -38,7 +38,7 @@ use xco_worker::{
 const NAME: &str = "redis.test";
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A worker of this rig that resolves names so.
+/// A worker of this rig with this resolver.
 fn worker(rig: &Rig, names: Names) -> (CancellationToken, JoinHandle<Stopped>) {
     let api = Arc::new(XcoClient::new(&rig.config.xco).unwrap());
     let worker = Worker::with_names(rig.config.clone(), api, Metrics::default(), names).unwrap();
@@ -89,7 +89,7 @@ async fn a_lookup_that_takes_longer_than_connecting_may_delays_work_and_no_more(
     rig.assert_clean().await;
 }
 
-/// Carries connections from one address to a port of this machine.
+/// Forwards connections from one address to a port of this machine.
 async fn carry(from: (Ipv4Addr, u16), to: u16) {
     let listener = TcpListener::bind(from).await.unwrap();
     tokio::spawn(async move {
@@ -122,14 +122,14 @@ async fn a_name_that_moves_is_followed_although_the_old_server_answers() {
     *addresses.lock().unwrap() = vec![OTHER.into()];
     let mut old = rig.move_to(next).await;
     assert_eq!(rig.complete(check("j2", "john@example.com")).await["status"], "succeeded");
-    // Every connection has moved, not one of them: nothing is taken at the old place any more.
+    // Every connection has moved, not only one: nothing uses the old server any more.
     idle_there(&old).await;
     ended(worker).await;
     rig.assert_clean().await;
     old.kill();
 }
 
-/// Waits until no worker asks a server for anything any more. Loops with nothing to do may still be connected.
+/// Waits until workers send a server no more commands. Idle loops may still be connected.
 async fn idle_there(server: &RedisServer) {
     let mut connection = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -146,14 +146,14 @@ async fn idle_there(server: &RedisServer) {
     }
 }
 
-/// As much of a Sentinel as a client asks for.
+/// The part of a Sentinel that a client uses.
 struct FakeSentinel {
     port: u16,
     master: Arc<Mutex<(u16, u64)>>,
 }
 
 impl FakeSentinel {
-    /// With `login`: what `AUTH` must say before anything is answered.
+    /// Starts a Sentinel that names `master`. With `login`, it answers nothing before the right `AUTH`.
     async fn start(master: u16, login: Option<&'static str>, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -244,7 +244,7 @@ async fn another_master_is_followed_although_the_old_one_still_takes_writes() {
     let mut rig = own_rig().await;
     let next = RedisServer::own(&["--save", "", "--appendonly", "no"]);
     let sentinel = FakeSentinel::start(rig.redis.port(), None, None).await;
-    // One that was cut off: it answers first, and knows nothing of the failover.
+    // An isolated Sentinel: it answers first and does not know of the failover.
     let cut_off = FakeSentinel::start(rig.redis.port(), None, None).await;
     let url = format!("redis+sentinel://127.0.0.1:{},127.0.0.1:{}/main", cut_off.port, sentinel.port);
     rig.config.redis.url = vec![SecretString::from(as_user(&url, "worker"))];

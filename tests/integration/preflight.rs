@@ -1,4 +1,4 @@
-//! What is looked for in Redis before work begins: permission for every command, keys of the right type, agreement.
+//! Checks of Redis before work starts: permission for every command, keys of the right type, matching settings.
 
 use super::{
     commands::pointed,
@@ -16,7 +16,7 @@ async fn acl(rig: &mut Rig, rules: &[&str]) {
     let () = set.query_async(&mut rig.connection).await.unwrap();
 }
 
-/// A worker's state: ready, or why not.
+/// A worker and its readiness.
 struct Watched {
     stop: tokio_util::sync::CancellationToken,
     task: tokio::task::JoinHandle<xco_worker::worker::Stopped>,
@@ -54,7 +54,7 @@ impl Watched {
 async fn a_worker_begins_nothing_while_a_command_is_forbidden_and_names_it() {
     let commands: Vec<String> = self_test().into_iter().collect();
     assert!(commands.len() > 45, "{commands:?}");
-    // Each command takes two checks, which are a second apart: several are tried at once, each on a Redis of its own.
+    // Each command needs two checks, one second apart. Several are tested at once, each with its own Redis.
     let share = commands.len().div_ceil(8);
     futures::future::join_all(commands.chunks(share).map(begins_nothing_without)).await;
 }
@@ -193,7 +193,7 @@ async fn a_lane_whose_ids_lie_ahead_is_told_with_its_remedy_and_work_goes_on(#[c
     rig.start_worker();
     rig.enqueue(&check("after", "192.0.2.1")).await;
     rig.wait_for(3).await;
-    // No entry is left, and its ids still lie ahead.
+    // No entry is left, and new ids are still ahead.
     pointed(&folder, &rig).arg("doctor").assert().code(0).stdout(told());
     rig.end().await;
 }

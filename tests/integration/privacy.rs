@@ -1,4 +1,4 @@
-//! No secret and no personal datum in logs at any level, in metrics or in exported traces, whatever a job meets.
+//! No secret and no personal data appears in logs of any level, in metrics or in exported traces, whatever a job meets.
 
 use super::support::{MERCHANT, Rig, Setup, check, free_port, with};
 use nix::{
@@ -41,7 +41,7 @@ const PRIVATE: [&str; 15] = [
 ];
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// A collector of traces and metrics that keeps what it is sent, as it comes.
+/// A collector of traces and metrics that stores what it receives.
 struct Collector {
     address: std::net::SocketAddr,
     seen: Arc<Mutex<Vec<u8>>>,
@@ -81,7 +81,7 @@ impl Collector {
     }
 }
 
-/// A worker in a process of its own, logging everything there is.
+/// A worker in a process of its own, with all logging enabled.
 fn spawn_worker(rig: &Rig, format: &str, listen: &str, collector: &Collector, log: &File) -> Child {
     let config = &rig.config;
     let url = |url: &Option<url::Url>| url.as_ref().unwrap().to_string();
@@ -122,7 +122,7 @@ async fn get(address: &str, path: &str) -> String {
     answer
 }
 
-/// Jobs of all types, through all that can happen to them. Returns the codes that were used.
+/// Jobs of all types, through everything that can happen to them. Returns the codes that were used.
 async fn live_through_everything(rig: &mut Rig) -> Vec<String> {
     let ip = "192.0.2.77";
     let user = json!({"email": OTHER_EMAIL, "phone_number": PHONE, "first_name": "Adamantine", "last_name": "Lovelorn",
@@ -132,7 +132,7 @@ async fn live_through_everything(rig: &mut Rig) -> Vec<String> {
     let job = |id: &str, kind: &str, args: Value| json!({"id": id, "type": kind, "caller_id": ip, "args": args});
     let mut codes = vec!["827364".to_owned()];
 
-    // What answers 4xx quotes the customer, as an upstream may.
+    // Answers with 4xx quote the customer, as an upstream may.
     let quoting = |status: u16| {
         Fault::status(status).body(json!({"type": "https://api.purse.eu/problems/validation-error",
             "title": format!("{EMAIL} is refused"), "detail": format!("{PHONE} Adamantine"), "status": status}))
@@ -177,7 +177,7 @@ async fn live_through_everything(rig: &mut Rig) -> Vec<String> {
     let consented = rig.complete(job("finalize", "FinalizeConsent", args)).await;
     assert_eq!(consented["outcome"], "consented", "{consented:#}");
 
-    // Personal data where none belongs.
+    // Personal data in wrong places.
     for (id, wrong) in [
         ("wrong-1", json!({"email": EMAIL, "phone_number": PHONE})),
         ("wrong-2", json!({"email": "private-misplaced"})),
@@ -195,7 +195,7 @@ async fn live_through_everything(rig: &mut Rig) -> Vec<String> {
     codes
 }
 
-/// Where `needle` stands, as text or as a list of bytes, with what is around it.
+/// Where `needle` occurs, as text or as a list of bytes, with its surroundings.
 fn find(haystack: &[u8], needle: &str) -> Option<String> {
     let bytes = needle.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
     let encoded: String = url::form_urlencoded::byte_serialize(needle.as_bytes()).collect();
@@ -221,7 +221,7 @@ async fn nothing_leaks(format: &str) {
         last_name: Some("Lovelorn".to_owned()),
         ..NewSandboxUser::default()
     });
-    // The first token is one that can be recognised; it is refused, and the next is a good one.
+    // The first token is recognisable and refused; the next one is valid.
     let answer = json!({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 300});
     rig.sandbox.order(Fault::status(200).on(Route::Token).body(answer));
     let folder = tempfile::tempdir().unwrap();

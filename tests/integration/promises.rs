@@ -1,4 +1,4 @@
-//! Order, slots and shares; what is never done twice; and the edges of what a job may say.
+//! Order, slots and shares; what is never done twice; and the limits of a job's fields.
 
 use super::support::{
     Rig, Setup, account, check, consent, create, finalize, in_time, keys, start, timing, verify, with,
@@ -65,7 +65,7 @@ async fn interactive_jobs_go_first_and_bulk_keeps_its_share() {
     rig.wait_for(200).await;
     let order = checked(&rig);
     let bulk = order.iter().take(100).filter(|key| key.starts_with('b')).count();
-    // A tenth is its share; the rest is what it took before the first interactive job had been read.
+    // A tenth is its share. The rest is what it took before the first interactive job was read.
     assert!((3..=35).contains(&bulk), "{bulk} bulk jobs among the first hundred: {order:?}");
     rig.end().await;
 }
@@ -259,7 +259,7 @@ async fn without_any_merchant_a_job_that_needs_one_is_rejected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_names_what_it_does_not_inherit_and_keeps_the_lane() {
     let mut setup = Setup::default();
-    // In the interactive lane it would be too late at once.
+    // In the interactive lane it would be late at once.
     setup.config.queue.ttl.insert(xco_worker::contract::JobType::CreateUser, Duration::from_millis(1));
     let mut rig = setup.start().await;
     rig.sandbox.order(Fault::new(xco_worker::sandbox::FaultKind::Delay(50)).on(Route::Create));

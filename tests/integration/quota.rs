@@ -1,5 +1,4 @@
-//! What jobs share: the quota that bulk leaves to interactive, XCO's own limits kept to the call, and what is remembered of
-//! 429s.
+//! Shared limits: what bulk leaves to interactive jobs, XCO's own limits kept exactly, and what is remembered of 429s.
 
 use super::support::{Rig, Setup, check, create, limit, timing, with};
 use redis::AsyncCommands;
@@ -11,7 +10,7 @@ use xco_worker::{
     sandbox::{Fault, Route, SandboxLimit},
 };
 
-/// `rate` a second here and at XCO, and the margin for a machine that runs other tests, too.
+/// A limit of `rate` a second here and at XCO, with a margin for a machine that runs other tests, too.
 fn same_limits(rate: u32, burst: u32, margin_ms: u64) -> Setup {
     let mut setup = Setup::default();
     let ours = limit(&format!("{rate}/s"), burst);
@@ -58,7 +57,7 @@ async fn interactive_goes_before_bulk_that_waits_for_the_same_quota() {
     assert!(left > 100, "bulk is not done before: {left} of {count} wait");
     rig.wait_for(count + 5).await;
     assert_eq!(refused(&rig), 0);
-    // The oldest first: none is overtaken by more than may be under way.
+    // Oldest first: no job is overtaken by more than the number of running calls.
     let order: Vec<usize> = rig
         .sandbox
         .calls_of(Route::Create)
@@ -99,7 +98,7 @@ async fn a_place_in_the_queue_beyond_the_deadline_ends_the_job_at_once_and_one_w
     let done = rig.completion("hopeless").await;
     assert_eq!((&done["status"], &done["error"]["kind"]), (&json!("expired"), &json!("rate_limited")), "{done:#}");
     assert!(timing(&done, "total") < 3_000, "before its time is up: {done:#}");
-    // There is room before its deadline, until somebody else takes it.
+    // There is room before its deadline, until another job takes it.
     let hopeful = with(create("hopeful", "h@example.com"), "ttl_ms", 8_000);
     enqueue_bulk(&mut rig, std::iter::once(hopeful)).await;
     all_but(&mut rig, 3, 6).await;
@@ -173,7 +172,7 @@ async fn what_a_429_taught_is_told_and_survives_a_restart() {
     setup.config.limits.learn = true;
     let mut rig = setup.start().await;
     assert_eq!(learned_limits(&rig.config).await, []);
-    // The first teaches little. Of that each further one, with hardly a call in between, leaves a half.
+    // The first 429 teaches little. Each further one, with few calls in between, halves the rate.
     for _ in 0..8 {
         rig.sandbox.order(Fault::status(429).on(Route::Create).retry_after("1"));
         let id = format!("b{:08x}", rand::random::<u32>());

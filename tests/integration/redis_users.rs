@@ -1,5 +1,5 @@
-//! `deploy/redis/users.acl`, the check before work and the code name the same commands: nothing is needed that is not checked,
-//! nothing is permitted that is not needed.
+//! `deploy/redis/users.acl`, the check before work and the code name the same commands: every needed command is
+//! checked, and every permitted one is needed.
 
 use super::support::{RedisServer, Setup};
 use std::{
@@ -7,20 +7,21 @@ use std::{
     path::Path,
 };
 
-/// Commands that contain others.
+/// Commands that contain subcommands.
 const CONTAINERS: [&str; 4] = ["xgroup", "xinfo", "memory", "script"];
 
-/// What anybody needs for a connection, as each user's line begins.
+/// Commands that every connection needs, as at the start of each user's line.
 const CONNECTION: &str = "resetchannels -@all +@connection -@admin -@dangerous +client|id +client|getname +client|setname \
                           +select +ping";
 
-/// What a worker needs and no script can try: with what the check itself is made, and what it asks outside its script.
+/// Commands that a worker needs and no script can test: those of the check itself, and those it sends outside its
+/// script.
 const OUTSIDE_THE_SCRIPT: [&str; 4] = ["evalsha", "script|load", "info", "wait"];
 
-/// What is asked of Sentinels, and of the server that they name: `sentinel.rs`.
+/// Commands for Sentinels, and for the server that they name: `sentinel.rs`.
 const OF_SENTINELS: [&str; 2] = ["role", "sentinel"];
 
-/// What `src/queue` does for other users than a worker: file, command, who.
+/// Commands of `src/queue` for other users than the worker: file, command, user.
 const OTHERS: [(&str, &str, &str); 7] = [
     ("record.lua", "getrange", "operator: a backfill's results"),
     ("record.lua", "setrange", "operator: a backfill's results"),
@@ -37,7 +38,7 @@ fn quoted(text: &str) -> Vec<String> {
     lines.flat_map(|line| line.split('\'').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-/// A command as a rule names it: with its subcommand where it contains some.
+/// A command in the form of an ACL rule: with its subcommand if it has one.
 fn rule(name: &str, next: Option<&String>) -> String {
     let name = name.to_lowercase();
     match next {
@@ -46,7 +47,7 @@ fn rule(name: &str, next: Option<&String>) -> String {
     }
 }
 
-/// The commands that a script names, in any way: called, tried, taken back.
+/// The commands that a script names: called, tried or undone.
 fn in_lua(text: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
     let words = quoted(text);
     let is_command = |word: &str| word.chars().all(|c| c.is_ascii_uppercase()) && known.contains(&word.to_lowercase());
@@ -54,7 +55,7 @@ fn in_lua(text: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
     pairs.map(|(at, word)| rule(word, words.get(at + 1))).collect()
 }
 
-/// The commands that Rust code sends: `cmd("NAME")`, alone or in a pipe.
+/// The commands that Rust code sends: `cmd("NAME")`, alone or in a pipeline.
 fn in_rust(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     code.split("cmd(\"")
@@ -93,7 +94,7 @@ async fn known() -> BTreeSet<String> {
     commands.into_iter().map(|facts| redis::from_redis_value(facts[0].clone()).unwrap()).collect()
 }
 
-/// The commands that the check before work tries, as an ACL rule names them.
+/// The commands that the check before work tests, in the form of ACL rules.
 pub(crate) fn self_test() -> BTreeSet<String> {
     let text = include_str!("../../src/queue/lua/preflight.lua");
     let tried = text.lines().filter_map(|line| line.split_once("try('")).map(|(_, rest)| {
@@ -104,7 +105,7 @@ pub(crate) fn self_test() -> BTreeSet<String> {
     tried.chain(["evalsha", "script|load"].map(str::to_owned)).collect()
 }
 
-/// What a user's line permits beyond a connection.
+/// The commands that a user's line permits beyond a connection.
 fn permitted(user: &str) -> BTreeSet<String> {
     let users = include_str!("../../deploy/redis/users.acl");
     let line = users.lines().find(|line| line.starts_with(&format!("user {user} "))).unwrap();
@@ -194,7 +195,7 @@ fn other_users_may_what_their_part_of_the_code_does() {
     };
     let (reader, producer, operator) = (permitted("reader"), permitted("producer"), permitted("operator"));
     for (file, command) in of("src/completions") {
-        // One waits for a reply as the producer that asked for it.
+        // A wait for a reply uses the producer's user.
         let user = if file == "wait.rs" { &producer } else { &reader };
         assert!(user.contains(&command), "{file}: {command}");
     }

@@ -1,4 +1,4 @@
-//! XCO, or its token endpoint, refuses this client or asks for time; and what XCO says is passed on as it was.
+//! XCO, or its token endpoint, refuses this client or asks for time. XCO's answers are passed on unchanged.
 
 use super::support::{Rig, Setup, account, check, create, finalize, start, with};
 use axum::{Router, extract::Request, http::StatusCode};
@@ -38,7 +38,7 @@ async fn a_token_endpoint_that_asks_for_time_costs_no_attempt_and_no_slot() {
     rig.enqueue(&with(start("start", "ip", "k@example.com"), "max_attempts", 1)).await;
     rig.enqueue(&with(start("hasty", "ip", "k@example.com"), "ttl_ms", 1500)).await;
     rig.start_worker();
-    // All wait at once, with two worker slots: none of them holds one. The one in a hurry cannot be in time.
+    // All wait at once, with two worker slots, and none has a slot. The urgent one cannot be in time.
     rig.eventually("21 jobs aside", async |rig| {
         rig.connection.zcard::<_, usize>(rig.key("delayed")).await.unwrap() == 21
     })
@@ -68,7 +68,7 @@ async fn a_wrong_client_secret_delays_jobs_and_ends_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_of_this_client_leaves_the_backlog_waiting() {
-    // The first of a row of 401s may be its job's own; of 403s, all before the twentieth may.
+    // The first of several 401s may concern its job alone; of 403s, all before the twentieth may.
     for (status, kind, most) in [(401, "unauthorized", 1), (403, "forbidden", 19)] {
         let mut setup = Setup::default();
         setup.config.worker.concurrency = 8;
@@ -120,7 +120,7 @@ async fn one_jobs_401s_stop_nobody() {
     rig.end().await;
 }
 
-/// Numbers that are no `f64`, nor written as one would be.
+/// Numbers that an `f64` cannot represent, or would be written differently.
 const EXACT: &str = r#"{"xco_id":12345678901234567890123,"n":[1e400,-0,1.10],"a":"é\u00e9"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +162,7 @@ async fn what_xco_says_is_in_the_completion_as_it_was() {
     let letter = rig.letter("fails").await.unwrap();
     assert!(letter["error"].contains(EXACT), "{letter:#?}");
     rig.stop_workers().await;
-    // Our own reader stumbles over none of it.
+    // The program's own reader accepts all of it.
     let options = Options { start: Start::Beginning, ..Options::default() };
     let mut subscriber = Subscriber::start(&rig.redis_as("reader"), options).await.unwrap();
     let read = tokio::time::timeout(Duration::from_secs(20), subscriber.next()).await.unwrap().unwrap();

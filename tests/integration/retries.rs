@@ -1,4 +1,4 @@
-//! What each answer of XCO's means, what is tried again, when, and how often.
+//! The meaning of each answer of XCO, and what is retried, when, and how often.
 
 use super::support::{
     Setup, account, check, consent, create, finalize, free_port, other_than, start, timing, verify, with,
@@ -12,12 +12,12 @@ const CHALLENGE: &str = "5f0c7a52-9a53-4c6e-8f3e-1d5f8d1b0c77";
 fn quick() -> Setup {
     let mut setup = Setup::default();
     setup.config.xco.timeout = Duration::from_millis(700);
-    // What an answer means to its job; that many of them together mean an outage is another matter.
+    // Tests the meaning of an answer for its job. That many of them mean an outage is tested elsewhere.
     setup.config.worker.breaker = false;
     setup
 }
 
-/// What a completion said, in one line.
+/// A completion in one line.
 fn summary(event: &Value) -> String {
     let error = &event["error"];
     format!(
@@ -107,7 +107,7 @@ async fn nobody_listening_is_a_network_failure_after_retries() {
     rig.start_worker();
     for job in [check("check", "ip"), start("start", "ip", "k@example.com"), create("create", "c@example.com")] {
         let event = rig.complete(with(job, "max_attempts", 2)).await;
-        // Nothing was sent: nothing is in doubt, not even a StartOtp.
+        // Nothing was sent, so nothing is in doubt, not even a StartOtp.
         assert_eq!(summary(&event), "failed - network attempts=2 retryable=true dead=true http=0", "{event:#}");
     }
     rig.end().await;
@@ -133,7 +133,7 @@ async fn a_refused_token_is_renewed_once_and_costs_no_attempt() {
     assert_eq!(summary(&event), "succeeded absent - attempts=2 retryable=false dead=false http=0", "{event:#}");
     assert_eq!(rig.sandbox.calls_of(Route::Token).len(), 2);
 
-    // One new token for many jobs at once.
+    // One new token for many simultaneous jobs.
     rig.sandbox.revoke_tokens();
     for number in 0..20 {
         rig.enqueue(&with(check(&format!("many-{number}"), &format!("ip-{number}")), "max_attempts", 1)).await;
@@ -262,7 +262,7 @@ async fn a_wrong_code_is_told_at_once_whatever_its_status_and_however_it_is_echo
         }
         assert_eq!(rig.sandbox.effects_on(EffectKind::CodeTried, email), 2, "{status}: one attempt each");
         assert!(rig.letters().await.is_empty());
-        // The right one still counts.
+        // The right code still counts.
         let event = rig.complete(verify("right", "ip", email, &right)).await;
         assert_eq!(event["outcome"], "verified", "{event:#}");
         rig.end().await;

@@ -1,4 +1,4 @@
-//! Redis over TLS: private authorities, client certificates, and what is reported where a handshake is refused.
+//! Redis over TLS: private authorities, client certificates, and reports of a refused handshake.
 
 use super::support::{
     RedisServer, Setup,
@@ -15,7 +15,7 @@ use xco_worker::{
     xco::XcoClient,
 };
 
-/// A Redis that speaks TLS on a port of its own, and what a client of it needs.
+/// A Redis that speaks TLS on its own port, and the files of its client.
 struct Secure {
     server: RedisServer,
     port: u16,
@@ -25,7 +25,7 @@ struct Secure {
 }
 
 impl Secure {
-    /// With `clients`: "yes", where it wants their certificates.
+    /// Starts a server. `clients` is "yes" if it requires client certificates.
     fn start(clients: &str) -> Self {
         let (authority, files, port) = (authority(), Files::new(), free_port());
         let (chain, key) = certificate(&authority, &["localhost", "127.0.0.1"], |_| {});
@@ -57,7 +57,7 @@ fn set_url(config: &mut Config, host: &str, port: u16) {
     config.redis.url = vec![SecretString::from(format!("rediss://worker:worker-password@{host}:{port}"))];
 }
 
-/// Why a worker of this configuration is not ready, as soon as it says `what`.
+/// Waits until a worker with this configuration is not ready for a reason that contains `what`, and returns the reason.
 async fn not_ready(config: &Config, what: &str) -> String {
     let api = Arc::new(XcoClient::new(&config.xco).unwrap());
     let worker = Worker::new(config.clone(), api, Metrics::default()).unwrap();
@@ -106,7 +106,7 @@ async fn a_port_without_tls_is_named() {
     assert_eq!(rig.complete(check("j1", "john@example.com")).await["status"], "succeeded");
 }
 
-/// What `doctor` says of Redis.
+/// The output of `doctor` about Redis.
 fn doctor(config: &str, env: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.toml");

@@ -55,7 +55,7 @@ async fn all_partitions_are_read_from_where_one_asks() {
     assert_eq!(ids(&read(&mut now, 2).await), ["p10", "p9"]);
     assert_eq!(ids(&read(&mut one, 1).await), ["p10"]);
 
-    // A web tier that remembers what it read last goes on from there.
+    // A web tier that remembers what it read last continues there.
     let mut last = BTreeMap::new();
     for completed in &first {
         last.insert(completed.partition, completed.entry_id);
@@ -83,13 +83,13 @@ async fn what_a_reader_did_not_acknowledge_comes_again() {
     let batch = read(&mut first, 4).await;
     first.acknowledge(&batch[..1]).await.unwrap();
     let acknowledged = batch[0].id.clone();
-    // A crash: nothing is handed back. Under its name it is given the rest again.
+    // A crash: nothing is handed back. Under its old name it gets the rest again.
     drop(first);
     let mut again = Subscriber::start(&redis, options("one")).await.unwrap();
     let batch = read(&mut again, 3).await;
     assert!(batch.iter().all(|completed| completed.id != acknowledged));
     again.acknowledge(&batch[..1]).await.unwrap();
-    // Closed in order, another has the rest at once.
+    // After a proper close another reader gets the rest at once.
     again.close().await.unwrap();
     let mut other = Subscriber::start(&redis, options("two")).await.unwrap();
     let batch = read(&mut other, 2).await;

@@ -1,4 +1,4 @@
-//! The completions' bounds hold at any rate, and a reader that was too slow is told what it missed.
+//! The completions' bounds hold at any rate, and a slow reader is informed of what it missed.
 
 use super::support::{Rig, Setup, check};
 use redis::AsyncCommands;
@@ -46,7 +46,7 @@ async fn completions_are_trimmed_when_their_bytes_are_passed() {
         .unwrap();
     for _ in 0..3 {
         flood(&mut rig, 2000).await;
-        // What was written last may be waiting to be trimmed; not until the next regular look.
+        // The latest writes may still have to be trimmed, but must not wait for the next regular look.
         rig.eventually("the bytes are within the bound", async |rig| bytes(rig).await <= MAX_BYTES).await;
     }
     let kept = bytes(&mut rig).await;
@@ -80,20 +80,21 @@ async fn a_reader_that_lags_is_told_how_many_it_missed() {
     flood(&mut rig, 200).await;
     let mut got = read(&mut now, 1).await;
     trim_to(&mut rig, 50).await;
-    // Jobs end side by side: which of them is written last is not known.
+    // Jobs end in parallel: it is not known which completion is written last.
     let newest: redis::streams::StreamRangeReply =
         rig.connection.xrevrange_count(rig.key("completions"), "+", "-", 1).await.unwrap();
     let newest = &newest.ids[0].id;
     while got.last().is_none_or(|completed| completed.entry_id.to_string() != *newest) {
         got.extend(read(&mut now, 1).await);
     }
-    // What was read ahead of the trim is not lost.
+    // Completions read before the trim are not lost.
     let gaps = now.gaps();
     let lost: u64 = gaps.iter().map(|gap| gap.lost.unwrap()).sum();
     assert_eq!(got.len() as u64 + lost, 200, "{gaps:?}");
     assert!(lost > 0);
 
-    // Who comes back to a place that is gone is told that there may be a gap; who is where the stream is, is not.
+    // A reader that returns to a removed position is informed of a possible gap. A reader at the end of the stream is
+    // not.
     let after = got[0].entry_id;
     trim_to(&mut rig, 5).await;
     let mut back =

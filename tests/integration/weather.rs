@@ -1,4 +1,4 @@
-//! XCO failing, XCO limiting without saying so, a Redis with a replica.
+//! A failing XCO, an XCO with unknown limits, and a Redis with a replica.
 
 use super::support::{RedisServer, Setup, check};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The dedupe window lies between the times of enqueueing, whenever jobs are looked at.
+//! The dedupe window applies to the times of enqueueing, whenever jobs are looked at.
 
 use super::{
     backfill::environment,
@@ -23,7 +23,7 @@ fn setup() -> Setup {
     setup
 }
 
-/// Enqueues a job as if it had been at another time.
+/// Enqueues a job with another time in its entry id.
 async fn enqueue_at(rig: &mut Rig, lane: &str, ms: u64, job: &Value) {
     let key = rig.key(&format!("jobs:{lane}"));
     let _: String = rig.connection.xadd(key, format!("{ms}-0"), &[("job", job.to_string())]).await.unwrap();
@@ -55,7 +55,7 @@ async fn a_job_enqueued_within_the_window_is_a_duplicate_after_a_pause_of_its_la
     rig.complete(check("once", "ip")).await;
     operate(&rig, &["pause", "--lane", "interactive"]);
     rig.enqueue(&check("once", "ip")).await;
-    // The other lane goes on, and with it the clock by which ids are forgotten.
+    // The other lane continues, and with it the clock by which ids are forgotten.
     sleep(4 * WINDOW).await;
     rig.enqueue_text("bulk", &check("other", "ip").to_string()).await;
     rig.completion("other").await;
@@ -99,14 +99,15 @@ async fn jobs_enqueued_further_apart_than_the_window_both_run_though_looked_at_t
     enqueue_at(&mut rig, "bulk", hours_ago(0.5), &check("id", "ip")).await;
     rig.start_worker();
     lanes_are_empty(&mut rig).await;
-    // Three hours ago, within an hour of that a duplicate, 1.9 hours ago, 0.2 hours ago and before it a duplicate.
+    // Three hours ago, with a duplicate within an hour of that; 1.9 hours ago; 0.2 hours ago, with a duplicate before
+    // it.
     assert_eq!(count(&rig, "id"), 3, "{:#?}", rig.completions);
     let holders: String = rig.connection.get(rig.key("id:id")).await.unwrap();
     let holders: Vec<&str> = holders.split(' ').collect();
     let wanted =
         [("interactive", 0.2), ("bulk", 1.9), ("bulk", 3.0)].map(|(lane, h)| format!("{lane}:0:{}-0", hours_ago(h)));
     assert_eq!(holders, wanted);
-    // One more of any of these times is known.
+    // Another one of any of these times is known.
     rig.complete(with(check("last", "ip"), "next", serde_json::json!({}))).await;
     assert_eq!(count(&rig, "id"), 3);
     rig.completions.clear();

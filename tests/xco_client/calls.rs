@@ -1,4 +1,4 @@
-//! The five calls, as they should go.
+//! The five calls, without faults.
 
 use super::support::{CALLER, EMAIL, MERCHANT, World, call_of, check, config, consent, create, job, start, verify};
 use serde_json::json;
@@ -27,7 +27,7 @@ async fn a_known_customer() {
     let code = world.sandbox.otp(EMAIL).unwrap();
     let Answer::Verified { consent_challenge_id, user } = world.ok(&verify(&code)).await else { panic!() };
     assert_eq!(user.unwrap().value()["email"], EMAIL);
-    // One path segment, whatever is in it.
+    // One path segment, whatever it contains.
     let reference = "a/b %2F é?#+";
     assert_eq!(world.ok(&consent(reference, &consent_challenge_id)).await, Answer::Consented);
     assert_eq!(world.sandbox.effects_on(EffectKind::Consented, reference), 1);

@@ -61,7 +61,7 @@ async fn the_last_code_replaces_the_former_and_tries_are_counted() {
     assert_ne!(former, code);
     world.fails_as(&verify(&former), FailureKind::InvalidCode).await;
     world.fails_as(&verify("000"), FailureKind::InvalidCode).await;
-    // Two tries were all.
+    // Only two tries were allowed.
     assert_eq!(world.sandbox.otp(EMAIL), None);
     world.fails_as(&verify(&code), FailureKind::InvalidCode).await;
     let tried: Vec<_> =

@@ -1,4 +1,4 @@
-//! Exchanges that break: was the request sent, and did it take effect?
+//! Broken exchanges: was the request sent, and did it take effect?
 
 use super::support::{EMAIL, World, call_of, check, config, create, start, verify};
 use serde_json::json;
@@ -35,7 +35,7 @@ async fn no_answer_in_time_is_in_doubt() {
         assert_eq!((failure.kind, calls), (FailureKind::Timeout, 1));
         assert_eq!(world.sandbox.effects_on(EffectKind::CodeSent, EMAIL), effects);
     }
-    // The simulator notices that the client has gone.
+    // The simulator notices that the client has disconnected.
     world.sandbox.wait_until(|stats| stats.answered(Route::Start, 0) == 2).await;
 }
 
@@ -55,7 +55,7 @@ async fn an_answer_that_breaks_off() {
     world.sandbox.order(Fault::new(FaultKind::Truncate));
     assert_eq!(world.fails_as(&create("c"), FailureKind::Broken).await.http_status, Some(201));
     assert_eq!(world.sandbox.effects_on(EffectKind::UserCreated, "c"), 1);
-    // Where the status says it all, the body does not matter.
+    // Where the status is enough, the body does not matter.
     world.sandbox.order(Fault::new(FaultKind::Truncate));
     assert_eq!(world.ok(&start()).await, Answer::OtpSent);
 }
@@ -78,7 +78,7 @@ async fn bodies_are_bounded() {
     let world = World::with(|_| {}, |config| config.max_response_bytes = 1000).await;
     world.sandbox.order(Fault::status(200).body(json!({"exists": true, "x": "y".repeat(2000)})));
     world.fails_as(&check(), FailureKind::Timeout).await;
-    // Of an error only the document is lost.
+    // Of an error answer only the document is lost.
     world.sandbox.order(Fault::status(400).body(json!({"title": "y".repeat(2000)})));
     assert_eq!(world.fails_as(&check(), FailureKind::Validation).await.problem, None);
 }
@@ -98,7 +98,7 @@ async fn nobody_there_means_never_sent() {
 #[tokio::test]
 async fn time_that_ends_before_the_connection_stands_means_never_sent() {
     let sandbox = Sandbox::start(SandboxConfig::default()).await.unwrap();
-    // Accepts connections (in the kernel) and never says a word of TLS.
+    // Accepts connections (in the kernel) and never answers the TLS handshake.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = config(&sandbox);
     config.base_url = Some(format!("https://{}", silent.local_addr().unwrap()).parse().unwrap());

@@ -1,4 +1,4 @@
-//! Answers in forms that are legal, or at least clear, and rare.
+//! Answers in rare forms that are legal, or at least clear.
 
 use super::{
     stub::{Reply, Stub},
@@ -96,7 +96,7 @@ async fn the_types_and_lives_of_tokens() {
 #[tokio::test]
 async fn while_a_tokens_life_is_unknown_a_bare_401_to_verify_is_the_tokens() {
     let refused = || Reply::new(401, "{}");
-    // (members of the token, answers, what comes of it, calls): the token is in hand before.
+    // (members of the token, whether it is cured, calls): the token was fetched before.
     for (members, cured, calls) in
         [("", true, 2), (r#","expires_in":"soon""#, true, 2), (r#","expires_in":300"#, false, 1)]
     {
@@ -108,7 +108,7 @@ async fn while_a_tokens_life_is_unknown_a_bare_401_to_verify_is_the_tokens() {
         assert_eq!((report.result.is_ok(), report.calls), (cured, calls), "{members}");
         assert_eq!(stub.calls(), (1 + calls as usize, calls as usize), "{members}");
     }
-    // A wrong code stays one: the new token is in no doubt, and neither is one that was fetched for this very call.
+    // A wrong code stays one. The new token is in no doubt, and neither is one that was fetched for this call.
     let stub = Stub::new().await;
     stub.token(Reply::token(""));
     stub.answer([refused()]);
@@ -118,7 +118,7 @@ async fn while_a_tokens_life_is_unknown_a_bare_401_to_verify_is_the_tokens() {
     let report = stub.call(&verify("1")).await;
     assert_eq!((report.result.unwrap_err().kind, report.calls), (FailureKind::InvalidCode, 2));
     assert_eq!(stub.calls(), (3, 2));
-    // Where the answer speaks of the code, nothing is doubted.
+    // If the answer mentions the code, nothing is in doubt.
     stub.answer([Reply::new(401, r#"{"error":"invalid_otp"}"#)]);
     let report = stub.call(&verify("1")).await;
     assert_eq!((report.result.unwrap_err().kind, report.calls), (FailureKind::InvalidCode, 1));

@@ -1,4 +1,4 @@
-//! A way to the token endpoint on which answers can be held back.
+//! A proxy for the token endpoint that can delay answers.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,7 +14,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Before `target`; open.
+    /// An open proxy for `target`.
     pub(crate) async fn before(target: &Url) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut url = target.clone();
@@ -48,17 +48,17 @@ impl Gate {
         self.url.clone()
     }
 
-    /// Holds answers back from now on.
+    /// Delays answers from now on.
     pub(crate) fn close(&self) {
         self.open.send_replace(false);
     }
 
-    /// Waits until an answer is held back.
+    /// Waits until an answer is delayed.
     pub(crate) async fn holds_one(&mut self) {
         self.held.wait_for(|held| *held > 0).await.unwrap();
     }
 
-    /// Lets them go.
+    /// Lets the answers through.
     pub(crate) fn open(&self) {
         self.open.send_replace(true);
     }

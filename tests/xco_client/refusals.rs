@@ -1,4 +1,4 @@
-//! Answers that say no.
+//! Answers that refuse.
 
 use super::{
     stub::{Reply, Stub},

@@ -1,4 +1,4 @@
-//! XCO over TLS, by host name: certificates, addresses, and how long a connection serves.
+//! XCO over TLS, by host name: certificates, addresses, and the lifetime of a connection.
 
 use super::{
     certificates::{self, Authority, Files, authority},
@@ -43,7 +43,7 @@ fn certificate(by: &Authority, change: impl FnOnce(&mut CertificateParams)) -> (
 
 fn valid(_: &mut CertificateParams) {}
 
-/// A server that gives tokens and knows every customer, with as many connections as were made to it.
+/// A server that grants tokens and knows every customer. It counts its connections.
 struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -107,7 +107,7 @@ impl Server {
     }
 }
 
-/// HTTP/1.1, as far as it goes here.
+/// A minimal HTTP/1.1 server.
 async fn serve(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) {
     let mut text = Vec::new();
     loop {
@@ -152,7 +152,7 @@ fn config(scheme: &str, port: u16) -> XcoConfig {
     }
 }
 
-/// A resolver for which every name has the addresses that `now` has at that moment.
+/// A resolver for which every name has the addresses in `now` at that moment.
 fn names(now: &Arc<Mutex<Vec<IpAddr>>>, pace: Pace) -> Names {
     let now = Arc::clone(now);
     Names::new(pace, move |_| -> Lookup {
@@ -181,7 +181,7 @@ async fn failure(client: &XcoClient) -> CallFailure {
     call(client).await.result.unwrap_err()
 }
 
-/// Calls until one works: an API in trouble is asked again by the job's retries.
+/// Calls until one succeeds, as a job's retries do.
 async fn works_at_last(client: &XcoClient) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while let Err(failure) = call(client).await.result {
@@ -250,7 +250,7 @@ async fn a_bundle_that_is_extended_on_disk_counts_without_a_restart() {
     let client = client(&config, here());
     call(&client).await.result.unwrap();
     server.show(server_config(&certificate(&new, valid), None));
-    // A pooled connection would still serve.
+    // A pooled connection would still work.
     client.give_up_idle();
     assert!(failure(&client).await.message.contains("unknown authority"));
     files.write("ca.pem", &format!("{}{}", old.pem(), new.pem()));
@@ -289,7 +289,7 @@ async fn calls_follow_a_name_to_its_new_address_although_the_old_one_answers() {
     }
 }
 
-/// An address that takes no connection: its queue of connections to be accepted is full.
+/// An address that accepts no connection: its queue of connections is full.
 async fn dead(port: u16) -> (TcpListener, Vec<TcpStream>) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::new(127, 0, 0, 3), port).into()).unwrap();

@@ -1,4 +1,4 @@
-//! A server that answers as it is told, byte for byte: for what the simulator has no words for.
+//! A server that answers byte for byte as ordered, for answers that the simulator cannot give.
 
 use axum::{
     Router,
@@ -21,7 +21,7 @@ use xco_worker::{
     xco::{CallContext, CallReport, XcoApi, XcoClient},
 };
 
-/// An answer.
+/// An ordered answer.
 #[derive(Clone)]
 pub(crate) struct Reply {
     status: u16,
@@ -39,7 +39,7 @@ impl Reply {
         self
     }
 
-    /// Packed by gzip, and called so.
+    /// Compressed with gzip, under this name.
     pub(crate) fn packed_as(mut self, name: &str) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(&self.body).unwrap();
@@ -64,7 +64,7 @@ struct Script {
     token_calls: usize,
 }
 
-/// The server, and a client of it.
+/// The server, and a client for it.
 pub(crate) struct Stub {
     pub(crate) client: XcoClient,
     script: Arc<Mutex<Script>>,
@@ -98,17 +98,17 @@ impl Stub {
         Self { client: XcoClient::new(&config).unwrap(), script }
     }
 
-    /// The answers to the next calls of the API; after them, each check finds a customer.
+    /// Orders the answers to the next calls of the API. After them, each check finds a customer.
     pub(crate) fn answer(&self, replies: impl IntoIterator<Item = Reply>) {
         self.script.lock().unwrap().api.extend(replies);
     }
 
-    /// The token endpoint's answer from now on.
+    /// Sets the token endpoint's answer.
     pub(crate) fn token(&self, reply: Reply) {
         self.script.lock().unwrap().token = reply;
     }
 
-    /// Requests so far: to the API, and to the token endpoint.
+    /// Number of requests so far: to the API, and to the token endpoint.
     pub(crate) fn calls(&self) -> (usize, usize) {
         let script = self.script.lock().unwrap();
         (script.api_calls, script.token_calls)

@@ -1,4 +1,4 @@
-//! A simulator, a client of it, and jobs as the contract's JSON.
+//! A simulator, a client for it, and calls from the contract's JSON.
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ impl World {
         Self::with(|_| {}, |_| {}).await
     }
 
-    /// A world with another simulator and another client configuration than the usual.
+    /// A world with changes to the simulator's and the client's configuration.
     pub(crate) async fn with(sandbox: impl FnOnce(&mut SandboxConfig), client: impl FnOnce(&mut XcoConfig)) -> Self {
         let mut sandbox_config = SandboxConfig::default();
         sandbox(&mut sandbox_config);
@@ -34,7 +34,7 @@ impl World {
         Self { client: XcoClient::new(&config).unwrap(), sandbox }
     }
 
-    /// With a customer who has an account.
+    /// Adds a customer who has an account.
     pub(crate) fn known(self) -> Self {
         let user = NewSandboxUser {
             email: EMAIL.to_owned(),

@@ -12,7 +12,7 @@ use xco_worker::{
     xco::{Answer, FailureKind, XcoClient},
 };
 
-/// Lets the client's clock jump; the simulator's stays.
+/// Lets the client's clock jump. The simulator's clock does not.
 async fn pass(seconds: u64) {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -69,12 +69,12 @@ async fn while_one_refreshes_the_others_go_on() {
     world.sandbox.order(Fault::hang().on(Route::Token));
     let client = world.client.clone();
     let refreshing = tokio::spawn(async move { client.check_token().await });
-    // Until the endpoint, which will never answer, is asked.
+    // Until the endpoint is asked, which will never answer.
     world.sandbox.wait_until(|_| world.token_calls() == 2).await;
     let report = world.call(&check()).await;
     assert!(report.result.is_ok());
     assert!(!refreshing.is_finished());
-    // The one who asked goes on with the token in hand after a quarter of its time.
+    // The caller that asked continues with the current token after a quarter of its time.
     assert!(refreshing.await.unwrap().is_ok());
 }
 
@@ -88,7 +88,7 @@ async fn a_refused_token_is_replaced_once() {
     assert!(reports.iter().all(|report| report.result.is_ok() && report.calls <= 2));
     assert!(reports.iter().any(|report| report.calls == 2));
     assert_eq!(world.token_calls(), 2);
-    // At verify too, when the answer says that it is the token.
+    // Also for verify, if the answer says that the token is the cause.
     world.sandbox.revoke_tokens();
     let code = world.sandbox.otp(EMAIL).unwrap();
     let report = world.call(&verify(&code)).await;
@@ -98,7 +98,7 @@ async fn a_refused_token_is_replaced_once() {
     assert_eq!(world.sandbox.effects_on(EffectKind::CodeTried, EMAIL), 0);
 }
 
-/// Both were issued, and revoked, before the newer one arrived: to try it would cost the call its second chance.
+/// Both were issued, and revoked, before the newer one arrived. Trying it would cost the call its second chance.
 #[tokio::test]
 async fn a_token_under_way_while_another_is_refused_is_not_used() {
     let mut world = World::new().await;
@@ -174,7 +174,7 @@ async fn a_wrong_secret_is_named_not_shown_and_not_hammered() {
     assert_eq!(world.token_calls(), 1);
 }
 
-/// Whoever needs a token meanwhile is told at once how long the wait is.
+/// Meanwhile a caller that needs a token gets the remaining wait at once.
 #[tokio::test]
 async fn an_endpoint_that_asks_for_time_is_left_alone_that_long() {
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Stock `apalis-redis`.
+//! Standard `apalis-redis`.
 
 use crate::{CONCURRENCY, Payload, until_done};
 use apalis::{
@@ -19,7 +19,7 @@ async fn push(storage: &mut RedisStorage<Payload, redis::aio::ConnectionManager>
     storage.push_bulk(payloads).await.unwrap();
 }
 
-/// The first chunk: what waits when memory is looked at.
+/// Enqueues the first chunk: the jobs that wait while memory is measured.
 pub(crate) async fn enqueue(url: String, count: usize) -> usize {
     let mut storage = storage(&url).await;
     let first = CHUNK.min(count);

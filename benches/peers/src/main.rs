@@ -1,5 +1,5 @@
-//! Other queues on Redis, doing what the worker's benchmark does: a backlog of 300-byte jobs that cost nothing, on the same
-//! Redis settings. None of them writes a completion, checks for duplicates or limits callers.
+//! Other queues on Redis with the task of the worker's benchmark: a backlog of 300-byte jobs that do nothing, on the
+//! same Redis settings. None of them writes a completion, checks for duplicates or limits callers.
 
 #[path = "../../../tests/integration/support/ports.rs"]
 mod ports;
@@ -15,7 +15,7 @@ mod server;
 
 mod apalis_redis_peer;
 mod bullmq_peer;
-/// A server in a container is for tests: there is none here.
+/// Servers in containers are for tests only: this stands in for that module.
 mod container {
     #[derive(Debug)]
     pub(crate) struct RedisContainer;
@@ -39,7 +39,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Jobs that have run.
+/// Number of jobs that have run.
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
 const ROUNDS: usize = 3;
@@ -61,7 +61,7 @@ impl Payload {
     }
 }
 
-/// The job: nothing.
+/// Executes a job, which only counts it.
 pub(crate) fn done() {
     DONE.fetch_add(1, Ordering::Relaxed);
 }
@@ -94,7 +94,7 @@ macro_rules! peer {
     };
 }
 
-/// One fresh Redis, one backlog: bytes a waiting job, and the drain's cost.
+/// Measures one backlog on a fresh Redis: bytes of a waiting job, and the cost of the drain.
 fn round<E, D>(
     count: usize,
     enqueue: fn(String, usize) -> E,

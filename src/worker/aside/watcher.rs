@@ -12,8 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// Opens the slots again when it is time, shares what was found with the other workers, and calls up what stepped aside,
-/// until `stop`.
+/// Runs until `stop`: updates the number of allowed calls, shares breakers with other workers and resumes delayed jobs.
 pub(in crate::worker) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     let mut link = shared.connector.link(false);
     let mut looks = interval(Duration::from_millis(50));
@@ -24,7 +23,7 @@ pub(in crate::worker) async fn watch(shared: Arc<Shared>, stop: CancellationToke
     }
     let mut first = true;
     loop {
-        // Not told, the others find out for themselves; not called up, jobs are so at the next look.
+        // Failures are ignored. Other workers detect a broken route themselves, and jobs are resumed in the next round.
         let _: RedisResult<()> = tokio::select! {
             () = stop.cancelled() => return,
             _ = looks.tick() => {
@@ -40,7 +39,7 @@ pub(in crate::worker) async fn watch(shared: Arc<Shared>, stop: CancellationToke
     }
 }
 
-/// A breaker opened or closed.
+/// Shares breakers that opened with the other workers, and resumes jobs whose breaker closed.
 async fn tell(shared: &Shared, link: &mut Link) -> RedisResult<()> {
     for (scope, open_ms) in shared.weather.take_opened(shared.clock.monotonic_ms()) {
         breakers::tell(link, &shared.partitions[0].keys, scope, open_ms).await?;
@@ -52,7 +51,7 @@ async fn exchange(shared: &Shared, link: &mut Link, first: bool) -> RedisResult<
     let open = breakers::open(link, &shared.partitions[0].keys).await?;
     shared.weather.adopt(&open, shared.clock.monotonic_ms());
     for partition in &shared.partitions {
-        // Those that another worker left aside are found by the watcher of rules, later.
+        // Jobs that another worker delayed are found by the rule watcher, later.
         if first || shared.weather.is_troubled() || !partition.aside.is_empty() {
             for (route, lane, count) in breakers::count_held(link, &partition.keys).await? {
                 partition.aside.set(route, lane, count);
@@ -62,7 +61,7 @@ async fn exchange(shared: &Shared, link: &mut Link, first: bool) -> RedisResult<
     release(shared, link).await
 }
 
-/// Calls up the jobs of routes that are back.
+/// Resumes the jobs of routes whose breaker is closed.
 async fn release(shared: &Shared, link: &mut Link) -> RedisResult<()> {
     for partition in &shared.partitions {
         for lane in Lane::ALL {
@@ -79,7 +78,7 @@ async fn release(shared: &Shared, link: &mut Link) -> RedisResult<()> {
     Ok(())
 }
 
-/// Calls up one job of each route that is half open, to find out whether it is back.
+/// Resumes one job of each half-open route, as a probe of whether the route has recovered.
 async fn call_up_probes(shared: &Shared, link: &mut Link) -> RedisResult<()> {
     if !shared.weather.is_troubled() {
         return Ok(());

@@ -15,24 +15,24 @@ use tokio_util::sync::CancellationToken;
 
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Without a look for so long nobody vouches for the clock.
+/// Time without a look at the clock after which the clock is no longer trusted.
 const GAP: Duration = Duration::from_secs(4);
 
-/// After a step delayed jobs are searched at once and again: other workers stamp by the former clock for up to a second more,
-/// and may have had to wait for Redis.
+/// When delayed jobs are searched after a step. Repeated, because other workers use the former clock for up to a second
+/// more and may have had to wait for Redis.
 const SEARCHES: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
 
-/// A worker that starts searches once for a step as young as this.
+/// Maximum age of a step, in milliseconds, for which a worker that starts searches once.
 const YOUNG_MS: u64 = 600_000;
 
-/// Looks at the clock of one partition's Redis. Returns whether this look is the one that noted a step back.
+/// Reads the clock of one partition's Redis. Returns whether this reading is the one that recorded a backward step.
 pub(in crate::worker) async fn look(shared: &Shared, link: &mut Link, partition: usize) -> RedisResult<bool> {
     let part = &shared.partitions[partition];
     let asked_at_ms = shared.clock.elapsed_ms();
     let found = clock_step::look(link, &part.keys, shared.clock.least_ms(partition), GAP).await?;
     let by_own_clock = shared.clock.read(partition, asked_at_ms, found.now_ms);
-    // Known from before this worker began.
+    // A step from before this worker started.
     let from_before = found
         .steps
         .last()
@@ -44,7 +44,7 @@ pub(in crate::worker) async fn look(shared: &Shared, link: &mut Link, partition:
             partition = part.keys.partition,
             by_ms = step.by_ms,
             direction = step.direction(),
-            "Redis's clock stepped: look at NTP on its host, or at a failover to a host with another clock"
+            "Redis's clock stepped: check NTP on its host, or a failover to a host with another clock"
         );
     }
     if found.steps != *part.steps.all() {
@@ -53,7 +53,7 @@ pub(in crate::worker) async fn look(shared: &Shared, link: &mut Link, partition:
     Ok(found.noted)
 }
 
-/// Looks at Redis's clock every second until `stop`; after a step back, moves what was delayed before it.
+/// Reads Redis's clock every second until `stop`. After a backward step, moves the jobs that were delayed before it.
 pub(in crate::worker) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     let mut link = shared.connector.link(false);
     let mut looks = interval(LOOK);
@@ -68,18 +68,18 @@ pub(in crate::worker) async fn watch(shared: Arc<Shared>, stop: CancellationToke
             if let Err(error) = watched.round(&shared, &mut link, partition).await {
                 shared.metrics.redis_error("clock");
                 shared.whole_script_failed("clock", &error);
-                tracing::debug!(%error, "Redis's clock was not read");
+                tracing::debug!(%error, "Redis's clock could not be read");
             }
         }
     }
 }
 
-/// What is known of one partition's steps.
+/// Progress with the steps of one partition.
 #[derive(Debug, Default)]
 struct Watched {
     /// The last step that was searched for; `None` before the first look.
     number: Option<u32>,
-    /// Searches to come.
+    /// Times of the searches to come.
     searches: Vec<Instant>,
 }
 
@@ -95,7 +95,7 @@ impl Watched {
             if noted {
                 self.searches = SEARCHES.iter().map(|after| now + *after).collect();
             } else if is_young || !first && steps.last_number() > 0 {
-                // Another worker searches, too: once for the case that it is gone by now.
+                // Another worker searches, too. This search is for the case that it has stopped.
                 self.searches = vec![now + SEARCHES[1]];
             }
         }
@@ -106,7 +106,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Moves the delayed jobs that were put aside after now, as the clock was moved.
+    /// Moves the jobs that were delayed until after the present time by the size of the step.
     async fn put_back(&self, shared: &Shared, link: &mut Link, partition: usize, steps: &BackSteps) -> RedisResult<()> {
         let part = &shared.partitions[partition];
         let by_ms = steps.last().map_or(0, |step| step.by_ms);
@@ -123,13 +123,18 @@ impl Watched {
             }
         }
         if moved > 0 {
-            tracing::info!(partition = part.keys.partition, moved, "delayed jobs moved, as Redis's clock was");
+            tracing::info!(
+                partition = part.keys.partition,
+                moved,
+                "moved delayed jobs after the step of Redis's clock"
+            );
         }
         Ok(())
     }
 }
 
-/// The job as it would be, had the clock said then what it says now. By the same for all, so that they keep their order.
+/// The job with the times it would have, had the clock shown then what it shows now. All jobs move by the same amount,
+/// which keeps their order.
 fn earlier(job: Ahead, by_ms: u64, now_ms: u64) -> Option<PutBack> {
     let mut state = JobState::from_json(job.state.as_bytes())?;
     let (why, since_ms) = state.waiting?;

@@ -13,8 +13,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// Jobs held by a rule that is gone are looked for at every look for so long after a change (another worker may not have
-/// seen it and park more), and this often in any case.
+/// How long after a change each look also searches for jobs that an ended rule delayed, because another worker may not
+/// have seen the change. Also the interval of that search without a change.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// Follows the rules until `stop`.
@@ -58,13 +58,13 @@ impl Watcher {
         let keys = &shared.partitions[0].keys;
         let version = control::version(&mut self.link, keys).await?;
         if !self.loaded {
-            // Before the first job is read: how old it is may depend on a step.
+            // Before the first job is read, because a step of the clock may affect the age of jobs.
             for partition in 0..shared.partitions.len() {
                 clock_steps::watcher::look(&shared, &mut self.link, partition).await?;
             }
         }
         if !self.loaded || self.version != version {
-            // Later orders come with other times than ours: the clock is to be right, not only roughly so.
+            // Later rules have absolute times, so the clock must be exact and not only approximate.
             shared.clock.set(control::now_ms(&mut self.link).await?);
             let (version, rules) = control::load(&mut self.link, keys).await?;
             if self.loaded || !rules.is_empty() {
@@ -82,7 +82,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Calls up the jobs that are held by rules that are over, or by breakers that are closed.
+    /// Resumes jobs that were delayed by a rule that has ended, or by a breaker that is closed.
     async fn release(&mut self) -> RedisResult<()> {
         let rules = self.shared.control.rules();
         for partition in &self.shared.partitions {
@@ -103,7 +103,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// Removes rules that are over, and cancellations of which every job has ended.
+    /// Removes rules that have ended, and cancellations whose jobs have all completed.
     async fn tidy(&mut self) -> RedisResult<()> {
         let rules = self.shared.control.rules();
         let mut moot = rules.over(self.shared.clock.now_ms());

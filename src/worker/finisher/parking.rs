@@ -1,4 +1,4 @@
-//! Ends after which a job waits outside its lane: behind a 429, or behind an operator's pause.
+//! Writes ends that delay a job outside its lane: after a 429, or because of a rule or a breaker.
 
 use super::{
     super::{
@@ -26,7 +26,8 @@ use std::{
 };
 
 impl Finisher {
-    /// A 429: closes the bucket and parks the job in one step. Returns an end where its deadline comes first.
+    /// Handles a 429: closes the bucket and delays the job in one step. Returns an end if the job's deadline comes
+    /// first.
     pub(super) async fn defer(&mut self, mut held: Box<Held>, retry_after: Option<Duration>) -> Option<Ready> {
         let shared = Arc::clone(&self.shared);
         shared.metrics.rate_limited(held.job.job_type);
@@ -52,19 +53,21 @@ impl Finisher {
         self.park_deferred(held, deferral).await
     }
 
-    /// Closes the bucket and parks the job, in one step, now or later. Returns an end where its deadline comes first.
+    /// Closes the bucket and delays the job in one step. Also used for retries of that write. Returns an end if the
+    /// job's deadline comes first.
     pub(super) async fn park_deferred(&mut self, mut held: Box<Held>, mut deferral: Deferral) -> Option<Ready> {
         let shared = Arc::clone(&self.shared);
         let keys = &shared.partitions[self.partition].keys;
         let cancelled = held.is_cancelled();
-        // Cancelled, it is not to wait: the bucket is closed and the job is ours to end.
+        // A cancelled job must not wait. The bucket is closed, and this worker completes the job.
         deferral.deadline_ms = if cancelled { Some(1) } else { held.deadline_ms };
         let deferred = loop {
             match queue::defer(&mut self.link, keys, held.lane, held.source, &shared.consumer, &deferral).await {
                 Ok(deferred) => break Ok(deferred),
                 Err(error) if is_transient(&error) => self.failed("defer", &error).await,
                 Err(error) => {
-                    // The bucket is not closed: a command that every 429 needs is refused. Other ends are not to wait for it.
+                    // The bucket is not closed: Redis refuses a command that every 429 needs. Other ends must not wait
+                    // for it.
                     shared.metrics.redis_error("defer");
                     break Err(ScriptFailure::of_whole("defer", &error));
                 }
@@ -86,7 +89,7 @@ impl Finisher {
                 Some(settlement::of_job(&mut held, end, shared.clock.now_ms()))
             }
             Ok(Deferred::Failed(why)) => {
-                // The bucket is closed for as long as XCO asked: the next try is not to begin that anew.
+                // The bucket is closed for as long as XCO asked. The next try must not start that time anew.
                 deferral.retry_after = Some(Duration::ZERO);
                 let wait = self.refused(&[key], &why);
                 self.try_again(Ending::DeferAgain { held, deferral: Box::new(deferral) }, wait);
@@ -102,7 +105,7 @@ impl Finisher {
         }
     }
 
-    /// Parks what a rule or a breaker holds, with a note of which.
+    /// Delays jobs because of a rule or a breaker, and records which one.
     #[allow(clippy::vec_box, reason = "each was handed over so")]
     pub(super) async fn hold(&mut self, paused: Vec<(Box<Held>, Holder, u64)>) {
         let shared = Arc::clone(&self.shared);
@@ -119,7 +122,7 @@ impl Finisher {
                     breakers::hold_name(route, held.lane)
                 }
             };
-            // The slots that it waited for are long past when it comes back: it asks for others.
+            // Reservations will be long past when the job is resumed, so it will ask for new ones.
             held.state.spend_slots();
             groups.entry((held.lane, held.source, name)).or_default().push(Hold {
                 entry: held.entry,
@@ -148,7 +151,8 @@ impl Finisher {
                 Ok(refused) => break refused,
                 Err(error) if is_transient(&error) => self.failed("hold", &error).await,
                 Err(error) => {
-                    // Nothing was done: a command that every pause needs is refused. Other ends are not to wait for it.
+                    // Nothing was written: Redis refuses a command that every delay needs. Other ends must not wait for
+                    // it.
                     shared.metrics.redis_error("hold");
                     let why = ScriptFailure::of_whole("hold", &error);
                     break (0..holds.len()).map(|place| (place, why.clone())).collect();

@@ -8,11 +8,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// How often Redis is checked while all is well.
+/// Time between two checks while there are no findings.
 const EVERY: Duration = Duration::from_secs(30);
-/// The least time between two checks.
+/// Minimum time between two checks.
 const LEAST: Duration = Duration::from_secs(1);
-/// The longest time between two checks while the gate is closed.
+/// Maximum time between two checks while the gate is closed.
 const WHILE_CLOSED: Duration = Duration::from_secs(4);
 
 /// Opens and closes the gate.
@@ -24,7 +24,7 @@ pub(in crate::worker) struct Gatekeeper {
 }
 
 impl Gatekeeper {
-    /// Not ready until the first check has passed.
+    /// Creates a gatekeeper. The worker is not ready until the first check has passed.
     pub(in crate::worker) fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
         let mut pulse = shared.health.pulse_of_gate();
         pulse.stopped("connecting to Redis".to_owned());
@@ -50,7 +50,7 @@ impl Gatekeeper {
                     if open { EVERY } else { closed_for }
                 }
                 Err(error) => {
-                    // Redis is away or takes no writes: the other loops live with that, and nothing is known to be wrong.
+                    // Redis is unreachable or refuses writes. The other loops handle that, and there is no finding.
                     shared.metrics.redis_error("preflight");
                     let wait = self.pulse.ill("preflight", &error);
                     tokio::select! {
@@ -70,18 +70,18 @@ impl Gatekeeper {
         }
     }
 
-    /// Logs what has changed since the last check, and tells readiness; whether work may begin.
+    /// Logs what changed since the last check and updates readiness. Returns whether work may start.
     fn tell(&mut self, findings: BTreeSet<Finding>) -> bool {
         for finding in findings.difference(&self.told) {
             let remedy = finding.remedy();
             if finding.forbids_work() {
-                tracing::error!(what = finding.what(), remedy, "no job is taken: {finding}");
+                tracing::error!(what = finding.what(), remedy, "no jobs are taken: {finding}");
             } else {
                 tracing::warn!(what = finding.what(), remedy, "{finding}");
             }
         }
         for finding in self.told.difference(&findings) {
-            tracing::info!(what = finding.what(), "not found any more: {finding}");
+            tracing::info!(what = finding.what(), "resolved: {finding}");
         }
         self.shared.metrics.preflight_findings(preflight::count(&findings));
         let mut forbidding = findings.iter().filter(|finding| finding.forbids_work());

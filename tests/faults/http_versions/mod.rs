@@ -1,5 +1,5 @@
-//! What a server says about requests that it did not process, and a connection that falls silent, over HTTP/2 and HTTP/1.1:
-//! what is in doubt is what may have been done, and nothing else.
+//! Over HTTP/2 and HTTP/1.1, a server reports requests that it did not process, and connections fall silent. Only
+//! requests that may have been processed are in doubt.
 
 mod server;
 
@@ -37,7 +37,7 @@ async fn worker(rig: &Rig, server: &Server, extra: &[(&str, &str)]) -> Process {
     Settings::new(rig, &settings).with_env("SSL_CERT_FILE", server.certificate()).spawn().once_ready().await
 }
 
-/// Enqueues jobs and follows them to their ends.
+/// Enqueues jobs and waits for their completions.
 async fn all_end(rig: &mut Rig, jobs: &[Value], seconds: u64) -> BTreeSet<String> {
     for job in jobs {
         rig.enqueue(job).await;
@@ -53,13 +53,13 @@ fn assert_done_once(rig: &Rig, server: &Server, id: &str) {
     assert_eq!(server.done(&format!("\"{id}@")), 1, "{id}");
 }
 
-/// `act` for the first request of each body, an answer for the others.
+/// `act` for the first request with each body, and a normal answer for the others.
 fn first_each(act: Act) -> impl Fn(&Asked) -> Act + Send + Sync {
     let seen = Mutex::new(HashSet::new());
     move |asked| if seen.lock().unwrap().insert(asked.body.clone()) { act } else { Act::Answer }
 }
 
-/// The server says that it did not process the request: it is made again, and nothing is in doubt.
+/// The server reports that it did not process the request: it is repeated, and nothing is in doubt.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_did_not_process_is_made_again() {
     let mut rig = rig().await;
@@ -74,11 +74,11 @@ async fn what_the_server_did_not_process_is_made_again() {
             assert_eq!(of(&rig, &id)["attempts"], 2);
         }
     }
-    // However often: it is no attempt at the customer's code, only one of the job's.
+    // However often this happens, it spends no try of the customer's code, only an attempt of the job.
     server.decide(|asked| if asked.body.contains("busy") { Act::Reset(REFUSED_STREAM) } else { Act::Answer });
     all_end(&mut rig, &[start("busy")], 20).await;
     assert_eq!(of(&rig, "busy")["error"]["kind"], "network", "{:#}", of(&rig, "busy"));
-    // From now on it speaks HTTP/1.1 alone, and says so.
+    // From now on the server speaks only HTTP/1.1, and says so.
     assert!(server.versions().iter().all(|version| *version == "2"));
     let deciding = server.clone();
     let refused = Mutex::new(HashSet::new());
@@ -92,7 +92,7 @@ async fn what_the_server_did_not_process_is_made_again() {
     assert_eq!(server.versions().last(), Some(&"1.1"));
 }
 
-/// What the server may have processed stays in doubt.
+/// Requests that the server may have processed stay in doubt.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_may_have_processed_is_in_doubt() {
     let mut rig = rig().await;
@@ -103,7 +103,7 @@ async fn what_the_server_may_have_processed_is_in_doubt() {
             [("cancel", Act::Reset(CANCEL)), ("internal", Act::Reset(INTERNAL_ERROR)), ("at", Act::GoAwayAt)]
         {
             server.decide(first_each(act));
-            // One after the other: what comes after the last stream was not processed.
+            // One after the other: requests after the last stream were not processed.
             for job in [start(&format!("s-{name}-{protocol}")), verify(&format!("v-{name}-{protocol}"))] {
                 for id in all_end(&mut rig, &[job], 10).await {
                     let event = of(&rig, &id);
@@ -116,7 +116,7 @@ async fn what_the_server_may_have_processed_is_in_doubt() {
     }
 }
 
-/// A server that closes each connection after fifty requests, as nginx does: nothing is in doubt.
+/// A server that closes each connection after fifty requests, as nginx does, leaves nothing in doubt.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_end_after_fifty_requests_leave_nothing_in_doubt() {
     let mut rig = rig().await;
@@ -131,7 +131,7 @@ async fn connections_that_end_after_fifty_requests_leave_nothing_in_doubt() {
     }
 }
 
-/// One connection falls silent while calls come one after the other.
+/// One connection falls silent during a sequence of calls.
 async fn silent_connection(offers: &'static [&'static str]) -> (usize, usize) {
     let mut rig = rig().await;
     let server =
@@ -161,7 +161,7 @@ async fn a_connection_that_falls_silent_leaves_at_most_two_calls_in_doubt() {
     assert!((1..=2).contains(&doubts), "{doubts} of {jobs}");
 }
 
-/// Over HTTP/2 all calls share the connection: pings end that within seconds.
+/// Over HTTP/2 all calls share the connection. Pings detect the silence within seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_http2_connection_is_given_up_within_seconds() {
     let (doubts, jobs) = silent_connection(HTTP2_ALONE).await;
@@ -169,7 +169,7 @@ async fn a_silent_http2_connection_is_given_up_within_seconds() {
     assert!((1..jobs - 5).contains(&doubts), "{doubts} of {jobs}");
 }
 
-/// Answers with many header fields are read: what was done is not in doubt because of them.
+/// Answers with many header fields are accepted, so their requests are not in doubt.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_with_many_header_fields_are_read() {
     let mut rig = rig().await;
@@ -185,7 +185,7 @@ async fn answers_with_many_header_fields_are_read() {
     }
 }
 
-/// A server that is not there is no reason to change the version, nor is one whose certificate is not trusted.
+/// An unreachable server is no reason to change the version, nor is an untrusted certificate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_speaks_both_is_spoken_to_in_http1() {
     let mut rig = rig().await;
@@ -200,7 +200,7 @@ async fn a_server_that_speaks_both_is_spoken_to_in_http1() {
     assert!(server.versions().iter().all(|version| *version == "1.1"), "{:?}", server.versions());
 }
 
-/// Either of the two servers may speak HTTP/2 alone, and change that.
+/// Each of the two servers may speak only HTTP/2, and change that.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_server_is_spoken_to_in_its_version() {
     let mut rig = rig().await;

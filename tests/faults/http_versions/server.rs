@@ -1,4 +1,5 @@
-//! A TLS server of XCO's calls that speaks HTTP/2 frame by frame, and HTTP/1.1: it refuses, closes and falls silent as told.
+//! A TLS server for XCO's calls that implements HTTP/2 frame by frame, and HTTP/1.1. It refuses, closes and falls
+//! silent on demand.
 
 use std::{
     net::SocketAddr,
@@ -25,29 +26,29 @@ pub(crate) const HTTP_1_1_REQUIRED: u32 = 13;
 pub(crate) const CANCEL: u32 = 8;
 pub(crate) const INTERNAL_ERROR: u32 = 2;
 
-/// What the server does with a request.
+/// Reaction of the server to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Does it and answers.
+    /// Executes the request and answers.
     Answer,
-    /// Answers with so many bytes of header fields, in fields of so many bytes.
+    /// Answers with header fields of this total size and this size each, in bytes.
     Headers(usize, usize),
-    /// Resets the stream, for this reason.
+    /// Resets the stream with this error code.
     Reset(u32),
-    /// Closes the connection: no stream from this one on is processed.
+    /// Closes the connection and reports that this stream and later ones are not processed.
     GoAwayBelow,
-    /// Closes the connection: this stream is the last that may have been processed, and gets no answer.
+    /// Closes the connection and reports this stream as the last that may have been processed. It gets no answer.
     GoAwayAt,
-    /// Does it, and the connection ends after that, as nginx does after `keepalive_requests`.
+    /// Executes the request, and ends the connection after it, as nginx does after `keepalive_requests`.
     Last,
-    /// Neither reads nor writes on this connection any more.
+    /// Stops reading and writing on this connection.
     Silence,
 }
 
-/// A request, as far as it matters.
+/// The relevant parts of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
-    /// The number of its connection, from 0.
+    /// Number of its connection, from 0.
     pub(crate) connection: usize,
     /// Its number on the connection, from 0.
     pub(crate) number: usize,
@@ -67,14 +68,14 @@ struct Shared {
     decide: Mutex<Arc<Decide>>,
     offers: Mutex<Vec<Vec<u8>>>,
     connections: AtomicUsize,
-    /// Bodies of what was done, each as often as it was.
+    /// Bodies of the executed requests, in order and with repetitions.
     done: Mutex<Vec<String>>,
     versions: Mutex<Vec<&'static str>>,
     latency: Duration,
 }
 
 impl Server {
-    /// Offers these protocols, and decides what becomes of each request.
+    /// Starts a server that offers these protocols. `decide` chooses the reaction to each request.
     pub(crate) async fn start(offers: &[&str], decide: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -124,22 +125,22 @@ impl Server {
         server
     }
 
-    /// From the next connection on.
+    /// Changes the offered protocols from the next connection on.
     pub(crate) fn offer(&self, offers: &[&str]) {
         *self.shared.offers.lock().unwrap() = offers.iter().map(|name| name.as_bytes().to_vec()).collect();
     }
 
-    /// Decides otherwise from now on.
+    /// Changes the reaction to requests from now on.
     pub(crate) fn decide(&self, decide: impl Fn(&Asked) -> Act + Send + Sync + 'static) {
         *self.shared.decide.lock().unwrap() = Arc::new(decide);
     }
 
-    /// For `SSL_CERT_FILE`.
+    /// Path of the certificate, for `SSL_CERT_FILE`.
     pub(crate) fn certificate(&self) -> &str {
         self.certificate.0.to_str().unwrap()
     }
 
-    /// How often a request was done whose body has this text.
+    /// Number of executed requests whose body contains `text`.
     pub(crate) fn done(&self, text: &str) -> usize {
         self.shared.done.lock().unwrap().iter().filter(|body| body.contains(text)).count()
     }
@@ -161,7 +162,7 @@ impl Shared {
     }
 }
 
-/// The answer's body, where its call has one.
+/// The answer's body, if its call has one.
 fn answer_to(body: &str) -> Option<&'static str> {
     if body.contains("grant_type") {
         return Some(r#"{"access_token":"token","token_type":"Bearer","expires_in":300}"#);
@@ -182,7 +183,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A string as HPACK has it, without Huffman's code.
+/// Writes a string in HPACK's format, without Huffman coding.
 fn hpack_string(text: &str, into: &mut Vec<u8>) {
     if let Ok(short @ 0..127) = u8::try_from(text.len()) {
         into.push(short);
@@ -245,7 +246,7 @@ async fn speak_http2(
     let send = |bytes: Vec<u8>| drop(out.send(bytes));
     send(frame(4, 0, 0, &[]));
     let mut bodies = std::collections::HashMap::<u32, String>::new();
-    // The highest stream that was processed, and the last one that will be, once the connection is to end.
+    // The highest stream processed so far, and the last one that will be processed if the connection is to end.
     let (mut number, mut highest, mut last) = (0, 0, None::<u32>);
     loop {
         let mut head = [0; 9];

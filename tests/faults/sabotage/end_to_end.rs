@@ -1,8 +1,8 @@
-//! Workers whose scripts fail by chance, under everything that the model does to them besides.
+//! Workers whose scripts fail at random, combined with everything that the model does to them.
 
 use crate::model;
 
-/// With which chance in 10,000 a script that a worker runs has one of its writing commands refused.
+/// Chance in 10,000 that one of the writing commands of a script is refused.
 const OF_10_000: u32 = 500;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
-//! Commands that fail in the middle of a script. A script that Redis runs is not rolled back: what it did before a command
-//! failed stays done. So every script is run with each of its writing commands failing in turn, and what must hold then is
-//! looked up in Redis itself.
+//! Commands that fail in the middle of a script. Redis does not roll a script back: what it did before a command failed
+//! stays done. Every script is therefore run with each of its writing commands failing in turn, and the required result
+//! is looked up in Redis itself.
 //!
-//! Nothing in the product helps with it. A [`Proxy`] stands between a client and Redis, learns scripts from the client's own
-//! `SCRIPT LOAD`, and sends a script with `prefix.lua` before its text where it is told to refuse something: the prefix hides
-//! `redis.call` and `redis.pcall` behind functions that refuse commands as Redis would.
+//! The product has no support for this. A [`Proxy`] between a client and Redis learns scripts from the client's own
+//! `SCRIPT LOAD`. To refuse a command, it sends the script with `prefix.lua` before its text: the prefix replaces
+//! `redis.call` and `redis.pcall` by functions that refuse commands as Redis would.
 //!
 //! | where | what |
 //! |---|---|
@@ -22,10 +22,9 @@ pub(crate) use proxy::Proxy;
 use rand::{Rng, rngs::StdRng};
 use serde_json::{Value, json};
 
-/// Where the prefix notes what it refused: outside every namespace.
+/// Key in which the prefix records refused commands: outside every namespace.
 pub(crate) const LOG: &str = "sabotage:log";
 
-/// What a refused command says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     WrongType,
@@ -47,24 +46,23 @@ impl Refusal {
     }
 }
 
-/// What goes wrong in scripts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Sabotage {
-    /// Nothing; writing commands are noted.
+    /// Nothing fails; writing commands are recorded.
     Trace,
-    /// The k-th writing command of a run is refused; with `again`, so is the same command on the same key later in the
-    /// run, unless it was done before: within a script Redis does not change its mind.
+    /// The k-th writing command of a run is refused. With `again`, so is the same command on the same key later in the
+    /// run, unless it succeeded before: within a script Redis does not change its mind.
     Kth { k: u32, refusal: Refusal, again: bool },
-    /// Every run has its k-th refused with this chance in 10,000, and k is drawn.
+    /// In each run a random writing command is refused, with this chance in 10,000.
     Chance { of_10_000: u32 },
     /// Every use of one command is refused, as if its permission had been withdrawn.
     Forbid(String),
-    /// Every command whose first key is this one is refused, but those that do not look at its type.
+    /// Every command whose first key is this one is refused, except commands that do not check its type.
     WrongKey(String),
 }
 
 impl Sabotage {
-    /// What the prefix is told for one run of a script, if anything is to be done to it.
+    /// Instructions to the prefix for one run of a script; `None` if nothing is to fail.
     fn spec(&self, script: &str, rng: &mut StdRng) -> Option<Value> {
         let mut spec = json!({"script": script, "log": LOG});
         match self {
@@ -78,7 +76,7 @@ impl Sabotage {
                 if rng.random_range(0..10_000) >= *of_10_000 {
                     return None;
                 }
-                // The first few more often: most runs do not write much.
+                // Earlier commands more often, because most runs write little.
                 let k = rng.random_range(1..13).min(rng.random_range(1..13));
                 spec["k"] = json!(k);
                 spec["text"] = json!(Refusal::ALL[rng.random_range(0..Refusal::ALL.len())].text());
@@ -91,18 +89,18 @@ impl Sabotage {
     }
 }
 
-/// What the prefix noted of one command.
+/// The prefix's record of one command.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Noted {
     pub(crate) script: String,
-    /// Which of the run's writing commands it was, from 1.
+    /// Index of the command among the run's writing commands, from 1.
     pub(crate) k: u32,
     pub(crate) command: String,
     pub(crate) key: String,
 }
 
 impl Noted {
-    /// From the log: what was refused or, of a trace, what was written.
+    /// Parses a line of the log: a refused command or, in a trace, a write.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split('\t').skip(1).map(str::to_owned);
         Some(Self {
@@ -114,7 +112,7 @@ impl Noted {
     }
 }
 
-/// What was noted since this was asked last.
+/// Takes the records made since the last call.
 pub(crate) async fn noted(connection: &mut redis::aio::MultiplexedConnection) -> Vec<Noted> {
     let mut take = redis::pipe();
     take.atomic().cmd("LRANGE").arg(LOG).arg(0).arg(-1).cmd("DEL").arg(LOG).ignore();

@@ -17,15 +17,15 @@ use tokio::{
 
 const PREFIX: &str = include_str!("prefix.lua");
 
-/// A hash that no script has: Redis then says `NOSCRIPT`, in its turn, and the client tells the text.
+/// A hash that no script has. Redis answers `NOSCRIPT`, in order, and the client sends the text.
 const NO_SCRIPT: &[u8] = b"0000000000000000000000000000000000000000";
 
 /// A script that a client has loaded.
 #[derive(Debug, Clone)]
 struct Known {
-    /// From its header: `finish.lua`.
+    /// Name in its header, such as `finish.lua`.
     name: String,
-    /// The hash of its text with the prefix before it.
+    /// Hash of its text with the prefix.
     sabotaged: String,
 }
 
@@ -38,7 +38,7 @@ struct Shared {
     scripts: Mutex<HashMap<Vec<u8>, Known>>,
 }
 
-/// A running proxy in front of one Redis.
+/// A running proxy for one Redis.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -47,7 +47,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// In front of the Redis with that URL; what is drawn is drawn from `seed`. Nothing fails until it is told so.
+    /// Starts a proxy for the Redis with that URL. Random choices follow from `seed`. Nothing fails until
+    /// [`Proxy::set`].
     pub(crate) async fn start(upstream: &str, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -65,12 +66,12 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
-    /// From now on this goes wrong.
+    /// Sets what goes wrong from now on.
     pub(crate) fn set(&self, sabotage: Sabotage) {
         *self.shared.sabotage.lock().unwrap() = Some(sabotage);
     }
 
-    /// From now on everything goes through as it is.
+    /// Lets everything through unchanged from now on.
     pub(crate) fn calm(&self) {
         *self.shared.sabotage.lock().unwrap() = None;
     }
@@ -99,7 +100,7 @@ async fn connect(mut client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Commands, one after the other, until one side has enough.
+/// Forwards commands one by one until one side closes.
 async fn ask(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, shared: &Shared) {
     let mut buffer = Vec::with_capacity(64 * 1024);
     loop {
@@ -131,7 +132,7 @@ async fn ask(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, shared: &Shared) {
 }
 
 impl Shared {
-    /// What is sent instead of a command, if it is not sent as it is.
+    /// The command to send instead, if this one must be replaced.
     async fn instead(&self, parts: &[&[u8]]) -> Option<Vec<u8>> {
         let is =
             |place: usize, name: &str| parts.get(place).is_some_and(|part| part.eq_ignore_ascii_case(name.as_bytes()));
@@ -158,8 +159,8 @@ impl Shared {
         Some(resp::packed(other.into_iter()))
     }
 
-    /// Remembers a script that a client loads, and loads its double with the prefix first. (The client's own user may run
-    /// what is loaded and nothing else.)
+    /// Remembers a script that a client loads, and loads its version with the prefix first. (The client's own user may
+    /// only run loaded scripts.)
     async fn learn(&self, text: &[u8]) {
         let Ok(text) = std::str::from_utf8(text) else { return };
         let double = with_prefix(text);
@@ -187,13 +188,13 @@ fn sha(text: &str) -> String {
 
 fn with_prefix(text: &str) -> String {
     match text.split_once('\n') {
-        // What the first line says to Redis must stay the first line.
+        // The first line has a meaning for Redis and must stay first.
         Some((first, rest)) if first.starts_with("#!") => format!("{first}\n{PREFIX}\n{rest}"),
         _ => format!("{PREFIX}\n{text}"),
     }
 }
 
-/// By the last header in it: what others share stands before a script's own text.
+/// Name of a script, from the last header in it: shared code comes before a script's own text.
 pub(crate) fn name_of(text: &str) -> String {
     text.lines()
         .rev()

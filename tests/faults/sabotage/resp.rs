@@ -1,25 +1,25 @@
-//! Redis commands as clients send them: arrays of bulk strings, taken off a buffer one by one.
+//! Parses Redis commands as clients send them: arrays of bulk strings.
 
 use std::ops::Range;
 
-/// No client of ours sends more at once.
+/// Maximum size of a command; this program's clients send less.
 const MOST_BYTES: usize = 64 << 20;
 const MOST_PARTS: usize = 200_000;
 
-/// One command at the beginning of a buffer.
+/// One command at the start of a buffer.
 #[derive(Debug)]
 pub(crate) struct Command {
-    /// How many bytes of the buffer it is.
+    /// Length of the command in bytes.
     pub(crate) length: usize,
-    /// Where in the buffer its parts are: name, then arguments.
+    /// Positions of its parts in the buffer: the name, then the arguments.
     pub(crate) parts: Vec<Range<usize>>,
 }
 
-/// What a client sent is no command.
+/// The data is not a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// The command that `buffer` begins with; nothing where the rest of it is still to come.
+/// Parses the command at the start of `buffer`; `None` if it is incomplete.
 pub(crate) fn command(buffer: &[u8]) -> Result<Option<Command>, Malformed> {
     let Some((count, mut at)) = header(buffer, 0, b'*')? else { return Ok(None) };
     if count > MOST_PARTS {
@@ -38,7 +38,7 @@ pub(crate) fn command(buffer: &[u8]) -> Result<Option<Command>, Malformed> {
     Ok(Some(Command { length: at, parts }))
 }
 
-/// A number behind its mark, and where the line after it begins.
+/// Parses a number after its mark. Returns it with the start of the next line.
 fn header(buffer: &[u8], at: usize, mark: u8) -> Result<Option<(usize, usize)>, Malformed> {
     let Some(first) = buffer.get(at) else { return Ok(None) };
     if *first != mark {
@@ -49,11 +49,11 @@ fn header(buffer: &[u8], at: usize, mark: u8) -> Result<Option<(usize, usize)>, 
         return if line.len() < 20 { Ok(None) } else { Err(Malformed) };
     };
     let number = std::str::from_utf8(&line[..end]).ok().and_then(|text| text.parse().ok()).ok_or(Malformed)?;
-    // The line feed may be still to come: so is what follows it.
+    // The line feed may be missing; then so is what follows it.
     Ok(Some((number, at + 1 + end + 2)))
 }
 
-/// A command as it is sent.
+/// A command in wire format.
 pub(crate) fn packed<'a>(parts: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
     for part in parts {

@@ -1,7 +1,7 @@
 //! Every script, with each of its commands failing in turn.
 //!
-//! A run that fails may leave each job as it was before or as it is when nothing fails, and no way in between. Called again
-//! without sabotage, as its caller does, the script must bring everything to where it is when nothing fails.
+//! A failed run may leave each job as it was before, or as it is when nothing fails, and in no state in between. Called
+//! again without sabotage, as its caller does, the script must bring everything to the state in which nothing failed.
 
 use super::{
     Noted, Refusal, Sabotage, noted,
@@ -13,33 +13,32 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Seeds a script. `SABOTAGE_SEEDS` has more of them.
+/// Number of seeds for each script. `SABOTAGE_SEEDS` changes it.
 const SEEDS: u64 = 4;
-/// A caller that is not done by then never is.
+/// Number of calls after which the caller counts as stuck.
 const MOST_CALLS: u32 = 20;
-/// Failures of one kind that are told in full.
+/// Number of failures of one kind that are reported in full.
 const TOLD: usize = 3;
 
-/// Something that must not be.
+/// A violation of the rules.
 #[derive(Debug)]
 struct Failure {
     seed: u64,
     sabotage: String,
-    /// What was refused.
     refused: Option<Noted>,
     when: &'static str,
     what: String,
 }
 
-/// What a run left behind.
+/// The facts around one run.
 struct Run {
     before: Facts,
     /// After the first call.
     halfway: Facts,
-    /// The first call's error, if it failed.
+    /// Error of the first call, if it failed.
     error: Option<String>,
     after: Facts,
-    /// What was noted in the first call.
+    /// Commands recorded in the first call.
     noted: Vec<Noted>,
     calls: u32,
 }
@@ -51,8 +50,8 @@ async fn look<S: Scene>(scene: &S, stage: &Stage) -> Facts {
     facts
 }
 
-/// One run from the same beginning: the first call (or the first two) with sabotage, then calls without until the caller
-/// believes that it is done.
+/// One run from the same start: the first call (or the first two) with sabotage, then calls without it until the caller
+/// considers it done.
 async fn run<S: Scene>(stage: &mut Stage, seed: u64, sabotage: Option<&Sabotage>, sabotaged_calls: u32) -> Run {
     stage.clear(seed).await;
     let mut scene = S::prepare(stage).await;
@@ -79,7 +78,7 @@ async fn run<S: Scene>(stage: &mut Stage, seed: u64, sabotage: Option<&Sabotage>
     Run { before, halfway: halfway.unwrap(), error, after, noted: log, calls }
 }
 
-/// Where `found` is neither as before nor as after.
+/// Facts that are neither as before nor as after.
 fn half_done<S: Scene>(run: &Run, calm: &Facts) -> Vec<String> {
     let mut wrong = Vec::new();
     let (mut none, mut all) = (true, true);
@@ -99,7 +98,7 @@ fn half_done<S: Scene>(run: &Run, calm: &Facts) -> Vec<String> {
             wrong.push(format!("{job} is half done: {}", nearest.join("; ")));
         }
     }
-    // What is counted of all must fit what became of each.
+    // Totals must match the result of each job.
     let has_jobs = run.halfway.0.len() > 1;
     let whole = |facts: &Facts| -> BTreeMap<String, String> {
         let whole = facts.0.get("").cloned().unwrap_or_default();
@@ -127,7 +126,7 @@ fn differences(found: &BTreeMap<String, String>, expected: &BTreeMap<String, Str
     told.join("; ")
 }
 
-/// Where the end is another than when nothing fails.
+/// Facts that differ at the end from a run without failures.
 fn not_done<S: Scene>(run: &Run, calm: &Facts) -> Vec<String> {
     let jobs: BTreeSet<&String> = run.after.0.keys().chain(calm.0.keys()).collect();
     let nothing = BTreeMap::new();
@@ -147,7 +146,7 @@ fn not_done<S: Scene>(run: &Run, calm: &Facts) -> Vec<String> {
         .collect()
 }
 
-/// Every way in which a script that makes these writes can be sabotaged; and for how many calls.
+/// Every way to sabotage a script that makes these writes, with the number of sabotaged calls.
 fn ways(seed: u64, writes: &[Noted]) -> Vec<(Sabotage, u32)> {
     let mut ways = Vec::new();
     // A call may run its script several times.
@@ -162,7 +161,7 @@ fn ways(seed: u64, writes: &[Noted]) -> Vec<(Sabotage, u32)> {
     ways
 }
 
-/// Plays a script's scene from several seeds, with everything that can be done to it.
+/// Runs a script's scene from several seeds, with every kind of sabotage.
 pub(crate) async fn play<S: Scene>(script: &str) {
     let seeds: u64 = std::env::var("SABOTAGE_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
     let mut stage = Stage::new().await;
@@ -220,7 +219,7 @@ fn told(sabotage: &Sabotage) -> String {
     }
 }
 
-/// By refused command and key; the first few of each in full.
+/// The failures by refused command and key, the first few of each in full.
 fn report(script: &str, runs: usize, failures: &[Failure]) -> String {
     let mut kinds: BTreeMap<String, Vec<&Failure>> = BTreeMap::new();
     for failure in failures {
@@ -241,7 +240,7 @@ fn report(script: &str, runs: usize, failures: &[Failure]) -> String {
     text
 }
 
-/// A key without what is one job's.
+/// A key without the part that names one job.
 fn generic(key: &str) -> String {
     let rest = key.split_once("}:").map_or(key, |(_, rest)| rest);
     match rest.split_once(':') {
@@ -312,7 +311,7 @@ const WRITES: &[&str] = &[
     "ZREMRANGEBYSCORE",
 ];
 
-/// What says which keys it takes is a script, and not a part of others.
+/// A file that declares which keys it uses is a script, and not a part of others.
 #[test]
 fn every_script_that_writes_has_a_scene() {
     let mut files = Vec::new();

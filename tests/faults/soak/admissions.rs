@@ -1,46 +1,45 @@
-//! Whether admissions keep to the limits, by Redis's own clock.
+//! Checks that admissions keep to the limits, by Redis's own clock.
 //!
-//! A completion's `started_at` is the moment at which its job was admitted first. No fault on a call's way to XCO blurs it, so
-//! this is judged without allowance, where [`super::limits`] has to allow for what faults hold back. It sees fewer calls than
-//! were made, though: a job's later ones, and those of an admission that was lost with its worker, are told by nobody. Each of
-//! the two finds what the other cannot.
+//! A completion's `started_at` is the time of its job's first admission. Faults on a call's way to XCO do not affect
+//! it, so this check needs no allowance, while [`super::limits`] must allow for delays by faults. It sees fewer calls
+//! than were made, though: later calls of a job, and the call of an admission that was lost with its worker, are not in
+//! any completion. Each of the two checks finds errors that the other cannot.
 
 use super::{calls::limit_of, limits::Explained};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// Moments are told in whole milliseconds.
+/// Times are reported in whole milliseconds.
 const ROUNDING_US: u64 = 1_000;
 
-/// So many admissions before one that was too much are told with it.
+/// Number of earlier admissions that are reported with one over the limit.
 const TOLD: usize = 12;
 
-/// Around a step of the clock nothing is concluded for so long on either side, in milliseconds.
+/// Time on either side of a clock step about which nothing is concluded, in milliseconds.
 const STEP_MARGIN_MS: u64 = 10_000;
 
-/// When jobs were admitted.
 #[derive(Debug, Default)]
 pub(crate) struct Admissions {
-    /// By caller; none: what spends the client's bucket.
+    /// By caller; `None` is the bucket of the client.
     by_caller: HashMap<Option<String>, Vec<u64>>,
-    /// Moments that Redis's clock told twice or left out, from and until.
+    /// Times that Redis's clock repeated or skipped, as start and end.
     stepped_ms: Vec<(u64, u64)>,
 }
 
-/// What came of them.
+/// Result of the check.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
     pub(crate) seen: usize,
-    /// Admissions for which their bucket had no room, told as text.
+    /// Admissions for which their bucket had no room, as text.
     pub(crate) over_limit: Vec<String>,
 }
 
 impl Admissions {
-    /// What a completion tells: nothing where its job was never admitted.
+    /// Records the admission of a completion's job, if it was admitted.
     pub(crate) fn note(&mut self, event: &Value) {
         let Some(started) = event["started_at"].as_str() else { return };
         let at = started.parse::<jiff::Timestamp>().unwrap();
-        // A creation may name a caller and spends the client's bucket all the same.
+        // A creation may name a caller and still uses the client's bucket.
         let caller = if event["type"] == "CreateUser" { None } else { event["caller_id"].as_str() };
         self.admitted(caller, u64::try_from(at.as_millisecond()).unwrap());
     }
@@ -49,7 +48,7 @@ impl Admissions {
         self.by_caller.entry(caller.map(str::to_owned)).or_default().push(at_ms);
     }
 
-    /// The clock jumped by so much, about then by a clock that did not.
+    /// Records that the clock jumped by `by_ms`, at about `at_ms` of a clock that did not jump.
     pub(crate) fn stepped(&mut self, at_ms: u64, by_ms: i64) {
         let other_ms = at_ms.saturating_add_signed(by_ms);
         let (from_ms, until_ms) = (at_ms.min(other_ms), at_ms.max(other_ms));
@@ -60,7 +59,7 @@ impl Admissions {
         self.stepped_ms.iter().all(|(from_ms, until_ms)| !(*from_ms..*until_ms).contains(&at_ms))
     }
 
-    /// Everything noted so far.
+    /// Checks all recorded admissions.
     pub(crate) fn judge(&self) -> Judged {
         let mut judged = Judged::default();
         for (caller, noted) in &self.by_caller {

@@ -1,5 +1,4 @@
-//! The calls that arrived at XCO, read as they come: whose they were, whether they kept to the limits, and whether one was
-//! made that must not be repeated.
+//! Checks the calls that arrived at XCO as they come: their jobs, the limits, and repetitions that must not happen.
 
 use super::{
     ledger::{Nature, id, of_trace},
@@ -9,15 +8,15 @@ use super::{
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 use xco_worker::sandbox::{CallRecord, Route, Sandbox, SandboxLimit};
 
-/// A call has ended, one way or the other, after this long: only then is it judged.
+/// Age at which a call has certainly ended and can be checked.
 const SETTLED_MS: u64 = 25_000;
 
-/// What a caller may do, in XCO's eyes and in the workers' configuration.
+/// The limit of a caller, in XCO and in the workers' configuration.
 pub(crate) const CALLER: SandboxLimit = SandboxLimit { per_second: 2.0, burst: 4 };
-/// What all calls without a caller may do.
+/// The limit of all calls without a caller.
 pub(crate) const CLIENT: SandboxLimit = SandboxLimit { per_second: 80.0, burst: 20 };
 
-/// Microseconds between calls, and the burst; without a caller, of the client.
+/// Microseconds between calls, and the burst, of a caller or of the client.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small figures")]
 pub(crate) fn limit_of(caller: Option<&str>) -> (u64, u32) {
     let SandboxLimit { per_second, burst } = if caller.is_some() { CALLER } else { CLIENT };
@@ -32,21 +31,21 @@ pub(crate) struct Calls {
     buckets: HashMap<Option<String>, Explained>,
     pub(crate) seen: u64,
     pub(crate) by_status: std::collections::BTreeMap<u16, u64>,
-    /// Calls that no moment explains at which they can have been admitted.
+    /// Calls that cannot have been admitted at any time.
     pub(crate) over_limit: u64,
-    /// How much sooner than their bucket had room calls came at most: with nothing wrong, and with faults that hold calls back.
+    /// Maximum time by which a call was ahead of its bucket: without faults, and with faults that delay calls.
     pub(crate) ahead_us: [u64; 2],
-    /// The call that did so in clear weather.
+    /// The call with that maximum without faults.
     pub(crate) worst: Option<String>,
     /// Calls that XCO's own buckets refused.
     pub(crate) refused_by_limit: u64,
     /// Calls that an outage refused.
     pub(crate) in_outage: u64,
-    /// Unsafe calls made again after one that may have taken effect.
+    /// Unsafe calls repeated after one that may have taken effect.
     pub(crate) repeated: u64,
 }
 
-/// Reads until it is over.
+/// Reads until the soak is over.
 pub(crate) async fn audit(calls: &RefCell<Calls>, world: &World, sandbox: &Sandbox) {
     while !world.over.is_cancelled() {
         calls.borrow_mut().read(world, sandbox, now_ms() - SETTLED_MS);
@@ -79,7 +78,7 @@ impl Calls {
         self.in_outage += u64::from(call.fault == Some("outage"));
         self.refused_by_limit += u64::from(call.status == Some(429) && call.fault.is_none());
         if call.status == Some(401) {
-            // It spent nothing: the call is made again, with another token.
+            // It spent nothing: the call is repeated with another token.
             return;
         }
         let at_us = (call.at_ms * 1_000).max(self.last_us);
@@ -112,13 +111,13 @@ impl Calls {
         entry.calls = entry.calls.saturating_add(1);
         entry.limited += u16::from(call.status == Some(429));
         entry.refused += u16::from(call.status == Some(401));
-        // Answered like this, nothing was done.
+        // With these answers nothing was done.
         let may_have_worked = !matches!(call.status, Some(401 | 429 | 500 | 503));
         let repeated = match call.route {
             Route::Start | Route::Verify => std::mem::replace(&mut entry.doubt, may_have_worked),
             Route::Create => {
-                // Each post but the first follows a look. They need not arrive in that order: one that was held back on its
-                // way, and given up long since, may come last.
+                // Each POST except the first follows a check. They need not arrive in that order: a call that was
+                // delayed on its way, and given up long ago, may arrive last.
                 entry.posts = entry.posts.saturating_add(u8::from(may_have_worked));
                 entry.posts > entry.looks.saturating_add(1)
             }

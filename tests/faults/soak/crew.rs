@@ -1,4 +1,4 @@
-//! The workers, each behind proxies of its own, and everything that is done to them, to Redis and to XCO.
+//! The workers, each behind its own proxies, and the faults of workers, Redis and XCO.
 
 use super::{
     calls::{CALLER, CLIENT},
@@ -20,36 +20,35 @@ use std::{os::unix::process::ExitStatusExt, time::Duration};
 use tokio::time::{Instant, timeout};
 use xco_worker::sandbox::{Fault, FaultKind, Route, Sandbox};
 
-/// Calls at once of one worker.
+/// Number of simultaneous calls of one worker.
 pub(crate) const CONCURRENCY: u32 = 16;
-/// How often one of a script's commands fails while they do: a chance in 10,000.
+/// Chance in 10,000 that a script command fails during sabotage.
 const SABOTAGED: u32 = 2_000;
-/// A worker that was told to stop must have ended by then.
+/// Time within which a worker must stop.
 const LONGEST_STOP: Duration = Duration::from_secs(60);
 
-/// A worker's place: who works there comes and goes.
+/// One worker position. The process in it changes.
 #[derive(Debug)]
 struct Place {
     settings: Settings,
     redis: Proxy,
-    /// Behind that proxy, on the same way.
+    /// Proxy that sabotages scripts, on the same path.
     scripts: sabotage::Proxy,
     xco: Proxy,
     process: Option<Process>,
     paused: bool,
-    /// Since when it is to end.
+    /// When the present process was told to stop.
     stopping: Option<Instant>,
-    /// It was told so before it could listen to signals.
+    /// Whether it was told so before it could handle signals.
     unborn: bool,
 }
 
-/// All of them.
 #[derive(Debug)]
 pub(crate) struct Crew {
     places: Vec<Place>,
-    /// Redis's, where it can be stepped.
+    /// Redis's clock, if it can be stepped.
     clock: Option<ServerClock>,
-    /// The most memory that one of them took, in KiB.
+    /// Maximum memory of any worker, in KiB.
     pub(crate) most_rss_kib: u64,
     pub(crate) spawned: u64,
     pub(crate) reclaimed: u64,
@@ -70,13 +69,13 @@ impl Crew {
         Self { places, clock, most_rss_kib: 0, spawned: WORKERS as u64, reclaimed: 0 }
     }
 
-    /// The places that an event is about.
+    /// The worker positions that an event affects.
     fn about(&self, event: &Event) -> impl Iterator<Item = &Place> {
         let all = event.worker.is_none();
         self.places.iter().enumerate().filter(move |(n, _)| all || event.worker == Some(*n)).map(|(_, place)| place)
     }
 
-    /// Does what `event` says. Whether it could be done.
+    /// Starts the fault `event`. Returns whether that was possible.
     pub(crate) async fn strike(&mut self, event: &Event, redis: &mut RedisServer, sandbox: &Sandbox) -> bool {
         match event.kind {
             Kind::WorkerKilled | Kind::WorkerPaused | Kind::WorkerStopped | Kind::WorkerLeaseChanged => {
@@ -105,7 +104,7 @@ impl Crew {
         true
     }
 
-    /// Ends what `event` began.
+    /// Ends the fault `event`.
     pub(crate) fn relent(&mut self, event: &Event, redis: &mut RedisServer, sandbox: &Sandbox) {
         match event.kind {
             Kind::WorkerKilled => self.respawn(event.worker),
@@ -134,7 +133,7 @@ impl Crew {
         }
     }
 
-    /// From now on Redis's clock is ahead of the machine's by so much, or behind it. Whether that can be done.
+    /// Sets Redis's clock ahead of the machine's by this time, or behind it. Returns whether that is possible.
     fn step_clock(&self, ahead_ms: i64) -> bool {
         let by = Duration::from_millis(ahead_ms.unsigned_abs());
         let to = match ahead_ms {
@@ -184,7 +183,7 @@ impl Crew {
         }
     }
 
-    /// Looks after them: who was told to stop is replaced once it has ended; who ends without being told is accused.
+    /// Replaces workers that were told to stop and have ended. Reports workers that ended by themselves.
     pub(crate) fn look(&mut self, world: &World) {
         for (worker, place) in self.places.iter_mut().enumerate() {
             let Some(process) = &mut place.process else { continue };
@@ -212,7 +211,7 @@ impl Crew {
         }
     }
 
-    /// Stops all in order.
+    /// Stops all workers in order.
     pub(crate) async fn stop(&mut self, world: &World) {
         for place in &mut self.places {
             if let Some(process) = &mut place.process {
@@ -229,7 +228,7 @@ impl Crew {
         }
     }
 
-    /// Replies of Redis and answers of XCO that proxies broke: lost, torn, stalled, reset.
+    /// Number of replies and answers that proxies broke: lost, torn, stalled, reset.
     pub(crate) fn broken(&self) -> [u64; 4] {
         let mut broken = [0; 4];
         for proxy in self.places.iter().flat_map(|place| [&place.redis, &place.xco]) {
@@ -242,7 +241,7 @@ impl Crew {
 }
 
 impl Kind {
-    /// Whether [`super::hands::Hands`] do it.
+    /// Whether [`super::hands::Hands`] does this fault.
     pub(crate) fn is_by_hand(self) -> bool {
         matches!(
             self,
@@ -254,7 +253,7 @@ impl Kind {
         )
     }
 
-    /// Whether the simulator was ordered to do it.
+    /// Whether the simulator does this fault.
     fn is_ordered(self) -> bool {
         matches!(
             self,
@@ -287,7 +286,7 @@ fn settings(rig: &Rig, redis: &Proxy, xco: &Proxy) -> Settings {
             ("WORKER__LEASE", &format!("{LEASE_MS}ms")),
             ("WORKER__CONCURRENCY", &CONCURRENCY.to_string()),
             ("WORKER__SHUTDOWN_GRACE", "4s"),
-            // Jobs are taken over again and again here: that is the soak's doing.
+            // The soak takes jobs over again and again.
             ("WORKER__MAX_DELIVERIES", "1000"),
             ("LIMITS__CALLER__RATE", &rate(CALLER.per_second)),
             ("LIMITS__CALLER__BURST", &CALLER.burst.to_string()),
@@ -297,14 +296,14 @@ fn settings(rig: &Rig, redis: &Proxy, xco: &Proxy) -> Settings {
             ("RETRY__CAP", "1s"),
             ("QUEUE__TTL__START_OTP", "off"),
             ("QUEUE__TTL__VERIFY_OTP", "off"),
-            // What half an hour leaves behind is to stay small.
+            // Half an hour of work must not leave much data.
             ("QUEUE__DEDUPE_WINDOW", "10m"),
             ("COMPLETIONS__RETENTION", "10m"),
         ],
     )
 }
 
-/// What the way is like while `event` lasts; true: the way to Redis.
+/// State of the network during `event`; `true` for the connection to Redis.
 fn way(event: &Event) -> Option<(bool, Network)> {
     let chances = Chances::default();
     let late = |from: u64, to: u64| Network::Late(Duration::from_millis(from + event.seed % (to - from)));
@@ -323,7 +322,7 @@ fn way(event: &Event) -> Option<(bool, Network)> {
     })
 }
 
-/// Has the simulator do what `event` says.
+/// Orders the fault `event` from the simulator.
 fn order(event: &Event, sandbox: &Sandbox) {
     let often = |fault: Fault, p: f64| sandbox.order(fault.with_probability(p, event.seed));
     match event.kind {
@@ -331,7 +330,7 @@ fn order(event: &Event, sandbox: &Sandbox) {
         Kind::Xco502 => often(Fault::status(502), 0.4),
         Kind::Xco503 => often(Fault::status(503).retry_after("1"), 0.4),
         Kind::Xco429After => often(Fault::status(429).retry_after("1"), 0.3),
-        // Where there is no caller, each of these would stop everybody for longer and longer.
+        // Without a caller, each of these would stop all calls for longer and longer.
         Kind::Xco429 => {
             for route in [Route::Exists, Route::Start, Route::Verify] {
                 often(Fault::status(429).on(route), 0.2);

@@ -1,6 +1,6 @@
-//! What others do to Redis's data and users while jobs are under way, and how it is made good.
+//! Changes to Redis's data and users by something other than a worker, and their repair.
 //!
-//! What is to be made good is owed until Redis takes it: it may be down or hung when its time comes.
+//! Each repair is repeated until Redis accepts it, because Redis may be down when it is due.
 
 use super::{
     merchant::STREAMS,
@@ -12,16 +12,17 @@ use std::time::Duration;
 use tokio::time::timeout;
 use xco_worker::queue::GROUP;
 
-/// Whom the workers connect as.
+/// The Redis user of the workers.
 pub(crate) const WORKERS_USER: &str = "worker";
 
-/// What a spoiled key holds.
+/// Content of a spoiled key.
 const SPOILED: &str = "spoiled by the soak";
 
 const SPOIL: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end \
     redis.call('SET', KEYS[1], ARGV[1])";
 
-/// 1 where it is as it was, by this or by an earlier run whose answer was lost; 0 where somebody else has written there.
+/// Returns 1 if the key is restored, by this or by an earlier run whose answer was lost; 0 if something else wrote
+/// there.
 const RESTORE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
     if kind ~= 'none' and (kind ~= 'string' or redis.call('GET', KEYS[1]) ~= ARGV[1]) then \
         return 1 - redis.call('EXISTS', KEYS[2]) end \
@@ -29,25 +30,25 @@ const RESTORE: &str = "local kind = redis.call('TYPE', KEYS[1]).ok \
     if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[1]) end \
     return 1";
 
-/// The most deliveries that a foreign hand acknowledges.
+/// Maximum number of deliveries that are acknowledged at once.
 const MOST_ACKNOWLEDGED: usize = 5;
 
-/// What must be undone.
+/// A repair.
 #[derive(Debug, Clone, PartialEq)]
 enum Debt {
     Key(String),
     Permission(&'static str),
 }
 
-/// Those others.
+/// Makes the changes and repairs.
 #[derive(Debug)]
 pub(crate) struct Hands {
     client: redis::Client,
-    /// Done, and to be undone when its event is over.
+    /// Changes in force, to be repaired when their event is over.
     standing: Vec<(Event, Debt)>,
-    /// Takes deliveries away, each time that it is its turn.
+    /// The event that takes deliveries away, if there is one.
     taking: Option<Event>,
-    /// To be undone as soon as Redis can.
+    /// Repairs that are due as soon as Redis accepts them.
     owed: Vec<Debt>,
 }
 
@@ -71,7 +72,7 @@ impl Hands {
         }
     }
 
-    /// Does what `event` says. Whether it could be done.
+    /// Starts the fault `event`. Returns whether that was possible.
     pub(crate) async fn strike(&mut self, event: &Event, world: &World) -> bool {
         match event.kind {
             Kind::KeySpoiled => {
@@ -85,7 +86,7 @@ impl Hands {
                 }
                 let mut spoil = cmd("EVAL");
                 spoil.arg(SPOIL).arg(2).arg(&key).arg(aside(&key)).arg(SPOILED);
-                // Without an answer it may be done all the same: what is owed is owed.
+                // Without an answer it may still be done, so the repair is needed.
                 let done = self.query::<Value>(&spoil).await.is_ok();
                 self.standing.push((*event, Debt::Key(key)));
                 done
@@ -110,7 +111,7 @@ impl Hands {
         }
     }
 
-    /// What `event` began is over: it is made good as soon as Redis can.
+    /// Ends the fault `event`: its repair becomes due.
     pub(crate) fn relent(&mut self, event: &Event, world: &World) {
         if event.kind == Kind::RepliesSpoiled {
             world.spoil_replies.set(false);
@@ -123,7 +124,7 @@ impl Hands {
         }
     }
 
-    /// Makes good what is owed, as far as Redis lets it. Whether nothing is owed any more.
+    /// Makes the due repairs, as far as Redis accepts them. Returns whether none is left.
     pub(crate) async fn make_good(&mut self, world: &World) -> bool {
         for debt in std::mem::take(&mut self.owed) {
             let made = match &debt {
@@ -147,12 +148,12 @@ impl Hands {
         self.owed.is_empty()
     }
 
-    /// Goes on with what is done again and again.
+    /// Continues the fault that repeats.
     pub(crate) async fn go_on(&self, world: &World) {
         let Some(event) = self.taking else { return };
         for stream in STREAMS {
             let stream = world.key(stream);
-            // Where Redis is down there is nothing to be taken.
+            // While Redis is down, there is nothing to take away.
             let _ = match event.kind {
                 Kind::ForeignAck => self.acknowledge(&stream, 1 + event.drawn(MOST_ACKNOWLEDGED)).await,
                 _ => self.delete_consumer(&stream).await,
@@ -160,9 +161,9 @@ impl Hands {
         }
     }
 
-    /// The one that holds most.
+    /// Deletes the consumer with the most deliveries.
     async fn delete_consumer(&self, stream: &str) -> RedisResult<()> {
-        // How many, the first, the last, and by consumer.
+        // The reply is: the number, the first, the last, and the numbers by consumer.
         let summary: Vec<Value> = self.query(cmd("XPENDING").arg(stream).arg(GROUP)).await?;
         let holders = summary.into_iter().nth(3).unwrap_or(Value::Nil);
         let holders: Vec<(String, String)> = redis::from_redis_value::<Option<_>>(holders)?.unwrap_or_default();
@@ -173,7 +174,7 @@ impl Hands {
         Ok(())
     }
 
-    /// The oldest few.
+    /// Acknowledges the oldest few deliveries.
     async fn acknowledge(&self, stream: &str, most: usize) -> RedisResult<()> {
         let mut pending = cmd("XPENDING");
         pending.arg(stream).arg(GROUP).arg("-").arg("+").arg(most);

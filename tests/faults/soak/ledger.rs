@@ -1,12 +1,12 @@
-//! What is known of every job, in a few bytes each: what it is, how often it was enqueued, how it ended, which calls it made.
+//! A compact record of every job: its kind, how often it was enqueued, how it ended and which calls it made.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
-/// What a job is, and so how it may end.
+/// Kind of a job, which determines how it may end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nature {
-    /// `CheckUser` of a customer nobody knows.
+    /// `CheckUser` of an unknown customer.
     CheckAbsent,
     /// `CheckUser` of a customer with an account.
     CheckPresent,
@@ -14,59 +14,58 @@ pub(crate) enum Nature {
     Start,
     /// `VerifyOtp` with the code that was sent.
     Verify,
-    /// `VerifyOtp` with another.
+    /// `VerifyOtp` with a wrong code.
     VerifyWrong,
     /// `FinalizeConsent` with a code.
     Finalize,
     /// `FinalizeConsent` with a challenge.
     Consent,
-    /// No valid job, though its id can be read.
+    /// Not a valid job, but with a readable id.
     Malformed,
 }
 
-/// One job.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts of one job, kept small")]
 pub(crate) struct Entry {
     pub(crate) nature: Nature,
-    /// Times Redis may have it: 0 for a child whose parent has not ended.
+    /// Number of times that Redis may have it; 0 for a child whose parent has not ended.
     pub(crate) sent: u8,
-    /// Redis has acknowledged one of them.
+    /// Whether Redis has acknowledged one of them.
     pub(crate) certain: bool,
-    /// It may expire.
+    /// Whether it may expire.
     pub(crate) deadline: bool,
-    /// It has a child: the job after it.
+    /// Whether it has a child, which is the next job.
     pub(crate) parent: bool,
-    /// It is the greedy caller's.
+    /// Whether it belongs to the greedy caller.
     pub(crate) greedy: bool,
     pub(crate) completions: u8,
-    /// It ended as one whose attempts were used up, at a time when every call that it made arrived.
+    /// Whether it ended because its attempts were used up, at a time when every call arrived.
     pub(crate) given_up: bool,
     pub(crate) attempts: u16,
-    /// Calls of the API that arrived.
+    /// Calls that arrived at the API.
     pub(crate) calls: u16,
-    /// Those that were answered 429 and 401.
+    /// Calls that were answered 429, and 401.
     pub(crate) limited: u16,
     pub(crate) refused: u16,
-    /// The last unsafe call may have taken effect.
+    /// Whether the last unsafe call may have taken effect.
     pub(crate) doubt: bool,
-    /// Posts of a creation that may have taken effect, and looks whether one had.
+    /// POSTs of a creation that may have taken effect, and checks for it.
     pub(crate) posts: u8,
     pub(crate) looks: u8,
     pub(crate) batch: u16,
-    /// The earliest it may start, in seconds since 1970; 0: at once.
+    /// Earliest start, in seconds since 1970; 0 means at once.
     pub(crate) not_before_s: u32,
 }
 
 impl Nature {
-    /// Whether one of its calls may be made by two workers at once: the one that has lost its lease without knowing, and the
-    /// one that has taken over. Whoever ends the job first knows of its own calls only. No unsafe call is begun twice.
+    /// Whether two workers may make one of its calls at the same time: one that has lost its lease unknowingly, and one
+    /// that has taken over. The worker that ends the job knows only its own calls. No unsafe call is started twice.
     pub(crate) const fn is_safe(self) -> bool {
-        // Creating is safe as far as it is checking after a doubt.
+        // A creation is safe because a doubt is followed by a check.
         matches!(self, Self::CheckAbsent | Self::CheckPresent | Self::Create | Self::Malformed)
     }
 
-    /// How many attempts may fail before a job is given up.
+    /// Number of failed attempts after which a job is given up.
     pub(crate) const fn max_attempts(self) -> u16 {
         match self {
             Self::CheckAbsent | Self::CheckPresent | Self::Create => 8,
@@ -101,17 +100,16 @@ impl Entry {
     }
 }
 
-/// The accounts.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: Vec<Entry>,
-    /// What was enqueued that is no job and has no id, by origin: whether Redis acknowledged it, and its completions.
+    /// Invalid entries without an id, by origin: whether Redis acknowledged them, and the number of completions.
     nameless: HashMap<String, (bool, u8)>,
-    /// Nameless ones that Redis may or may not have.
+    /// Number of such entries that Redis may or may not have.
     pub(crate) nameless_uncertain: usize,
-    /// Jobs by batch, from 1.
+    /// Number of jobs by batch, from 1.
     pub(crate) batches: Vec<u32>,
-    /// Jobs of the greedy caller that have not ended.
+    /// Number of the greedy caller's jobs that have not ended.
     pub(crate) greedy: u32,
     pub(crate) duplicates_sent: u64,
     pub(crate) resent: u64,
@@ -121,7 +119,7 @@ pub(crate) struct Ledger {
     pub(crate) tally: BTreeMap<String, u64>,
 }
 
-/// How a job ended, as far as others are interested.
+/// The end of a job, as far as other parts need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) number: usize,
@@ -138,7 +136,6 @@ pub(crate) fn traceparent(number: usize) -> String {
     format!("00-50a050a050a050a0{:016x}-{:016x}-01", number + 1, number + 1)
 }
 
-/// The job of a trace.
 pub(crate) fn of_trace(traceparent: &str) -> Option<usize> {
     let number = traceparent.strip_prefix("00-50a050a050a050a0")?.get(..16)?;
     usize::from_str_radix(number, 16).ok()?.checked_sub(1)
@@ -158,7 +155,7 @@ impl Ledger {
         self.entries.iter().enumerate()
     }
 
-    /// Redis has it.
+    /// Records that Redis has the job.
     pub(crate) fn accept(&mut self, number: usize) {
         let Some(entry) = self.entries.get_mut(number) else { return };
         if !entry.certain {
@@ -170,22 +167,22 @@ impl Ledger {
         }
     }
 
-    /// Something nameless that Redis has under this origin.
+    /// Records that Redis has an entry without an id under this origin.
     pub(crate) fn accept_nameless(&mut self, origin: String) {
         let known = self.nameless.entry(origin).or_default();
-        // Its completion may have been read before its enqueuing was acknowledged.
+        // Its completion may have been read before Redis acknowledged it.
         self.accepted += u64::from(known.1 == 0);
         known.0 = true;
     }
 
-    /// Jobs that Redis has and that have not ended.
+    /// Number of jobs that Redis has and that have not ended.
     pub(crate) fn outstanding(&self) -> u64 {
         self.accepted.saturating_sub(self.completed)
     }
 
-    /// Books a completion; or says what is wrong with it.
+    /// Records a completion, or returns what is wrong with it.
     ///
-    /// `all_arrived`: whether between these two moments no call was lost on its way to XCO.
+    /// `all_arrived` tells whether every call between two given times reached XCO.
     pub(crate) fn complete(
         &mut self,
         event: &Value,
@@ -208,11 +205,11 @@ impl Ledger {
         if self.entries.get(number).is_none_or(|entry| entry.sent == 0) {
             return Err("ended, but was never enqueued".to_owned());
         }
-        // Redis had it, whether or not it could say so.
+        // Redis had it, even if it could not confirm that.
         self.accept(number);
         let Some(entry) = self.entries.get_mut(number) else { return Ok(None) };
         entry.completions = entry.completions.saturating_add(1);
-        // What is rejected reserves no id: it may have come twice.
+        // A rejected job reserves no id, so it may come twice.
         let allowed = if entry.nature == Nature::Malformed { entry.sent } else { 1 };
         if entry.completions > allowed {
             return Err(format!("duplicate: it ended {} times", entry.completions));
@@ -238,7 +235,8 @@ impl Ledger {
         Ok(Some(Ended { number, outcome: why, challenge }))
     }
 
-    /// Nameless things that were acknowledged and have not ended, and those that ended and were never acknowledged.
+    /// Number of acknowledged entries without an id that have no completion, and of completions without an acknowledged
+    /// entry.
     pub(crate) fn nameless_faults(&self) -> (usize, usize) {
         let missing = self.nameless.values().filter(|(acknowledged, seen)| *acknowledged && *seen == 0).count();
         let strange = self.nameless.values().filter(|(acknowledged, seen)| !*acknowledged && *seen > 0).count();
@@ -246,7 +244,7 @@ impl Ledger {
     }
 }
 
-/// Which job a completion is of: by its id; where it had none, by its trace.
+/// The job of a completion: by its id or, without one, by its trace.
 fn number_of(id: &str, event: &Value) -> Option<usize> {
     if let Some(rest) = id.strip_prefix('j') {
         let (parent, child) = rest.split_once('/').map_or((rest, false), |(parent, _)| (parent, true));
@@ -255,7 +253,7 @@ fn number_of(id: &str, event: &Value) -> Option<usize> {
     of_trace(event["traceparent"].as_str()?)
 }
 
-/// What is wrong with a job's end, in view of what it is.
+/// What is wrong with a job's end, given its kind.
 fn fault(entry: Entry, status: &str, why: &str, event: &Value) -> Option<String> {
     let unsafe_call = matches!(
         entry.nature,
@@ -268,7 +266,7 @@ fn fault(entry: Entry, status: &str, why: &str, event: &Value) -> Option<String>
         (_, "failed") => match why {
             // Without a token no call is made.
             "upstream" | "timeout" | "network" => true,
-            // A creation in doubt is looked at again, unless its time is up by then.
+            // A creation in doubt is checked, unless its deadline has passed.
             "in_doubt" => entry.attempts > 0 && (unsafe_call || entry.nature == Nature::Create && entry.deadline),
             "invalid_code" => entry.nature == Nature::VerifyWrong,
             _ => false,

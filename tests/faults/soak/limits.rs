@@ -1,21 +1,21 @@
-//! Whether the calls that arrived keep to the limits, judged from outside.
+//! Checks from outside that the arriving calls keep to the limits.
 //!
-//! A call is admitted in Redis and arrives a little later, and what a fault holds back arrives in a bunch: a stopped worker
-//! wakes, a stalled way opens. Arrivals alone would accuse a limiter that did nothing wrong. So each call is to be
-//! *explained*: there must be a moment, no earlier than the faults of the time account for, at which its bucket had room
-//! for it. In clear weather that moment is at most [`CLEAR_US`] before its arrival. Being late a while does not let more
-//! calls through in the long run: the bucket is carried on from call to call, so that whoever makes more calls than the
-//! limit allows runs out of explanations soon.
+//! A call is admitted in Redis and arrives a little later. Calls delayed by a fault arrive in a burst: a paused worker
+//! wakes, or a stalled connection continues. Arrival times alone would blame a correct limiter. Each call must
+//! therefore be *explained*: there must be a time, no earlier than the faults account for, at which its bucket had room
+//! for it. Without faults that time is at most [`CLEAR_US`] before the arrival. This does not allow more calls in the
+//! long run, because the bucket is carried from call to call: a caller above its limit soon has calls without an
+//! explanation.
 
 use std::collections::VecDeque;
 
-/// How late a call may be when nothing is wrong but that the machine has other things to do.
+/// Maximum delay of a call without faults, for example because the machine is busy.
 pub(crate) const CLEAR_US: u64 = 2_000_000;
 
-/// No fault holds a call back for longer: it would have timed out.
+/// Maximum delay of a call by a fault: a longer one would have timed out.
 const LONGEST_US: u64 = 20_000_000;
 
-/// When faults may have held calls back.
+/// Times at which faults may have delayed calls.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     /// In microseconds, in order, without overlaps.
@@ -23,7 +23,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// One more, which must not begin before the one added last.
+    /// Adds a period. It must not start before the one added last.
     pub(crate) fn add(&mut self, from_us: u64, until_us: u64) {
         match self.spans.back_mut() {
             Some((_, last)) if *last >= from_us => *last = until_us.max(*last),
@@ -31,15 +31,15 @@ impl Held {
         }
     }
 
-    /// Forgets what ended before `before_us`.
+    /// Forgets periods that ended before `before_us`.
     pub(crate) fn forget(&mut self, before_us: u64) {
         while self.spans.front().is_some_and(|(_, until)| *until < before_us) {
             self.spans.pop_front();
         }
     }
 
-    /// The earliest moment at which a call that arrived at `at_us` can have been admitted: so far back that what was not
-    /// covered by faults adds up to [`CLEAR_US`].
+    /// Earliest time at which a call that arrived at `at_us` can have been admitted: [`CLEAR_US`] earlier, not counting
+    /// the times of faults.
     pub(crate) fn earliest(&self, at_us: u64) -> u64 {
         let (mut at, mut left) = (at_us, CLEAR_US);
         for (from, until) in self.spans.iter().rev() {
@@ -54,18 +54,18 @@ impl Held {
     }
 }
 
-/// One bucket's calls.
+/// The calls of one bucket.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Explained {
-    /// When the bucket is full again, were every call admitted as early as possible.
+    /// Time at which the bucket is full again if every call was admitted as early as possible.
     full_at_us: u64,
-    /// The same, were every call admitted when it arrived.
+    /// Time at which the bucket is full again if every call was admitted when it arrived.
     plain_full_at_us: u64,
 }
 
 impl Explained {
-    /// One more call, in order of arrival: how much sooner it came than the bucket itself would have had it (0 for most), or
-    /// nothing where no moment explains it.
+    /// Adds a call, in order of arrival. Returns how far it was ahead of its bucket (0 for most calls), or `None` if no
+    /// admission time explains it.
     pub(crate) fn call(&mut self, at_us: u64, earliest_us: u64, interval_us: u64, burst: u32) -> Option<u64> {
         let room = interval_us * u64::from(burst.max(1) - 1);
         let ahead_us = self.plain_full_at_us.saturating_sub(room).saturating_sub(at_us);

@@ -1,4 +1,4 @@
-//! The merchant's side: enqueues at a steady rate, and follows the completions.
+//! The merchant's side: enqueues at a steady rate and reads the completions.
 
 use super::{
     ledger::id,
@@ -11,17 +11,17 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use xco_worker::sandbox::Sandbox;
 
-/// So many jobs may be under way; beyond, the merchant waits. It bounds what faults can pile up.
+/// Number of unfinished jobs above which the merchant waits. It bounds the backlog that faults can cause.
 const MOST_OUTSTANDING: u64 = 3_000;
 
-/// Where jobs wait for workers.
+/// Streams in which jobs wait for workers.
 pub(crate) const STREAMS: [&str; 4] = ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"];
 
-/// Enqueues a job whose reply list is of a wrong type before anything is written to it.
+/// Enqueues a job whose reply list has a wrong type before anything is written to it.
 const SPOILED_REPLY: &str = "redis.call('SET', KEYS[2], 'spoiled', 'EX', 600) \
     return redis.call('XADD', KEYS[1], '*', 'job', ARGV[1])";
 
-/// A connection to Redis itself, around what is broken on the workers' way, that is made anew when Redis is.
+/// A direct connection to Redis, without the workers' proxies, which reconnects after a restart of Redis.
 #[derive(Debug)]
 pub(crate) struct Wire {
     client: redis::Client,
@@ -49,7 +49,7 @@ impl Wire {
     }
 }
 
-/// Enqueues `rate` jobs a second until it is enough.
+/// Enqueues `rate` jobs a second until there are enough.
 pub(crate) async fn produce(world: &World, sandbox: &Sandbox, url: &str, rate: u32, seed: u64) {
     let mut wire = Wire::new(url);
     let mut traffic = Traffic::new(seed, sandbox);
@@ -82,7 +82,7 @@ pub(crate) async fn produce(world: &World, sandbox: &Sandbox, url: &str, rate: u
     }
 }
 
-/// Enqueues until Redis says that it has it; what has no id, once.
+/// Enqueues a job until Redis confirms it. A job without an id is enqueued once.
 async fn enqueue(world: &World, wire: &mut Wire, order: Order) {
     let mut command = redis::cmd("XADD");
     command.arg(world.key(&format!("jobs:{}", order.lane))).arg("*").arg("job").arg(&order.text);
@@ -117,15 +117,15 @@ async fn enqueue(world: &World, wire: &mut Wire, order: Order) {
     }
 }
 
-/// The most completions that one read yields.
+/// Maximum number of completions in one read.
 const READ_MOST: usize = 500;
 
-/// Reads completions as they come, and judges each.
+/// Reads completions as they come and checks each one.
 pub(crate) async fn follow(world: &World, url: &str) {
     let mut wire = Wire::new(url);
     let mut last = "0-0".to_owned();
     let mut replies = Vec::new();
-    // What is read now was written after this.
+    // Completions read now were written after this time.
     let mut read_all_at_ms = now_ms();
     let key = world.key("completions");
     while !world.over.is_cancelled() {
@@ -164,21 +164,21 @@ pub(crate) async fn follow(world: &World, url: &str) {
     }
 }
 
-/// A reply that must be there.
+/// A reply that must exist.
 struct Reply {
     number: usize,
     event: String,
-    /// Its completion was written after this, on the machine's clock.
+    /// Its completion was written after this time on the machine's clock.
     written_after_ms: u64,
 }
 
-/// Each reply list holds its completion, once. Yields those that could not be looked at.
+/// Checks that each reply list contains its completion once. Returns the replies that could not be checked.
 async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<Reply>) -> Vec<Reply> {
     let mut later = Vec::new();
     for reply in replies {
         let number = reply.number;
         let key = world.key(&format!("reply:{}", id(number)));
-        // Where a foreign key lay in its way, a reply may be missing.
+        // If a foreign key was in its place, a reply may be missing.
         if world.replies_spoiled.borrow().contains(&number) {
             match wire.query::<String>(redis::cmd("TYPE").arg(&key)).await.as_deref() {
                 Some("list") => {}
@@ -203,7 +203,7 @@ async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<Reply>) -> V
     later
 }
 
-/// Whether nothing waits anywhere: duplicates, too, have been dropped.
+/// Whether no stream has a waiting job. Duplicates must have been dropped, too.
 pub(crate) async fn is_empty(world: &World, wire: &mut Wire) -> bool {
     for stream in STREAMS {
         if wire.query::<u64>(redis::cmd("XLEN").arg(world.key(stream))).await != Some(0) {
@@ -213,7 +213,7 @@ pub(crate) async fn is_empty(world: &World, wire: &mut Wire) -> bool {
     wire.query::<u64>(redis::cmd("ZCARD").arg(world.key("delayed"))).await == Some(0)
 }
 
-/// Where jobs wait, for those who ask why it takes so long.
+/// Where jobs wait, for reports about a slow drain.
 pub(crate) async fn whereabouts(world: &World, wire: &mut Wire) -> String {
     let mut lengths = Vec::new();
     for stream in STREAMS {
@@ -229,7 +229,7 @@ pub(crate) async fn whereabouts(world: &World, wire: &mut Wire) -> String {
     format!("{}, parked {}, the last for {wait_ms:.0} ms", lengths.join(", "), parked.len())
 }
 
-/// What batches count is what they were given.
+/// Checks that the counters of batches match the number of their jobs.
 pub(crate) async fn check_batches(world: &World, wire: &mut Wire) {
     let batches = world.ledger.borrow().batches.clone();
     for (number, expected) in batches.into_iter().enumerate().skip(1) {
@@ -247,7 +247,6 @@ pub(crate) async fn check_batches(world: &World, wire: &mut Wire) {
     }
 }
 
-/// What is known of a job, wherever it is.
 pub(crate) async fn history(world: &World, sandbox: &Sandbox, url: &str, number: usize) -> String {
     use std::fmt::Write;
     let mut text = String::new();

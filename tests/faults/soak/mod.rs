@@ -1,17 +1,21 @@
-//! The soak: real workers under steady traffic of every kind, and faults without end, drawn from a seed: workers killed,
-//! paused and stopped; Redis killed, hung and cut off, its keys spoiled, its deliveries and permissions taken away, commands in
-//! scripts refused; XCO failing, refusing, slow and cut off. What must hold is checked while it runs and at its end:
+//! The soak: real workers under steady traffic of every kind, with continuous faults drawn from a seed. Workers are
+//! killed, paused and stopped. Redis is killed, hung and cut off, its keys are spoiled, its deliveries and permissions
+//! are taken away, and commands in scripts are refused. XCO fails, refuses, is slow and is cut off. The rules are
+//! checked during the run and at its end:
 //!
-//! - every accepted job ends in exactly one completion, of a kind that the job can have, with one reply and one count in its
-//!   batch; once the faults stop, everything drains, and nothing is left over;
-//! - no unsafe call is made again after one that may have taken effect, and every call that arrived is owned up to;
-//! - callers' and the client's limits are kept (see [`limits`] and [`admissions`]), and neither 429s nor an outage use up attempts;
+//! - every accepted job ends in exactly one completion, of a kind that the job can have, with one reply and one count
+//!   in its batch; once the faults stop, everything drains, and nothing is left over;
+//! - no unsafe call is repeated after one that may have taken effect, and completions account for every call that
+//!   arrived;
+//! - the limits of callers and of the client are kept (see [`limits`] and [`admissions`]), and neither 429s nor an
+//!   outage use up attempts;
 //! - no worker ends by itself.
 //!
-//! `SOAK_SECONDS` (default 20) is how long faults strike, `SOAK_SEED` the seed (else drawn, and printed), `SOAK_RATE` the jobs
-//! a second (default 120; several seeds side by side want fewer). `SOAK_WITHOUT=KeySpoiled,ForeignAck` leaves kinds of faults
-//! out, by their names in [`schedule::Kind`]; all others strike as the seed has them. With `SOAK_ONLY` none but those it names
-//! strike, one after the other. `make soak SECONDS=1800 SEED=7` runs it long.
+//! `SOAK_SECONDS` (default 20) is the duration of the faults, `SOAK_SEED` the seed (otherwise random, and printed) and
+//! `SOAK_RATE` the number of jobs a second (default 120; use less for several soaks at once).
+//! `SOAK_WITHOUT=KeySpoiled,ForeignAck` leaves out kinds of faults, by their names in [`schedule::Kind`]; the others
+//! follow the seed. `SOAK_ONLY` uses only the kinds it names, one after the other. `make soak SECONDS=1800 SEED=7`
+//! makes a long run.
 
 mod admissions;
 mod calls;
@@ -36,9 +40,9 @@ use tokio::time::Instant;
 use world::World;
 use xco_worker::sandbox::{Latency, Sandbox};
 
-/// Once the faults stop, all that is under way must have ended within this.
+/// Time within which all work must end once the faults have stopped.
 const LONGEST_DRAIN: Duration = Duration::from_secs(120);
-/// A worker that takes more holds on to something: it has some hundred jobs in hand at most.
+/// Maximum memory of a worker, in KiB. It has at most a few hundred jobs, so more means a leak.
 const MOST_RSS_KIB: u64 = 400 * 1_024;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -50,7 +54,7 @@ fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
         .map(|text| text.parse().ok().unwrap_or_else(|| panic!("{name}: {text}")))
 }
 
-/// The kinds of faults that a variable names.
+/// The kinds of faults that an environment variable names.
 fn kinds(variable: &str) -> Vec<Kind> {
     let names: String = from_env(variable).unwrap_or_default();
     let kind = |name: &str| {
@@ -59,9 +63,9 @@ fn kinds(variable: &str) -> Vec<Kind> {
     names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(kind).collect()
 }
 
-/// Redis and the sandbox, and Redis's clock where it can be stepped.
+/// Redis and the sandbox, and Redis's clock if it can be stepped.
 async fn rig(seed: u64) -> (Rig, Option<ServerClock>) {
-    // It must keep what it acknowledged, whenever it is killed.
+    // It must keep acknowledged writes whenever it is killed.
     let options = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
     let (redis, clock) = match RedisServer::own_with_clock(&options) {
         Some((redis, clock)) => (redis, Some(clock)),
@@ -70,7 +74,8 @@ async fn rig(seed: u64) -> (Rig, Option<ServerClock>) {
     let mut setup = Setup { redis, ..Setup::default() };
     setup.sandbox.latency = Latency { min: Duration::from_millis(1), max: Duration::from_millis(30) };
     setup.sandbox.seed = seed;
-    // With every other seed XCO refuses nobody: its 429s would slow down a worker that does not keep the limits by itself.
+    // With every second seed XCO has no limits: its 429s would slow down a worker that does not keep to the limits
+    // itself.
     if seed.is_multiple_of(2) {
         setup.sandbox.caller_limit = Some(CALLER);
         setup.sandbox.client_limit = Some(CLIENT);
@@ -79,7 +84,7 @@ async fn rig(seed: u64) -> (Rig, Option<ServerClock>) {
     (setup.without_worker().await, clock)
 }
 
-/// Faults as the seed has them until `lasting` is over; then none, and the drain.
+/// Runs the faults of the seed for `lasting`, then the drain without faults.
 async fn run(
     world: &World,
     calls: &RefCell<Calls>,
@@ -109,7 +114,7 @@ async fn run(
             if done {
                 world.strikes(event);
             }
-            // What was not answered may have been done.
+            // A command without an answer may have been executed.
             if done || event.kind.is_by_hand() {
                 under_way.push((Instant::now() + Duration::from_millis(event.lasting_ms), event));
             }
@@ -162,7 +167,7 @@ async fn drain(world: &World, crew: &mut Crew, url: &str) {
     }
 }
 
-/// What can only be said at the end.
+/// Checks that are only possible at the end.
 async fn judge(world: &World, crew: &Crew, url: &str) {
     for (number, why) in report::accounts(world) {
         world.accuse(Some(number), why);
@@ -230,7 +235,7 @@ async fn soak() {
         panic!("seed {seed}: {}", accusations[0].text);
     }
     rig.connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
-    // Permissions were withdrawn on purpose: EXPIRE, too, so that replies and counters may have no end.
+    // Permissions were withdrawn on purpose, including that of EXPIRE, so replies and counters may have no expiry.
     rig.denials().await;
     for pattern in ["reply:*", "batch:*"] {
         let keys: Vec<String> =

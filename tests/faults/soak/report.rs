@@ -1,9 +1,8 @@
-//! What a soak has to say at its end.
+//! The report at the end of a soak.
 
 use super::{calls::Calls, crew::Crew, ledger::Nature, world::World};
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-/// The totals, as a table.
 pub(crate) fn totals(world: &World, calls: &Calls, crew: &Crew, took: Duration) -> String {
     let ledger = world.ledger.borrow();
     let count = |is: &dyn Fn(&super::ledger::Entry) -> bool| ledger.entries().filter(|(_, entry)| is(entry)).count();
@@ -58,7 +57,7 @@ pub(crate) fn totals(world: &World, calls: &Calls, crew: &Crew, took: Duration) 
     text
 }
 
-/// One line on the way.
+/// One line of progress.
 pub(crate) fn progress(world: &World, calls: &Calls, crew: &Crew, since: Duration) -> String {
     let ledger = world.ledger.borrow();
     format!(
@@ -74,7 +73,7 @@ pub(crate) fn progress(world: &World, calls: &Calls, crew: &Crew, since: Duratio
     )
 }
 
-/// Every job against its calls: missing ones, attempts that were not made, calls that were not owned up to.
+/// Compares every job with its calls: missing jobs, attempts that were not made, calls that no completion accounts for.
 pub(crate) fn accounts(world: &World) -> Vec<(usize, String)> {
     let ledger = world.ledger.borrow();
     let mut wrong = BTreeMap::new();

@@ -1,25 +1,23 @@
-//! Which fault strikes when, whom, and for how long: drawn from a seed and from nothing else.
+//! The time, target and duration of each fault, drawn from a seed alone.
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use std::fmt;
 use xco_worker::sandbox::Route;
 
-/// How many workers run.
 pub(crate) const WORKERS: usize = 3;
 
 /// The workers' lease, in milliseconds.
 pub(crate) const LEASE_MS: u64 = 3_000;
 
-/// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// SIGKILL, and another worker a while later.
+    /// SIGKILL, and a new worker some time later.
     WorkerKilled,
     /// SIGSTOP for longer than the lease, then SIGCONT.
     WorkerPaused,
-    /// SIGTERM, and another worker once it has ended.
+    /// SIGTERM, and a new worker once the old one has ended.
     WorkerStopped,
-    /// SIGHUP, and another worker once it has ended, whose lease is another one.
+    /// SIGHUP, and a new worker with another lease once the old one has ended.
     WorkerLeaseChanged,
     RedisCut,
     RedisStalled,
@@ -27,7 +25,7 @@ pub(crate) enum Kind {
     RedisLate,
     RedisReplyLost,
     RedisReplyTorn,
-    /// SIGKILL, and started again a while later.
+    /// SIGKILL, and a restart some time later.
     RedisKilled,
     /// SIGSTOP, then SIGCONT.
     RedisHung,
@@ -47,35 +45,35 @@ pub(crate) enum Kind {
     Xco503,
     /// 429 with `Retry-After`.
     Xco429After,
-    /// 429 without.
+    /// 429 without `Retry-After`.
     Xco429,
     /// Every call is answered 503.
     XcoOutage,
     /// Every call of one route is answered 500.
     XcoRouteFails,
-    /// Calls take effect and are answered with what is not XCO's own: another 5xx, a redirect.
+    /// Calls take effect and get an answer that is not XCO's own: another 5xx, or a redirect.
     XcoForeignAnswer,
     XcoSlow,
     XcoTruncated,
     /// Every token issued so far is refused.
     XcoTokensRevoked,
-    /// One of the queue's own keys is of a wrong type, and what it held is back a while later.
+    /// One of the queue's keys has a wrong type, and gets its content back some time later.
     KeySpoiled,
-    /// Jobs are enqueued whose reply list is of a wrong type already.
+    /// Jobs are enqueued whose reply lists already have a wrong type.
     RepliesSpoiled,
     /// The workers' user may not run one of its commands.
     PermissionWithdrawn,
-    /// `XGROUP DELCONSUMER`, again and again: what was pending for them is pending for nobody.
+    /// `XGROUP DELCONSUMER`, repeatedly: the consumers' deliveries disappear from the pending list.
     ConsumerDeleted,
-    /// `XACK` of deliveries by somebody who does not hold them, again and again.
+    /// `XACK` of deliveries by something other than their worker, repeatedly.
     ForeignAck,
-    /// Now and then one of the commands in a worker's scripts fails.
+    /// Commands in a worker's scripts fail at random.
     ScriptSabotaged,
-    /// Redis's clock jumps, and back a while later.
+    /// Redis's clock jumps, and jumps back some time later.
     ClockStepped,
 }
 
-/// What a fault takes hold of: one at a time each.
+/// Target of a fault. Each target has one fault at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Workers,
@@ -91,7 +89,6 @@ enum Place {
     Clock,
 }
 
-/// How many places there are.
 const PLACES: usize = Place::Clock as usize + 1;
 
 use Kind::{
@@ -102,20 +99,19 @@ use Kind::{
     XcoReset, XcoRouteFails, XcoSlow, XcoStalled, XcoTokensRevoked, XcoTruncated,
 };
 
-/// The keys that are spoiled: those without which the queue does not work. (The last stands for the latest batch.)
+/// The keys that are spoiled: those that the queue depends on. (The last stands for the latest batch.)
 const SPOILED: [&str; 9] =
     ["completions", "dead", "stats", "delayed", "delayed:jobs", "begun", "due:interactive", "due:bulk", "batch"];
-/// The commands that are withdrawn: those that a worker's scripts write with.
+/// The commands whose permission is withdrawn: those that a worker's scripts write with.
 const WITHDRAWN: [&str; 12] =
     ["rpush", "xadd", "hincrby", "expire", "zadd", "xclaim", "zrem", "xdel", "hdel", "hset", "xack", "evalsha"];
-/// The leases that workers come to have beside [`LEASE_MS`], in milliseconds.
+/// The leases of new workers, including [`LEASE_MS`], in milliseconds.
 const LEASES_MS: [u64; 3] = [LEASE_MS, LEASE_MS * 2 / 3, LEASE_MS * 2];
-/// The routes that fail.
 const ROUTES: [Route; 5] = [Route::Exists, Route::Create, Route::Start, Route::Verify, Route::Consent];
-/// What is no answer of XCO's own.
+/// Statuses that are not XCO's own.
 const FOREIGN: [u16; 5] = [303, 504, 520, 522, 524];
-/// By how much Redis's clock jumps, in milliseconds.
-/// Forward, and back forward again, by less than replies (5 min), ids and completions (10 min) are kept for here.
+/// Steps of Redis's clock, in milliseconds. A step forward, or the return from a step back, is shorter than the lifetime
+/// of replies (5 min), ids and completions (10 min) here.
 const STEPS_MS: [i64; 6] = [-200_000, -20_000, -2_000, 2_000, 20_000, 60_000];
 
 impl Kind {
@@ -177,7 +173,7 @@ impl Kind {
         }
     }
 
-    /// For how long, in milliseconds: from, to.
+    /// Minimum and maximum duration, in milliseconds.
     const fn lasts(self) -> (u64, u64) {
         match self {
             RedisCut | RedisClientsKilled | RedisScriptsFlushed | XcoCut | XcoTokensRevoked => (0, 1),
@@ -195,15 +191,15 @@ impl Kind {
         }
     }
 
-    /// Whether it may hold a call back between the moment it was admitted and the moment it arrives at XCO; and for how much
-    /// longer, in milliseconds, than it lasts itself.
+    /// If this fault may delay a call between its admission and its arrival at XCO: how long that lasts after the
+    /// fault, in milliseconds.
     pub(crate) const fn holds_calls_back(self) -> Option<u64> {
         match self.place() {
             Place::XcoWay => Some(3_000),
             _ => match self {
-                // Whoever comes anew or was refused has to fetch a token before the call that was admitted.
+                // A new or refused worker must fetch a token before the admitted call.
                 WorkerKilled | WorkerStopped | WorkerLeaseChanged | XcoTokensRevoked => Some(1_000),
-                // What waits for a slot finds it in another time.
+                // A job that waits for a slot gets it at another time of the clock.
                 ClockStepped => Some(5_000),
                 WorkerPaused | RedisStalled | RedisLate | RedisHung | XcoSlow => Some(1_500),
                 _ => None,
@@ -211,12 +207,12 @@ impl Kind {
         }
     }
 
-    /// Whether Redis refuses commands of workers meanwhile.
+    /// Whether Redis refuses commands of workers during this fault.
     pub(crate) const fn refuses_commands(self) -> bool {
         matches!(self, KeySpoiled | PermissionWithdrawn | ScriptSabotaged)
     }
 
-    /// Whether calls may be lost on their way to XCO, or not be made for want of a token.
+    /// Whether calls may be lost on their way to XCO, or not be made without a token.
     pub(crate) fn loses_calls(self) -> bool {
         self.place() == Place::XcoWay
     }
@@ -267,36 +263,32 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// After the start.
+    /// Time after the start, in milliseconds.
     pub(crate) at_ms: u64,
     pub(crate) kind: Kind,
-    /// Which worker, or which worker's way; none: all.
+    /// Index of the worker affected; `None` for all.
     pub(crate) worker: Option<usize>,
     pub(crate) lasting_ms: u64,
-    /// For what else is drawn: chances, delays.
+    /// Seed of other random choices: chances, delays.
     pub(crate) seed: u64,
 }
 
 impl Event {
-    /// The key that is spoiled.
     pub(crate) const fn key(&self) -> &'static str {
         SPOILED[self.drawn(SPOILED.len())]
     }
 
-    /// The command that is withdrawn.
+    /// The command whose permission is withdrawn.
     pub(crate) const fn command(&self) -> &'static str {
         WITHDRAWN[self.drawn(WITHDRAWN.len())]
     }
 
-    /// The lease of the worker that comes.
     pub(crate) const fn lease_ms(&self) -> u64 {
         LEASES_MS[self.drawn(LEASES_MS.len())]
     }
 
-    /// The route that fails.
     pub(crate) const fn route(&self) -> Route {
         ROUTES[self.drawn(ROUTES.len())]
     }
@@ -306,12 +298,11 @@ impl Event {
         FOREIGN[self.drawn(FOREIGN.len())]
     }
 
-    /// By how much the clock is stepped.
     pub(crate) const fn step_ms(&self) -> i64 {
         STEPS_MS[self.drawn(STEPS_MS.len())]
     }
 
-    /// One of so many.
+    /// A number below `of`, chosen by the seed.
     #[allow(clippy::cast_possible_truncation, reason = "less than a length")]
     pub(crate) const fn drawn(&self, of: usize) -> usize {
         (self.seed % of as u64) as usize
@@ -336,12 +327,12 @@ impl fmt::Display for Event {
     }
 }
 
-/// All faults from the first on, without an end.
+/// The endless sequence of faults.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     rng: StdRng,
     kinds: Vec<Kind>,
-    /// What is left of the present round: in each round every kind strikes once.
+    /// The rest of the present round. In each round every kind occurs once.
     round: Vec<Kind>,
     at_ms: u64,
     busy_until_ms: [u64; PLACES],

@@ -1,4 +1,4 @@
-//! What merchants enqueue, of every kind, and what follows from how it ends.
+//! The jobs that merchants enqueue, of every kind, and the jobs that follow from their ends.
 
 use super::ledger::{Ended, Entry, Ledger, Nature, id, traceparent};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -9,35 +9,34 @@ use std::{
 };
 use xco_worker::sandbox::{NewSandboxUser, Sandbox};
 
-/// How many callers there are. But for the greedy one none has more to do than its limit allows in the long run.
+/// Number of callers. Only the greedy one has more jobs than its limit allows in the long run.
 const CALLERS: u32 = 300;
-/// Customers who have accounts from the beginning.
+/// Number of customers who have accounts from the start.
 const KNOWN: u32 = 50;
-/// Always has more to do than its limit allows: a limit that is kept only now and then shows.
+/// A caller that always has more jobs than its limit allows, so that a limit that fails now and then is noticed.
 const GREEDY: &str = "192.0.2.200";
-/// So many of its jobs are under way.
+/// Number of the greedy caller's jobs that are in the queue at once.
 const GREEDY_JOBS: u32 = 12;
-/// Jobs that one batch holds.
 const BATCH: u32 = 200;
 
 /// Something to enqueue.
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
-    /// Which entry of the ledger; none: no job, and without an id.
+    /// Index in the ledger; `None` for an invalid entry without an id.
     pub(crate) number: Option<usize>,
     pub(crate) lane: &'static str,
     pub(crate) text: String,
-    /// Enqueued before, under the same id.
+    /// Whether it was enqueued before under the same id.
     pub(crate) duplicate: bool,
-    /// It has an id: where Redis did not answer, it may be enqueued again.
+    /// Whether it has an id, and may be enqueued again if Redis did not answer.
     pub(crate) has_id: bool,
 }
 
-/// Draws jobs.
+/// Draws random jobs.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     rng: StdRng,
-    /// Texts and numbers of the latest jobs, to be enqueued again.
+    /// Texts and indexes of the latest jobs, used for duplicates.
     latest: VecDeque<(usize, String)>,
     in_batch: u32,
 }
@@ -55,12 +54,12 @@ impl Traffic {
         Self { rng: StdRng::seed_from_u64(seed), latest: VecDeque::new(), in_batch: 0 }
     }
 
-    /// The next few, usually one.
+    /// The next orders, usually one.
     pub(crate) fn next(&mut self, ledger: &mut Ledger, sandbox: &Sandbox) -> Vec<Order> {
         match self.rng.random_range(0..100) {
             0..=3 => self.nothing_valid(ledger).into_iter().collect(),
             4..=8 => self.again(ledger).into_iter().collect(),
-            // One caller, and more at once than its limit allows.
+            // Several jobs of one caller, more at once than its limit allows.
             9 => {
                 let caller = self.caller();
                 (0..15).map(|_| self.check(ledger, &caller)).collect()
@@ -82,7 +81,7 @@ impl Traffic {
         }
     }
 
-    /// What the greedy caller asks for next, if anything.
+    /// The next job of the greedy caller, if it is due.
     pub(crate) fn greedy(&mut self, ledger: &mut Ledger) -> Option<Order> {
         if ledger.greedy >= GREEDY_JOBS {
             return None;
@@ -92,12 +91,12 @@ impl Traffic {
         Some(self.job(ledger, number, "CheckUser", Some(GREEDY), &json!({"email": email(number)})))
     }
 
-    /// What follows from a job's end.
+    /// The job that follows from a job's end.
     pub(crate) fn after(&mut self, ended: &Ended, ledger: &mut Ledger, sandbox: &Sandbox) -> Option<Order> {
         let nature = ledger.entry(ended.number)?.nature;
         let caller = self.caller();
         if nature == Nature::Start {
-            // In doubt, too: where the code was sent, its owner types it.
+            // In doubt, too: if the code was sent, its owner enters it.
             let code = sandbox.otp(&email(ended.number))?;
             let (nature, code) = match self.rng.random_range(0..10) {
                 0 => return None,
@@ -138,7 +137,7 @@ impl Traffic {
         self.job(ledger, number, "CheckUser", Some(caller), &json!({"email": email(number)}))
     }
 
-    /// A valid job, with all that may come with one.
+    /// A valid job with random optional fields.
     fn job(&mut self, ledger: &mut Ledger, number: usize, job_type: &str, caller: Option<&str>, args: &Value) -> Order {
         let mut job = json!({"type": job_type, "args": args, "traceparent": traceparent(number)});
         if let Some(caller) = caller {
@@ -184,7 +183,7 @@ impl Traffic {
         Order { number: Some(number), lane: self.lane(), text, duplicate: false, has_id }
     }
 
-    /// What becomes of a customer who turns out to have no account.
+    /// Adds a child for a customer without an account.
     fn child(ledger: &mut Ledger, number: usize, job: &mut Value) {
         let batch = ledger.entry(number).map_or(0, |entry| {
             entry.parent = true;
@@ -198,7 +197,7 @@ impl Traffic {
 
     fn batch(&mut self, ledger: &mut Ledger) -> u16 {
         if self.in_batch == 0 {
-            // The first is nobody's.
+            // Index 0 is not a batch.
             ledger.batches.resize(ledger.batches.len().max(1) + 1, 0);
         }
         self.in_batch = (self.in_batch + 1) % BATCH;

@@ -1,4 +1,4 @@
-//! What the parts of a soak share: the accounts, the faults of the time, and the accusations.
+//! The shared state of a soak: the ledger, the present faults and the violations found.
 
 use super::{
     admissions::Admissions,
@@ -14,13 +14,13 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Accusations kept in full; beyond, they are counted.
+/// Number of violations kept in full; further ones are only counted.
 const KEPT: usize = 20;
 
-/// Something that must not be.
+/// A violation of the rules.
 #[derive(Debug)]
 pub(crate) struct Accusation {
-    /// Which job, where it is about one.
+    /// The job it is about, if any.
     pub(crate) number: Option<usize>,
     pub(crate) text: String,
 }
@@ -32,27 +32,27 @@ pub(crate) struct World {
     pub(crate) admissions: RefCell<Admissions>,
     pub(crate) accusations: RefCell<Vec<Accusation>>,
     pub(crate) accused: CancellationToken,
-    /// What struck, in order.
+    /// The faults so far, in order.
     pub(crate) struck: RefCell<Vec<Event>>,
-    /// When calls may have been held back.
+    /// Times at which calls may have been delayed.
     pub(crate) held: RefCell<Held>,
-    /// When calls may have been lost on their way to XCO, or never been made for want of a token: in milliseconds since 1970.
+    /// Times at which calls may not have reached XCO, or not been made without a token: in milliseconds since 1970.
     lossy_ms: RefCell<VecDeque<(u64, u64)>>,
-    /// Until when replies, counters and expiries may be refused: milliseconds since 1970. They are courtesies: a completion does
-    /// not wait for them.
+    /// Time until which replies, counters and expiries may be refused, in milliseconds since 1970. A completion does
+    /// not depend on them.
     courtesies_refused_until_ms: Cell<u64>,
-    /// Ends of which something may follow.
+    /// Ends of jobs from which further jobs may follow.
     pub(crate) ended: RefCell<VecDeque<Ended>>,
-    /// Jobs whose completion is to be found in a reply list, too.
+    /// Jobs whose completion must also be in a reply list.
     pub(crate) replies_wanted: RefCell<HashSet<usize>>,
     pub(crate) replies_checked: Cell<u64>,
-    /// Reply lists of jobs that are enqueued now are of a wrong type before they are written to.
+    /// Whether the reply lists of new jobs get a wrong type before they are written to.
     pub(crate) spoil_replies: Cell<bool>,
-    /// Jobs of which that is so.
+    /// Jobs whose reply list had a wrong type.
     pub(crate) replies_spoiled: RefCell<HashSet<usize>>,
-    /// No more jobs are to be enqueued.
+    /// Cancelled when no more jobs are to be enqueued.
     pub(crate) enough: CancellationToken,
-    /// Nothing more will come: everybody finishes reading.
+    /// Cancelled when nothing more will come, so that all readers finish.
     pub(crate) over: CancellationToken,
 }
 
@@ -69,7 +69,7 @@ impl World {
         format!("{{{}:0}}:{rest}", self.namespace)
     }
 
-    /// Says that something is wrong: the soak ends.
+    /// Reports a violation, which ends the soak.
     pub(crate) fn accuse(&self, number: Option<usize>, text: impl Into<String>) {
         let mut accusations = self.accusations.borrow_mut();
         if accusations.len() < KEPT {
@@ -78,7 +78,7 @@ impl World {
         self.accused.cancel();
     }
 
-    /// A fault begins.
+    /// Records the start of a fault.
     pub(crate) fn strikes(&self, event: Event) {
         self.struck.borrow_mut().push(event);
         let from_ms = now_ms();
@@ -89,7 +89,7 @@ impl World {
             }
         }
         if event.kind.refuses_commands() {
-            // It is told a little before it is over, and what was begun before may end after it.
+            // The fault is reported a little before its end, and work that started before may end after it.
             let until_ms = from_ms + event.lasting_ms + 3_000;
             self.courtesies_refused_until_ms.set(self.courtesies_refused_until_ms.get().max(until_ms));
         }
@@ -100,24 +100,24 @@ impl World {
         if event.kind.loses_calls() {
             let mut lossy = self.lossy_ms.borrow_mut();
             lossy.push_back((from_ms, from_ms + event.lasting_ms + 4_000));
-            // Jobs do not live for longer, but for those that nothing is concluded from.
+            // No job lives longer, except jobs from which nothing is concluded.
             while lossy.front().is_some_and(|(_, until_ms)| until_ms + 600_000 < from_ms) {
                 lossy.pop_front();
             }
         }
     }
 
-    /// Whether a reply may have been refused whose completion was written after this.
+    /// Whether a reply may be missing whose completion was written after this time.
     pub(crate) fn may_miss_a_reply(&self, written_after_ms: u64) -> bool {
         written_after_ms < self.courtesies_refused_until_ms.get()
     }
 
-    /// Whether counters may have been refused.
+    /// Whether counters may be missing.
     pub(crate) fn may_miss_counts(&self) -> bool {
         self.courtesies_refused_until_ms.get() > 0
     }
 
-    /// Whether every call made between these moments arrived.
+    /// Whether every call made between these times arrived.
     pub(crate) fn all_arrived(&self, from: jiff::Timestamp, until: jiff::Timestamp) -> bool {
         let ms = |at: jiff::Timestamp| u64::try_from(at.as_millisecond()).unwrap_or(0);
         let (from_ms, until_ms) = (ms(from), ms(until));
@@ -133,7 +133,7 @@ impl World {
         by_kind
     }
 
-    /// Waits so long, or until somebody is accused.
+    /// Waits for `so_long`, or until there is a violation.
     pub(crate) async fn pause(&self, so_long: Duration) {
         tokio::select! {
             () = self.accused.cancelled() => {}

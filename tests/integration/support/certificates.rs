@@ -1,4 +1,4 @@
-//! Authorities and certificates of a test's own, in PEM.
+//! Certificate authorities and certificates for tests, in PEM.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
 pub(crate) fn authority() -> Authority {
     let mut params = CertificateParams::default();
-    // OpenSSL takes a certificate for self-signed that has the name of its issuer.
+    // OpenSSL takes a certificate for self-signed if its name equals that of its issuer.
     params.distinguished_name.push(DnType::CommonName, "authority of a test");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
@@ -26,7 +26,7 @@ pub(crate) fn certificate(
     (params.signed_by(&key, by).unwrap().pem(), key.serialize_pem())
 }
 
-/// A folder for them.
+/// A temporary folder for certificates and keys.
 pub(crate) struct Files(tempfile::TempDir);
 
 impl Files {

@@ -10,24 +10,24 @@ use std::{
 
 const SHIM: &str = include_str!("clock_shim.c");
 
-/// A server's clock. Dropped, it goes on as it was set last.
+/// A server's clock. Dropping it leaves the clock as it was set last.
 #[derive(Debug)]
 pub(crate) struct ServerClock {
     offset: File,
     _folder: tempfile::TempDir,
 }
 
-/// By how much a server's clock is off.
+/// Offset of a server's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It is right.
+    /// No offset.
     None,
     Back(Duration),
     Forward(Duration),
 }
 
 impl ServerClock {
-    /// From now on the server's clock is off by so much.
+    /// Sets the offset of the server's clock.
     pub(crate) fn step(&self, to: Step) {
         let us = |by: Duration| i64::try_from(by.as_micros()).unwrap();
         let offset_us = match to {
@@ -40,8 +40,8 @@ impl ServerClock {
 }
 
 impl RedisServer {
-    /// A server of its own with a clock of its own. `None`, and a word about it, where the machine has no C compiler or takes
-    /// no preloaded library.
+    /// A server with its own clock. Prints a note and returns `None` if the machine has no C compiler or does not
+    /// support preloaded libraries.
     pub(crate) fn own_with_clock(options: &[&str]) -> Option<(Self, ServerClock)> {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -73,7 +73,7 @@ impl RedisServer {
     }
 }
 
-/// Whether the server follows a step, and back.
+/// Whether the server follows a step, and its end.
 fn is_stepped(server: &RedisServer, clock: &ServerClock) -> bool {
     let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     let mut seconds = || redis::cmd("TIME").query::<(i64, i64)>(&mut connection).unwrap().0;

@@ -1,4 +1,4 @@
-//! A Redis in a container, where there is a Docker engine that has an image of one or can be given one.
+//! A Redis in a container, if a Docker engine has an image of one or can build one.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use testcontainers::{
     runners::AsyncRunner,
 };
 
-/// A running container. Dropped, it is removed.
+/// A running container. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct RedisContainer {
     url: String,
@@ -20,12 +20,12 @@ pub(crate) struct RedisContainer {
 }
 
 impl RedisContainer {
-    /// Starts one; the reason why there can be none otherwise.
+    /// Starts a container, or returns the reason why that is impossible.
     pub(crate) fn start() -> Result<Self, String> {
         let (name, tag) = image()?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (told, ports) = std::sync::mpsc::channel();
-        // A runtime of its own: tests ask from within theirs, and the container must outlive none but its owner.
+        // In its own runtime: tests call this from within theirs, and the container must not outlive its owner.
         let keeper = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
@@ -68,7 +68,7 @@ fn quietly(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// `redis:7` where the engine has it, else an image made of this machine's own redis-server.
+/// `redis:7` if the engine has it, otherwise an image made from this machine's own redis-server.
 fn image() -> Result<(String, String), String> {
     if !quietly(Command::new("docker").arg("version")) {
         return Err("no Docker engine answers".to_owned());
@@ -98,7 +98,7 @@ fn which(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// What the dynamic linker would load.
+/// The libraries that the dynamic linker would load.
 fn libraries(program: &str) -> Vec<PathBuf> {
     let Some(path) = which(program) else { return Vec::new() };
     let Ok(listed) = Command::new("ldd").arg(path).output() else { return Vec::new() };

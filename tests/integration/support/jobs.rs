@@ -1,4 +1,4 @@
-//! Jobs as a merchant writes them, and what a merchant reads back.
+//! Jobs as a merchant writes them, and helpers for their results.
 
 use super::Rig;
 use redis::AsyncCommands;
@@ -9,7 +9,7 @@ use xco_worker::{
     sandbox::{NewSandboxUser, Route},
 };
 
-/// An account that XCO has before the test begins.
+/// An account that XCO has before the test starts.
 pub(crate) fn account(email: &str) -> NewSandboxUser {
     NewSandboxUser { email: email.to_owned(), first_name: Some("Ada".to_owned()), token_count: 2, ..Default::default() }
 }
@@ -20,12 +20,10 @@ pub(crate) fn create(id: &str, email: &str) -> Value {
         "customer_reference": format!("ref-{id}"), "user": {"email": email}}})
 }
 
-/// `StartOtp`
 pub(crate) fn start(id: &str, caller: &str, email: &str) -> Value {
     json!({"id": id, "type": "StartOtp", "caller_id": caller, "args": {"email": email}})
 }
 
-/// `VerifyOtp`
 pub(crate) fn verify(id: &str, caller: &str, email: &str, code: &str) -> Value {
     json!({"id": id, "type": "VerifyOtp", "caller_id": caller, "args": {"email": email, "verification_code": code}})
 }
@@ -48,7 +46,7 @@ pub(crate) fn with(mut job: Value, field: &str, value: impl Into<Value>) -> Valu
     job
 }
 
-/// A limit as configuration writes it.
+/// A limit in the configuration's notation.
 pub(crate) fn limit(rate: &str, burst: u32) -> Limit {
     Limit { rate: parse_rate(rate).unwrap(), burst }
 }
@@ -68,7 +66,7 @@ pub(crate) fn timing(event: &Value, name: &str) -> u64 {
     event["timings_ms"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {event:#}"))
 }
 
-/// RFC 3339, so long from now.
+/// The time after `delay`, in RFC 3339.
 pub(crate) fn in_time(delay: Duration) -> String {
     (jiff::Timestamp::now() + jiff::SignedDuration::try_from(delay).unwrap()).to_string()
 }
@@ -96,7 +94,7 @@ impl Rig {
         self.letters().await.into_iter().find(|letter| letter["id"] == id)
     }
 
-    /// The routes called so far, the token endpoint left out.
+    /// The routes called so far, without the token endpoint.
     pub(crate) fn routes(&self) -> Vec<Route> {
         self.sandbox.calls().iter().map(|call| call.route).filter(|route| *route != Route::Token).collect()
     }

@@ -1,25 +1,24 @@
-//! A merchant's export as it comes: accents, quoted line breaks, duplicates, wrong emails, missing columns, blank lines,
-//! quotes that nobody closed. The same seed gives the same file.
+//! A realistic export of a merchant: accents, quoted line breaks, duplicates, wrong emails, missing columns, blank
+//! lines, unclosed quotes. The same seed gives the same file.
 
 use std::{collections::BTreeSet, io::Write};
 
-/// What a messy file holds.
 #[derive(Debug, Default)]
 pub(crate) struct Messy {
-    /// All but blank lines.
+    /// Number of rows, without blank lines.
     pub(crate) rows: u64,
-    /// Rows that are wrong.
+    /// Number of invalid rows.
     pub(crate) rejected: u64,
-    /// Rows of customers that were there before.
+    /// Number of rows whose customer had an earlier row.
     pub(crate) duplicates: u64,
-    /// Emails of the valid ones.
+    /// Email addresses of the valid rows.
     pub(crate) emails: Vec<String>,
 }
 
 const FIRST: [&str; 8] = ["Zoë", "José", "Łukasz", "Анна", "Renée", "Jürgen", "Ada", "Søren"];
 const LAST: [&str; 6] = ["O'Brien", "Müller-Lüdenscheidt", "de la \"\"Rúa\"\"", "Nguyễn", "Smith", "Ærøskøbing"];
 
-/// Drawn from a number: `splitmix64`.
+/// A pseudo-random number from `n`: `splitmix64`.
 fn draw(n: u64) -> u64 {
     let mut z = n.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x1234_5678_9ABC_DEF1);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -33,12 +32,12 @@ impl Messy {
         self.emails.iter().step_by(10)
     }
 
-    /// The valid customers' emails, each once.
+    /// The valid customers' email addresses, each once.
     pub(crate) fn distinct(&self) -> BTreeSet<&String> {
         self.emails.iter().collect()
     }
 
-    /// Writes `lines` records and blank lines, and what goes with them.
+    /// Writes `lines` records and blank lines, and records what they contain.
     pub(crate) fn write(lines: u64, to: &mut impl Write) -> Self {
         let mut file = Self::default();
         to.write_all(
@@ -65,7 +64,7 @@ impl Messy {
         let (mut reference, mut email) = (format!("k-{n}"), format!("Customer.{n}@example.com"));
         let (mut phone, mut gender) =
             (format!("+33{:09}", 600_000_000 + n), ["male", "female", "other", ""][usize::try_from(n % 4).unwrap()]);
-        // A customer that was valid before, to come again.
+        // An earlier valid customer, to be repeated.
         let before = self.emails.get(usize::try_from(draw(n + 7) % (self.emails.len() as u64 + 1)).unwrap()).cloned();
         let mut is_duplicate = false;
         match chance {
@@ -115,6 +114,6 @@ impl Messy {
     }
 }
 
-/// How the header of a messy file names its columns.
+/// Mapping of a messy file's columns.
 pub(crate) const MAP: [&str; 4] =
     ["customer_reference=Kundennummer", "email=E-Mail", "first_name=Vorname", "last_name=Nachname"];

@@ -1,4 +1,4 @@
-//! What every test stands on, in each of the test binaries; none uses all of it.
+//! Shared support of the test binaries. None of them uses all of it.
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod certificates;

@@ -1,4 +1,4 @@
-//! Ports for servers that are told where to listen.
+//! Ports for servers that must be told where to listen.
 
 use std::{
     collections::HashSet,
@@ -9,11 +9,11 @@ use std::{
 
 static HANDED_OUT: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
 
-/// A port that nobody listens on, and that nobody is given by chance until the server listens on it: below those that
-/// systems hand out (to listeners on port 0, and to every outgoing connection), and once only in a test program.
+/// A free port, which no other program gets by chance before the server listens on it: it is below the ports that
+/// systems assign (to listeners on port 0 and to outgoing connections), and unique within a test program.
 pub(crate) fn free_port() -> u16 {
     loop {
-        // Drawn with what seeds the standard library's maps: the benchmarks that use this have no other source.
+        // Random numbers from the standard library's map seeds: the benchmarks that use this have no other source.
         let drawn = RandomState::new().hash_one(());
         let port = 10_000 + u16::try_from(drawn % 10_000).unwrap();
         let fresh = HANDED_OUT.lock().unwrap().insert(port);

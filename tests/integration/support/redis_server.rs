@@ -1,5 +1,5 @@
-//! A Redis for one test: `REDIS_URL` where it is set; a container where `REDIS_CONTAINER=1` asks for it; else a `redis-server`
-//! (or `valkey-server`) of the test's own, on a free port, with a folder that goes with it, which starts fastest.
+//! A Redis for one test. `REDIS_URL` if it is set; a container if `REDIS_CONTAINER=1`; otherwise the test's own
+//! `redis-server` (or `valkey-server`) on a free port, with its own folder, which starts fastest.
 
 use super::{
     container::RedisContainer,
@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A running server. Dropped, it is killed.
+/// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct RedisServer {
     url: String,
-    /// Those of `deploy/redis/users.acl` can log in.
+    /// Whether the users of `deploy/redis/users.acl` can log in.
     has_users: bool,
     own: Option<Own>,
     _container: Option<RedisContainer>,
@@ -32,7 +32,7 @@ struct Own {
 }
 
 impl RedisServer {
-    /// `REDIS_URL`, else a server of its own, without persistence.
+    /// The server of `REDIS_URL`, otherwise an own one without persistence.
     pub(crate) fn start() -> Self {
         match std::env::var("REDIS_URL") {
             Ok(url) if !url.is_empty() => {
@@ -48,14 +48,14 @@ impl RedisServer {
         }
     }
 
-    /// A server in a container, where there can be one.
+    /// A server in a container, if that is possible.
     pub(crate) fn contained() -> Result<Self, String> {
         let container = RedisContainer::start()?;
         let url = container.url().to_owned();
         Ok(Self { has_users: create_users(&url), url, own: None, _container: Some(container) })
     }
 
-    /// What a server, or a Sentinel, is started with.
+    /// The program that runs a server or a Sentinel.
     pub(crate) fn program() -> &'static str {
         ["redis-server", "valkey-server"]
             .into_iter()
@@ -63,12 +63,12 @@ impl RedisServer {
             .expect("redis-server is needed: `make setup` installs it")
     }
 
-    /// A server of its own in any case: the test does things to it.
+    /// Always the test's own server, for tests that break it.
     pub(crate) fn own(options: &[&str]) -> Self {
         Self::own_with_env(options, &[])
     }
 
-    /// The same, with these variables in its environment.
+    /// As [`Self::own`], with these environment variables.
     pub(super) fn own_with_env(options: &[&str], env: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -92,30 +92,30 @@ impl RedisServer {
         self.has_users
     }
 
-    /// As one of the users of `deploy/redis/users.acl`, where the server has them.
+    /// The URL with one of the users of `deploy/redis/users.acl`, if the server has them.
     pub(crate) fn url_as(&self, user: &str) -> String {
         if self.has_users { as_user(&self.url, user) } else { self.url.clone() }
     }
 
-    /// Its port.
+    /// Port of the test's own server.
     pub(crate) fn port(&self) -> u16 {
         self.own.as_ref().expect("a server of our own").port
     }
 
-    /// Kills it as a crash would.
+    /// Kills the server, like a crash.
     pub(crate) fn kill(&mut self) {
         let own = self.own.as_mut().expect("a server of our own");
         own.child.kill().unwrap();
         own.child.wait().unwrap();
     }
 
-    /// Starts it again on the same port and folder.
+    /// Starts the server again on the same port and folder.
     pub(crate) fn restart(&mut self) {
         let own = self.own.as_mut().expect("a server of our own");
         own.child = spawn(own.port, own.folder.path(), &own.options, &own.env);
     }
 
-    /// Its process id.
+    /// Process id of the test's own server.
     pub(crate) fn pid(&self) -> u32 {
         self.own.as_ref().expect("a server of our own").child.id()
     }

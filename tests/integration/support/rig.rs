@@ -1,5 +1,5 @@
-//! Redis, sandbox and workers of one test, and what a merchant does with them. At its end it accuses: what should be gone
-//! and is not fails the test.
+//! Redis, sandbox and workers of one test, and the actions of a merchant. At its end it fails the test if something is
+//! left over.
 
 use super::RedisServer;
 use redis::{AsyncCommands, Value as RedisValue, aio::MultiplexedConnection};
@@ -22,7 +22,7 @@ use xco_worker::{
 
 pub(crate) const MERCHANT: &str = "6a3f1f0e-7c53-4d4b-9f3c-2f4c7f0f3b11";
 
-/// What a test asks for.
+/// What a test needs.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) redis: RedisServer,
@@ -36,7 +36,7 @@ impl Default for Setup {
         config.retry.base = Some(Duration::from_millis(20));
         config.retry.cap = Some(Duration::from_millis(200));
         config.worker.lease = Duration::from_secs(2);
-        // Most 429s here are to order and follow from no limit: a test of learning turns it on.
+        // Most 429s here are ordered and follow from no limit. A test of learning turns it on.
         config.limits.learn = false;
         config.worker.shutdown_grace = Duration::from_secs(5);
         config.xco.timeout = Duration::from_secs(2);
@@ -51,11 +51,11 @@ pub(crate) struct Rig {
     pub(crate) redis: RedisServer,
     pub(crate) sandbox: Sandbox,
     pub(crate) config: Config,
-    /// For prying: it may do everything.
+    /// A connection with all permissions, for inspection.
     pub(crate) connection: MultiplexedConnection,
-    /// As the shop.
+    /// Connection as the shop.
     producer: MultiplexedConnection,
-    /// As whoever follows the completions.
+    /// Connection as a reader of the completions.
     reader: MultiplexedConnection,
     workers: Vec<(CancellationToken, JoinHandle<Stopped>)>,
     last_seen: HashMap<u16, String>,
@@ -71,7 +71,7 @@ impl Setup {
         rig
     }
 
-    /// Starts Redis and the sandbox alone.
+    /// Starts Redis and the sandbox without a worker.
     pub(crate) async fn without_worker(self) -> Rig {
         let Self { redis, sandbox, mut config } = self;
         let sandbox = Sandbox::start(sandbox).await.unwrap();
@@ -108,13 +108,13 @@ impl Setup {
 async fn connect(url: &str) -> MultiplexedConnection {
     let config = redis::AsyncConnectionConfig::new()
         .set_response_timeout(None)
-        // A machine that is busy building takes its time.
+        // A busy machine needs time.
         .set_connection_timeout(Some(Duration::from_secs(10)));
     redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
 impl Rig {
-    /// How one of the users of `deploy/redis/users.acl` reaches the test's Redis.
+    /// Configuration of the test's Redis for one of the users of `deploy/redis/users.acl`.
     pub(crate) fn redis_as(&self, user: &str) -> RedisConfig {
         RedisConfig { url: vec![SecretString::from(self.redis.url_as(user))], ..self.config.redis.clone() }
     }
@@ -137,8 +137,8 @@ impl Rig {
         ended
     }
 
-    /// From now on Redis is `redis`, as after a failover: what was read before is forgotten, and read there anew. Gives back
-    /// the server before.
+    /// Uses `redis` from now on, as after a failover: forgets the completions read before and reads them there again.
+    /// Returns the former server.
     pub(crate) async fn move_to(&mut self, redis: RedisServer) -> RedisServer {
         self.connection = connect(redis.url()).await;
         self.producer = connect(&redis.url_as("producer")).await;
@@ -148,7 +148,7 @@ impl Rig {
         std::mem::replace(&mut self.redis, redis)
     }
 
-    /// A key of partition `P`.
+    /// A key of the given partition.
     pub(crate) fn key_in(&self, partition: u16, rest: &str) -> String {
         format!("{{{}:{partition}}}:{rest}", self.config.redis.namespace)
     }
@@ -158,22 +158,22 @@ impl Rig {
         self.key_in(0, rest)
     }
 
-    /// One `XADD` into the interactive lane of partition 0, as a merchant does it.
+    /// Enqueues a job into the interactive lane of partition 0 with one `XADD`, as a merchant does.
     pub(crate) async fn enqueue(&mut self, job: &Value) -> String {
         self.enqueue_text("interactive", &job.to_string()).await
     }
 
-    /// One `XADD` of any text.
+    /// Enqueues any text with one `XADD`.
     pub(crate) async fn enqueue_text(&mut self, lane: &str, job: &str) -> String {
         let key = self.key(&format!("jobs:{lane}"));
-        // The test may have done things to Redis since.
+        // The test may have broken the connection since.
         if redis::cmd("PING").query_async::<String>(&mut self.producer).await.is_err() {
             self.producer = connect(&self.redis.url_as("producer")).await;
         }
         self.producer.xadd(key, "*", &[("job", job)]).await.unwrap()
     }
 
-    /// Follows the completions until `done` says so of all read so far, or fails after `seconds`.
+    /// Reads completions until `done` accepts all those read so far. Fails after `seconds`.
     pub(crate) async fn follow(&mut self, seconds: u64, mut done: impl FnMut(&[Value]) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
         let partitions = self.config.redis.partitions;
@@ -196,7 +196,7 @@ impl Rig {
                 Ok(Some(reply)) => reply,
                 Ok(None) => continue,
                 Err(_) => {
-                    // The test is doing things to Redis.
+                    // The test is breaking Redis.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     for (user, connection) in [(None, &mut self.connection), (Some("reader"), &mut self.reader)] {
                         let url = user.map_or_else(|| self.redis.url().to_owned(), |user| self.redis.url_as(user));
@@ -225,7 +225,7 @@ impl Rig {
         }
     }
 
-    /// Waits for `count` completions in all.
+    /// Waits for `count` completions in total.
     pub(crate) async fn wait_for(&mut self, count: usize) -> &[Value] {
         self.follow(30, |completions| completions.len() >= count).await;
         &self.completions
@@ -244,12 +244,12 @@ impl Rig {
         self.completions.iter().find(|event| event["id"] == id).unwrap().clone()
     }
 
-    /// Everything under the namespace that should be gone when all jobs have ended. The invariant of every test:
-    /// completions are unique, and nothing is pending, parked, begun or left in a lane.
+    /// Asserts the invariant of every test, when all jobs have ended: completions are unique, no job is pending,
+    /// delayed, marked or left in a lane, and no other key remains in the namespace.
     pub(crate) async fn assert_clean(&mut self) {
         let denials = self.denials().await;
         assert!(denials.is_empty(), "Redis forbade what somebody needed: {denials:#?}");
-        // A job that operators replay ends once more each time.
+        // A job that operators replay ends once more for each replay.
         let mut counts: BTreeMap<(&str, u64), usize> = BTreeMap::new();
         for event in &self.completions {
             let replay = event["replay"].as_u64().unwrap_or(0);
@@ -291,9 +291,9 @@ impl Rig {
                 "edits",
                 "audit",
                 "meta",
-                // Ids that are reserved, until they are forgotten.
+                // Reserved ids, until they are forgotten.
                 "ids",
-                // Orders, where the test ends before the workers have tidied up.
+                // Rules, if the test ends before the workers have removed them.
                 "control",
             ];
             let (_, rest) = key.split_once("}:").unwrap();
@@ -306,7 +306,7 @@ impl Rig {
         }
     }
 
-    /// What Redis forbade to one of our users since it was asked last, `user: command or key`.
+    /// Takes what Redis denied to this program's users since the last call, as `user: command or key`.
     pub(crate) async fn denials(&mut self) -> Vec<String> {
         if !self.redis.has_users() {
             return Vec::new();
@@ -332,7 +332,7 @@ impl Rig {
             .collect()
     }
 
-    /// Stops the workers and accuses.
+    /// Stops the workers and asserts the invariants.
     pub(crate) async fn end(mut self) {
         let ended = self.stop_workers().await;
         for stopped in ended {
@@ -342,7 +342,7 @@ impl Rig {
         self.assert_clean().await;
     }
 
-    /// Reads whatever completions there are, without waiting.
+    /// Reads all present completions, without waiting.
     pub(crate) async fn drain(&mut self) {
         let mut before = usize::MAX;
         while before != self.completions.len() {
@@ -352,7 +352,7 @@ impl Rig {
         }
     }
 
-    /// Waits until `probe` says so: for what sends no signal.
+    /// Waits until `probe` returns true. For events without a signal.
     pub(crate) async fn eventually(&mut self, what: &str, mut probe: impl AsyncFnMut(&mut Self) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while !probe(self).await {
@@ -362,7 +362,7 @@ impl Rig {
     }
 }
 
-/// A `CheckUser` of a customer nobody knows.
+/// A `CheckUser` of an unknown customer.
 pub(crate) fn check(id: &str, caller: &str) -> Value {
     json!({"id": id, "type": "CheckUser", "caller_id": caller, "args": {"email": format!("{id}@example.com")}})
 }

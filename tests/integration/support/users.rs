@@ -21,7 +21,7 @@ pub(crate) fn as_user(url: &str, user: &str) -> String {
     format!("{scheme}://{user}:{}@{rest}", password(user))
 }
 
-/// Creates the users on a server that was started without the file; false where that is not allowed.
+/// Creates the users on a server that was started without the file. Returns false if that is not allowed.
 pub(crate) fn create_users(url: &str) -> bool {
     let Ok(mut connection) = redis::Client::open(url).and_then(|client| client.get_connection()) else { return false };
     acl_file().lines().all(|line| {

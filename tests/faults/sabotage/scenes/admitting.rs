@@ -1,4 +1,4 @@
-//! `admit.lua`: ids to reserve, batches to count in, marks to set, duplicates to find. `forget_ids.lua`.
+//! `admit.lua`: reserves ids, counts in batches, sets call markers, finds duplicates. Also `forget_ids.lua`.
 
 use super::{Facts, Job, Scene, Stage, is_counter, stage::CONSUMER};
 use rand::Rng;
@@ -46,7 +46,7 @@ impl Scene for Admitting {
                 entry: job.entry,
                 token: job.origin.clone(),
                 reserve_id: has_id.then(|| job.id.clone()),
-                // A batch counts those that reserve something.
+                // A batch counts jobs that reserve something.
                 count_in_batch: (has_id && stage.rng.random_bool(0.6)).then(|| format!("b{}", n % 2)),
                 bucket: (bucket, Held::No),
                 total: None,
@@ -74,7 +74,7 @@ impl Scene for Admitting {
     }
 
     fn more_facts(&self, _: &super::Snapshot, facts: &mut Facts) {
-        // An id that stands in the list and is not reserved, or stands there twice, does no harm; the list tells times, too.
+        // An id that is in the list without a reservation, or twice, does no harm. The list also contains times.
         if let Some(whole) = facts.0.get_mut("") {
             whole.remove("ids");
             whole.remove("expires ids");
@@ -84,7 +84,7 @@ impl Scene for Admitting {
         }
     }
 
-    /// An id that is reserved for a job which asks again, and is counted with that, and a slot too many harm nobody.
+    /// An id reserved (and counted) for a job that will ask again is harmless, and so is an excess reservation.
     fn may_run_ahead(fact: &str) -> bool {
         fact == "its id is held by"
             || fact == "answer"
@@ -105,7 +105,7 @@ impl Scene for Admitting {
     }
 }
 
-/// Ids that were reserved long ago are forgotten, others are not.
+/// Old reserved ids are forgotten; others are not.
 #[derive(Debug)]
 pub(crate) struct Forgetting {
     old: usize,
@@ -119,7 +119,7 @@ impl Scene for Forgetting {
         let (old, kept) = (stage.rng.random_range(1..5), stage.rng.random_range(0..3));
         for n in 0..old + kept {
             let key = stage.keys.id(&format!("f{n}"));
-            // A young one has a job of its own that came since.
+            // A young id belongs to a newer job.
             let enqueued_ms = if n < old { 5 } else { stage.base_ms };
             let holder = format!("interactive:0:{enqueued_ms}-0");
             stage.run::<()>(redis::cmd("SET").arg(&key).arg(holder).arg("EX").arg(600_000)).await;
@@ -137,7 +137,7 @@ impl Scene for Forgetting {
         facts.note("", "reserved", &snapshot.begin_with("id:").count());
     }
 
-    /// An id that is forgotten and stands in the list still is looked for once more.
+    /// A forgotten id that is still in the list is only looked up once more.
     fn may_run_ahead(_: &str) -> bool {
         true
     }

@@ -13,7 +13,7 @@ use xco_worker::{
 const BATCH: &str = "import";
 const RUN: &str = "run-1";
 
-/// Rows become jobs.
+/// Enqueues rows as jobs.
 #[derive(Debug)]
 pub(crate) struct Feeding {
     rows: Vec<String>,
@@ -42,7 +42,7 @@ impl Scene for Feeding {
         }
     }
 
-    /// Expiries begin anew with the next rows.
+    /// Expiries are set again with the next rows.
     fn may_be_lost(fact: &str) -> bool {
         fact.starts_with("expires backfill:")
     }
@@ -54,7 +54,7 @@ impl Scene for Feeding {
     }
 }
 
-/// Completions are noted.
+/// Records completions.
 #[derive(Debug)]
 pub(crate) struct Recording {
     updates: Vec<Update>,
@@ -67,7 +67,7 @@ impl Scene for Recording {
     async fn prepare(stage: &mut Stage) -> Self {
         let updates = (1..=stage.rng.random_range(1..5))
             .map(|row| {
-                // Rows that have ended, well or not, and such as have only been checked.
+                // Rows that completed, well or not, and rows that were only checked.
                 let outcome = [b'c', b'f', b'a'][stage.rng.random_range(0..3)];
                 Update { row, code: [outcome, b' '], checks: Some(1), creates: stage.rng.random_bool(0.5).then_some(2) }
             })
@@ -81,7 +81,7 @@ impl Scene for Recording {
         Ok(true)
     }
 
-    /// Expiries begin anew with the next rows.
+    /// Expiries are set again with the next rows.
     fn may_be_lost(fact: &str) -> bool {
         fact.starts_with("expires backfill:")
     }

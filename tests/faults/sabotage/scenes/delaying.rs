@@ -1,4 +1,4 @@
-//! What puts jobs aside and brings them back: `defer.lua`, `hold.lua`, `release.lua`, `call_up.lua`, `promote.lua`.
+//! Scripts that delay and resume jobs: `defer.lua`, `hold.lua`, `release.lua`, `call_up.lua`, `promote.lua`.
 
 use super::{Facts, Job, Scene, Snapshot, Stage, stage::CONSUMER};
 use rand::Rng;
@@ -20,7 +20,7 @@ fn client() -> Bucket {
     Bucket { name: "client".to_owned(), interval_us: 0, tolerance_us: 0, slack_us: 0, shared }
 }
 
-/// A call was answered 429.
+/// Delays jobs after a 429.
 #[derive(Debug)]
 pub(crate) struct Deferring {
     jobs: Vec<Job>,
@@ -57,7 +57,7 @@ impl Scene for Deferring {
         let Job { lane, source, .. } = self.jobs[0];
         let deferred = defer(link, &stage.keys, lane, source, CONSUMER, &self.deferral).await;
         match deferred.map_err(|error| error.to_string())? {
-            // The bucket is closed by now: what is left is to delay the job.
+            // The bucket is closed already; only the job must still be delayed.
             Deferred::Failed(why) => {
                 self.deferral.retry_after = Some(Duration::ZERO);
                 Err(why.to_string())
@@ -75,20 +75,20 @@ impl Scene for Deferring {
 
     fn more_facts(&self, snapshot: &Snapshot, facts: &mut Facts) {
         let Job { id, origin, .. } = &self.jobs[0];
-        // When it is due depends on when it was called.
+        // The due time depends on the time of the call.
         let due = snapshot.field("delayed", origin);
         facts.note(id, "due", &!due.is_empty());
-        // One that is too late is still its worker's to end.
+        // A job that is too late must still be ended by its worker.
         facts.note(id, "too late", &(self.answer == Some(Deferred::TooLate)));
     }
 
-    /// The bucket is closed in any case: the 429 was received.
+    /// The bucket is closed in any case, because the 429 was received.
     fn may_run_ahead(fact: &str) -> bool {
-        // A body without a due time is nothing.
+        // A body without a due time has no effect.
         fact.contains("limit:") || fact.contains("learned") || fact == "too late" || fact == "delayed body"
     }
 
-    /// What operators are shown of 429s.
+    /// Figures about 429s that only operators see.
     fn may_be_lost(fact: &str) -> bool {
         fact.contains("learned")
     }
@@ -100,7 +100,7 @@ impl Scene for Deferring {
     }
 }
 
-/// A rule pauses jobs.
+/// Delays jobs because of a rule.
 #[derive(Debug)]
 pub(crate) struct Holding {
     jobs: Vec<Job>,
@@ -139,7 +139,7 @@ impl Scene for Holding {
         &self.jobs
     }
 
-    /// A rule that holds nothing yet is let go of by itself.
+    /// A rule without delayed jobs is removed automatically.
     fn may_run_ahead(fact: &str) -> bool {
         fact == "held" || fact == "expires held"
     }
@@ -151,7 +151,7 @@ impl Scene for Holding {
     }
 }
 
-/// A pause is over.
+/// Resumes jobs after a pause.
 #[derive(Debug)]
 pub(crate) struct Releasing {
     jobs: Vec<Job>,
@@ -176,7 +176,7 @@ impl Scene for Releasing {
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
-        // Its caller finds the rule among those that hold jobs, until it is none of them.
+        // Like its caller: until the rule is no longer among those that delay jobs.
         let names = control::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
         for name in names {
             control::release(link, &stage.keys, &name, control::MAX_CALL_UP)
@@ -197,7 +197,7 @@ impl Scene for Releasing {
     }
 }
 
-/// An operator cancels delayed jobs.
+/// Cancels delayed jobs for an operator.
 #[derive(Debug)]
 pub(crate) struct CallingUp {
     jobs: Vec<Job>,
@@ -213,7 +213,7 @@ impl Scene for CallingUp {
         for n in 0..stage.rng.random_range(1..5) {
             let lane = stage.lane();
             let job = stage.job(lane, Source::Jobs);
-            // One of them is not delayed any more.
+            // One of them is no longer delayed.
             if n != 2 {
                 stage.delay(&job, far_ms).await;
             }
@@ -238,7 +238,7 @@ impl Scene for CallingUp {
     }
 }
 
-/// Delayed jobs come back.
+/// Promotes delayed jobs.
 #[derive(Debug)]
 pub(crate) struct Promoting {
     jobs: Vec<Job>,
@@ -276,19 +276,19 @@ impl Scene for Promoting {
         if let Some(why) = promotion.failures.first() {
             return Err(why.to_string());
         }
-        // Asked once more than a worker would, to see that nothing comes twice.
+        // Called once more than a worker would, to see that no job comes twice.
         let left = usize::try_from(promotion.parked).unwrap();
         if promotion.promoted == 0 && left + self.due == self.jobs.len() {
             return Ok(true);
         }
         if promotion.promoted == 0 {
-            // What could not be promoted is due again a second later.
+            // A job that could not be promoted is due again a second later.
             tokio::time::sleep(promotion.next_due.unwrap_or_default().min(Duration::from_millis(200))).await;
         }
         Ok(false)
     }
 
-    /// When a job that could not be promoted is tried again.
+    /// The next try for a job that could not be promoted.
     fn may_run_ahead(fact: &str) -> bool {
         fact == "due"
     }

@@ -1,4 +1,4 @@
-//! What is in Redis, and what that says about each job.
+//! Facts about each job, derived from the content of Redis.
 
 use super::{Job, Stage};
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,33 +6,33 @@ use xco_worker::queue::{GROUP, Source};
 
 type Fields = BTreeMap<String, String>;
 
-/// What a key holds.
+/// Content of a key.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     Text(Vec<u8>),
     List(Vec<String>),
-    /// In the order of the alphabet.
+    /// Sorted alphabetically.
     Set(BTreeSet<String>),
     Sorted(BTreeMap<String, String>),
     Hash(Fields),
     Stream(Vec<(String, Fields)>),
 }
 
-/// A delivery that has not ended: whose it is and for how long.
+/// A delivery that has not ended: its consumer and its idle time.
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
     consumer: String,
     idle_ms: u64,
 }
 
-/// Everything in one partition, by the part of the key after its tag.
+/// Content of one partition, by the part of the key after its tag.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     keys: BTreeMap<String, (Content, bool)>,
     pending: BTreeMap<(String, String), Pending>,
 }
 
-/// Named facts of each job, and of the whole (the name is empty).
+/// Named facts of each job, and of the whole (with an empty name).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts(pub(crate) BTreeMap<String, BTreeMap<String, String>>);
 
@@ -92,7 +92,7 @@ impl Snapshot {
         }
     }
 
-    /// How many entries of a stream have this in a field.
+    /// Number of entries of a stream with this value in a field.
     pub(crate) fn count(&self, key: &str, field: &str, value: &str) -> usize {
         self.entries(key).iter().filter(|(_, fields)| fields.get(field).is_some_and(|found| found == value)).count()
     }
@@ -101,14 +101,14 @@ impl Snapshot {
         self.keys.keys().map(String::as_str).filter(move |key| key.starts_with(start))
     }
 
-    /// What is there of all keys that are not about one job.
+    /// Content of all keys that do not belong to one job.
     fn whole(&self) -> BTreeMap<String, String> {
         let per_job =
             ["jobs:", "due:", "completions", "dead", "edits", "delayed", "begun", "reply:", "id:", "waiting:", "held:"];
         let mut facts = BTreeMap::new();
         for (key, (content, expires)) in &self.keys {
             let told = match content {
-                // When it was, or who, differs from run to run.
+                // Times and names differ between runs.
                 _ if key.starts_with("limit:") => "there".to_owned(),
                 Content::Sorted(map) if key == "learned" => format!("{:?}", map.keys()),
                 Content::Hash(map) if key == "control" => {
@@ -138,7 +138,7 @@ impl Snapshot {
         facts
     }
 
-    /// What is kept of a delayed job.
+    /// The stored body of a delayed job.
     fn body(&self, job: &Job) -> String {
         let body = self.field("delayed:jobs", &job.origin);
         let as_it_was = format!("{}\n{}", job.state, job.text);
@@ -149,7 +149,7 @@ impl Snapshot {
         }
     }
 
-    /// Everything that Redis says about one job.
+    /// All facts about one job.
     fn of(&self, job: &Job) -> BTreeMap<String, String> {
         let stream = format!("{}:{}", if job.source == Source::Due { "due" } else { "jobs" }, job.lane);
         let entry = job.entry.to_string();
@@ -200,7 +200,7 @@ impl Snapshot {
             _ => String::new(),
         };
         let holder = if holder == job.origin { "it".to_owned() } else { holder };
-        // A replay's origin is made of the moment and of chance.
+        // A replay's origin contains the time and a random number.
         let replayed = holder.starts_with("bulk:") && holder.rsplit('-').next().is_some_and(|digits| digits.len() > 12);
         fact("its id is held by", if replayed { "its replay".to_owned() } else { holder });
         fact("edits", self.count("edits", "letter", &entry).to_string());
@@ -208,7 +208,7 @@ impl Snapshot {
     }
 }
 
-/// What was counted and taken back was not counted.
+/// A count that was taken back is ignored.
 fn counts(map: &Fields) -> String {
     let counted: Vec<String> =
         map.iter().filter(|(_, count)| *count != "0").map(|(name, count)| format!("{name} {count}")).collect();
@@ -226,12 +226,12 @@ impl Facts {
         self.0.entry(job.to_owned()).or_default().insert(name.to_owned(), value.to_string());
     }
 
-    /// One fact; empty where it is not known.
+    /// The value of a fact; empty if it is unknown.
     pub(crate) fn get(&self, job: &str, name: &str) -> &str {
         self.0.get(job).and_then(|facts| facts.get(name)).map_or("", String::as_str)
     }
 
-    /// How many jobs have this fact.
+    /// Number of jobs with this fact.
     pub(crate) fn jobs_with(&self, name: &str, value: &str) -> usize {
         self.0.iter().filter(|(job, _)| !job.is_empty()).filter(|(job, _)| self.get(job, name) == value).count()
     }

@@ -1,4 +1,4 @@
-//! `finish.lua`: a batch of every kind of end.
+//! `finish.lua`: a batch with every kind of end.
 
 use super::{Facts, Job, Scene, Snapshot, Stage, is_counter, stage::CONSUMER};
 use rand::{Rng, seq::IndexedRandom};
@@ -12,9 +12,9 @@ use xco_worker::{
 #[derive(Debug)]
 pub(crate) struct Finishing {
     jobs: Vec<Job>,
-    /// What is not written yet.
+    /// Ends that are not written yet.
     batch: Vec<Finish>,
-    /// Nobody holds the first: its entry alone tells that it has not ended.
+    /// Whether the first job is missing from the pending list, so that only its entry shows that it has not ended.
     acknowledged: bool,
     completing: usize,
     delaying: usize,
@@ -87,7 +87,7 @@ impl Scene for Finishing {
             };
             batch.push(Finish { entry: job.entry, origin: job.origin.clone(), unmark, op });
         }
-        // One of them may have been taken off the pending list by another hand.
+        // One of them may have been removed from the pending list by something other than a worker.
         let acknowledged = stage.rng.random_bool(0.3);
         if acknowledged {
             let stream = stage.keys.stream(lane, source);
@@ -103,7 +103,7 @@ impl Scene for Finishing {
         let whose = (CONSUMER, Duration::from_secs(60));
         let finishes = finish(link, &stage.keys, lane, source, whose, &self.batch).await;
         let each = finishes.map_err(|error| error.to_string())?.each;
-        // Those that were refused are written again, and no others.
+        // Refused ends are written again, and no others.
         let mut why = None;
         let mut each = each.into_iter();
         self.batch.retain(|_| match each.next() {
@@ -122,12 +122,12 @@ impl Scene for Finishing {
 
     fn more_facts(&self, _: &Snapshot, facts: &mut Facts) {
         if self.acknowledged {
-            // Who puts it back may do better than find it.
+            // Restoring may give a better state than before.
             facts.note(&self.jobs[0].id, "pending for", &"");
         }
     }
 
-    /// A body without a due time is nothing.
+    /// A body without a due time has no effect.
     fn may_run_ahead(fact: &str) -> bool {
         fact == "delayed body"
     }

@@ -1,4 +1,4 @@
-//! Leases and those who hold them: `renew.lua`, `retire.lua`, `rescue.lua`, `find_adrift.lua`, `read_cut.lua`.
+//! Leases and consumers: `renew.lua`, `retire.lua`, `rescue.lua`, `find_adrift.lua`, `read_cut.lua`.
 
 use super::{Facts, Job, Scene, Snapshot, Stage, stage::CONSUMER};
 use rand::Rng;
@@ -12,7 +12,7 @@ use xco_worker::{
     },
 };
 
-/// A worker renews its leases.
+/// Renews the leases of a worker.
 #[derive(Debug)]
 pub(crate) struct Renewing {
     jobs: Vec<Job>,
@@ -24,7 +24,7 @@ impl Scene for Renewing {
         let jobs = stage.delivered(Lane::Interactive, Source::Jobs, count).await;
         let stream = stage.keys.jobs(Lane::Interactive);
         for (n, job) in jobs.iter().enumerate() {
-            // One of them is another's by now.
+            // One of them belongs to another worker by now.
             let consumer = if n == 2 { "worker-2" } else { CONSUMER };
             let mut claim = redis::cmd("XCLAIM");
             claim.arg(stream).arg(GROUP).arg(consumer).arg(0).arg(job.entry.to_string());
@@ -51,11 +51,11 @@ impl Scene for Renewing {
     }
 }
 
-/// Consumers that are gone are removed.
+/// Removes consumers of stopped workers.
 #[derive(Debug)]
 pub(crate) struct Retiring {
     jobs: Vec<Job>,
-    /// Consumers left.
+    /// The remaining consumers.
     left: Vec<String>,
 }
 
@@ -101,11 +101,11 @@ impl Scene for Retiring {
     }
 }
 
-/// What a worker that is gone held is taken over.
+/// Takes over the deliveries of a lost worker.
 #[derive(Debug)]
 pub(crate) struct Rescuing {
     jobs: Vec<Job>,
-    /// What the caller was given.
+    /// Number of deliveries that the caller received.
     taken: usize,
 }
 
@@ -148,7 +148,7 @@ impl Scene for Rescuing {
     }
 }
 
-/// Deliveries that nobody holds are found.
+/// Finds deliveries that are missing from the pending list.
 #[derive(Debug)]
 pub(crate) struct FindingAdrift {
     jobs: Vec<Job>,
@@ -182,7 +182,7 @@ impl Scene for FindingAdrift {
     }
 }
 
-/// A lane is read whose entries may be too large.
+/// Reads a lane with entries that may be too large.
 #[derive(Debug)]
 pub(crate) struct ReadingCut {
     jobs: Vec<Job>,
@@ -215,7 +215,7 @@ impl Scene for ReadingCut {
     }
 }
 
-/// Jobs that a foreign hand removed are reported.
+/// Reports jobs that something other than a worker removed.
 #[derive(Debug)]
 pub(crate) struct CountingRemoved {
     before: Option<u64>,
@@ -241,7 +241,7 @@ impl Scene for CountingRemoved {
 
     fn more_facts(&self, snapshot: &Snapshot, facts: &mut Facts) {
         facts.note("", "reported", &self.reported);
-        // When it was differs from run to run.
+        // The time differs between runs.
         facts.note("", "meta", &snapshot.field("meta", "removed_bulk"));
         facts.note("", "when", &!snapshot.field("meta", "removed_bulk_at").is_empty());
     }

@@ -1,7 +1,8 @@
-//! How each script is called, and what is looked at afterwards.
+//! How each script is called, and what is checked afterwards.
 //!
-//! A scene sets a world up, calls one script as a worker or a command does, and names the facts that tell whether each job's
-//! consequences have happened. What is right is not written down here: it is what the same call does when nothing fails.
+//! A scene prepares Redis, calls one script as a worker or a command does, and names the facts that show whether each
+//! job's consequences have happened. The right result is not written down here: it is the result of the same call when
+//! nothing fails.
 //!
 //! To cover a new script, write a [`Scene`] and add a line to the table at the end of this file.
 
@@ -16,7 +17,7 @@ mod ruling;
 mod stage;
 mod watching;
 
-/// Counters of batches and of completions, and how long they are kept.
+/// Whether the fact is a counter of batches or completions, or the expiry of one.
 fn is_counter(fact: &str) -> bool {
     ["batch:", "expires batch:", "stats", "expires stats"].iter().any(|start| fact.starts_with(start))
 }
@@ -28,40 +29,40 @@ use xco_worker::queue::Link;
 
 /// One script, and how it is called.
 pub(crate) trait Scene: Sized {
-    /// What is half done does no harm: whoever calls the script next, and somebody does, brings it to its end.
+    /// Whether half-done work is harmless because the next caller of the script completes it.
     const RESUMES: bool = false;
 
-    /// Fills Redis, and decides what is asked for. All that is drawn is drawn from `stage.rng`.
+    /// Fills Redis and chooses the request. All random choices use `stage.rng`.
     async fn prepare(stage: &mut Stage) -> Self;
 
-    /// Calls the script once, with the same request each time. Whether its caller believes that it is done; or why it failed
-    /// and is to be called again.
+    /// Calls the script once, with the same request each time. Returns whether the caller considers it done, or the
+    /// error after which it calls again.
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String>;
 
-    /// The jobs that are looked at one by one.
+    /// The jobs that are checked one by one.
     fn jobs(&self) -> &[Job] {
         &[]
     }
 
-    /// More facts, of a job or (with an empty name) of the whole.
+    /// Adds facts of a job or (with an empty name) of the whole.
     fn more_facts(&self, _snapshot: &Snapshot, _facts: &mut Facts) {}
 
-    /// Facts that may run ahead of others between a call that failed and the next: they do no harm where nothing follows.
+    /// Facts that may be ahead of others between a failed call and the next one, because they are harmless alone.
     fn may_run_ahead(_fact: &str) -> bool {
         false
     }
 
-    /// Facts that a command which fails may cost for good: counters, expiries and replies are a courtesy, which no job waits
-    /// for and whose failure is reported.
+    /// Facts that a failed command may lose for good: counters, expiries and replies. No job depends on them, and their
+    /// failure is reported.
     fn may_be_lost(_fact: &str) -> bool {
         false
     }
 
-    /// That the scene is one: what must have happened when nothing failed.
+    /// Asserts that the scene tests something: what must have happened when nothing failed.
     fn check(&self, calm: &Facts);
 }
 
-/// The table: a test's name, the script, its scene.
+/// The table: name of the test, the script, its scene.
 macro_rules! scenes {
     ($($test:ident, $script:literal, $scene:ty;)*) => {
         /// The scripts that have a scene.

@@ -23,7 +23,7 @@ impl Scene for Replaying {
         for n in 0..stage.rng.random_range(1..5) {
             let lane = stage.lane();
             let job = stage.job(lane, Source::Jobs);
-            // One of them was removed meanwhile, and of another the id is somebody else's.
+            // One of them has been removed, and the id of another belongs to a different job.
             if n != 2 {
                 let mut add = redis::cmd("XADD");
                 add.arg(&stage.keys.dead).arg(job.entry.to_string()).arg("id").arg(&job.id).arg("job").arg(&job.text);
@@ -70,7 +70,7 @@ impl Scene for Replaying {
         for (job, answer) in self.jobs.iter().zip(&self.answers) {
             facts.note(&job.id, "answer", &format!("{answer:?}"));
         }
-        // What is replayed comes from the bulk lane.
+        // Replayed jobs come from the bulk lane.
         let strays = snapshot.entries(&format!("due:{}", Lane::Interactive)).len();
         facts.note("", "in the interactive lane", &strays);
     }

@@ -1,4 +1,5 @@
-//! What every scene stands on: a Redis of its own, a way through the sabotage and one around it, and jobs in its streams.
+//! The environment of every scene: its own Redis, a connection through the proxy and one without it, and jobs in
+//! streams.
 
 use crate::{sabotage::Proxy, support::RedisServer};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -11,12 +12,11 @@ use xco_worker::{
     queue::{Connector, GROUP, Keys, Link, Source, ensure_group},
 };
 
-/// The namespace.
 const NAMESPACE: &str = "stage";
-/// Who holds the deliveries.
+/// The consumer that has the deliveries.
 pub(crate) const CONSUMER: &str = "worker-1";
 
-/// One script's stage: cleared before each run.
+/// The environment of one script, cleared before each run.
 #[derive(Debug)]
 pub(crate) struct Stage {
     _redis: RedisServer,
@@ -25,12 +25,12 @@ pub(crate) struct Stage {
     connector: Connector,
     pub(crate) keys: Keys,
     pub(crate) rng: StdRng,
-    /// The same for all runs, so that they can be compared: a little while ago.
+    /// A time a little in the past, the same for all runs, so that they can be compared.
     pub(crate) base_ms: u64,
     entries: u64,
 }
 
-/// A job in Redis, and where.
+/// A job in Redis, and where it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) id: String,
@@ -39,7 +39,7 @@ pub(crate) struct Job {
     pub(crate) entry: EntryId,
     /// As text.
     pub(crate) origin: String,
-    /// Its JSON.
+    /// The job's JSON.
     pub(crate) text: String,
     pub(crate) state: String,
 }
@@ -63,7 +63,7 @@ impl Stage {
         }
     }
 
-    /// Empties it, and begins anew from `seed`.
+    /// Empties Redis and restarts the random choices from `seed`.
     pub(crate) async fn clear(&mut self, seed: u64) {
         self.proxy.calm();
         self.run::<()>(redis::cmd("FLUSHALL").arg("SYNC")).await;
@@ -73,12 +73,12 @@ impl Stage {
         ensure_group(&mut self.link(), &self.keys).await.unwrap();
     }
 
-    /// A link through the sabotage.
+    /// A link through the proxy.
     pub(crate) fn link(&self) -> Link {
         self.connector.link(false)
     }
 
-    /// A command around the sabotage.
+    /// Runs a command without the proxy.
     pub(crate) async fn run<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query_async(&mut self.connection.clone()).await.unwrap()
     }
@@ -87,7 +87,7 @@ impl Stage {
         Lane::ALL[usize::from(self.rng.random_bool(0.4))]
     }
 
-    /// A job that is nowhere yet.
+    /// A job that is not in Redis yet.
     pub(crate) fn job(&mut self, lane: Lane, source: Source) -> Job {
         self.entries += 1;
         let entry = EntryId { ms: self.base_ms + self.entries, seq: 0 };
@@ -116,7 +116,7 @@ impl Stage {
         jobs
     }
 
-    /// Puts a job aside until `due_ms`, as a script does.
+    /// Delays a job until `due_ms`, as a script does.
     pub(crate) async fn delay(&self, job: &Job, due_ms: u64) {
         let keys = &self.keys;
         self.run::<()>(redis::cmd("ZADD").arg(&keys.delayed).arg(due_ms).arg(&job.origin)).await;
@@ -124,12 +124,12 @@ impl Stage {
         self.run::<()>(redis::cmd("HSET").arg(&keys.delayed_jobs).arg(&job.origin).arg(body)).await;
     }
 
-    /// A moment that does not come while a test runs, the same for all runs.
+    /// A time that does not come while a test runs, the same for all runs.
     pub(crate) fn far_ms(&self) -> u64 {
         self.base_ms + 86_400_000
     }
 
-    /// Long enough ago.
+    /// Long enough in the past.
     pub(crate) const fn hour() -> Duration {
         Duration::from_secs(3_600)
     }

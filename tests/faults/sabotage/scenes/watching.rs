@@ -1,4 +1,4 @@
-//! What looks after Redis itself: `clock.lua`, `clock_put_back.lua`, `preflight.lua`.
+//! Scripts that check Redis itself: `clock.lua`, `clock_put_back.lua`, `preflight.lua`.
 
 use super::{Facts, Job, Scene, Snapshot, Stage};
 use rand::Rng;
@@ -13,7 +13,7 @@ use xco_worker::{
     },
 };
 
-/// A worker looks at the clock.
+/// Reads the clock for a worker.
 #[derive(Debug)]
 pub(crate) struct LookingAtTheClock {
     noted: usize,
@@ -34,7 +34,7 @@ impl Scene for LookingAtTheClock {
 
     fn more_facts(&self, snapshot: &Snapshot, facts: &mut Facts) {
         let steps = snapshot.field("meta", "steps");
-        // What the clock says differs from run to run.
+        // The clock differs between runs.
         facts.0.remove("");
         facts.note("", "steps", &steps.lines().count());
         facts.note("", "noted", &self.noted);
@@ -45,7 +45,7 @@ impl Scene for LookingAtTheClock {
     }
 }
 
-/// Delayed jobs are moved as the clock was.
+/// Moves delayed jobs after a step of the clock.
 #[derive(Debug)]
 pub(crate) struct PuttingBack {
     jobs: Vec<Job>,
@@ -84,12 +84,12 @@ impl Scene for PuttingBack {
     }
 }
 
-/// Redis is checked before work begins.
+/// Checks Redis before work starts.
 #[derive(Debug)]
 pub(crate) struct Checking;
 
 impl Scene for Checking {
-    /// What probes leave behind expires.
+    /// Keys that probes leave behind expire.
     const RESUMES: bool = true;
 
     async fn prepare(_: &mut Stage) -> Self {
