@@ -22,7 +22,7 @@
 //! | [`backfill`] | files of customers → rows → jobs; completions → results of rows: pure | `contract`, `config` |
 //! | [`operations`] | what a program or an operator can do: typed requests, reports and errors | all of the above but `worker` |
 //! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
-//! | [`cli`] | one file a command | everything |
+//! | [`cli`] | one file a command: arguments → request, report → text | everything but `queue` |
 //!
 //! Nothing imports upwards; `tests/architecture.rs` keeps it so.
 

@@ -7,12 +7,12 @@ mod runner;
 mod scenarios;
 mod summary;
 
-use super::{Context, Exit, print_line, redis_access, run::readiness_of, sandbox::SAMPLE_MERCHANT};
+use super::{Context, Exit, print_line, run::readiness_of, sandbox::SAMPLE_MERCHANT};
 use crate::{
     completions::{Options, Start, Subscriber},
     config::{Config, Limit, Rate, RedisConfig},
     contract::MerchantId,
-    operations::Backend,
+    operations::{Backend, Error},
     sandbox::{Latency, Sandbox, SandboxConfig},
     telemetry::{HttpEndpoint, Metrics},
     worker::{Stopped, Worker},
@@ -116,7 +116,7 @@ async fn perform(
     let config = configuration(environment.redis.clone(), &sandbox);
     let redis = &config.redis;
     let subscriber = Subscriber::start(redis, Options { start: Start::Beginning, ..Options::default() });
-    let subscriber = subscriber.await.map_err(|error| redis_access::queue_error(redis, error))?;
+    let subscriber = subscriber.await.map_err(|error| Error::queue(redis, error))?;
     let backend = Backend::connect(redis).await?;
     let running = Running::start(&config, context.metrics.clone()).await?;
     narrator.heading("xco-worker demo: everything on this machine, no credentials, no real customers")?;

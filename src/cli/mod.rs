@@ -6,6 +6,7 @@ mod backfill;
 mod cancel;
 mod completions;
 mod confirm;
+mod context;
 mod dead;
 mod demo;
 mod doctor;
@@ -16,12 +17,10 @@ mod operator;
 mod outcome;
 mod output;
 mod pause;
-mod redis_access;
 mod rows;
 mod run;
 mod sandbox;
 mod search_progress;
-mod shared_limits;
 mod shell_completions;
 mod status;
 mod style;
@@ -32,6 +31,7 @@ pub use audit::AuditArgs;
 pub use backfill::BackfillArgs;
 pub use cancel::CancelArgs;
 pub use completions::CompletionsArgs;
+pub use context::Context;
 pub use dead::DeadArgs;
 pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
@@ -47,10 +47,7 @@ pub use status::StatusArgs;
 pub use values::{DurationRange, JsonText, MetaEntry, StartFrom};
 pub use why::WhyArgs;
 
-use crate::{
-    config::{Config, Sources},
-    telemetry::Metrics,
-};
+use crate::config::Sources;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -161,17 +158,6 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print a completion script for your shell
     ShellCompletions(ShellCompletionsArgs),
-}
-
-/// What every command is given.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The configuration, checked.
-    pub config: Config,
-    /// `--json`
-    pub json: bool,
-    /// The process's metrics.
-    pub metrics: Metrics,
 }
 
 impl Cli {

@@ -3,7 +3,7 @@
 use super::{Facts, Stretch};
 use crate::{
     config::parse_duration,
-    contract::{EntryId, ErrorKind, JobType, format_ms},
+    contract::{EntryId, ErrorKind, JobType, format_ms, millis},
 };
 use serde_json::{Value, json};
 use std::{str::FromStr, time::Duration};
@@ -121,7 +121,7 @@ impl Moment {
     fn ms(self, now_ms: u64) -> u64 {
         match self {
             Self::At(ms) => ms,
-            Self::Ago(ago) => now_ms.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+            Self::Ago(ago) => now_ms.saturating_sub(millis(ago)),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     script::{Script, integers, script},
 };
 use crate::{
-    contract::EntryId,
+    contract::{EntryId, millis},
     limits::{Bucket, SharedBucket, SlotKind},
 };
 use redis::{RedisError, RedisResult};
@@ -178,7 +178,7 @@ async fn run(
         call.arg(keys.batch(batch));
     }
 
-    let window_ms = u64::try_from(dedupe_window.as_millis()).unwrap_or(u64::MAX).max(1);
+    let window_ms = millis(dedupe_window).max(1);
     call.arg(requests.len()).arg(groups.0.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer).arg(asking);
     let with_id = || requests.iter().filter(|request| request.reserve_id.is_some());
     let youngest = with_id().map(|request| request.entry).max();

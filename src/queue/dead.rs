@@ -8,7 +8,7 @@ use super::{
 };
 pub use crate::dead_letters::{BucketState, Letter, Replay, Stretch};
 use crate::{
-    contract::{EntryId, Lane},
+    contract::{EntryId, Lane, millis},
     limits::Bucket,
 };
 use redis::{RedisResult, Value, cmd};
@@ -167,7 +167,7 @@ impl Run {
                 call.arg(keys.batch(batch));
             }
         }
-        let window_ms = u64::try_from(self.dedupe_window.as_millis()).unwrap_or(u64::MAX).max(1);
+        let window_ms = millis(self.dedupe_window).max(1);
         call.arg(letters.len()).arg(self.step).arg(keys.partition);
         call.arg(format!("{}{:06}", self.name, self.step % 1_000_000));
         call.arg(window_ms).arg(BATCH_LIFE_S).arg(&self.who);

@@ -2,10 +2,11 @@
 
 use super::{
     Keys, Link,
+    clock::RedisTime,
     script::{Script, script},
     upkeep::heads,
 };
-use crate::contract::Lane;
+use crate::contract::{Lane, millis};
 use redis::{RedisResult, pipe};
 use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
@@ -23,16 +24,16 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> RedisResult<bool> {
     let mut ask = pipe();
     ask.cmd("TIME").cmd("LRANGE").arg(&keys.ids).arg(0).arg(LOOK - 1);
-    let ((seconds, micros), list): ((u64, u64), Vec<String>) = link.pipeline(&ask).await?;
+    let (now, list): (RedisTime, Vec<String>) = link.pipeline(&ask).await?;
     if list.is_empty() {
         return Ok(false);
     }
-    let now_ms = seconds * 1000 + micros / 1000;
+    let now_ms = now.ms();
     // This is asked after the time, so that jobs enqueued from now on are younger.
     let waiting = heads(link, &Lane::ALL.map(|lane| [keys.due(lane), keys.jobs(lane)]).concat()).await?;
     let oldest_ms = waiting.into_iter().flatten().map(|entry| entry.ms).fold(now_ms, u64::min);
     let kept = dedupe_window.saturating_add(MARGIN.min(dedupe_window));
-    let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+    let kept_ms = millis(kept);
     let before_ms = oldest_ms.saturating_sub(kept_ms);
     // A later time can only come from before the clock went back. Such ids are forgotten too, so that the list does not
     // grow until the clock has caught up.

@@ -6,7 +6,7 @@ use super::{
     entry::{bounded_generation, entries},
     script::{Script, script},
 };
-use crate::contract::{EntryId, Lane};
+use crate::contract::{EntryId, Lane, millis};
 use redis::RedisResult;
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
@@ -153,13 +153,13 @@ async fn step(
     (terms, most, restamp): (&Terms<'_>, usize, bool),
     round: &mut Round,
 ) -> RedisResult<Rescued> {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(u64::MAX >> 12);
+    let bounded_ms = |time: Duration| millis(time).min(u64::MAX >> 12);
     let mut call = RESCUE.call(1);
-    call.arg(keys.stream(lane, source)).arg(consumer).arg(millis(terms.own)).arg(most);
+    call.arg(keys.stream(lane, source)).arg(consumer).arg(bounded_ms(terms.own)).arg(most);
     call.arg(round.cursor.as_deref().unwrap_or("-")).arg(LOOKED_AT).arg(u8::from(restamp)).arg(MAX_FIELD_BYTES);
-    call.arg(millis(terms.longest())).arg(terms.holders.len());
+    call.arg(bounded_ms(terms.longest())).arg(terms.holders.len());
     for Holder { consumer, lease, silent } in terms.holders {
-        call.arg(consumer).arg(millis(*lease)).arg(millis(*silent));
+        call.arg(consumer).arg(bounded_ms(*lease)).arg(bounded_ms(*silent));
     }
     for id in &round.suspects {
         call.arg(id.to_string());

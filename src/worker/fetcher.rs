@@ -4,7 +4,7 @@ use super::{
     clock_steps,
     health::Pulse,
     intake::Intake,
-    lane_reader::Together,
+    lane_reader::{BLOCK, Together},
     shared::{Partition, Shared},
     sorter::{Crowd, Sorted, Sorter},
 };
@@ -29,10 +29,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-
-/// How long a read blocks on an empty lane. A read is never cut off, because the entries it was given would be lost. A
-/// stop therefore waits for it.
-pub(super) const BLOCK: Duration = Duration::from_millis(250);
 
 /// Maximum number of entries that one read takes from each of a lane's streams.
 const MAX_READ: usize = 256;
@@ -219,11 +215,11 @@ impl Reader<'_> {
                         // wait for admission.
                         if self.sorter.finds_future(&entries) {
                             // Unless this worker's estimate of the time is late. Without an answer the estimate counts.
-                            let look = clock_steps::look(&shared, &mut self.link, self.partition);
+                            let look = clock_steps::watcher::look(&shared, &mut self.link, self.partition);
                             let _ = timeout(shared.response_timeout, look).await;
                         }
                         let mut sorted = self.sorter.sort(entries, asked_at_ms);
-                        let crowd = sorted.crowd();
+                        let crowd = sorted.crowd(&shared.partitions[self.partition].crowds, &shared.clock);
                         if !sorted.is_empty() {
                             self.sent += 1;
                             room.send(sorted);

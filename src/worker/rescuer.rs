@@ -7,9 +7,9 @@
 use super::{
     health::Pulse,
     intake::Intake,
+    lease::stream_place,
     shared::Shared,
     sorter::{Sorted, Sorter},
-    stream_place,
 };
 use crate::{
     contract::{EntryId, Lane},

@@ -1,15 +1,14 @@
-//! Jobs that something else than a worker removed from their lanes.
+//! Jobs that another program than a worker removed from their lanes.
 
-use super::check::Check;
+use super::{super::age, HealthCheck};
 use crate::{
-    cli::ages::age,
     config::RedisConfig,
     contract::Lane,
-    queue::{Keys, Link, control, rescue},
+    queue::{Keys, Link, clock, rescue},
 };
 use redis::RedisResult;
 
-/// Who looks later than this after a loss is not told of it as of something to do.
+/// A loss older than this is not reported any more.
 const RECENT_MS: u64 = 86_400_000;
 
 /// What workers reported of one lane.
@@ -20,9 +19,9 @@ struct Loss {
     ago_ms: u64,
 }
 
-/// One check of all lanes. One round trip a lane.
-pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<Check> {
-    let now_ms = control::now_ms(link).await?;
+/// One check of all lanes, with one round trip for each lane.
+pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<HealthCheck> {
+    let now_ms = clock::now_ms(link).await?;
     let mut losses = Vec::new();
     for number in 0..redis.partitions.max(1) {
         let keys = Keys::new(&redis.namespace, number);
@@ -36,24 +35,24 @@ pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<C
     Ok(tell(losses))
 }
 
-fn tell(mut losses: Vec<Loss>) -> Check {
+fn tell(mut losses: Vec<Loss>) -> HealthCheck {
     const NAME: &str = "removed jobs";
     losses.retain(|loss| loss.jobs > 0 && loss.ago_ms <= RECENT_MS);
     losses.sort_by_key(|loss| loss.ago_ms);
     let Some(last) = losses.first() else {
-        return Check::ok(NAME, "no worker missed any within the last day");
+        return HealthCheck::ok(NAME, "no worker missed any within the last day");
     };
     let jobs: u64 = losses.iter().map(|loss| loss.jobs).sum();
     let (lane, ago) = (&last.lane, age(last.ago_ms));
     let detail = format!("{jobs} were removed from lanes before they had ended, from {lane} {ago} ago");
     let remedy = "nothing but a worker may remove entries: no XADD with MAXLEN or MINID, no XTRIM, XDEL or DEL; enqueue \
                   what is missing again under the same ids";
-    Check::warn(NAME, detail, remedy)
+    HealthCheck::warn(NAME, detail, remedy)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::Verdict;
+    use super::super::HealthStatus;
     use super::*;
 
     fn loss(jobs: u64, ago_ms: u64) -> Loss {
@@ -62,10 +61,10 @@ mod tests {
 
     #[test]
     fn a_loss_is_told_for_a_day() {
-        assert_eq!(tell(Vec::new()).verdict, Verdict::Ok);
-        assert_eq!(tell(vec![loss(3, RECENT_MS + 1), loss(0, 5)]).verdict, Verdict::Ok);
+        assert_eq!(tell(Vec::new()).status, HealthStatus::Ok);
+        assert_eq!(tell(vec![loss(3, RECENT_MS + 1), loss(0, 5)]).status, HealthStatus::Ok);
         let lost = tell(vec![loss(3, 120_000), loss(4, 60_000)]);
-        assert_eq!(lost.verdict, Verdict::Warn);
+        assert_eq!(lost.status, HealthStatus::Warn);
         assert!(
             lost.detail.starts_with("7 were removed") && lost.detail.contains("{xco:4}:jobs:bulk"),
             "{}",

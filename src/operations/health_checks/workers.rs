@@ -1,27 +1,27 @@
-//! The workers there are, and whether they have the same settings.
+//! The workers that run, and whether they have the same settings.
 
-use super::check::Check;
+use super::HealthCheck;
 use crate::{
     config::RedisConfig,
-    queue::{Keys, Link, control::now_ms, workers},
+    queue::{Keys, Link, clock::now_ms, workers},
 };
 use redis::RedisResult;
 
-/// How many differences are named.
+/// Maximum number of differences that the report names.
 const SHOWN: usize = 5;
 
-pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<Check> {
+pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<HealthCheck> {
     const NAME: &str = "workers";
     let keys = Keys::new(&redis.namespace, 0);
     let now_ms = now_ms(link).await?;
     let mut listed = workers::workers(link, &keys).await?;
     listed.retain(|_, beat| beat.is_recent(now_ms));
     if listed.is_empty() {
-        return Ok(Check::ok(NAME, "none is running"));
+        return Ok(HealthCheck::ok(NAME, "none is running"));
     }
     let differences = workers::differences(listed.iter().map(|(name, beat)| (name.as_str(), &beat.settings)));
     if differences.is_empty() {
-        return Ok(Check::ok(NAME, format!("{} running, with the same settings", listed.len())));
+        return Ok(HealthCheck::ok(NAME, format!("{} running, with the same settings", listed.len())));
     }
     let mut named: Vec<_> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
     if differences.len() > SHOWN {
@@ -29,5 +29,5 @@ pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<C
     }
     let remedy = "give all workers of a namespace the same settings: each goes by its own, and the limits of one are not those \
                   of the others";
-    Ok(Check::warn(NAME, named.join("; "), remedy))
+    Ok(HealthCheck::warn(NAME, named.join("; "), remedy))
 }

@@ -1,6 +1,6 @@
-//! Keys that look like a queue's and that nobody reads.
+//! Keys that look like lanes of the queue and that no worker reads.
 
-use super::check::Check;
+use super::HealthCheck;
 use crate::{config::RedisConfig, contract::Lane, queue::Link};
 use redis::{RedisResult, cmd};
 use std::{collections::BTreeMap, time::Duration};
@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 /// Keys looked at in one step.
 const STEP: usize = 1_000;
-/// The most steps, and the longest they may take: doctor must not be a load.
+/// Maximum number of steps, and maximum time for all of them: the check must not load Redis.
 const STEPS: usize = 200;
 const LONGEST: Duration = Duration::from_secs(2);
-/// The most keys that are named.
+/// Maximum number of keys that the report names.
 const SHOWN: usize = 5;
 
-/// Looks for streams with `jobs` in their name that are no lane of this queue.
-pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<Check> {
+/// Finds streams with `jobs` in their name that are not lanes of this queue.
+pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<HealthCheck> {
     const NAME: &str = "stray keys";
     let until = Instant::now() + LONGEST;
     let (mut cursor, mut steps) = (0_u64, 0);
@@ -42,15 +42,19 @@ pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<C
     };
     let rest = if complete { "" } else { " (not all keys were looked at: there are too many)" };
     let Some(first) = strays.values().next() else {
-        return Ok(Check::ok(NAME, format!("no lane that nobody reads{rest}")));
+        return Ok(HealthCheck::ok(NAME, format!("no lane that nobody reads{rest}")));
     };
     let named: Vec<_> = strays.keys().take(SHOWN).map(String::as_str).collect();
     let more = strays.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Ok(Check::warn(NAME, format!("no worker of this configuration reads {}{more}{rest}", named.join(", ")), first))
+    Ok(HealthCheck::warn(
+        NAME,
+        format!("no worker of this configuration reads {}{more}{rest}", named.join(", ")),
+        first,
+    ))
 }
 
-/// What was meant with a key that is no lane of this queue; none where it is one.
+/// What to do about a key that is not a lane of this queue. `None` for a lane.
 fn stray(name: &str, namespace: &str, partitions: u16) -> Option<String> {
     let lanes = Lane::ALL.map(|lane| format!("jobs:{}", lane.as_str()));
     let Some((tag, rest)) = name.strip_prefix('{').and_then(|inner| inner.split_once("}:")) else {
@@ -84,7 +88,7 @@ fn stray(name: &str, namespace: &str, partitions: u16) -> Option<String> {
         .then(|| format!("{{{tag}}}:{} was meant: correct the producer, and move what is in it", nearest(rest, &lanes)))
 }
 
-/// The lane whose name is most like that one.
+/// The lane with the most similar name.
 fn nearest<'a>(name: &str, lanes: &'a [String; 2]) -> &'a str {
     let [interactive, bulk] = lanes;
     if strsim::jaro_winkler(name, bulk) > strsim::jaro_winkler(name, interactive) { bulk } else { interactive }

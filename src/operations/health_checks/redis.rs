@@ -1,12 +1,13 @@
-//! Redis: reachable, fit, and what waits in it.
+//! Redis: whether it can be reached, whether a worker can use it, and what waits in it.
 
-use super::{check::Check, completions, removed, server, strays, workers};
+use super::{super::redis_place, HealthCheck, completions, removed_jobs, server, stray_keys, workers};
 use crate::{
-    cli::redis_access::{describe, shown},
     config::{Config, RedisConfig, format_duration},
     contract::Lane,
     queue::{
-        Connector, GROUP, Keys, Link, Load, QueueError, Source, lane_load,
+        Connector, GROUP, Keys, Link, Load, QueueError, Source, cause,
+        clock::RedisTime,
+        lane_load,
         preflight::{self, ServerInfo, Wanted},
         remedy, upkeep,
     },
@@ -18,92 +19,93 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 
-/// A lane whose oldest job is older than this makes one wonder.
+/// A lane whose oldest job is older than this is reported.
 const OLD: Duration = Duration::from_secs(300);
 
-/// All of it, in at most `longest` a step.
-pub(super) async fn checks(config: &Config, longest: Duration) -> Vec<Check> {
+/// All checks of Redis. Each step takes at most `longest`; `host_clock` reads the clock of this machine.
+pub(super) async fn checks(config: &Config, host_clock: fn() -> SystemTime, longest: Duration) -> Vec<HealthCheck> {
     const NAME: &str = "redis";
     let redis = &config.redis;
     let connector = match Connector::new(redis) {
         Ok(connector) => connector,
         Err(QueueError::Tls(fault)) => {
-            return vec![Check::fail(NAME, format!("redis.tls.{} {}", fault.key, fault.problem), fault.remedy)];
+            return vec![HealthCheck::fail(NAME, format!("redis.tls.{} {}", fault.key, fault.problem), fault.remedy)];
         }
-        Err(error) => return vec![Check::fail(NAME, error.to_string(), "correct redis.url")],
+        Err(error) => return vec![HealthCheck::fail(NAME, error.to_string(), "correct redis.url")],
     };
     let mut link = connector.link(false);
     let began = Instant::now();
     let pong = timeout(longest, link.query::<String>(&cmd("PING"))).await;
     let why = match pong {
         Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some((describe(&error), remedy(&error))),
+        Ok(Err(error)) => Some((cause(&error), remedy(&error))),
         Err(_) => Some(("no answer in time".to_owned(), None)),
     };
     if let Some((why, remedy)) = why {
         let remedy = remedy.unwrap_or("start it, or say where it is: --redis-url, XCO_WORKER__REDIS__URL or redis.url");
-        let unreachable = Check::fail(NAME, format!("{}: {why}", shown(redis)), remedy);
-        return vec![unreachable, Check::skip("redis …", "not looked at")];
+        let unreachable = HealthCheck::fail(NAME, format!("{}: {why}", redis_place(redis)), remedy);
+        return vec![unreachable, HealthCheck::skip("redis …", "not looked at")];
     }
-    let mut checks = vec![Check::ok(NAME, format!("{} answers in {} ms", shown(redis), began.elapsed().as_millis()))];
+    let mut checks =
+        vec![HealthCheck::ok(NAME, format!("{} answers in {} ms", redis_place(redis), began.elapsed().as_millis()))];
     let rest = async {
         checks.extend(of_server(&mut link, redis.url.len() > 1).await);
         checks.extend(preflight(&mut link, redis).await);
-        checks.extend(clock(&mut link).await);
+        checks.extend(clock(&mut link, host_clock).await);
     };
     if timeout(longest, rest).await.is_err() {
-        checks.push(Check::fail(NAME, "no answer in time", "look at Redis's load and at the network"));
+        checks.push(HealthCheck::fail(NAME, "no answer in time", "look at Redis's load and at the network"));
         return checks;
     }
     checks.push(match timeout(longest, queue(&mut link, redis, config.queue.max_pending)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => Check::fail("queue", describe(&error), "is something else stored under these keys?"),
-        Err(_) => Check::warn("queue", "no answer in time", "look at Redis's load"),
+        Ok(Err(error)) => HealthCheck::fail("queue", cause(&error), "is something else stored under these keys?"),
+        Err(_) => HealthCheck::warn("queue", "no answer in time", "look at Redis's load"),
     });
-    checks.push(match timeout(longest, removed::check(&mut link, redis)).await {
+    checks.push(match timeout(longest, removed_jobs::check(&mut link, redis)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => Check::warn("removed jobs", describe(&error), "allow the user HMGET"),
-        Err(_) => Check::warn("removed jobs", "no answer in time", "look at Redis's load"),
+        Ok(Err(error)) => HealthCheck::warn("removed jobs", cause(&error), "allow the user HMGET"),
+        Err(_) => HealthCheck::warn("removed jobs", "no answer in time", "look at Redis's load"),
     });
-    checks.push(match timeout(longest, strays::check(&mut link, redis)).await {
+    checks.push(match timeout(longest, stray_keys::check(&mut link, redis)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => Check::warn("stray keys", describe(&error), "allow the user SCAN"),
-        Err(_) => Check::warn("stray keys", "no answer in time", "look at Redis's load"),
+        Ok(Err(error)) => HealthCheck::warn("stray keys", cause(&error), "allow the user SCAN"),
+        Err(_) => HealthCheck::warn("stray keys", "no answer in time", "look at Redis's load"),
     });
     checks.push(match timeout(longest, completions::check(&mut link, redis, &config.completions)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => Check::warn("completions", describe(&error), "allow the user XINFO and MEMORY USAGE"),
-        Err(_) => Check::warn("completions", "no answer in time", "look at Redis's load"),
+        Ok(Err(error)) => HealthCheck::warn("completions", cause(&error), "allow the user XINFO and MEMORY USAGE"),
+        Err(_) => HealthCheck::warn("completions", "no answer in time", "look at Redis's load"),
     });
     checks.push(match timeout(longest, workers::check(&mut link, redis)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => Check::warn("workers", describe(&error), "is something else stored under this key?"),
-        Err(_) => Check::warn("workers", "no answer in time", "look at Redis's load"),
+        Ok(Err(error)) => HealthCheck::warn("workers", cause(&error), "is something else stored under this key?"),
+        Err(_) => HealthCheck::warn("workers", "no answer in time", "look at Redis's load"),
     });
     checks
 }
 
-async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<Check> {
+async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<HealthCheck> {
     let unsaid = |why: &str| {
         let remedy = "allow the user INFO, so that this can be checked";
-        vec![Check::warn("redis server", format!("INFO: {why}"), remedy)]
+        vec![HealthCheck::warn("redis server", format!("INFO: {why}"), remedy)]
     };
     let infos = match link.query::<Value>(&cmd("INFO")).await {
         Ok(info) => ServerInfo::of(&info),
-        Err(error) => return unsaid(&describe(&error)),
+        Err(error) => return unsaid(&cause(&error)),
     };
     if infos.is_empty() {
         return unsaid("not understood");
     }
-    let mut checks: Vec<Check> = infos.iter().flat_map(|info| server::checks(info, in_cluster)).collect();
-    // Nodes that are alike are told once.
+    let mut checks: Vec<HealthCheck> = infos.iter().flat_map(|info| server::checks(info, in_cluster)).collect();
+    // Nodes with the same result are reported once.
     checks.sort_by(|a, b| a.name.cmp(&b.name));
     checks.dedup();
     checks
 }
 
-/// Whether a worker may do all that it does, and finds keys as they must be: what its gate asks, too.
-async fn preflight(link: &mut Link, redis: &RedisConfig) -> Vec<Check> {
+/// Whether a worker has every permission that it needs, and every key the right type. A worker asks the same before it takes a job.
+async fn preflight(link: &mut Link, redis: &RedisConfig) -> Vec<HealthCheck> {
     const NAME: &str = "redis writes";
     let keys: Vec<_> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
     let findings = match preflight::check(link, keys.iter(), &Wanted::new(redis).looking()).await {
@@ -115,12 +117,12 @@ async fn preflight(link: &mut Link, redis: &RedisConfig) -> Vec<Check> {
                 Some("MISCONF") => "Redis cannot save its data and takes no writes: look at its disk and its log",
                 _ => "a worker writes by scripts only: see Redis's log",
             };
-            return vec![Check::fail(NAME, describe(&error), remedy)];
+            return vec![HealthCheck::fail(NAME, cause(&error), remedy)];
         }
     };
     let mut checks = Vec::new();
     if !findings.iter().any(|finding| finding.what() == "permission") {
-        checks.push(Check::ok(NAME, "a script may write, and run all that a worker runs"));
+        checks.push(HealthCheck::ok(NAME, "a script may write, and run all that a worker runs"));
     }
     for finding in &findings {
         let name = match finding.what() {
@@ -133,17 +135,17 @@ async fn preflight(link: &mut Link, redis: &RedisConfig) -> Vec<Check> {
             "eviction" => "redis.strict",
             _ => "redis keys",
         };
-        let check = if finding.forbids_work() { Check::fail } else { Check::warn };
+        let check = if finding.forbids_work() { HealthCheck::fail } else { HealthCheck::warn };
         checks.push(check(name, finding.to_string(), &finding.remedy()));
     }
     checks
 }
 
-async fn clock(link: &mut Link) -> Option<Check> {
-    let asked = SystemTime::now();
-    let (seconds, micros): (u64, u32) = link.query(&cmd("TIME")).await.ok()?;
-    let answered = SystemTime::now();
-    let theirs = SystemTime::UNIX_EPOCH + Duration::new(seconds, micros.saturating_mul(1000) % 1_000_000_000);
+async fn clock(link: &mut Link, host_clock: fn() -> SystemTime) -> Option<HealthCheck> {
+    let asked = host_clock();
+    let theirs = RedisTime::now(link).await.ok()?;
+    let answered = host_clock();
+    let theirs = SystemTime::UNIX_EPOCH + theirs.since_1970();
     // Somewhere between asking and answering; outside of it there is a difference for sure.
     let skew = match (asked.duration_since(theirs), theirs.duration_since(answered)) {
         (Ok(behind), _) => behind,
@@ -153,8 +155,8 @@ async fn clock(link: &mut Link) -> Option<Check> {
     Some(server::clock(skew))
 }
 
-/// What waits, and whether anybody takes it.
-async fn queue(link: &mut Link, redis: &RedisConfig, max_pending: u64) -> RedisResult<Check> {
+/// What waits, and whether a worker takes it.
+async fn queue(link: &mut Link, redis: &RedisConfig, max_pending: u64) -> RedisResult<HealthCheck> {
     const NAME: &str = "queue";
     let (mut waiting, mut in_flight, mut parked, mut dead) = (0_u64, 0_u64, 0_u64, 0_u64);
     let mut oldest = Duration::ZERO;
@@ -194,19 +196,19 @@ async fn queue(link: &mut Link, redis: &RedisConfig, max_pending: u64) -> RedisR
         workers.len()
     );
     Ok(if waiting + ungrouped > 0 && workers.is_empty() {
-        Check::warn(NAME, figures, "nobody takes these jobs: start a worker with `xco-worker run`")
+        HealthCheck::warn(NAME, figures, "nobody takes these jobs: start a worker with `xco-worker run`")
     } else if let Some((lane, Load { pending, max_pending })) = overloaded {
         let detail = format!("{figures}; {} holds {pending}, more than the {max_pending} it may", lane.as_str());
-        Check::warn(NAME, detail, "start more workers, or find out who enqueues so many (queue.max_pending)")
+        HealthCheck::warn(NAME, detail, "start more workers, or find out who enqueues so many (queue.max_pending)")
     } else if oldest > OLD {
         let detail = format!("{figures}; the oldest is {} old", format_duration(Duration::from_secs(oldest.as_secs())));
-        Check::warn(NAME, detail, "workers are behind, or gone: look at their logs and /readyz")
+        HealthCheck::warn(NAME, detail, "workers are behind, or gone: look at their logs and /readyz")
     } else {
-        Check::ok(NAME, figures)
+        HealthCheck::ok(NAME, figures)
     })
 }
 
-/// The workers that read a stream and were heard of lately; `None` where the group is not made yet.
+/// The workers that read a stream within the last minute. `None` where the group does not exist yet.
 async fn consumers(link: &mut Link, stream: &str) -> RedisResult<Option<Vec<String>>> {
     let rows: Vec<HashMap<String, Value>> = match link.query(cmd("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP)).await
     {
