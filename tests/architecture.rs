@@ -78,39 +78,6 @@ const NEVER: [(&str, &[&str]); 11] = [
     ("cli", &["redis", "reqwest"]),
 ];
 
-/// Files of `cli` that still use Redis or the queue. What they do there belongs into `operations`.
-const STILL_WITH_REDIS: [&str; 29] = [
-    "cli/backfill.rs",
-    "cli/backfill/feeder.rs",
-    "cli/backfill/lost.rs",
-    "cli/backfill/progress.rs",
-    "cli/backfill/reading.rs",
-    "cli/backfill/report.rs",
-    "cli/cancel.rs",
-    "cli/dead/discard.rs",
-    "cli/dead/groups.rs",
-    "cli/dead/list.rs",
-    "cli/dead/mover.rs",
-    "cli/dead/outcomes.rs",
-    "cli/dead/plan.rs",
-    "cli/dead/replay.rs",
-    "cli/dead/scan.rs",
-    "cli/dead/show.rs",
-    "cli/demo.rs",
-    "cli/demo/place.rs",
-    "cli/demo/stage.rs",
-    "cli/enqueue.rs",
-    "cli/enqueue/many.rs",
-    "cli/locate.rs",
-    "cli/redis_access.rs",
-    "cli/status.rs",
-    "cli/status/gather.rs",
-    "cli/status/picture.rs",
-    "cli/why.rs",
-    "cli/why/because.rs",
-    "cli/why/holds.rs",
-];
-
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -166,7 +133,7 @@ fn imports_point_one_way() {
         let mut files = Vec::new();
         sources(&Path::new("src").join(module), &mut files);
         assert!(!files.is_empty(), "{module} is gone: the table is out of date");
-        for file in files.iter().filter(|file| !STILL_WITH_REDIS.iter().any(|still| file.ends_with(still))) {
+        for file in &files {
             let text = fs::read_to_string(file).unwrap();
             for name in named_modules(&text, "crate") {
                 if allowed.contains_key(name.as_str()) && name != *module && !may.contains(&name.as_str()) {
@@ -185,30 +152,12 @@ fn imports_point_one_way() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The list of exceptions only becomes shorter.
-#[test]
-fn every_exception_is_still_needed() {
-    let uses_redis =
-        |text: &str| named_modules(text, "crate").contains("queue") || !named_modules(text, "redis").is_empty();
-    for still in STILL_WITH_REDIS {
-        let text = fs::read_to_string(Path::new("src").join(still));
-        assert!(text.is_ok_and(|text| uses_redis(&text)), "{still} needs no exception: take it off the list");
-    }
-}
-
-/// Modules whose files still import each other in circles.
-const STILL_IN_CIRCLES: [&str; 1] = ["cli"];
-
 /// Two files that import each other are one file in two pieces: neither is understood, tested or moved without the other.
 #[test]
 fn no_files_import_each_other_in_a_circle() {
     let circles = imports::Crate::read(Path::new("src")).circles();
     let told: Vec<String> = circles
         .iter()
-        .filter(|circle| {
-            let module = |path: &String| path.split('/').next().is_some_and(|top| STILL_IN_CIRCLES.contains(&top));
-            !circle.modules.iter().all(module)
-        })
         .map(|circle| format!("{}:\n    {}", circle.modules.join(", "), circle.imports.join("\n    ")))
         .collect();
     assert!(told.is_empty(), "\n{}", told.join("\n"));

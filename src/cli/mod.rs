@@ -48,7 +48,7 @@ pub use values::{DurationRange, JsonText, MetaEntry, StartFrom};
 pub use why::WhyArgs;
 
 use crate::config::Sources;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// A persistent job queue between a merchant's signup pages and Purse Express Checkout (XCO)
@@ -206,7 +206,7 @@ impl Command {
             Self::Why(args) => why::run(args, context).await,
             Self::Audit(args) => audit::run(args, context).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
-            Self::ShellCompletions(args) => shell_completions::run(&args),
+            Self::ShellCompletions(args) => shell_completions::run(&args, Cli::command()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The configuration, typed and checked. The table in `schema` has the meaning and the default of every key.
 
-use super::{Rate, SentinelConfig, TlsConfig};
+use super::{Rate, SentinelConfig, TlsConfig, urls::redis_user};
 use crate::contract::{JobType, MerchantId};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use url::Url;
 
@@ -94,6 +94,14 @@ section! {
         pub tls: TlsConfig,
         /// `redis.sentinel.*`: the login to the Sentinels. What is not set is taken from `redis.url`.
         pub sentinel: SentinelConfig,
+    }
+}
+
+impl RedisConfig {
+    /// The Redis user that `redis.url` names, for messages.
+    pub fn user(&self) -> String {
+        let named = self.url.first().and_then(|url| redis_user(url.expose_secret()));
+        named.unwrap_or_else(|| "default".to_owned())
     }
 }
 

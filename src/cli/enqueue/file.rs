@@ -1,6 +1,6 @@
 //! `enqueue --file`: NDJSON into the lanes.
 
-use super::{announce, report};
+use super::render::{announce, report};
 use crate::{
     cli::{Context, Exit, HintExt, say},
     contract::Lane,

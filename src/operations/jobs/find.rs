@@ -1,7 +1,7 @@
 //! Finds a job by its id: in bounded steps through every place that may hold it.
 
 use crate::{
-    contract::{EntryId, Lane, Origin, look_into},
+    contract::{EntryId, Job, Lane, Origin, ParseContext, look_into, parse_job},
     jobs::JobState,
     operations::{Backend, Progress},
     queue::{
@@ -23,6 +23,13 @@ const MOST_WAITING: usize = 200_000;
 const MOST_AHEAD: u64 = 50_000;
 /// Maximum number of completions, and of dead letters, read backwards.
 const MOST_ENDED: usize = 100_000;
+
+/// The job as a worker reads it; `None` where a worker would reject it. `lenient` is `limits.allow_missing_caller_id`.
+fn parse(job: &[u8], origin: Origin, generation: u8, lenient: bool) -> Option<Job> {
+    let default_id = origin.to_string();
+    let context = ParseContext { allow_missing_caller_id: lenient, default_id: &default_id, generation };
+    parse_job(job, context).ok()
+}
 
 #[derive(Debug)]
 pub(super) struct Found {
@@ -74,9 +81,9 @@ impl Live {
     }
 
     /// The job as a worker reads it, and its id; `None` where a worker would reject it.
-    pub(super) fn parse(&self, lenient: bool) -> Option<(crate::contract::Job, String)> {
+    pub(super) fn parse(&self, lenient: bool) -> Option<(Job, String)> {
         let generation = self.state.as_ref().map_or(0, |state| state.generation);
-        let job = super::parse(&self.job, self.origin, generation, lenient)?;
+        let job = parse(&self.job, self.origin, generation, lenient)?;
         let id = job.id.as_ref().map_or_else(|| self.origin.to_string(), |id| id.as_str().to_owned());
         Some((job, id))
     }
