@@ -9,7 +9,7 @@ use super::{
     redis_clock::RedisClock,
 };
 use crate::{
-    contract::{ErrorKind, Fault, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
+    contract::{ErrorKind, Fault, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
     jobs::{CallInputs, JobState, NextStep, RepeatSafety, plan},
     queue::{MarkerRemoval, RawEntry, Source},
 };
@@ -150,7 +150,7 @@ impl Decoder {
         let merchant = match (&job.merchant_id, &context.default_merchant) {
             (Some(merchant), _) | (None, Some(merchant)) => merchant.clone(),
             // A check names no merchant to XCO.
-            (None, None) if job.job_type == JobType::CheckUser => MerchantId::from_checked(""),
+            (None, None) if !job.job_type.facts().names_merchant => MerchantId::from_checked(""),
             (None, None) => {
                 let fault = Fault {
                     pointer: "/merchant_id".to_owned(),
