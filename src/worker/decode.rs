@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     contract::{ErrorKind, Fault, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
-    jobs::{CallInputs, JobState, NextStep, RepeatSafety, plan},
+    jobs::{CallInputs, JobState, NextStep, RepeatSafety, next_call},
     queue::{MarkerRemoval, RawEntry, Source},
 };
 use std::sync::Arc;
@@ -173,7 +173,7 @@ impl Decoder {
             }
         };
         let deadline_ms = context.deadline_ms(&job, entry.lane, state.enqueued_at_ms());
-        let planned = plan(&job, &state, CallInputs { merchant: &merchant });
+        let planned = next_call(&job, &state, CallInputs { merchant: &merchant });
         let (repeat_safety, route, bucket) =
             (planned.repeat_safety, planned.rate_class, context.limits.bucket(planned.rate_class, planned.spender));
         if entry.deliveries > 1 && repeat_safety == RepeatSafety::Safe {

@@ -36,7 +36,7 @@ const NAMES: [&str; 16] = [
 ];
 
 /// Validates the job object at `path`.
-pub(super) fn judge<'n>(
+pub(super) fn validate<'n>(
     node: &'n Node<'n>,
     path: &Path<'_>,
     scope: DraftScope<'_>,
@@ -93,7 +93,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: DraftScope<'_>, 
     let at = path.key("args");
     let args = required(args, &at, faults);
     match draft.job_type {
-        Some(job_type) => draft.args = args.and_then(|args| args::judge(job_type, args, &at, faults)),
+        Some(job_type) => draft.args = args.and_then(|args| args::validate(job_type, args, &at, faults)),
         // The type is unknown, so only one rule applies: `args` must be an object.
         None => drop(args.filter(|args| !matches!(args, Node::Object(_))).map(|args| fields(args, &[], &at, faults))),
     }
@@ -122,7 +122,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: DraftScope<'_>, 
     let own = own_caller(&draft, unreadable);
     let caller = settle_caller(own, &draft, path, scope, faults);
     if let Some(next) = next {
-        draft.children = next::judge(next, (draft.job_type, &caller, scope), &path.key("next"), faults, judge);
+        draft.children = next::validate(next, (draft.job_type, &caller, scope), &path.key("next"), faults, validate);
     }
     draft.carries_code = draft.args.as_ref().is_some_and(|args| args.code().is_some())
         || draft.children.iter().any(|child| child.draft.carries_code);
