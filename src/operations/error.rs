@@ -26,10 +26,10 @@ pub enum Error {
     #[error(transparent)]
     RedisUrl(QueueError),
     /// The maximum number of rules is in force.
-    #[error("{MAX_RULES} orders are in force, and no more are taken")]
+    #[error("the maximum of {MAX_RULES} rules is in force")]
     TooManyRules,
     /// No job fits a cancellation.
-    #[error("no job is waiting that fits: {0}")]
+    #[error("no waiting job fits: {0}")]
     NothingFits(String),
     /// No pause has this selection.
     #[error("{0} is not paused")]

@@ -65,7 +65,7 @@ pub(super) async fn export(args: ExportArgs, context: Context) -> anyhow::Result
         Some(path) => {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             let file = file.with_context(|| format!("{} cannot be made", path.display()));
-            Box::new(file.hint("it must not be there yet")?)
+            Box::new(file.hint("the file must not exist")?)
         }
         None => Box::new(std::io::stdout()),
     };
