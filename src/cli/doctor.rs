@@ -27,11 +27,15 @@ pub(super) async fn run(_args: DoctorArgs, context: Context) -> anyhow::Result<E
     let (failed, warned) = (report.count(HealthStatus::Fail), report.count(HealthStatus::Warn));
     if !json {
         print_line("")?;
-        print_line(&match (failed, warned) {
-            (0, 0) => "Everything is as it should be.".to_owned(),
-            (0, warned) => format!("A worker would work; {warned} to look at."),
-            (failed, 0) => format!("{failed} failed: a worker would not work."),
-            (failed, warned) => format!("{failed} failed: a worker would not work; {warned} more to look at."),
+        print_line(&match (failed, warned, report.count(HealthStatus::Skip)) {
+            (0, 0, 0) => "Everything is as it should be.".to_owned(),
+            (0, 0, skipped) => format!("What was checked is as it should be; {skipped} not checked."),
+            (0, warned, 0) => format!("A worker would work; {warned} to look at."),
+            (0, warned, skipped) => format!("{warned} to look at; {skipped} not checked."),
+            (failed, 0, _) => format!("{failed} failed: a worker with this configuration would not work."),
+            (failed, warned, _) => {
+                format!("{failed} failed: a worker with this configuration would not work; {warned} more to look at.")
+            }
         })?;
     }
     Ok(if failed > 0 { Exit::Failed } else { Exit::Done })
