@@ -7,7 +7,7 @@ mod render;
 
 pub use args::EnqueueArgs;
 
-use super::{Context, Exit, HintExt, print_json, print_line, rows::row, style::Style};
+use super::{Context, Exit, HintExt, output::print_pretty_json, print_json, print_line, rows::row, style::Style};
 use crate::{
     config::format_duration,
     contract::Status,
@@ -59,7 +59,7 @@ fn print_completion(event: &Value, json: bool) -> anyhow::Result<()> {
     print_line(&row(event, Style::of_stdout()))?;
     for part in ["result", "error"] {
         if event[part].is_object() {
-            print_line(&format!("{part}: {:#}", event[part]))?;
+            print_pretty_json(&format!("{part}: "), &event[part])?;
         }
     }
     Ok(())

@@ -21,9 +21,10 @@ mod progress;
 pub mod status;
 mod text;
 
+pub use crate::contract::printable;
 pub use actor::Actor;
 pub use backend::Backend;
 pub use error::{Error, Unfinished, redis_place};
 pub use in_force::InForce;
 pub use progress::{NoProgress, Progress};
-pub use text::{age, printable};
+pub use text::age;

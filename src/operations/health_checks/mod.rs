@@ -62,9 +62,7 @@ pub async fn run(config: &Config, host: Host) -> HealthReport {
     // A fault of the configuration ends every program before it can ask for a check.
     let mut checks = vec![HealthCheck::ok("configuration", "read, and every value is valid")];
     let longest = config.redis.connect_timeout + config.redis.response_timeout + Duration::from_secs(1);
-    let of_xco = async {
-        if xco::is_unset(&config.xco) { None } else { Some(xco::checks(&config.xco).await) }
-    };
+    let of_xco = async { if xco::is_unset(&config.xco) { None } else { Some(xco::checks(&config.xco).await) } };
     let (of_redis, of_xco) = tokio::join!(redis::checks(config, host.clock, longest), of_xco);
     checks.extend(of_redis.checks);
     checks.extend(of_xco.unwrap_or_else(|| vec![xco::unset(of_redis.running)]));

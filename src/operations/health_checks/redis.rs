@@ -1,6 +1,9 @@
 //! Redis: whether it can be reached, whether a worker can use it, and what waits in it.
 
-use super::{super::{error::redis_remedy, redis_place}, HealthCheck, completions, removed_jobs, server, stray_keys, workers};
+use super::{
+    super::{error::redis_remedy, redis_place},
+    HealthCheck, completions, removed_jobs, server, stray_keys, workers,
+};
 use crate::{
     config::{Config, RedisConfig, format_duration},
     contract::Lane,
@@ -77,7 +80,9 @@ pub(super) async fn checks(config: &Config, host_clock: fn() -> SystemTime, long
     }
     checks.push(match timeout(longest, queue(&mut link, redis, config.queue.max_pending)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => HealthCheck::fail("queue", cause(&error), remedy_or(&error, "is something else stored under these keys?")),
+        Ok(Err(error)) => {
+            HealthCheck::fail("queue", cause(&error), remedy_or(&error, "is something else stored under these keys?"))
+        }
         Err(_) => HealthCheck::warn("queue", "no answer in time", "look at Redis's load"),
     });
     checks.push(match timeout(longest, removed_jobs::check(&mut link, redis)).await {
@@ -92,7 +97,9 @@ pub(super) async fn checks(config: &Config, host_clock: fn() -> SystemTime, long
     });
     checks.push(match timeout(longest, completions::check(&mut link, redis, &config.completions)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => HealthCheck::warn("completions", cause(&error), remedy_or(&error, "allow the user XINFO and MEMORY USAGE")),
+        Ok(Err(error)) => {
+            HealthCheck::warn("completions", cause(&error), remedy_or(&error, "allow the user XINFO and MEMORY USAGE"))
+        }
         Err(_) => HealthCheck::warn("completions", "no answer in time", "look at Redis's load"),
     });
     let (check, running) = match timeout(longest, workers::check(&mut link, redis)).await {
