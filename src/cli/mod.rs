@@ -11,6 +11,7 @@ mod dead;
 mod demo;
 mod doctor;
 mod enqueue;
+mod hangup;
 mod local_redis;
 mod open_files;
 mod operator;
@@ -26,6 +27,7 @@ mod status;
 mod style;
 mod values;
 mod why;
+mod width;
 
 pub use audit::AuditArgs;
 pub use backfill::BackfillArgs;
