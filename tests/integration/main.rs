@@ -34,6 +34,7 @@ mod promises;
 mod quota;
 mod redis_users;
 mod refused;
+mod remedies;
 mod retries;
 mod secure;
 mod subscriber;
