@@ -110,6 +110,6 @@ mod tests {
         let hint =
             |long: &str| enqueue.get_arguments().find(|arg| arg.get_long() == Some(long)).unwrap().get_value_hint();
         assert_eq!((hint("caller-id"), hint("user")), (ValueHint::Other, ValueHint::Unknown));
-        assert_eq!(hint("file"), ValueHint::FilePath);
+        assert_eq!(hint("file"), ValueHint::AnyPath);
     }
 }
