@@ -3,8 +3,8 @@
 use super::{
     Keys, Link,
     clock::RedisTime,
+    maintenance::heads,
     script::{Script, script},
-    upkeep::heads,
 };
 use crate::contract::{Lane, millis};
 use redis::{RedisResult, pipe};

@@ -1,7 +1,6 @@
 //! `queue.*` and `completions.*`
 
-use super::field::{Field, Kind, Section, by_type, days, duration, integer, key, minutes, ms, seconds};
-use crate::contract::JobType;
+use super::field::{Field, Section, ValueKind, by_type, days, duration, integer, key, minutes, ms, seconds};
 
 pub(super) static QUEUE: Section = Section {
     name: "queue",
@@ -15,9 +14,9 @@ pub(super) static QUEUE: Section = Section {
         ),
         by_type(
             "ttl.*",
-            default_ttl,
+            |job_type| job_type.facts().default_ttl,
             Field {
-                kind: Kind::Other("duration, 1ms to 30d, or `off`"),
+                kind: ValueKind::Other("duration, 1ms to 30d, or `off`"),
                 set: |draft, job_type, input| {
                     if input.text().is_ok_and(|text| text == "off") {
                         draft.config.queue.ttl.remove(&job_type);
@@ -71,11 +70,3 @@ pub(super) static COMPLETIONS: Section = Section {
         ),
     ],
 };
-
-fn default_ttl(job_type: JobType) -> &'static str {
-    match job_type {
-        JobType::StartOtp => "\"2m\"",
-        JobType::VerifyOtp => "\"1m\"",
-        _ => "\"off\"",
-    }
-}

@@ -1,7 +1,6 @@
 //! `retry.*`
 
-use super::field::{Field, Kind, Section, by_type, days, duration, hours, integer, key, ms, unset};
-use crate::contract::JobType;
+use super::field::{Field, Section, ValueKind, by_type, days, duration, hours, integer, key, ms, unset};
 
 pub(super) static SECTION: Section = Section {
     name: "retry",
@@ -24,7 +23,7 @@ pub(super) static SECTION: Section = Section {
         unset(
             "*.base",
             Field {
-                kind: Kind::Duration(ms(1), hours(1)),
+                kind: ValueKind::Duration(ms(1), hours(1)),
                 set: |draft, job_type, input| {
                     draft.config.retry.types.entry(job_type).or_default().base =
                         Some(input.duration(ms(1)..=hours(1))?);
@@ -36,7 +35,7 @@ pub(super) static SECTION: Section = Section {
         unset(
             "*.cap",
             Field {
-                kind: Kind::Duration(ms(1), days(1)),
+                kind: ValueKind::Duration(ms(1), days(1)),
                 set: |draft, job_type, input| {
                     draft.config.retry.types.entry(job_type).or_default().cap = Some(input.duration(ms(1)..=days(1))?);
                     Ok(())
@@ -46,9 +45,9 @@ pub(super) static SECTION: Section = Section {
         ),
         by_type(
             "*.max_attempts",
-            default_attempts,
+            |job_type| job_type.facts().default_attempts,
             Field {
-                kind: Kind::Integer(1, 100),
+                kind: ValueKind::Integer(1, 100),
                 set: |draft, job_type, input| {
                     draft.config.retry.types.entry(job_type).or_default().max_attempts = Some(input.integer(1..=100)?);
                     Ok(())
@@ -58,12 +57,3 @@ pub(super) static SECTION: Section = Section {
         ),
     ],
 };
-
-/// A customer waits for a code, or for the check of one, and not for long. The other types may take their time.
-fn default_attempts(job_type: JobType) -> &'static str {
-    match job_type {
-        JobType::CheckUser | JobType::CreateUser => "8",
-        JobType::StartOtp | JobType::VerifyOtp => "3",
-        JobType::FinalizeConsent => "5",
-    }
-}
