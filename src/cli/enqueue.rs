@@ -7,7 +7,7 @@ mod render;
 
 pub use args::EnqueueArgs;
 
-use super::{Context, Exit, HintExt, print_json, print_line, rows::row, style::Style};
+use super::{Context, Exit, HintExt, output::print_pretty_json, print_json, print_line, rows::Rows};
 use crate::{
     config::format_duration,
     contract::Status,
@@ -16,7 +16,7 @@ use crate::{
         enqueue::{self, EnqueueRequest, JobChecker, Waited},
     },
 };
-use render::{announce, report};
+use render::{announce, report, report_flags};
 use serde_json::Value;
 
 pub(super) async fn run(args: EnqueueArgs, context: Context) -> anyhow::Result<Exit> {
@@ -29,7 +29,11 @@ pub(super) async fn run(args: EnqueueArgs, context: Context) -> anyhow::Result<E
     let job = match JobChecker::new(&context.config).check(request) {
         Ok(job) => job,
         Err(invalid) => {
-            report(&invalid, "");
+            if context.json {
+                report(&invalid, "");
+            } else {
+                report_flags(&invalid);
+            }
             anyhow::bail!("not enqueued: no valid job");
         }
     };
@@ -56,10 +60,10 @@ fn print_completion(event: &Value, json: bool) -> anyhow::Result<()> {
     if json {
         return print_json(event);
     }
-    print_line(&row(event, Style::of_stdout()))?;
+    print_line(&Rows::dated().row(event))?;
     for part in ["result", "error"] {
         if event[part].is_object() {
-            print_line(&format!("{part}: {:#}", event[part]))?;
+            print_pretty_json(&format!("{part}: "), &event[part])?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod enqueue;
 mod exit;
+mod hangup;
 mod local_redis;
 mod open_files;
 mod operator;
@@ -26,6 +27,7 @@ mod status;
 mod style;
 mod values;
 mod why;
+mod width;
 
 pub use audit::AuditArgs;
 pub use backfill::BackfillArgs;
@@ -82,7 +84,7 @@ pub struct GlobalArgs {
     /// The configuration file [default: config/xco-worker.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Print data as JSON, one object a line
+    /// Print data as JSON, one object a line; `run` writes its log as JSON
     #[arg(long, global = true)]
     pub json: bool,
     /// Address of Redis, instead of `redis.url`: redis://, rediss:// or redis+sentinel://
@@ -176,6 +178,7 @@ impl Cli {
         if let Command::Run(run) = &self.command {
             flag("worker.concurrency", run.concurrency.clone(), "--concurrency");
             flag("http.listen", run.listen.clone(), "--listen");
+            flag("telemetry.format", self.global.json.then(|| "json".to_owned()), "--json");
         }
         Sources { file: self.global.config.clone(), env: quiet.into_iter().chain(env).collect(), flags }
     }
@@ -233,6 +236,8 @@ mod tests {
         let config = load(&cli.sources(env)).unwrap();
         assert_eq!((config.worker.concurrency, config.http.listen), (7, None));
         assert_eq!((config.redis.url[0].expose_secret(), config.redis.namespace.as_str()), ("redis://h:1", "n"));
+        let cli = Cli::try_parse_from(["xco-worker", "--json", "run"]).ok().unwrap();
+        assert_eq!(load(&cli.sources([])).unwrap().telemetry.format, crate::config::LogFormat::Json);
         let cli = Cli::try_parse_from(["xco-worker", "run", "--concurrency", "many"]).ok().unwrap();
         assert_eq!(load(&cli.sources([])).unwrap_err().0[0].origin, "--concurrency");
     }

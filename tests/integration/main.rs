@@ -32,6 +32,7 @@ mod privacy;
 mod promises;
 mod redis_users;
 mod refused;
+mod remedies;
 mod retries;
 mod rules;
 mod secure;
