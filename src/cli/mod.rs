@@ -1,6 +1,7 @@
 //! The command line: one file for each command. Data goes to stdout, messages go to stderr. An error has a hint if one is known.
 
 mod ages;
+mod attempts;
 mod audit;
 mod backfill;
 mod cancel;
@@ -13,6 +14,7 @@ mod doctor;
 mod enqueue;
 mod exit;
 mod hangup;
+mod jobs;
 mod local_redis;
 mod open_files;
 mod operator;
@@ -39,6 +41,7 @@ pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
 pub use enqueue::EnqueueArgs;
 pub use exit::{Exit, Hint, HintExt, UsageError, conclude};
+pub use jobs::JobsArgs;
 use output::say;
 pub use output::{StdoutClosed, print_json, print_line};
 pub use pause::{PauseArgs, PauseSelection, ResumeArgs};
@@ -150,6 +153,8 @@ pub enum Command {
     /// Their completions have the status `cancelled`. A call in flight is not interrupted. A job whose call may have taken effect
     /// ends as `in_doubt`. Exit 1 if no job fits.
     Cancel(CancelArgs),
+    /// List and search jobs: by state, type, lane, batch, caller, customer or email
+    Jobs(JobsArgs),
     /// Show where a job is, what it waits for, and until when
     Why(WhyArgs),
     /// List the actions of operators
@@ -207,6 +212,7 @@ impl Command {
             Self::Pause(args) => pause::pause(args, context).await,
             Self::Resume(args) => pause::resume(args, context).await,
             Self::Cancel(args) => cancel::run(args, context).await,
+            Self::Jobs(args) => Box::pin(jobs::run(args, context)).await,
             Self::Why(args) => why::run(args, context).await,
             Self::Audit(args) => audit::run(args, context).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
@@ -275,6 +281,8 @@ mod tests {
             "cancel a --yes",
             "status --watch --every 2s",
             "why a",
+            "jobs list",
+            "jobs list --state delayed,ended --type CreateUser --customer c --limit 7 --look-at 1000 --json",
             "audit --count 5",
         ] {
             assert!(parse(good), "{good}");
@@ -289,6 +297,10 @@ mod tests {
             "cancel --type Nothing",
             "status --every 1",
             "why",
+            "jobs",
+            "jobs list --state gone",
+            "jobs list --limit 0",
+            "jobs list --cursor x",
             "audit --count 0",
         ] {
             assert!(!parse(wrong), "{wrong}");

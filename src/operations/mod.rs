@@ -5,6 +5,7 @@
 //! face names. A report's JSON, by `Serialize`, is what `--json` prints.
 
 mod actor;
+mod attempts;
 pub mod audit;
 mod backend;
 pub mod backfill;
@@ -24,6 +25,7 @@ mod text;
 
 pub use crate::contract::printable;
 pub use actor::Actor;
+pub use attempts::PastAttempt;
 pub use backend::Backend;
 pub use error::{Error, Unfinished, redis_place};
 pub use in_force::InForce;

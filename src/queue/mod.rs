@@ -23,6 +23,7 @@ pub mod ids;
 mod keys;
 pub mod learned;
 mod link;
+pub mod list;
 mod load;
 pub mod maintenance;
 pub mod preflight;

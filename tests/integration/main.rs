@@ -24,6 +24,7 @@ mod operations_backfill;
 mod operations_dead;
 mod operations_enqueue;
 mod operations_jobs;
+mod operations_jobs_list;
 mod overload;
 mod partial_failure;
 mod places;
