@@ -39,11 +39,12 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`]: the request is wrong, or a file cannot be read.
     pub fn correct(&mut self, correction: Correction) -> Result<(), IdentityError> {
-        let files = absolute(&correction.files)?;
+        let Correction { files, encoding, delimiter } = correction;
+        let files = absolute(&files)?;
         let first = self.parts.first().cloned().unwrap_or_default();
         let layout = Layout {
-            encoding: correction.encoding.unwrap_or(first.layout.encoding),
-            delimiter: correction.delimiter.or(first.layout.delimiter),
+            encoding: encoding.unwrap_or(first.layout.encoding),
+            delimiter: delimiter.or(first.layout.delimiter),
             ..first.layout
         };
         let part = Part { files, layout };

@@ -79,7 +79,7 @@ impl Summary {
     pub fn into_reasons(self) -> Vec<Reason> {
         let mut reasons = self.reasons;
         reasons.retain(|reason| reason.rows > 0);
-        reasons.sort_by(|a, b| b.rows.cmp(&a.rows));
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.rows));
         reasons
     }
 

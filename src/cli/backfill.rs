@@ -122,16 +122,13 @@ pub(super) async fn run(args: BackfillArgs, context: Context) -> anyhow::Result<
         };
     }
     let files = files(&args)?;
-    let backfill = match &args.correct {
-        Some(batch) => {
-            let mut backend = Backend::connect(&context.config.redis).await?;
-            let correction = Correction { files: files.paths(), encoding: args.encoding, delimiter: args.delimiter };
-            Backfill::correct(&mut backend, batch, correction).await.or_else(failed)?
-        }
-        None => {
-            let identity = Identity::new(source(&args, files.paths()), context.config.redis.partitions);
-            Backfill::open(identity.or_else(|error| failed(error.into()))?).or_else(failed)?
-        }
+    let backfill = if let Some(batch) = &args.correct {
+        let mut backend = Backend::connect(&context.config.redis).await?;
+        let correction = Correction { files: files.paths(), encoding: args.encoding, delimiter: args.delimiter };
+        Backfill::correct(&mut backend, batch, correction).await.or_else(failed)?
+    } else {
+        let identity = Identity::new(source(&args, files.paths()), context.config.redis.partitions);
+        Backfill::open(identity.or_else(|error| failed(error.into()))?).or_else(failed)?
     };
     let batch = backfill.batch().to_owned();
     if args.dry_run {

@@ -119,7 +119,9 @@ fn reason_lines(reasons: &[Reason]) -> Vec<String> {
 pub(super) fn note_reasons(reasons: &[Reason]) {
     if !reasons.is_empty() {
         say("rows that are not enqueued:");
-        reason_lines(reasons).iter().for_each(|line| say(line));
+        for line in reason_lines(reasons) {
+            say(&line);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The files that a backfill reads and writes.
 
-use crate::backfill::{Rows, output};
+use crate::backfill::{Input, Rows, output};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -18,13 +18,22 @@ pub struct FileReport {
 }
 
 impl FileReport {
-    /// The files that are read, with those that are written. `results`: with result files, which may have the batch's name.
-    pub(super) fn of(rows: &Rows, results: Option<Option<&str>>) -> Vec<Self> {
+    /// The files that are read, with the files of their rejected rows.
+    pub(super) fn of(rows: &Rows) -> Vec<Self> {
+        Self::listed(rows, |_| None)
+    }
+
+    /// The files that are read, with all that are written. A result file has the batch's name if `of_batch` is set.
+    pub(super) fn with_results(rows: &Rows, of_batch: Option<&str>) -> Vec<Self> {
+        Self::listed(rows, |input| Some(output::results(&input.path, of_batch)))
+    }
+
+    fn listed(rows: &Rows, results: impl Fn(&Input) -> Option<PathBuf>) -> Vec<Self> {
         let last = rows.inputs().last().map_or(0, |input| input.part);
         let files = rows.inputs().iter().map(|input| Self {
             file: input.path.clone(),
             rejected: (input.part == last).then(|| output::rejected(input)),
-            results: results.filter(|_| input.part == 0).map(|of_batch| output::results(&input.path, of_batch)),
+            results: results(input).filter(|_| input.part == 0),
         });
         files.collect()
     }

@@ -120,7 +120,7 @@ pub async fn report(
     let of_batch = stored.has_own_results.then_some(batch);
     let (files, no_results) = match identity {
         Ok(identity) => {
-            let files = FileReport::of(&identity.rows(Arc::default())?, Some(of_batch));
+            let files = FileReport::with_results(&identity.rows(Arc::default())?, of_batch);
             write_results(backend, &keys[0], &identity, &standing, of_batch).await?;
             (files, None)
         }

@@ -86,7 +86,7 @@ impl Backfill {
     /// [`BackfillError`]: a file cannot be read or written.
     pub async fn check(&self, progress: Arc<dyn Progress>) -> Result<CheckReport, BackfillError> {
         let (rows, names) = (self.identity.rows(Arc::default())?, self.identity.file_names());
-        let files = FileReport::of(&rows, None);
+        let files = FileReport::of(&rows);
         let checked = tokio::task::spawn_blocking(move || reader::check_all(rows, names, &*progress)).await??;
         let reader::Checked { counts, reasons, job_bytes } = checked;
         let batch = self.batch().to_owned();
