@@ -121,13 +121,7 @@ const FORBIDDEN_IN_A_ROW: u32 = 20;
 
 /// Whether a call is for a merchant that its job named and the configuration does not.
 fn is_of_a_merchant(call: &Call<'_>, configured: Option<&MerchantId>) -> bool {
-    match *call {
-        Call::CheckUser { .. } => false,
-        Call::CreateUser { merchant, .. }
-        | Call::StartOtp { merchant, .. }
-        | Call::VerifyOtp { merchant, .. }
-        | Call::CreateConsent { merchant, .. } => configured != Some(merchant),
-    }
+    call.merchant().is_some_and(|merchant| configured != Some(merchant))
 }
 
 /// What the end of a call says about XCO. `None` if no request was made, because there is no token yet: the jobs are

@@ -55,6 +55,19 @@ pub enum Call<'a> {
     },
 }
 
+impl<'a> Call<'a> {
+    /// The merchant that the call names to XCO.
+    pub const fn merchant(&self) -> Option<&'a MerchantId> {
+        match *self {
+            Self::CheckUser { .. } => None,
+            Self::CreateUser { merchant, .. }
+            | Self::StartOtp { merchant, .. }
+            | Self::VerifyOtp { merchant, .. }
+            | Self::CreateConsent { merchant, .. } => Some(merchant),
+        }
+    }
+}
+
 /// Values that accompany a call and are no part of its arguments.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallContext<'a> {
