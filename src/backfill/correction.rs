@@ -2,7 +2,8 @@
 
 use super::{
     Encoding, Identity, IdentityError, Layout, Part,
-    identity::{Stored, absolute, check_outputs, fingerprint, hex},
+    identity::{absolute, check_outputs, fingerprint, hex},
+    stored::Stored,
 };
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;

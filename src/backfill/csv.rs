@@ -49,10 +49,15 @@ pub(super) struct Records<R> {
 }
 
 impl<R: Read> Records<R> {
-    /// Without a `delimiter`, the first line decides: the one it has most of.
+    /// Without a `delimiter`, the first line decides: the one it has most of, or the one that a line `sep=;` names.
     pub(super) fn new(input: R, delimiter: Option<u8>) -> io::Result<Self> {
         let mut window = Window::new(input);
-        let delimiter = match delimiter {
+        let named = separator_line(window.ahead()?);
+        if let Some((_, bytes)) = named {
+            window.advance(bytes, 1);
+        }
+        let named = named.map(|(delimiter, _)| delimiter);
+        let delimiter = match delimiter.or(named) {
             Some(delimiter) => delimiter,
             None => detect(window.ahead()?),
         };
@@ -102,8 +107,18 @@ impl<R: Read> Records<R> {
     }
 }
 
+/// The delimiter that a first line `sep=;` names, and the length of that line. Spreadsheets write and read it.
+fn separator_line(text: &[u8]) -> Option<(u8, usize)> {
+    let (start, quotes) = if text.starts_with(b"\"") { (1, 1) } else { (0, 0) };
+    let line = &text[..text.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?];
+    let [name @ .., delimiter] = line.get(start..line.len().checked_sub(quotes)?)? else { return None };
+    let is_delimiter = delimiter.is_ascii() && !delimiter.is_ascii_alphanumeric() && *delimiter != b'"';
+    let is_line = name.eq_ignore_ascii_case(b"sep=") && is_delimiter;
+    is_line.then(|| (*delimiter, line.len() + line_end(&text[line.len()..])))
+}
+
 /// The one of `,`, `;`, tab and `|` that the first line has most of outside of quotes; of equals, the first.
-fn detect(bytes: &[u8]) -> u8 {
+pub(super) fn detect(bytes: &[u8]) -> u8 {
     const KNOWN: [u8; 4] = *b",;\t|";
     let mut counts = [0_usize; 4];
     let mut quoted = false;
@@ -269,5 +284,16 @@ mod tests {
         ] {
             assert_eq!(detect(header.as_bytes()), wanted, "{header}");
         }
+    }
+
+    #[test]
+    fn a_line_that_names_the_delimiter_is_no_header() {
+        for line in ["sep=;\r\n", "SEP=;\n", "\"sep=;\"\n"] {
+            let text = format!("{line}a,b;c\n1;2\n");
+            assert_eq!(read(text.as_bytes(), None), [good(2, &["a,b", "c"]), good(3, &["1", "2"])]);
+        }
+        assert_eq!(read(b"sep=;\na,b\n", Some(b',')), [good(2, &["a", "b"])]);
+        assert_eq!(read(b"sep=a;x\n", None), [good(1, &["sep=a", "x"])]);
+        assert_eq!(read(b"sep=;", None), [good(1, &["sep=", ""])]);
     }
 }

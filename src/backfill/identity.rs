@@ -1,8 +1,11 @@
 //! The identity of a backfill: its batch, its files, and the flags that decide which rows these hold. A later run recognises
 //! the same backfill by it.
 
-use super::{Encoding, Format, Layout, MapEntry, Part, Rows, RowsError, Target, digest, output, row::file_name};
-use serde::{Deserialize, Serialize};
+use super::{
+    Layout, Part, Rows, RowsError, Target, digest, output,
+    row::file_name,
+    stored::{Flags, Stored},
+};
 use sha2::{Digest, Sha256};
 use std::{
     fmt::Write,
@@ -93,45 +96,6 @@ impl IdentityError {
             self,
             Self::NoFile(_) | Self::Twice(_) | Self::Corrected(_) | Self::IsOutput(_) | Self::MerchantId | Self::Batch
         )
-    }
-}
-
-/// The identity as Redis keeps it.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Stored {
-    pub(super) files: Vec<PathBuf>,
-    #[serde(flatten)]
-    pub(super) flags: Flags,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct Flags {
-    format: Option<String>,
-    delimiter: Option<char>,
-    encoding: String,
-    map: Vec<String>,
-    merchant_id: Option<String>,
-}
-
-impl Flags {
-    fn new(layout: &Layout, merchant_id: Option<&str>) -> Self {
-        Self {
-            format: layout.format.map(|format| format.as_str().to_owned()),
-            delimiter: layout.delimiter.map(char::from),
-            encoding: layout.encoding.to_string(),
-            map: layout.map.iter().map(ToString::to_string).collect(),
-            merchant_id: merchant_id.map(str::to_owned),
-        }
-    }
-
-    pub(super) fn layout(&self) -> Option<Layout> {
-        let map: Result<Vec<MapEntry>, _> = self.map.iter().map(|entry| entry.parse()).collect();
-        Some(Layout {
-            format: self.format.as_deref().map(str::parse::<Format>).transpose().ok()?,
-            delimiter: self.delimiter.map(u8::try_from).transpose().ok()?,
-            encoding: self.encoding.parse::<Encoding>().ok()?,
-            map: map.ok()?,
-        })
     }
 }
 
@@ -232,23 +196,6 @@ impl Identity {
     }
 }
 
-/// The files and flags of a backfill that Redis knows, for a person.
-pub fn describe_stored(stored: &str) -> String {
-    match serde_json::from_str::<Stored>(stored) {
-        Ok(Stored { files, flags }) => {
-            let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-            let flags = serde_json::to_string(&flags).unwrap_or_default();
-            format!("{} {flags}", files.join(" "))
-        }
-        Err(_) => "(by another version)".to_owned(),
-    }
-}
-
-/// The files of a backfill that Redis knows; none if another version stored it.
-pub fn stored_files(stored: &str) -> Vec<PathBuf> {
-    serde_json::from_str::<Stored>(stored).map(|stored| stored.files).unwrap_or_default()
-}
-
 /// The digest of a file's content, in hex.
 ///
 /// # Errors
@@ -322,7 +269,7 @@ pub(super) fn check_outputs(files: &[PathBuf], read: &[PathBuf]) -> Result<(), I
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{super::Conversions, *};
 
     fn source(file: &Path) -> RowSource {
         RowSource { files: vec![file.to_owned()], ..RowSource::default() }
@@ -342,6 +289,33 @@ mod tests {
         std::fs::write(&file, "customer_reference,email\n").unwrap();
         assert!(matches!(restore(2), Err(IdentityError::FilesChanged)));
         assert!(matches!(Identity::restore("b", "{}", "", 2), Err(IdentityError::OtherVersion)));
+    }
+
+    #[test]
+    fn conversions_are_part_of_the_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.csv");
+        std::fs::write(&file, "email,customer_reference\n").unwrap();
+        let plain = Identity::new(source(&file), 2).unwrap();
+        let stored = r#""format":null,"delimiter":null,"encoding":"UTF-8","map":[],"merchant_id":null}"#;
+        assert!(plain.to_json().ends_with(stored), "{}", plain.to_json());
+        let convert = Conversions {
+            map_values: vec!["gender:M.=male".parse().unwrap()],
+            date_format: Some("DD/MM/YYYY".parse().unwrap()),
+            phone_country: Some("FR".parse().unwrap()),
+            country_names: true,
+            drop_invalid_optional: true,
+        };
+        let converted = |convert: &Conversions| {
+            let layout = Layout { convert: convert.clone(), ..Layout::default() };
+            Identity::new(RowSource { layout, ..source(&file) }, 2).unwrap()
+        };
+        let all = converted(&convert);
+        assert_eq!(Identity::restore(all.batch(), &all.to_json(), all.fingerprint(), 2).unwrap(), all);
+        let one = Conversions { country_names: true, ..Conversions::default() };
+        let one = converted(&one);
+        let fingerprints = [&plain, &all, &one].map(Identity::fingerprint);
+        assert_eq!(std::collections::BTreeSet::from(fingerprints).len(), 3);
     }
 
     #[test]

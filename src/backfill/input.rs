@@ -1,7 +1,7 @@
 //! The text of a file, without gzip (recognised by its magic bytes), encoding and byte order mark.
 
+use super::unpack::{Gunzip, SIGNATURE_BYTES, is_gzip, no_text, utf16};
 use encoding_rs::{CoderResult, Decoder};
-use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
@@ -16,6 +16,9 @@ use std::{
 };
 
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes of a text from which its encoding is recognised.
+const START_BYTES: usize = 64;
 
 /// The encoding of a file's text, by the names that the Web uses: `utf-8`, `latin1` (on the Web, that is windows-1252),
 /// `iso-8859-15`, `utf-16le`, …
@@ -56,18 +59,43 @@ pub fn digest<P: AsRef<Path>>(files: &[P]) -> Result<Sha256, (usize, io::Error)>
     Ok(hash)
 }
 
+/// Why a file cannot be opened.
+#[derive(Debug)]
+pub(super) enum OpenError {
+    /// The file is no text. Says what it is, and what to do about it.
+    NoText(&'static str),
+    Io(io::Error),
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 /// Opens a file and decodes it to UTF-8. UTF-8 itself is not checked here: each row is checked later. `read` counts the bytes
 /// of the file.
-pub(super) fn open(path: &Path, encoding: Encoding, read: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
+pub(super) fn open(path: &Path, encoding: Encoding, read: Arc<AtomicU64>) -> Result<Box<dyn Read + Send>, OpenError> {
     let file = File::open(path)?;
     unwrap(Counted { input: file, read }, encoding)
 }
 
-fn unwrap(input: impl Read + Send + 'static, Encoding(encoding): Encoding) -> io::Result<Box<dyn Read + Send>> {
-    let (magic, input) = peek(input, 2)?;
-    let input: Box<dyn Read + Send> =
-        if magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(BufReader::new(input))) } else { Box::new(input) };
-    let (start, mut input) = peek(input, 3)?;
+/// Reads a gzip file to its end, so that damage is found before the first row is used. Other files are not read.
+pub(super) fn verify(path: &Path) -> io::Result<()> {
+    let (start, input) = peek(File::open(path)?, SIGNATURE_BYTES)?;
+    if is_gzip(&start) {
+        io::copy(&mut Gunzip::new(input), &mut io::sink())?;
+    }
+    Ok(())
+}
+
+fn unwrap(input: impl Read + Send + 'static, Encoding(encoding): Encoding) -> Result<Box<dyn Read + Send>, OpenError> {
+    let (start, input) = peek(input, SIGNATURE_BYTES)?;
+    let input: Box<dyn Read + Send> = if is_gzip(&start) { Box::new(Gunzip::new(input)) } else { Box::new(input) };
+    let (start, mut input) = peek(input, START_BYTES)?;
+    if let Some(what) = no_text(&start) {
+        return Err(OpenError::NoText(what));
+    }
     match encoding_rs::Encoding::for_bom(&start) {
         Some((marked, length)) if marked == encoding_rs::UTF_8 && encoding == encoding_rs::UTF_8 => {
             io::copy(&mut input.by_ref().take(length as u64), &mut io::sink())?;
@@ -75,8 +103,10 @@ fn unwrap(input: impl Read + Send + 'static, Encoding(encoding): Encoding) -> io
         }
         // The mark decides, whatever the flag says. The decoder removes it.
         Some((marked, _)) => Ok(Box::new(Transcoded::new(input, marked))),
-        None if encoding == encoding_rs::UTF_8 => Ok(Box::new(input)),
-        None => Ok(Box::new(Transcoded::new(input, encoding))),
+        None => match utf16(&start).unwrap_or(encoding) {
+            encoding if encoding == encoding_rs::UTF_8 => Ok(Box::new(input)),
+            encoding => Ok(Box::new(Transcoded::new(input, encoding))),
+        },
     }
 }
 
@@ -84,9 +114,9 @@ fn unwrap(input: impl Read + Send + 'static, Encoding(encoding): Encoding) -> io
 type Peeked<R> = (Vec<u8>, io::Chain<Cursor<Vec<u8>>, R>);
 
 /// The first `length` bytes (fewer if there are fewer), and all bytes from the start again.
-fn peek<R: Read>(mut input: R, length: u64) -> io::Result<Peeked<R>> {
+fn peek<R: Read>(mut input: R, length: usize) -> io::Result<Peeked<R>> {
     let mut start = Vec::new();
-    input.by_ref().take(length).read_to_end(&mut start)?;
+    input.by_ref().take(length as u64).read_to_end(&mut start)?;
     Ok((start.clone(), Cursor::new(start).chain(input)))
 }
 
@@ -144,21 +174,13 @@ impl<R: Read> Read for Transcoded<R> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
-    use flate2::{Compression, write::GzEncoder};
-    use std::io::Write;
+    use super::{super::unpack::tests::gzip, *};
 
     fn read(bytes: &[u8], encoding: &str) -> Vec<u8> {
         let mut text = Vec::new();
-        let input = unwrap(Cursor::new(bytes.to_vec()), encoding.parse().unwrap()).unwrap();
+        let input = unwrap(Cursor::new(bytes.to_vec()), encoding.parse().unwrap()).ok().unwrap();
         { input }.read_to_end(&mut text).unwrap();
         text
-    }
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
     }
 
     #[test]
@@ -170,6 +192,8 @@ mod tests {
         assert_eq!(read(b"\xa4", "iso-8859-15"), "€".as_bytes());
         assert_eq!(read(b"\xff\xfea\0\xe9\0", "utf-8"), "aé".as_bytes());
         assert_eq!(read(b"caf\xe9", "utf-8"), b"caf\xe9");
+        assert_eq!(read(b"e\0m\0\xe9\0x\0", "utf-8"), "em\u{e9}x".as_bytes());
+        assert_eq!(read(b"e\0m\0", "latin1"), b"em");
         assert_eq!(read(b"", "utf-8"), b"");
         assert!("klingon".parse::<Encoding>().is_err());
     }

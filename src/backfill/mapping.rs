@@ -1,33 +1,20 @@
 //! A CSV header and its records → `args` of a `CreateUser`.
 
-use super::row_job::RowFault;
+use super::{
+    columns::{COLUMNS, REQUIRED, Texts},
+    fold::visible,
+    propose::{Proposal, proposals},
+    row_job::RowFault,
+};
 use serde_json::{Map, Value};
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
-/// The columns that are read, with the API's own names. Every file must have the first two.
-pub const COLUMNS: [&str; 17] = [
-    "customer_reference",
-    "email",
-    "phone_number",
-    "first_name",
-    "last_name",
-    "gender",
-    "birthdate",
-    "billing_street_address",
-    "billing_address_complement",
-    "billing_locality",
-    "billing_postal_code",
-    "billing_country",
-    "delivery_street_address",
-    "delivery_address_complement",
-    "delivery_locality",
-    "delivery_postal_code",
-    "delivery_country",
-];
-const REQUIRED: usize = 2;
 const ADDRESSES: [&str; 2] = ["billing", "delivery"];
 const BEFORE_ADDRESSES: usize = 7;
 const ADDRESS_FIELDS: usize = 5;
+
+/// Maximum number of names of a header that a message lists.
+const MAX_NAMES_SHOWN: usize = 40;
 
 /// `email=E-Mail`: a column, and its name in the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,14 +50,19 @@ impl fmt::Display for MapEntry {
 /// Why a header cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderFault {
-    /// The header lacks a column.
-    #[error("no column `{column}`; there are: {}", .there.join(", "))]
+    /// The header lacks columns.
+    #[error("no column{} {}; there are: {}{}", plural(columns), columns.join(" and "), there.join(", "), listed(proposals))]
     Missing {
-        /// The column's name.
-        column: String,
+        /// The names of all missing columns.
+        columns: Vec<String>,
         /// The names that the header has.
         there: Vec<String>,
+        /// Names that look like columns which are not read yet.
+        proposals: Vec<Proposal>,
     },
+    /// Columns are missing, and the header has bytes that are no text in the file's encoding.
+    #[error("the header has bytes that are no text in this encoding")]
+    Encoding,
     /// The header has a name twice.
     #[error("more than one column `{0}`")]
     Twice(String),
@@ -80,6 +72,45 @@ pub enum HeaderFault {
     /// The file is empty.
     #[error("is empty")]
     Empty,
+    /// The file is NDJSON, and values are to be converted.
+    #[error("is NDJSON, whose values are not converted: conversions are for CSV")]
+    Unconverted,
+}
+
+impl HeaderFault {
+    /// What to do about it.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Encoding => "`--encoding latin1` reads what Windows and older programs write",
+            Self::Unconverted => "write the values as XCO wants them, or give the rows as CSV",
+            Self::Missing { .. } | Self::Twice(_) | Self::Unreadable(_) | Self::Empty => {
+                "`--map email=E-Mail` says what a column is called, `--delimiter` the character between cells"
+            }
+        }
+    }
+}
+
+fn plural(columns: &[String]) -> &'static str {
+    if columns.len() == 1 { "" } else { "s" }
+}
+
+fn listed(proposals: &[Proposal]) -> String {
+    proposals.iter().flat_map(|proposal| ["; ".to_owned(), proposal.to_string()]).collect()
+}
+
+/// The columns of a file that are not read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Ignored {
+    /// Their names.
+    pub names: Vec<String>,
+    /// Those of them that look like a column which is not read yet.
+    pub proposals: Vec<Proposal>,
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not read: {}{}", self.names.join(", "), listed(&self.proposals))
+    }
 }
 
 /// The place of each column in a record.
@@ -90,72 +121,59 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Finds the columns in a header. Case does not matter.
-    pub(super) fn new(header: &[Vec<u8>], entries: &[MapEntry]) -> Result<Self, HeaderFault> {
-        let names: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
+    /// Finds the columns in a header, and those that are not read. Case does not matter.
+    pub(super) fn new(header: &[Vec<u8>], entries: &[MapEntry]) -> Result<(Self, Ignored), HeaderFault> {
+        let names: Vec<String> = header.iter().map(|cell| visible(&String::from_utf8_lossy(cell))).collect();
         let mut places = [None; COLUMNS.len()];
+        let mut missing = Vec::new();
         for (index, column) in COLUMNS.iter().enumerate() {
             let entry = entries.iter().find(|entry| entry.column == *column);
             let wanted = entry.map_or(*column, |entry| &entry.name);
-            let mut found = (0..names.len()).filter(|place| names[*place].to_lowercase() == wanted.to_lowercase());
+            let is_wanted = |name: &str| name.to_lowercase() == visible(wanted).to_lowercase();
+            let mut found = (0..names.len()).filter(|place| is_wanted(&names[*place]));
             places[index] = found.next();
             if found.next().is_some() {
                 return Err(HeaderFault::Twice(wanted.to_owned()));
             }
             // A column named by an entry must be there, and so must the columns that every customer has.
             if places[index].is_none() && (index < REQUIRED || entry.is_some()) {
-                let there = names.iter().map(|name| format!("`{}`", shown(name))).collect();
-                return Err(HeaderFault::Missing { column: wanted.to_owned(), there });
+                missing.push(format!("`{wanted}`"));
             }
         }
-        Ok(Self { places, width: header.len() })
+        let is_read = |place: usize| places.contains(&Some(place));
+        let rest: Vec<&str> =
+            (0..names.len()).filter(|place| !is_read(*place)).map(|place| shown(&names[place])).collect();
+        let rest: Vec<&str> = rest.into_iter().filter(|name| !name.is_empty()).collect();
+        let proposals = proposals(&rest, |column| places[column].is_some());
+        if missing.is_empty() {
+            return Ok((Self { places, width: header.len() }, Ignored { names: listed_names(&rest), proposals }));
+        }
+        if header.iter().any(|cell| std::str::from_utf8(cell).is_err()) {
+            return Err(HeaderFault::Encoding);
+        }
+        let there: Vec<&str> = names.iter().map(|name| shown(name)).collect();
+        Err(HeaderFault::Missing { columns: missing, there: listed_names(&there), proposals })
     }
 
-    /// The `args` of a record, not yet validated. Empty cells are omitted.
-    pub(super) fn args(&self, cells: &[Vec<u8>]) -> Result<Value, Vec<RowFault>> {
+    /// The texts of a record, neither converted nor validated.
+    pub(super) fn texts<'a>(&self, cells: &'a [Vec<u8>]) -> Result<Texts<'a>, Vec<RowFault>> {
         let more = cells.get(self.width..).unwrap_or_default();
         if cells.len() < self.width || more.iter().any(|cell| !cell.iter().all(u8::is_ascii_whitespace)) {
             let reason = format!("has {} cells, and the header has {}", cells.len(), self.width);
             return Err(vec![RowFault { place: String::new(), reason }]);
         }
         let mut faults = Vec::new();
-        let mut values = self.places.iter().enumerate().map(|(index, place)| {
+        let mut texts = Texts::default();
+        for (index, place) in self.places.iter().enumerate() {
             let cell = place.and_then(|place| cells.get(place)).map_or(&[][..], Vec::as_slice);
             let text = std::str::from_utf8(cell).ok().map(str::trim).filter(|text| !text.contains('\u{fffd}'));
             if text.is_none() {
                 let reason = "has bytes that are no text in this encoding; `--encoding latin1`, perhaps?".to_owned();
                 faults.push(RowFault { place: COLUMNS[index].to_owned(), reason });
             }
-            text.filter(|text| !text.is_empty())
-        });
-        let mut args = Map::new();
-        args.extend(values.next().flatten().map(|text| (COLUMNS[0].to_owned(), text.into())));
-        let mut user = Map::new();
-        for name in &COLUMNS[1..BEFORE_ADDRESSES] {
-            user.extend(values.next().flatten().map(|text| ((*name).to_owned(), text.into())));
+            texts[index] = text.filter(|text| !text.is_empty()).map(Cow::Borrowed);
         }
-        let mut addresses = Vec::new();
-        for (number, kind) in ADDRESSES.iter().enumerate() {
-            let first = BEFORE_ADDRESSES + number * ADDRESS_FIELDS;
-            let mut address = Map::new();
-            for column in &COLUMNS[first..first + ADDRESS_FIELDS] {
-                let name = &column[kind.len() + 1..];
-                address.extend(values.next().flatten().map(|text| (name.to_owned(), text.into())));
-            }
-            if !address.is_empty() {
-                address.insert("address_type".to_owned(), (*kind).into());
-                addresses.push(Value::Object(address));
-            }
-        }
-        drop(values);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        if !addresses.is_empty() {
-            user.insert("addresses".to_owned(), Value::Array(addresses));
-        }
-        args.insert("user".to_owned(), Value::Object(user));
-        Ok(Value::Object(args))
+        if faults.is_empty() { Ok(texts) } else { Err(faults) }
     }
 
     /// The reference in a record that has a fault elsewhere, if it can be read.
@@ -165,13 +183,48 @@ impl Mapping {
     }
 }
 
+/// The `args` of a row, not yet validated. Columns without text are omitted.
+pub(super) fn args(texts: &Texts<'_>) -> Value {
+    let mut values = texts.iter().map(|text| text.as_deref().map(Value::from));
+    let mut args = Map::new();
+    args.extend(values.next().flatten().map(|value| (COLUMNS[0].to_owned(), value)));
+    let mut user = Map::new();
+    for name in &COLUMNS[1..BEFORE_ADDRESSES] {
+        user.extend(values.next().flatten().map(|value| ((*name).to_owned(), value)));
+    }
+    let mut addresses = Vec::new();
+    for (number, kind) in ADDRESSES.iter().enumerate() {
+        let first = BEFORE_ADDRESSES + number * ADDRESS_FIELDS;
+        let mut address = Map::new();
+        for column in &COLUMNS[first..first + ADDRESS_FIELDS] {
+            let name = &column[kind.len() + 1..];
+            address.extend(values.next().flatten().map(|value| (name.to_owned(), value)));
+        }
+        if !address.is_empty() {
+            address.insert("address_type".to_owned(), (*kind).into());
+            addresses.push(Value::Object(address));
+        }
+    }
+    if !addresses.is_empty() {
+        user.insert("addresses".to_owned(), Value::Array(addresses));
+    }
+    args.insert("user".to_owned(), Value::Object(user));
+    Value::Object(args)
+}
+
+/// Names as a message lists them, at most [`MAX_NAMES_SHOWN`].
+fn listed_names(names: &[&str]) -> Vec<String> {
+    let more = names.len().checked_sub(MAX_NAMES_SHOWN).filter(|more| *more > 0).map(|more| format!("{more} more"));
+    names.iter().take(MAX_NAMES_SHOWN).map(|name| format!("`{name}`")).chain(more).collect()
+}
+
 /// A header's name that is safe to print. A file without a header has a customer in its first line.
 fn shown(name: &str) -> &str {
     let is_data = name.contains('@') || name.bytes().filter(u8::is_ascii_digit).count() > 3 || name.len() > 64;
     if is_data { "…" } else { name }
 }
 
-/// The column of a JSON Pointer into [`Mapping::args`]. The addresses in `args` tell which kind an address index is.
+/// The column of a JSON Pointer into [`args`]. The addresses in `args` tell which kind an address index is.
 pub(super) fn column(pointer: &str, args: &Value) -> String {
     let mut parts = pointer.trim_start_matches('/').split('/').skip_while(|part| *part == "user");
     match (parts.next(), parts.next(), parts.next()) {
@@ -198,7 +251,8 @@ mod tests {
     #[test]
     fn every_column_has_its_place() {
         let header = cells(&COLUMNS);
-        let mapping = Mapping::new(&header, &[]).unwrap();
+        let (mapping, ignored) = Mapping::new(&header, &[]).unwrap();
+        assert_eq!(ignored, Ignored::default());
         let names: Vec<String> = COLUMNS.iter().map(|column| format!(" <{column}> ")).collect();
         let record: Vec<_> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
         let address = |kind: &str| {
@@ -206,7 +260,7 @@ mod tests {
             json!({"address_type": kind, "street_address": at("street_address"), "country": at("country"),
                 "address_complement": at("address_complement"), "locality": at("locality"), "postal_code": at("postal_code")})
         };
-        let args = mapping.args(&record).unwrap();
+        let args = args(&mapping.texts(&record).unwrap());
         assert_eq!(
             args,
             json!({"customer_reference": "<customer_reference>", "user": {
@@ -227,8 +281,10 @@ mod tests {
             "delivery_country=Land".parse().unwrap(),
         ];
         let header = cells(&["Notiz", "e-mail", "KUNDENNR.", " First_Name ", "land"]);
-        let mapping = Mapping::new(&header, &entries).unwrap();
-        let args = mapping.args(&cells(&["x", "a@b.example", "7", "", "FRANCE", " "])).unwrap();
+        let (mapping, ignored) = Mapping::new(&header, &entries).unwrap();
+        assert_eq!(ignored.to_string(), "not read: `Notiz`");
+        let record = cells(&["x", "a@b.example", "7", "", "FRANCE", " "]);
+        let args = args(&mapping.texts(&record).unwrap());
         let wanted = json!({"customer_reference": "7", "user": {"email": "a@b.example",
             "addresses": [{"address_type": "delivery", "country": "FRANCE"}]}});
         assert_eq!(args, wanted);
@@ -243,27 +299,47 @@ mod tests {
         };
         assert_eq!(
             fault(&["customer_reference", "Mail"], None),
-            "no column `email`; there are: `customer_reference`, `Mail`"
+            "no column `email`; there are: `customer_reference`, `Mail`; `Mail` looks like email: --map email=Mail"
         );
         assert_eq!(fault(&["customer_reference", "email", "EMAIL"], None), "more than one column `email`");
         let named = fault(&["customer_reference", "email"], Some("gender=Sex"));
         assert!(named.starts_with("no column `Sex`"), "{named}");
-        assert_eq!(fault(&["c1", "ada@example.com"], None), "no column `customer_reference`; there are: `c1`, `…`");
+        assert_eq!(
+            fault(&["c1", "ada@example.com"], None),
+            "no columns `customer_reference` and `email`; there are: `c1`, `…`"
+        );
+        let wide: Vec<String> = (0..99).map(|n| format!("c{n}")).collect();
+        let wide: Vec<&str> = wide.iter().map(String::as_str).collect();
+        assert!(fault(&wide, None).ends_with("`c39`, 59 more"));
         for wrong in ["email", "mail=x", "email="] {
             assert!(wrong.parse::<MapEntry>().is_err(), "{wrong}");
         }
     }
 
     #[test]
+    fn a_header_in_another_encoding_is_recognised() {
+        let header = [b"N\xb0 client".to_vec(), b"email".to_vec()];
+        let fault = Mapping::new(&header, &[]).unwrap_err();
+        assert!(fault == HeaderFault::Encoding && fault.remedy().contains("--encoding latin1"));
+    }
+
+    #[test]
+    fn invisible_characters_in_a_header_do_not_matter() {
+        let header = cells(&["\u{feff}customer_reference\u{200b}", "E\u{ad}-Mail\u{a0}"]);
+        let (mapping, _) = Mapping::new(&header, &["email=E-Mail".parse().unwrap()]).unwrap();
+        assert_eq!(mapping.places[..2], [Some(0), Some(1)]);
+    }
+
+    #[test]
     fn records_of_another_width_or_encoding_are_refused() {
-        let mapping = Mapping::new(&cells(&["customer_reference", "email", "first_name"]), &[]).unwrap();
-        assert!(mapping.args(&cells(&["1", "a@b.example"])).is_err());
-        assert!(mapping.args(&cells(&["1", "a@b.example", "x", "", " "])).is_ok());
+        let (mapping, _) = Mapping::new(&cells(&["customer_reference", "email", "first_name"]), &[]).unwrap();
+        assert!(mapping.texts(&cells(&["1", "a@b.example"])).is_err());
+        assert!(mapping.texts(&cells(&["1", "a@b.example", "x", "", " "])).is_ok());
         assert_eq!(
-            mapping.args(&cells(&["1", "a", "x", "y"])).unwrap_err()[0].reason,
+            mapping.texts(&cells(&["1", "a", "x", "y"])).unwrap_err()[0].reason,
             "has 4 cells, and the header has 3"
         );
         let latin1 = [b"1".to_vec(), b"a@b.example".to_vec(), b"Ren\xe9".to_vec()];
-        assert_eq!(mapping.args(&latin1).unwrap_err()[0].place, "first_name");
+        assert_eq!(mapping.texts(&latin1).unwrap_err()[0].place, "first_name");
     }
 }

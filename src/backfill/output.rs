@@ -1,7 +1,7 @@
 //! Files that a backfill writes. Only their owner may read them, because they name customers.
 
 use super::{
-    Encoding, Input, Original, Row, RowFault, RowPlace, RowVerdict, Rows, cell, input::digest, row::file_name,
+    Encoding, Input, Original, Row, RowFault, RowPlace, RowVerdict, Rows, cell, csv, input::digest, row::file_name,
     summary::label,
 };
 use serde_json::json;
@@ -174,7 +174,11 @@ impl RejectsFile {
         if let Some(head) = &input.head {
             // The mark makes the file readable with the flags of the file itself.
             let mark: &[u8] = if input.layout.encoding == Encoding::default() { b"" } else { b"\xef\xbb\xbf" };
-            part.line(&[mark, &record("line", "reason", &head.cells, head.delimiter)].concat())?;
+            let names = record("line", "reason", &head.cells, head.delimiter);
+            // So does a line that names the delimiter, where the names of the columns do not tell it.
+            let is_told = input.layout.delimiter.is_some() || csv::detect(&names) == head.delimiter;
+            let told: &[u8] = if is_told { b"" } else { &[b's', b'e', b'p', b'=', head.delimiter, b'\n'] };
+            part.line(&[mark, told, &names].concat())?;
         }
         Ok(Self { part, complete, delimiter })
     }

@@ -1,6 +1,12 @@
 //! A row of a file, and how files are written.
 
-use super::{dedupe::RowPlace, input::Encoding, mapping::MapEntry, row_job::RowFault};
+use super::{
+    convert::Conversions,
+    dedupe::RowPlace,
+    input::Encoding,
+    mapping::{Ignored, MapEntry},
+    row_job::RowFault,
+};
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
@@ -45,6 +51,8 @@ pub struct Layout {
     pub encoding: Encoding,
     /// Columns that the CSV header names otherwise.
     pub map: Vec<MapEntry>,
+    /// Values that are converted. Only CSV has them.
+    pub convert: Conversions,
 }
 
 /// Files that are written alike.
@@ -66,6 +74,8 @@ pub struct Input {
     pub part: usize,
     /// Its CSV header and delimiter; `None` for NDJSON.
     pub head: Option<Head>,
+    /// Its columns that are not read.
+    pub ignored: Ignored,
 }
 
 /// The header of a CSV file.

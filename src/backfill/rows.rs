@@ -2,10 +2,12 @@
 
 use super::{
     Format, Head, Input, Original, Part, Row, RowVerdict, cell,
+    columns::Texts,
+    convert::{Conversion, ConversionCounts, Conversions},
     csv::{Record, Records},
     dedupe::{RowPlace, Seen},
-    input,
-    mapping::{HeaderFault, Mapping, column},
+    input::{self, OpenError},
+    mapping::{HeaderFault, Ignored, Mapping, args, column},
     ndjson::RowLines,
     row::file_name,
     row_job::{Prepared, RowFault, Target},
@@ -27,6 +29,14 @@ pub enum RowsError {
         file: PathBuf,
         /// The reason.
         fault: HeaderFault,
+    },
+    /// The file is no text.
+    #[error("{} {what}", file.display())]
+    NoText {
+        /// The file.
+        file: PathBuf,
+        /// What it is, and what to do about it.
+        what: &'static str,
     },
     /// The file cannot be read.
     #[error("{} cannot be read: {error}", file.display())]
@@ -86,6 +96,7 @@ pub struct Rows {
     file: usize,
     number: u64,
     seen: Seen,
+    tally: ConversionCounts,
 }
 
 impl Rows {
@@ -94,17 +105,38 @@ impl Rows {
         let mut inputs = Vec::new();
         for (part, Part { files, layout }) in parts.into_iter().enumerate() {
             for path in files {
-                let mut input = Input { path, layout: layout.clone(), part, head: None };
-                input.head = reader(&input, Arc::default())?.1;
+                let layout = layout.clone();
+                let mut input = Input { path, layout, part, head: None, ignored: Ignored::default() };
+                if let (_, Some((head, ignored))) = reader(&input, Arc::default())? {
+                    input.head = Some(head);
+                    input.ignored = ignored;
+                }
                 inputs.push(input);
             }
         }
-        Ok(Self { inputs, target, read, reader: None, file: 0, number: 0, seen: Seen::default() })
+        let (seen, tally) = (Seen::default(), ConversionCounts::default());
+        Ok(Self { inputs, target, read, reader: None, file: 0, number: 0, seen, tally })
+    }
+
+    /// Reads every gzip file once, so that a damaged one is found before the first row.
+    ///
+    /// # Errors
+    /// [`RowsError::Io`].
+    pub fn verify(&self) -> Result<(), RowsError> {
+        for Input { path, .. } in &self.inputs {
+            input::verify(path).map_err(|error| RowsError::Io { file: path.clone(), error })?;
+        }
+        Ok(())
     }
 
     /// The files that are read.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
+    }
+
+    /// What the conversions have done to the rows so far. Corrections are converted as the rows that they correct.
+    pub fn conversions(&self) -> Vec<Conversion> {
+        self.inputs.first().map_or_else(Vec::new, |input| input.layout.convert.report(&self.tally))
     }
 
     /// The next row; `None` after the last.
@@ -117,9 +149,11 @@ impl Rows {
             }
             let number = self.number + 1;
             let checked = match &mut self.reader {
-                Some(RowReader::Csv(records, mapping, labels)) => records
-                    .next()
-                    .map(|record| record.map(|record| csv(record, mapping, *labels, &self.target, number))),
+                Some(RowReader::Csv(records, mapping, labels)) => {
+                    let job = |texts: &Texts<'_>| job(texts, &self.target, number);
+                    let (convert, tally) = (&input.layout.convert, &mut self.tally);
+                    records.next().map(|record| record.map(|record| csv(record, mapping, *labels, convert, tally, job)))
+                }
                 Some(RowReader::Ndjson(lines)) => {
                     lines.next().map(|line| line.map(|line| json(line, input.part > 0, &self.target, number)))
                 }
@@ -177,16 +211,24 @@ impl Rows {
     }
 }
 
-fn reader(input: &Input, read: Arc<AtomicU64>) -> Result<(RowReader, Option<Head>), RowsError> {
+/// Opens a file. Returns its header and the columns that are not read, if it is CSV.
+fn reader(input: &Input, read: Arc<AtomicU64>) -> Result<(RowReader, Option<(Head, Ignored)>), RowsError> {
     let Input { path, layout, part, .. } = input;
     let unreadable = |error| RowsError::Io { file: path.clone(), error };
-    let mut input = input::open(path, layout.encoding, read).map_err(unreadable)?;
+    let mut input = input::open(path, layout.encoding, read).map_err(|error| match error {
+        OpenError::NoText(what) => RowsError::NoText { file: path.clone(), what },
+        OpenError::Io(error) => unreadable(error),
+    })?;
     let mut start = Vec::new();
     input.by_ref().take(4096).read_to_end(&mut start).map_err(unreadable)?;
     let looks = if start.trim_ascii_start().starts_with(b"{") { Format::Ndjson } else { Format::Csv };
     let input: Box<dyn Read + Send> = Box::new(Cursor::new(start).chain(input));
     if layout.format.unwrap_or(looks) == Format::Ndjson {
-        return Ok((RowReader::Ndjson(RowLines::new(input)), None));
+        return if layout.convert.is_none() {
+            Ok((RowReader::Ndjson(RowLines::new(input)), None))
+        } else {
+            Err(RowsError::Header { file: path.clone(), fault: HeaderFault::Unconverted })
+        };
     }
     let mut records = Records::new(input, layout.delimiter).map_err(unreadable)?;
     let header = match records.next().map_err(unreadable)? {
@@ -196,12 +238,12 @@ fn reader(input: &Input, read: Arc<AtomicU64>) -> Result<(RowReader, Option<Head
             records.expect_width(cells.len());
             let labels = if *part > 0 { Labels::of(&cells) } else { Labels::default() };
             labels.take(&mut cells);
-            Mapping::new(&cells, &layout.map).map(|mapping| (mapping, labels, cells))
+            Mapping::new(&cells, &layout.map).map(|(mapping, ignored)| (ignored, labels, mapping, cells))
         }
     };
-    let (mapping, labels, cells) = header.map_err(|fault| RowsError::Header { file: path.clone(), fault })?;
+    let (ignored, labels, mapping, cells) = header.map_err(|fault| RowsError::Header { file: path.clone(), fault })?;
     let head = Head { delimiter: records.delimiter(), cells };
-    Ok((RowReader::Csv(records, mapping, labels), Some(head)))
+    Ok((RowReader::Csv(records, mapping, labels), Some((head, ignored))))
 }
 
 struct Checked {
@@ -218,7 +260,14 @@ fn whole(reason: impl Into<String>) -> Vec<RowFault> {
     vec![RowFault { place: String::new(), reason: reason.into() }]
 }
 
-fn csv(record: Record, mapping: &Mapping, labels: Labels, target: &Target, number: u64) -> Checked {
+fn csv(
+    record: Record,
+    mapping: &Mapping,
+    labels: Labels,
+    convert: &Conversions,
+    tally: &mut ConversionCounts,
+    job: impl Fn(&Texts<'_>) -> Result<Prepared, Vec<RowFault>>,
+) -> Checked {
     let Record { line, cells, text } = record;
     let mut cells = match cells {
         Ok(cells) => cells,
@@ -228,16 +277,32 @@ fn csv(record: Record, mapping: &Mapping, labels: Labels, target: &Target, numbe
         }
     };
     let label = labels.take(&mut cells);
-    let result = mapping.args(&cells).and_then(|args| {
-        let raw = serde_json::value::to_raw_value(&args).map_err(|_| whole("is no text"))?;
-        target.job(number, &raw).map_err(|mut faults| {
+    let result = mapping.texts(&cells).and_then(|mut texts| {
+        convert.apply(&mut texts, tally);
+        let result = match job(&texts) {
+            Err(faults) if convert.drop_invalid(&mut texts, &faults, tally) => job(&texts),
+            result => result,
+        };
+        result.map_err(|mut faults| {
             for fault in &mut faults {
-                fault.place = column(&fault.place, &args);
+                convert.explain(fault);
             }
             faults
         })
     });
     Checked { line, label, reference: mapping.reference(&cells), original: Original::Cells(cells), result }
+}
+
+/// The job of a row of CSV, or its faults by column.
+fn job(texts: &Texts<'_>, target: &Target, number: u64) -> Result<Prepared, Vec<RowFault>> {
+    let args = args(texts);
+    let raw = serde_json::value::to_raw_value(&args).map_err(|_| whole("is no text"))?;
+    target.job(number, &raw).map_err(|mut faults| {
+        for fault in &mut faults {
+            fault.place = column(&fault.place, &args);
+        }
+        faults
+    })
 }
 
 fn json((line, text): super::ndjson::Line, is_correction: bool, target: &Target, number: u64) -> Checked {
@@ -270,82 +335,4 @@ fn take_labels(text: Vec<u8>) -> (Option<String>, Option<Vec<u8>>) {
 fn reference_in(args: &RawValue) -> Option<String> {
     let args: Value = serde_json::from_str(args.get()).ok()?;
     args["customer_reference"].as_str().map(|text| text.chars().take(256).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::{super::Layout, *};
-
-    fn rows(files: &[(&str, &str)], layout: Layout) -> Vec<(u64, usize, u64, String)> {
-        let folder = tempfile::tempdir().unwrap();
-        let paths: Vec<_> = files.iter().map(|(name, _)| folder.path().join(name)).collect();
-        for (path, (_, text)) in paths.iter().zip(files) {
-            std::fs::write(path, text).unwrap();
-        }
-        let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: 1 };
-        let mut rows = Rows::open(vec![Part { files: paths, layout }], target, Arc::default()).unwrap();
-        let mut told = Vec::new();
-        let fault = |fault: &RowFault| format!("{} {}", fault.place, fault.reason);
-        while let Some(row) = rows.next().unwrap() {
-            let text = match row.verdict {
-                RowVerdict::Valid { reference, .. } => reference,
-                RowVerdict::Rejected { reference, faults } => {
-                    format!(
-                        "{}: {}",
-                        reference.unwrap_or_default(),
-                        faults.iter().map(fault).collect::<Vec<_>>().join("; ")
-                    )
-                }
-                RowVerdict::Duplicate { reference, fault: same } => format!("{reference} = {}", fault(&same)),
-            };
-            let text = text.split(" /").next().unwrap_or_default().replace(folder.path().to_str().unwrap(), "");
-            told.push((row.number, row.file, row.line, text));
-        }
-        told
-    }
-
-    #[test]
-    fn rows_are_numbered_through_all_files_and_met_once() {
-        let csv =
-            "email;customer_reference\n\na@example.com;c1\nnobody;c2\nb@example.com;c1\n\"x\"y;c3\nb@example.com;c4\n";
-        let json = "{\"customer_reference\":\"c5\",\"user\":{\"email\":\"A@example.com\"}}\n{\n\n\
-                    {\"customer_reference\":\"c6\",\"user\":{}}\n{\"customer_reference\":\"c7\",\"user\":{\"email\":\"c@example.com\"}}";
-        let told = rows(&[("a.csv", csv), ("b.json", json)], Layout::default());
-        let told: Vec<_> =
-            told.iter().map(|(number, file, line, text)| (*number, *file, *line, text.as_str())).collect();
-        assert_eq!(
-            told,
-            [
-                (1, 0, 3, "c1"),
-                (2, 0, 4, "c2: email must be an email address such as name@example.com"),
-                (3, 0, 5, "c1 = customer_reference is that of line 3"),
-                (4, 0, 6, ":  text stands behind a closing quote (a quote within quotes is written twice)"),
-                (5, 0, 7, "c4"),
-                (6, 1, 1, "c5 = email is that of line 3 of"),
-                (7, 1, 2, ":  is no JSON at column 1"),
-                (8, 1, 4, "c6:"),
-                (9, 1, 5, "c7"),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_line_cannot_pass_for_more_than_args() {
-        let line = r#"{"customer_reference":"c","user":{"email":"a@example.com"}},"caller_id":"x","meta":{}"#;
-        let told = rows(&[("a", line)], Layout { format: Some(Format::Ndjson), ..Layout::default() });
-        assert!(told[0].3.contains("is no JSON"), "{told:?}");
-    }
-
-    #[test]
-    fn every_header_is_looked_at_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let (good, bad) = (folder.path().join("good.csv"), folder.path().join("bad.csv"));
-        std::fs::write(&good, "email,customer_reference\n").unwrap();
-        std::fs::write(&bad, "mail,customer_reference\n").unwrap();
-        let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: 1 };
-        let part = Part { files: vec![good, bad], layout: Layout::default() };
-        let opened = Rows::open(vec![part], target, Arc::default());
-        assert!(matches!(opened, Err(RowsError::Header { fault: HeaderFault::Missing { .. }, .. })));
-    }
 }

@@ -1,8 +1,10 @@
 //! `xco-worker backfill`
 #![allow(clippy::doc_markdown, reason = "the texts of --help have no markup")]
 
+mod conversions;
 mod progress;
 mod render;
+mod stream;
 
 use super::{Context, Exit, HintExt, UsageError, operator::this_operator, print_json, run::stop_on_signal, say};
 use crate::{
@@ -11,18 +13,13 @@ use crate::{
         Backend,
         backfill::{
             self, Backfill, BackfillError, Correction, Encoding, Ending, FeedLimits, Format, Identity, IdentityError,
-            Layout, MapEntry, MaxRejected, RowSource, file_digest,
+            Layout, MapEntry, MaxRejected, RowSource,
         },
     },
 };
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use progress::{Notes, ProgressDisplay};
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 /// Flags of `backfill`.
@@ -32,11 +29,12 @@ use tokio_util::sync::CancellationToken;
     xco-worker backfill customers.csv\n  \
     xco-worker backfill customers.csv --dry-run\n  \
     xco-worker backfill kunden.csv.gz --encoding latin1 --map email=E-Mail --map customer_reference=Kundennr\n  \
+    xco-worker backfill clients.csv --dry-run --date-format DD/MM/YYYY --phone-country FR --map-value gender:M.=male\n  \
     xco-worker backfill a.ndjson b.ndjson --batch spring --rate 100/s\n  \
     xco-worker backfill report spring\n  \
     xco-worker backfill customers.csv.rejected.csv --correct spring\n\n\
     Columns: customer_reference, email, phone_number, first_name, last_name, gender, birthdate, and billing_ or delivery_\n\
-    before street_address, address_complement, locality, postal_code, country. Others are ignored.\n\
+    before street_address, address_complement, locality, postal_code, country. Others are named, and not read.\n\
     A line of NDJSON: {\"customer_reference\":\"c1\",\"user\":{\"email\":\"ada@example.com\"}}\n\n\
     Outcomes: created; already_exists; needs_consent (the customer has an account, and linking it takes a code sent to the\n\
     customer); failed, expired, cancelled, rejected, with the error; unknown (its completion was trimmed unread).\n\
@@ -45,14 +43,15 @@ pub struct BackfillArgs {
     /// The subcommand.
     #[command(subcommand)]
     pub command: Option<BackfillCommand>,
-    /// CSV or NDJSON, plain or gzip; `-` is stdin, which is kept in a file to be read again
+    /// CSV or NDJSON, plain or gzip; `-` is stdin, which is kept in a file to be read again, as any other pipe is
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// The name of the backfill, in jobs and completions [default: the first file's name and a digest of all files]
     #[arg(long, value_name = "NAME")]
     pub batch: Option<String>,
     /// Add corrected rows to a batch: FILE is its FILE.rejected.csv with the rows corrected, read as its files are
-    #[arg(long, value_name = "BATCH", conflicts_with_all = ["batch", "merchant_id", "format", "map"])]
+    #[arg(long, value_name = "BATCH", conflicts_with_all = ["batch", "merchant_id", "format", "map",
+        "date_format", "phone_country", "map_value", "country_names", "drop_invalid_optional"])]
     pub correct: Option<String>,
     /// Check every row and write FILE.rejected.csv; enqueue nothing
     #[arg(long)]
@@ -82,6 +81,9 @@ pub struct BackfillArgs {
     /// The header's name of a column: email=E-Mail; may be repeated
     #[arg(long, help_heading = "Files", value_name = "COLUMN=NAME")]
     pub map: Vec<MapEntry>,
+    /// Flags that convert values.
+    #[command(flatten)]
+    pub convert: conversions::ConversionArgs,
 }
 
 /// Subcommands of `backfill`.
@@ -121,7 +123,7 @@ pub(super) async fn run(args: BackfillArgs, context: Context) -> anyhow::Result<
             }
         };
     }
-    let files = files(&args)?;
+    let files = stream::files(&args.files, args.dry_run)?;
     let backfill = if let Some(batch) = &args.correct {
         let mut backend = Backend::connect(&context.config.redis).await?;
         let correction = Correction { files: files.paths(), encoding: args.encoding, delimiter: args.delimiter };
@@ -212,55 +214,7 @@ fn source(args: &BackfillArgs, files: Vec<PathBuf>) -> RowSource {
         delimiter: args.delimiter,
         encoding: args.encoding.unwrap_or_default(),
         map: args.map.clone(),
+        convert: args.convert.conversions(),
     };
     RowSource { files, layout, merchant_id: args.merchant_id.clone(), batch: args.batch.clone() }
-}
-
-/// The files to read. A copy of stdin is removed after a dry run.
-struct Files {
-    given: Vec<PathBuf>,
-    copy: Option<PathBuf>,
-    is_dry_run: bool,
-}
-
-impl Files {
-    fn paths(&self) -> Vec<PathBuf> {
-        self.given.clone()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        if let Some(copy) = self.copy.take().filter(|_| self.is_dry_run) {
-            let _ = fs::remove_file(copy);
-        }
-    }
-}
-
-fn files(args: &BackfillArgs) -> anyhow::Result<Files> {
-    let mut files = Files { given: Vec::new(), copy: None, is_dry_run: args.dry_run };
-    for path in &args.files {
-        if path == Path::new("-") {
-            let copy = keep_stdin()?;
-            if !args.dry_run {
-                let place = copy.display();
-                say(&format!("stdin is kept in {place}: to go on after an interruption, give that file"));
-            }
-            files.copy = Some(copy.clone());
-            files.given.push(copy);
-        } else {
-            files.given.push(path.clone());
-        }
-    }
-    Ok(files)
-}
-
-/// Copies stdin into a file of this folder, named after its content. Only a file can be read again, to continue.
-fn keep_stdin() -> anyhow::Result<PathBuf> {
-    let mut copy = tempfile::NamedTempFile::new_in(".").context("stdin cannot be kept in this folder")?;
-    io::copy(&mut io::stdin().lock(), copy.as_file_mut()).context("stdin cannot be kept in this folder")?;
-    let content = file_digest(copy.path()).context("stdin cannot be read again")?;
-    let path = PathBuf::from(format!("stdin-{}", &content[..8]));
-    copy.persist(&path).context("stdin cannot be kept in this folder")?;
-    Ok(path)
 }

@@ -5,6 +5,16 @@
 /// The text that replaces a code.
 pub(super) const MASK: &str = "***";
 
+/// The form of a text without its content: each letter becomes `x`, and each digit `0`.
+pub fn shape(text: &str) -> String {
+    let masked = |c: char| match c {
+        c if c.is_numeric() => '0',
+        c if c.is_alphabetic() => 'x',
+        c => c,
+    };
+    text.chars().map(masked).collect()
+}
+
 /// Text with `\u` escapes decoded and control characters removed, so that neither can hide the name of a code.
 pub(super) struct Text(String);
 

@@ -1,6 +1,6 @@
 //! Masks a job for display: the form of each value stays visible, the person does not.
 
-use crate::contract::look_into;
+use crate::contract::{look_into, shape};
 use serde_json::Value;
 
 /// Members that describe the job and not a customer.
@@ -70,15 +70,6 @@ fn mask(value: &mut Value) {
         Value::Object(members) => members.values_mut().for_each(mask),
         Value::Null | Value::Bool(_) => {}
     }
-}
-
-fn shape(text: &str) -> String {
-    let masked = |c: char| match c {
-        c if c.is_numeric() => '0',
-        c if c.is_alphabetic() => 'x',
-        c => c,
-    };
-    text.chars().map(masked).collect()
 }
 
 #[cfg(test)]

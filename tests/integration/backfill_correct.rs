@@ -148,3 +148,53 @@ async fn too_many_rejected_rows_stop_a_backfill_before_it_begins() {
     backfill(&folder, &rig, &args).assert().code(0).stdout(contains("email must be an email address"));
     assert!(folder.path().join("c.csv.rejected.csv").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn corrected_rows_are_converted_as_the_files_of_their_batch() {
+    let rig = Setup::default().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // Without the first line, the names would be split at their commas: also in the file of the rejected rows.
+    let header = "customer_reference;email;phone_number;birthdate;Ville, a, b, c, d, e, f, g";
+    let text = format!(
+        "sep=;\n{header}\n1;a@example.com;06 12 34 56 78;9/3/1985;Paris\n2;nobody;06 12 34 56 79;10/3/1985;\n\
+         3;c@example.com;1234;11/3/1985;Nice\n"
+    );
+    fs::write(path("c.csv"), text).unwrap();
+    let first = ["c.csv", "--batch", "s", "--date-format", "DD/MM/YYYY", "--phone-country", "FR", "--json"];
+    let told = summary(&backfill(&folder, &rig, &first).assert().code(0).get_output().stdout);
+    assert_eq!(json!([told["valid"], told["rejected"]]), json!([1, 2]), "{told:#}");
+    let rejected = lines(&path("c.csv.rejected.csv"));
+    assert_eq!(rejected[..2], ["sep=;".to_owned(), format!("line;reason;{header}")]);
+    assert!(rejected[2].starts_with("4;email") && rejected[2].ends_with(";2;nobody;06 12 34 56 79;10/3/1985;"));
+    assert!(rejected[3].starts_with("5;phone_number") && rejected[3].ends_with(";3;c@example.com;1234;11/3/1985;Nice"));
+
+    let corrected = rejected.join("\n").replace("nobody", "b@example.com").replace(";1234;", ";0612345680;");
+    fs::write(path("c.csv.rejected.csv"), corrected).unwrap();
+    let correct = ["c.csv.rejected.csv", "--correct", "s", "--json"];
+    let dry = backfill(&folder, &rig, &[&correct[..], &["--dry-run"]].concat()).assert().code(0);
+    let dry = summary(&dry.get_output().stdout);
+    let kinds: Vec<_> = dry["conversions"].as_array().unwrap().iter().map(|one| &one["kind"]).collect();
+    assert_eq!(kinds, ["date_format", "phone_country"], "{dry:#}");
+    // The second time, and with the command that began the batch, nothing is left to do.
+    for args in [&correct[..], &correct, &first] {
+        let told = summary(&backfill(&folder, &rig, args).assert().code(0).get_output().stdout);
+        let counts = ["rows", "valid", "rejected", "corrected"].map(|name| &told[name]);
+        assert_eq!(json!(counts), json!([3, 3, 0, 2]), "{told:#}");
+        assert_eq!((&told["outcomes"], &told["complete"]), (&json!({"created": 3}), &json!(true)));
+    }
+    let created: Vec<_> = rig.sandbox.calls_of(Route::Create).into_iter().map(|call| call.key.unwrap()).collect();
+    assert_eq!((created.len(), created.iter().collect::<BTreeSet<_>>().len()), (3, 3));
+
+    let flags = [
+        "--date-format=DD/MM/YYYY",
+        "--phone-country=FR",
+        "--map-value=gender:M.=male",
+        "--country-names",
+        "--drop-invalid-optional",
+    ];
+    for flag in flags {
+        backfill(&folder, &rig, &[&correct[..], &[flag]].concat()).assert().code(2).stderr(contains("--correct"));
+    }
+    rig.end().await;
+}

@@ -1,5 +1,6 @@
 //! Reports for people.
 
+use super::conversions;
 use crate::{
     cli::{print_line, say},
     operations::backfill::{BackfillReport, BackfillSummary, CheckReport, FileReport, Reason, RowCounts, Sizing},
@@ -44,6 +45,7 @@ pub(super) fn check(report: &CheckReport) -> anyhow::Result<()> {
     print_line(&format!("batch {} (nothing was enqueued)", report.batch))?;
     print_counts(&report.counts)?;
     print_reasons(&report.reasons)?;
+    conversions::print(&report.conversions)?;
     if let Some(sizing) = &report.sizing {
         print_sizing(sizing)?;
     }

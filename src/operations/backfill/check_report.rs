@@ -2,7 +2,7 @@
 
 use super::{BackfillError, MaxRejected, file_report::FileReport, sizing::Sizing, window::MAX_WINDOW};
 use crate::{
-    backfill::{Reason, RowCounts},
+    backfill::{Conversion, Ignored, Reason, RowCounts},
     config::Config,
 };
 use serde::Serialize;
@@ -21,6 +21,12 @@ pub struct CheckReport {
     pub reasons: Vec<Reason>,
     /// Each file, with the file of its rejected rows.
     pub files: Vec<FileReport>,
+    /// Each conversion, with the number of values that it changed in all files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conversions: Vec<Conversion>,
+    /// The columns of each file that are not read. Empty if every column of every file is read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored_columns: Vec<Ignored>,
     /// How much the backfill will take; see [`CheckReport::size`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sizing: Option<Sizing>,

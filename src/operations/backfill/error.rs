@@ -71,9 +71,7 @@ impl BackfillError {
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Backend(error) => error.remedy(),
-            Self::Rows(RowsError::Header { .. }) => {
-                Some("`--map email=E-Mail` says what a column is called, `--delimiter` the character between cells")
-            }
+            Self::Rows(RowsError::Header { fault, .. }) => Some(fault.remedy()),
             Self::OtherBackfill { .. } => Some(
                 "give what it was begun with, unchanged, or another name with `--batch`; `--correct` adds corrected rows",
             ),
@@ -87,7 +85,7 @@ impl BackfillError {
                 "undo the change, and correct the rows in the newest FILE.rejected.csv or in a file of another name: \
                  `--correct BATCH` adds them",
             ),
-            Self::Rows(RowsError::Io { .. })
+            Self::Rows(RowsError::Io { .. } | RowsError::NoText { .. })
             | Self::Identity(_)
             | Self::TooManyCorrections
             | Self::Output(_)
@@ -100,7 +98,9 @@ impl BackfillError {
     pub const fn is_usage(&self) -> bool {
         match self {
             Self::Identity(error) => error.is_usage(),
-            Self::Rows(RowsError::Header { .. }) | Self::OtherBackfill { .. } | Self::KnownFile { .. } => true,
+            Self::Rows(RowsError::Header { .. } | RowsError::NoText { .. })
+            | Self::OtherBackfill { .. }
+            | Self::KnownFile { .. } => true,
             _ => false,
         }
     }

@@ -45,8 +45,9 @@ pub use start::{Backfill, FeedLimits};
 pub use state::{BackfillProgress, BackfillState};
 
 pub use crate::backfill::{
-    Correction, Encoding, Format, Identity, IdentityError, Layout, MapEntry, Reason, RowCounts, RowSource, RowsError,
-    file_digest,
+    Conversion, ConversionKind, Conversions, Correction, DateFormat, Encoding, Example, Format, Identity,
+    IdentityError, Ignored, Layout, MapEntry, MapValue, PhoneCountry, Proposal, Reason, RowCounts, RowSource,
+    RowsError, file_digest,
 };
 
 use crate::{backfill::RowResult, queue::backfill::RESULT_BYTES};

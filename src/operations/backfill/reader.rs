@@ -2,7 +2,7 @@
 
 use super::BackfillError;
 use crate::{
-    backfill::{Reason, Row, RowCounts, RowVerdict, Rows, Summary, output::Rejects},
+    backfill::{Conversion, Reason, Row, RowCounts, RowVerdict, Rows, Summary, output::Rejects},
     operations::Progress,
     queue::backfill::EnqueueCheckpoint,
 };
@@ -59,6 +59,7 @@ pub(super) struct Checked {
     pub(super) reasons: Vec<Reason>,
     /// Bytes of the jobs of valid rows.
     pub(super) job_bytes: u64,
+    pub(super) conversions: Vec<Conversion>,
 }
 
 /// Reads all rows, enqueues none, and writes `FILE.rejected.csv`.
@@ -80,7 +81,8 @@ pub(super) fn check_all(
         rejects.write(&row)?;
     }
     rejects.finish()?;
-    Ok(Checked { counts: summary.counts(), reasons: summary.into_reasons(), job_bytes })
+    let (counts, conversions) = (summary.counts(), rows.conversions());
+    Ok(Checked { counts, reasons: summary.into_reasons(), job_bytes, conversions })
 }
 
 /// Names a reference that looks like an earlier one: XCO takes them for two customers, and often one of them is a mistake.

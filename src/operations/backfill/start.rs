@@ -13,7 +13,7 @@ use super::{
     window::{MAX_WINDOW, Window},
 };
 use crate::{
-    backfill::{Correction, Identity, describe_stored, output, stored_files},
+    backfill::{Correction, Identity, Ignored, Rows, describe_stored, output, stored_files},
     config::Rate,
     operations::{Actor, Backend, Progress},
     queue::{
@@ -50,7 +50,7 @@ impl Backfill {
     /// # Errors
     /// [`BackfillError::Rows`]: a file cannot be read, or its header lacks a column.
     pub fn open(identity: Identity) -> Result<Self, BackfillError> {
-        identity.rows(Arc::default())?;
+        identity.rows(Arc::default())?.verify()?;
         Ok(Self { identity })
     }
 
@@ -85,12 +85,19 @@ impl Backfill {
     /// # Errors
     /// [`BackfillError`]: a file cannot be read or written.
     pub async fn check(&self, progress: Arc<dyn Progress>) -> Result<CheckReport, BackfillError> {
-        let (rows, names) = (self.identity.rows(Arc::default())?, self.identity.file_names());
+        let rows = self.identity.rows(Arc::default())?;
+        name_ignored(&self.identity, &rows, &*progress);
+        self.check_rows(rows, progress).await
+    }
+
+    async fn check_rows(&self, rows: Rows, progress: Arc<dyn Progress>) -> Result<CheckReport, BackfillError> {
+        let names = self.identity.file_names();
         let files = FileReport::of(&rows);
+        let ignored_columns = ignored_columns(&rows);
         let checked = tokio::task::spawn_blocking(move || reader::check_all(rows, names, &*progress)).await??;
-        let reader::Checked { counts, reasons, job_bytes } = checked;
-        let batch = self.batch().to_owned();
-        Ok(CheckReport { batch, dry_run: true, counts, reasons, files, sizing: None, job_bytes })
+        let reader::Checked { counts, reasons, job_bytes, conversions } = checked;
+        let (batch, dry_run, sizing) = (self.batch().to_owned(), true, None);
+        Ok(CheckReport { batch, dry_run, counts, reasons, files, conversions, ignored_columns, sizing, job_bytes })
     }
 
     /// Checks every row, takes the batch over and begins to read: from here on no other run enqueues its rows. Whoever starts it
@@ -110,7 +117,8 @@ impl Backfill {
         if !limits.again {
             self.refuse_known_files(backend).await?;
         }
-        let checked = self.check(Arc::clone(&progress) as Arc<dyn Progress>).await?;
+        let rows = self.identity.rows(Arc::default())?;
+        let checked = self.check_rows(rows, Arc::clone(&progress) as Arc<dyn Progress>).await?;
         checked.require(limits.max_rejected)?;
         let Self { identity } = self;
         register(backend, actor, &identity, &checked).await?;
@@ -125,6 +133,7 @@ impl Backfill {
         let collector = Collector::start(link, keys.clone(), identity.batch()).await.map_err(&failed)?;
         let looked_up = tally(link, &keys[0], identity.batch(), &checkpoints).await.map_err(failed)?.looked_up;
         progress.note(&format!("batch {}", identity.batch()));
+        name_ignored(&identity, &rows, &*progress);
         let max_rows = chunk_rows(limits);
         let (sender, chunks) = mpsc::channel(4);
         let reader = {
@@ -177,6 +186,21 @@ impl Backfill {
             self.identity.restore_correction(&correction.json, &correction.fingerprint)?;
         }
         Ok(())
+    }
+}
+
+/// The columns of each file that are not read; nothing if there are none.
+fn ignored_columns(rows: &Rows) -> Vec<Ignored> {
+    let ignored = || rows.inputs().iter().map(|input| &input.ignored);
+    if ignored().all(|ignored| ignored.names.is_empty()) { Vec::new() } else { ignored().cloned().collect() }
+}
+
+/// Names the columns that are not read: a column with another name than ours would otherwise be lost in silence.
+fn name_ignored(identity: &Identity, rows: &Rows, progress: &(impl Progress + ?Sized)) {
+    for (name, input) in identity.file_names().iter().zip(rows.inputs()) {
+        if !input.ignored.names.is_empty() {
+            progress.note(&format!("{name}: {}", input.ignored));
+        }
     }
 }
 
