@@ -245,6 +245,7 @@ static SPECS: &[Spec] = &[
         Ok(())
     }),
     plain("queue.dedupe_window", "\"1h\"", to!(queue.dedupe_window, |i| i.duration(SECOND..=30 * DAY))),
+    plain("queue.index_retention", "\"0s\"", to!(queue.index_retention, |i| i.duration(Duration::ZERO..=365 * DAY))),
     by_type("queue.ttl.*", default_ttl_text, |draft, job_type, input| {
         if input.text().is_ok_and(|text| text == "off") {
             draft.config.queue.ttl.remove(&job_type);

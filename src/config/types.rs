@@ -284,6 +284,9 @@ pub struct RetryOverride {
 pub struct QueueConfig {
     /// `queue.dedupe_window`: default 1 h
     pub dedupe_window: Duration,
+    /// `queue.index_retention`: how long the end of a job can be looked up by its id, if longer than the window;
+    /// default 0
+    pub index_retention: Duration,
     /// `queue.ttl.<type>`: deadlines of interactive jobs that name none; default `start_otp` 2 min, `verify_otp` 1 min;
     /// `off` takes a default away
     pub ttl: BTreeMap<JobType, Duration>,
@@ -300,6 +303,7 @@ impl Default for QueueConfig {
     fn default() -> Self {
         Self {
             dedupe_window: Duration::from_secs(3600),
+            index_retention: Duration::ZERO,
             ttl: BTreeMap::from([
                 (JobType::StartOtp, Duration::from_secs(120)),
                 (JobType::VerifyOtp, Duration::from_secs(60)),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Durability,
     jobs::Verdict,
-    queue::{self, FinishOp, Finished, Finishes, Link, MAX_FINISH, ScriptFailure, is_transient},
+    queue::{self, FinishOp, Finished, Finishes, IdIndex, Link, MAX_FINISH, ScriptFailure, is_transient},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
@@ -135,7 +135,7 @@ impl Finisher {
         let keys = &shared.partitions[self.partition].keys;
         let mut written = vec![false; finishes.len()];
         let each = loop {
-            let whose = (shared.consumer.as_str(), shared.queue.reply_ttl);
+            let whose = (shared.consumer.as_str(), shared.queue.reply_ttl, IdIndex::of(&shared.queue));
             match queue::finish(&mut self.link, keys, lane, source, whose, &finishes).await {
                 Ok(Finishes { each, courtesies }) => {
                     for failure in &courtesies {

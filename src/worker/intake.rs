@@ -15,7 +15,7 @@ use crate::{
     contract::Lane,
     jobs::{Doubt, Verdict, Waiting},
     limits::{Permit, SharedBucket, SlotKind},
-    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, Link, MAX_ADMIT, Unmark},
+    queue::{self, Admission, AdmissionRequest, Held as Slot, HeldSlot, IdIndex, Link, MAX_ADMIT, Unmark},
 };
 use std::{
     sync::{
@@ -218,7 +218,7 @@ impl Intake {
     async fn admit(&mut self, mut batch: Vec<Box<Held>>, asks: Asks) {
         let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held, asks)).collect();
         let keys = &self.shared.partitions[self.partition].keys;
-        let window = self.shared.queue.dedupe_window;
+        let index = IdIndex::of(&self.shared.queue);
         let stream = keys.stream(batch[0].lane, batch[0].source);
         let consumer = &self.shared.consumer;
         let must_outlive_master =
@@ -226,7 +226,7 @@ impl Intake {
         let mut asking = 0;
         let answers = loop {
             asking += 1;
-            match queue::admit(&mut self.link, keys, stream, consumer, window, asking, &requests).await {
+            match queue::admit(&mut self.link, keys, stream, consumer, index, asking, &requests).await {
                 Ok(answers) => {
                     // Set before any wait, because later it would be out of date.
                     self.shared.clock.set(answers.now_ms);

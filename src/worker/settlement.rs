@@ -125,7 +125,10 @@ pub(super) fn of_job(held: &mut Held, end: End) -> Ready {
             let error = completion::cancelled(held);
             cut_short(held, &Final::Cancelled { error: &error }, now_ms)
         }
-        End::Duplicate => (FinishOp::Drop, Note::Duplicate),
+        End::Duplicate => {
+            let reply_for = held.job.reply.then(|| held.id.clone());
+            (FinishOp::Drop { reply_for }, Note::Duplicate)
+        }
     };
     Ready {
         key: (held.lane, held.source, held.entry),

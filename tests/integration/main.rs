@@ -17,6 +17,7 @@ mod deadlines;
 mod doubt;
 mod duplicates;
 mod flows;
+mod id_index;
 mod learning;
 mod limits;
 mod malformed;

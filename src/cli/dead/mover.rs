@@ -6,7 +6,7 @@ use super::{
     scan::{Letters, TRIES, backoff},
 };
 use crate::queue::{
-    Keys, Link,
+    IdIndex, Keys, Link,
     dead::{MAX_REPLAY, Replay, Replayed, Run},
     is_transient,
 };
@@ -55,7 +55,7 @@ impl Mover {
         Self {
             link: letters.link(),
             keys: letters.keys.clone(),
-            run: Run::new(who, letters.context.config.queue.dedupe_window),
+            run: Run::new(who, IdIndex::of(&letters.context.config.queue)),
             batch: Vec::new(),
             partition: 0,
             per_step: usize::try_from(in_step).unwrap_or(MAX_REPLAY).clamp(1, MAX_REPLAY),
