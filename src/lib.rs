@@ -15,14 +15,14 @@
 //! | [`xco`] | the XCO API: client, token, wire types, problem documents, status → failure | `contract`, `config`, `net`, `telemetry` |
 //! | [`limits`] | which bucket a call spends and at what rate; breaker, adaptive concurrency, retry budget: pure | `contract`, `config` |
 //! | [`jobs`] | one file a job type, its policy beside it: state and answer → verdict, pure | `contract`, `config`, `limits`, `xco` (types) |
-//! | [`dead_letters`] | what a dead letter is, which are meant, what may be shown, whether it may be replayed: pure | `contract`, `config`, `jobs` |
+//! | [`dead_letters`] | what a dead letter is, which are meant, what may be shown, whether it may be replayed, what a replay would do: pure | `contract`, `config`, `limits`, `jobs` |
 //! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `control`, `config`, `limits`, `dead_letters` (types), `net`, `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
-//! | [`backfill`] | files of customers → rows → jobs, and what became of them | `contract`, `config`, `queue`, `completions` |
+//! | [`backfill`] | files of customers → rows → jobs; completions → results of rows: pure | `contract`, `config` |
 //! | [`operations`] | what a program or an operator can do: typed requests, reports and errors | all of the above but `worker` |
 //! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
-//! | [`cli`] | one file a command | everything |
+//! | [`cli`] | one file a command: arguments → request, report → text | everything but `queue` |
 //!
 //! Nothing imports upwards; `tests/architecture.rs` keeps it so.
 

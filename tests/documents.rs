@@ -1,4 +1,4 @@
-//! Checks the documents: links have targets, the README stays short, and named files exist.
+//! Checks the documents: links have targets, the README stays short, named files exist, and generated files are up to date.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::{
@@ -14,7 +14,7 @@ fn root() -> &'static Path {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let mut pages: Vec<PathBuf> = [root().to_owned(), root().join("docs")]
+    let mut pages: Vec<PathBuf> = [root().to_owned(), root().join("docs"), root().join("tests")]
         .iter()
         .flat_map(|folder| fs::read_dir(folder).unwrap())
         .map(|entry| entry.unwrap().path())
@@ -84,4 +84,37 @@ fn files_that_pages_name_exist() {
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// `docs/where-is-it.md`: each row answers with a file. That the file exists is the test above.
+#[test]
+fn every_question_is_answered_with_a_file() {
+    let text = fs::read_to_string(root().join("docs/where-is-it.md")).unwrap();
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| question")).collect();
+    assert!(rows.len() >= 30, "{}", rows.len());
+    for row in rows {
+        let answer = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
+        assert!(answer.contains('/') && answer.contains('`'), "{row}");
+    }
+}
+
+/// Files that are written from the table of configuration keys. `UPDATE=1` writes them.
+#[test]
+fn generated_files_are_up_to_date() {
+    for (name, wanted) in [
+        ("config/xco-worker.toml", xco_worker::config::reference_file()),
+        ("docs/configuration.md", xco_worker::config::reference_page()),
+    ] {
+        let file = root().join(name);
+        if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
+            fs::write(&file, &wanted).unwrap();
+        }
+        let found = fs::read_to_string(&file).unwrap_or_default();
+        let differs = found.lines().zip(wanted.lines()).position(|(found, wanted)| found != wanted);
+        assert!(
+            found == wanted,
+            "{name} is out of date from line {}: run `UPDATE=1 cargo test --test documents`",
+            differs.map_or(1, |line| line + 1)
+        );
+    }
 }

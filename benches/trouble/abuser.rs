@@ -1,7 +1,7 @@
 //! A caller with very many jobs, next to a hundred callers a second with one job.
 
 use crate::{
-    jobs::LANE,
+    jobs::{self, LANE},
     people::{self, Waits, Watcher},
     stage::{Stage, told},
 };
@@ -80,13 +80,11 @@ fn abuse(url: &str, count: usize, per_s: Option<u32>) {
             let due = start + Duration::from_secs(1) * u32::try_from(chunk[0]).unwrap() / per_s;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
-        let mut pipeline = redis::pipe();
-        for number in chunk {
-            let job = format!(
+        let job = |number: &usize| {
+            format!(
                 r#"{{"type":"CheckUser","id":"bot-{number}","caller_id":"abuser","args":{{"email":"bot-{number}@example.com"}}}}"#
-            );
-            pipeline.cmd("XADD").arg(LANE).arg("*").arg("job").arg(job).ignore();
-        }
-        pipeline.query::<()>(&mut connection).unwrap();
+            )
+        };
+        jobs::add(&mut connection, LANE, chunk.iter().map(job));
     }
 }

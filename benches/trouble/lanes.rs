@@ -33,14 +33,7 @@ fn measure_with(waiting: usize, bulk_max_share: u8) {
     drop(watcher);
     println!("{}", idle.line("idle"));
 
-    let numbers: Vec<usize> = (0..waiting).collect();
-    for chunk in numbers.chunks(1000) {
-        let mut pipeline = redis::pipe();
-        for number in chunk {
-            pipeline.cmd("XADD").arg(BULK).arg("*").arg("job").arg(jobs::check_user("bulk", *number)).ignore();
-        }
-        pipeline.query::<()>(&mut stage.redis).unwrap();
-    }
+    jobs::add(&mut stage.redis, BULK, (0..waiting).map(|number| jobs::check_user("bulk", number)));
     let calls_before = stage.sandbox.stats().calls;
     let left_before: usize = redis::cmd("XLEN").arg(BULK).query(&mut stage.redis).unwrap();
     let watcher = Watcher::start(&url, "busy-");

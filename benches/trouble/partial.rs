@@ -68,14 +68,8 @@ fn mixed(adaptive: bool) -> f64 {
     const CHECK: Duration = Duration::from_millis(15);
     let mut stage = Stage::start_with_latency(CHECK, (None, None), |config| config.worker.adaptive = adaptive);
     stage.sandbox.order(Fault::new(FaultKind::Delay(235)).on(Route::Create).always());
-    for chunk in 0..20 {
-        let mut pipeline = redis::pipe();
-        for number in chunk * 500..(chunk + 1) * 500 {
-            pipeline.cmd("XADD").arg(LANE).arg("*").arg("job").arg(jobs::check_user("mixed", number)).ignore();
-            pipeline.cmd("XADD").arg(LANE).arg("*").arg("job").arg(create_user(number)).ignore();
-        }
-        pipeline.query::<()>(&mut stage.redis).unwrap();
-    }
+    let both = |number| [jobs::check_user("mixed", number), create_user(number)];
+    jobs::add(&mut stage.redis, LANE, (0..10_000).flat_map(both));
     let rate = rate(&mut stage);
     println!("    {rate:.0}/s, adapting: {adaptive}");
     rate
@@ -102,13 +96,7 @@ fn beside_creations_that_fail() {
     let idle = measure("idle-");
     println!("{}", idle.line("idle"));
     stage.sandbox.order(Fault::status(500).on(Route::Create).always());
-    for chunk in 0..50 {
-        let mut pipeline = redis::pipe();
-        for number in chunk * 1000..(chunk + 1) * 1000 {
-            pipeline.cmd("XADD").arg(BULK).arg("*").arg("job").arg(create_user(number)).ignore();
-        }
-        pipeline.query::<()>(&mut stage.redis).unwrap();
-    }
+    jobs::add(&mut stage.redis, BULK, (0..50_000).map(create_user));
     let busy = measure("busy-");
     println!("{}", busy.line("beside them"));
     println!("    p99 over idle: {:.2} (at most 1.2 is wanted)", busy.rank(990) / idle.rank(990));

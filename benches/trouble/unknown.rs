@@ -1,6 +1,9 @@
 //! Limits of XCO that the worker is not configured for: the cost of learning them.
 
-use crate::{jobs::LANE, stage::Stage};
+use crate::{
+    jobs::{self, LANE},
+    stage::Stage,
+};
 use std::time::{Duration, Instant};
 use xco_worker::sandbox::{Route, SandboxLimit};
 
@@ -16,14 +19,16 @@ pub(crate) fn measure(lasting: Duration) {
     let mut stage = Stage::start((Some(CALLER), Some(CLIENT)), |config| config.limits.caller = None);
     let minutes = lasting.as_secs().div_ceil(60);
     let count = |limit: SandboxLimit| (limit.per_second * 1.2 * lasting.as_secs_f64()) as usize;
-    fill(&mut stage, LANE, count(CALLER), |n| {
+    let check = |n: usize| {
         format!(r#"{{"type":"CheckUser","id":"check-{n}","caller_id":"one","args":{{"email":"n{n}@example.com"}}}}"#)
-    });
-    fill(&mut stage, BULK, count(CLIENT), |n| {
+    };
+    let create = |n: usize| {
         format!(
             r#"{{"type":"CreateUser","id":"create-{n}","merchant_id":"{MERCHANT}","args":{{"customer_reference":"r{n}","user":{{"email":"u{n}@example.com"}}}}}}"#
         )
-    });
+    };
+    jobs::add(&mut stage.redis, LANE, (0..count(CALLER)).map(check));
+    jobs::add(&mut stage.redis, BULK, (0..count(CLIENT)).map(create));
     let start = Instant::now();
     while start.elapsed() < lasting {
         std::thread::sleep(lasting.saturating_sub(start.elapsed()));
@@ -43,16 +48,5 @@ pub(crate) fn measure(lasting: Duration) {
                 of_minute.len()
             );
         }
-    }
-}
-
-fn fill(stage: &mut Stage, stream: &str, count: usize, job: impl Fn(usize) -> String) {
-    let numbers: Vec<usize> = (0..count).collect();
-    for chunk in numbers.chunks(1000) {
-        let mut pipeline = redis::pipe();
-        for number in chunk {
-            pipeline.cmd("XADD").arg(stream).arg("*").arg("job").arg(job(*number)).ignore();
-        }
-        pipeline.query::<()>(&mut stage.redis).unwrap();
     }
 }

@@ -40,16 +40,21 @@ pub(crate) fn check_user(prefix: &str, number: usize) -> String {
     job(&pad)
 }
 
-/// Enqueues `count` jobs, pipelined.
-pub(crate) fn preload(connection: &mut redis::Connection, prefix: &str, count: usize) {
-    let numbers: Vec<usize> = (0..count).collect();
-    for chunk in numbers.chunks(1000) {
+/// Adds jobs to a stream, in pipelines of 1,000.
+pub(crate) fn add(connection: &mut redis::Connection, stream: &str, jobs: impl IntoIterator<Item = String>) {
+    let mut jobs = jobs.into_iter().peekable();
+    while jobs.peek().is_some() {
         let mut pipeline = redis::pipe();
-        for number in chunk {
-            pipeline.cmd("XADD").arg(LANE).arg("*").arg("job").arg(check_user(prefix, *number)).ignore();
+        for job in jobs.by_ref().take(1000) {
+            pipeline.cmd("XADD").arg(stream).arg("*").arg("job").arg(job).ignore();
         }
         pipeline.query::<()>(connection).unwrap();
     }
+}
+
+/// Adds `count` jobs to the interactive lane.
+pub(crate) fn preload(connection: &mut redis::Connection, prefix: &str, count: usize) {
+    add(connection, LANE, (0..count).map(|number| check_user(prefix, number)));
 }
 
 /// Default configuration, except for the concurrency and for limits that are on and never reached: each caller may make

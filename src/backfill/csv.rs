@@ -1,8 +1,8 @@
-//! CSV, record by record.
+//! Reads CSV, record by record.
 //!
-//! Not a library's reader: those known are lenient with quotes, and a quote that is never closed then takes in the rows
-//! after it, up to the next quote or the end of the file. Here no row can hide another: what is no proper record costs the
-//! line that it begins in, and reading goes on with the next. Nor is a record ever longer in memory than a row may be.
+//! It does not use a library. The known libraries are lenient with quotes: a quote that is never closed swallows the rows after
+//! it, up to the next quote or the end of the file. Here no row can hide another. A faulty record costs the line that it begins
+//! in, and reading continues with the next line. No record in memory is longer than a row may be.
 
 use super::{
     MAX_ROW_BYTES,
@@ -13,10 +13,10 @@ use std::{
     io::{self, Read},
 };
 
-/// One record, or a line that is none.
+/// A record, or a line that is no record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    /// Where it begins, as an editor counts.
+    /// The line that it begins in, as an editor counts.
     pub(super) line: u64,
     pub(super) cells: Result<Vec<Vec<u8>>, Flaw>,
 }
@@ -31,7 +31,7 @@ pub(super) enum Flaw {
 }
 
 impl Flaw {
-    /// For people.
+    /// The reason, as it stands in `FILE.rejected.csv`.
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Stray => "text stands behind a closing quote (a quote within quotes is written twice)",
@@ -50,7 +50,7 @@ pub(super) struct Records<R> {
 }
 
 impl<R: Read> Records<R> {
-    /// Without a delimiter, the one that the first line has most of.
+    /// Without a `delimiter`, the first line decides: the one it has most of.
     pub(super) fn new(input: R, delimiter: Option<u8>) -> io::Result<Self> {
         let mut window = Window::new(input);
         let delimiter = match delimiter {
@@ -60,12 +60,12 @@ impl<R: Read> Records<R> {
         Ok(Self { window, delimiter, width: None })
     }
 
-    /// From here on records of several lines must have so many cells, or they are rather a quote that was not closed.
+    /// From here on, a record of several lines must have `width` cells. With another number, a quote was probably not closed.
     pub(super) const fn expect_width(&mut self, width: usize) {
         self.width = Some(width);
     }
 
-    /// The next record that is not blank: lines without any text in any cell are passed over.
+    /// The next record. Lines without text in any cell are skipped.
     pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
         loop {
             let line = self.window.line;
@@ -96,7 +96,7 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// The first of `,`, `;`, tab and `|` that the first line has most of, quotes left aside.
+/// The one of `,`, `;`, tab and `|` that the first line has most of outside of quotes; of equals, the first.
 fn detect(bytes: &[u8]) -> u8 {
     const KNOWN: [u8; 4] = *b",;\t|";
     let mut counts = [0_usize; 4];
@@ -115,13 +115,13 @@ fn detect(bytes: &[u8]) -> u8 {
 #[derive(Debug, PartialEq, Eq)]
 struct Split {
     cells: Vec<Vec<u8>>,
-    /// Up to and with the end of its last line.
+    /// Length, with the end of the last line.
     bytes: usize,
-    /// Line ends among them.
+    /// Number of line ends.
     lines: u64,
 }
 
-/// Takes the first record off `text`, which holds more than a record may have, or all there is.
+/// Parses the first record of `text`, which is longer than a record may be, or the rest of the file.
 fn split(text: &[u8], delimiter: u8) -> Result<Split, Flaw> {
     let bound = text.len().min(MAX_ROW_BYTES);
     let mut cells = Vec::new();
@@ -151,7 +151,7 @@ fn split(text: &[u8], delimiter: u8) -> Result<Split, Flaw> {
     }
 }
 
-/// A cell that begins with a quote: its text, the bytes it takes up, the line ends within it.
+/// Parses a cell that begins with a quote: its text, its length in bytes, the number of line ends in it.
 fn quoted_cell(text: &[u8]) -> Result<(Vec<u8>, usize, u64), Flaw> {
     let mut cell = Vec::new();
     let mut at = 1;
@@ -167,7 +167,7 @@ fn quoted_cell(text: &[u8]) -> Result<(Vec<u8>, usize, u64), Flaw> {
         cell.push(b'"');
         at += 1;
     }
-    // Some programs write a blank behind the quote.
+    // Some programs write a blank after the quote.
     at += text[at..].iter().take_while(|byte| **byte == b' ').count();
     let ends = (0..cell.len()).filter(|index| match cell[*index] {
         b'\n' => true,
@@ -178,7 +178,7 @@ fn quoted_cell(text: &[u8]) -> Result<(Vec<u8>, usize, u64), Flaw> {
     Ok((cell, at, ends))
 }
 
-/// A cell as it is written: quoted where it must be.
+/// A cell as it is written into a file: quoted if it needs quotes.
 pub fn quoted(cell: &str) -> Cow<'_, str> {
     if cell.contains(['"', ',', '\n', '\r']) {
         Cow::Owned(format!("\"{}\"", cell.replace('"', "\"\"")))

@@ -1,4 +1,4 @@
-//! The bytes of a file, whatever it is wrapped in: gzip (by its magic bytes), encodings, byte order marks.
+//! The text of a file, without gzip (recognised by its magic bytes), encoding and byte order mark.
 
 use encoding_rs::{CoderResult, Decoder};
 use flate2::bufread::MultiGzDecoder;
@@ -17,8 +17,8 @@ use std::{
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How a file's text is encoded, by the names that the Web uses: `utf-8`, `latin1` (as everywhere on the Web, that is
-/// windows-1252), `iso-8859-15`, `utf-16le`, …
+/// The encoding of a file's text, by the names that the Web uses: `utf-8`, `latin1` (on the Web, that is windows-1252),
+/// `iso-8859-15`, `utf-16le`, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding(&'static encoding_rs::Encoding);
 
@@ -43,7 +43,10 @@ impl Default for Encoding {
     }
 }
 
-/// SHA-256 of the files' bytes, one after the other, each with its length: the same files in the same order.
+/// SHA-256 of the files' bytes and lengths, in the order of the files.
+///
+/// # Errors
+/// The index of the file that cannot be read, and the reason.
 pub fn digest<P: AsRef<Path>>(files: &[P]) -> Result<Sha256, (usize, io::Error)> {
     let mut hash = Sha256::new();
     for (index, path) in files.iter().enumerate() {
@@ -53,8 +56,8 @@ pub fn digest<P: AsRef<Path>>(files: &[P]) -> Result<Sha256, (usize, io::Error)>
     Ok(hash)
 }
 
-/// Opens a file: its text, plain. Of UTF-8 the bytes as they are, right or wrong: that is for each row to judge. `read`
-/// counts the file's own bytes.
+/// Opens a file and decodes it to UTF-8. UTF-8 itself is not checked here: each row is checked later. `read` counts the bytes
+/// of the file.
 pub(super) fn open(path: &Path, encoding: Encoding, read: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
     let file = File::open(path)?;
     unwrap(Counted { input: file, read }, encoding)
@@ -70,17 +73,17 @@ fn unwrap(input: impl Read + Send + 'static, Encoding(encoding): Encoding) -> io
             io::copy(&mut input.by_ref().take(length as u64), &mut io::sink())?;
             Ok(Box::new(input))
         }
-        // A mark is more to be trusted than a flag; it is taken off here, too.
+        // The mark decides, whatever the flag says. The decoder removes it.
         Some((marked, _)) => Ok(Box::new(Transcoded::new(input, marked))),
         None if encoding == encoding_rs::UTF_8 => Ok(Box::new(input)),
         None => Ok(Box::new(Transcoded::new(input, encoding))),
     }
 }
 
-/// A start that was read, and the whole again.
+/// The first bytes, and all bytes from the start again.
 type Peeked<R> = (Vec<u8>, io::Chain<Cursor<Vec<u8>>, R>);
 
-/// The first `length` bytes, or as many as there are, and the whole again.
+/// The first `length` bytes (fewer if there are fewer), and all bytes from the start again.
 fn peek<R: Read>(mut input: R, length: u64) -> io::Result<Peeked<R>> {
     let mut start = Vec::new();
     input.by_ref().take(length).read_to_end(&mut start)?;
@@ -100,7 +103,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Another encoding, read as UTF-8; what is none of it becomes U+FFFD.
+/// Decodes another encoding to UTF-8. Bytes that it cannot decode become U+FFFD.
 struct Transcoded<R> {
     input: BufReader<R>,
     decoder: Decoder,

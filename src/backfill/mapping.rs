@@ -1,10 +1,10 @@
 //! A CSV header and its records → `args` of a `CreateUser`.
 
-use super::job::RowFault;
+use super::row_job::RowFault;
 use serde_json::{Map, Value};
 use std::{fmt, str::FromStr};
 
-/// The columns that are read, by the API's own names (contract §6); the first two must be there.
+/// The columns that are read, with the API's own names. Every file must have the first two.
 pub const COLUMNS: [&str; 17] = [
     "customer_reference",
     "email",
@@ -29,12 +29,12 @@ const ADDRESSES: [&str; 2] = ["billing", "delivery"];
 const BEFORE_ADDRESSES: usize = 7;
 const ADDRESS_FIELDS: usize = 5;
 
-/// `email=E-Mail`: a column, and what the header calls it.
+/// `email=E-Mail`: a column, and its name in the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapEntry {
     /// One of [`COLUMNS`].
     pub column: String,
-    /// In the header.
+    /// The column's name in the header.
     pub name: String,
 }
 
@@ -60,29 +60,29 @@ impl fmt::Display for MapEntry {
     }
 }
 
-/// Why a header will not do.
+/// Why a header cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderFault {
-    /// A column that must be there is not.
+    /// The header lacks a column.
     #[error("no column `{column}`; there are: {}", .there.join(", "))]
     Missing {
-        /// Which.
+        /// The column's name.
         column: String,
-        /// What the header has.
+        /// The names that the header has.
         there: Vec<String>,
     },
-    /// A name stands twice.
+    /// The header has a name twice.
     #[error("more than one column `{0}`")]
     Twice(String),
     /// The first line cannot be read.
     #[error("the first line is no header: {0}")]
     Unreadable(&'static str),
-    /// Nothing there.
+    /// The file is empty.
     #[error("is empty")]
     Empty,
 }
 
-/// Where each column stands in a record.
+/// The place of each column in a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mapping {
     places: [Option<usize>; COLUMNS.len()],
@@ -90,7 +90,7 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// From a header. Case does not matter.
+    /// Finds the columns in a header. Case does not matter.
     pub(super) fn new(header: &[Vec<u8>], entries: &[MapEntry]) -> Result<Self, HeaderFault> {
         let names: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
         let mut places = [None; COLUMNS.len()];
@@ -102,7 +102,7 @@ impl Mapping {
             if found.next().is_some() {
                 return Err(HeaderFault::Twice(wanted.to_owned()));
             }
-            // A column that somebody names must be there, as those must that every customer has.
+            // A column named by an entry must be there, and so must the columns that every customer has.
             if places[index].is_none() && (index < REQUIRED || entry.is_some()) {
                 let there = names.iter().map(|name| format!("`{}`", shown(name))).collect();
                 return Err(HeaderFault::Missing { column: wanted.to_owned(), there });
@@ -111,12 +111,12 @@ impl Mapping {
         Ok(Self { places, width: header.len() })
     }
 
-    /// How many cells the header has.
+    /// Number of cells in the header.
     pub(super) const fn width(&self) -> usize {
         self.width
     }
 
-    /// A record's `args`, not yet validated; empty cells are left out.
+    /// The `args` of a record, not yet validated. Empty cells are omitted.
     pub(super) fn args(&self, cells: &[Vec<u8>]) -> Result<Value, Vec<RowFault>> {
         let more = cells.get(self.width..).unwrap_or_default();
         if cells.len() < self.width || more.iter().any(|cell| !cell.iter().all(u8::is_ascii_whitespace)) {
@@ -163,20 +163,20 @@ impl Mapping {
         Ok(Value::Object(args))
     }
 
-    /// The reference in a record that is wrong elsewhere, where it can be read.
+    /// The reference in a record that has a fault elsewhere, if it can be read.
     pub(super) fn reference(&self, cells: &[Vec<u8>]) -> Option<String> {
         let cell = cells.get(self.places[0]?)?;
         std::str::from_utf8(cell).ok().map(|text| text.trim().chars().take(256).collect())
     }
 }
 
-/// A name as it may be told: where there is no header, the first line is about a customer.
+/// A header's name that is safe to print. A file without a header has a customer in its first line.
 fn shown(name: &str) -> &str {
     let is_data = name.contains('@') || name.bytes().filter(u8::is_ascii_digit).count() > 3 || name.len() > 64;
     if is_data { "…" } else { name }
 }
 
-/// The column of a JSON Pointer into [`Mapping::args`]; `addresses` are those of the args, by which they are numbered.
+/// The column of a JSON Pointer into [`Mapping::args`]. The addresses in `args` tell which kind an address index is.
 pub(super) fn column(pointer: &str, args: &Value) -> String {
     let mut parts = pointer.trim_start_matches('/').split('/').skip_while(|part| *part == "user");
     match (parts.next(), parts.next(), parts.next()) {

@@ -1,42 +1,41 @@
-//! Backfills: a merchant's existing customers, from files into XCO.
+//! Backfills: a merchant's existing customers, from files into XCO. Pure: files in, rows and jobs out.
 //!
-//! A row of a file becomes a `CheckUser` whose `next` is the customer's `CreateUser`; its job's id is `<batch>/<row>`, so
-//! that a completion tells its row.
+//! A row of a file becomes a `CheckUser` whose `next` is the customer's `CreateUser`. The job's id is `<batch>/<row>`, so that
+//! a completion names its row.
 //!
 //! | file | |
 //! |---|---|
+//! | `identity` | batch, files and flags: how a later run recognises the same backfill |
 //! | `input` | bytes of a file: gzip, encodings, byte order marks |
 //! | `window`, `csv`, `ndjson` | bytes → records, with the line that each begins in |
-//! | `mapping` | a CSV record → a `CreateUser`'s `args` |
-//! | `job` | `args` → the row's job, or what is wrong with the row |
-//! | `seen` | which customers the run has met |
-//! | `rows` | all of that: files → rows |
-//! | `outcome` | completions → what became of a row, in four bytes |
-//! | `collect` | reads the completions of a batch into its results |
+//! | `mapping` | a CSV record → the `args` of a `CreateUser` |
+//! | `row_job` | `args` → the row's job, or the faults of the row |
+//! | `dedupe` | the customers that a run has met |
+//! | `rows` | files → rows, with all of the above |
+//! | `outcome` | completions → the result of a row, in four bytes |
+//! | `output` | `FILE.rejected.csv` and `FILE.results.csv` |
 //!
-//! What a run must not forget is in Redis ([`crate::queue::backfill`]): up to which row each partition was fed, and four
-//! bytes a row for what became of it. Memory here is bounded by [`BYTES_PER_ROW`] a row, for finding duplicates, and the
-//! queue by the run's window.
+//! [`crate::operations::backfill`] enqueues the rows and collects their completions. Memory here is bounded by
+//! [`BYTES_PER_ROW`] for each row, to find duplicates.
 
-mod collect;
 mod csv;
+mod dedupe;
+mod identity;
 mod input;
-mod job;
 mod mapping;
 mod ndjson;
 mod outcome;
+pub mod output;
+mod row_job;
 mod rows;
-mod seen;
 mod window;
 
-pub use collect::Collector;
 pub use csv::quoted;
+pub use dedupe::BYTES_PER_ROW;
+pub use identity::{Identity, IdentityError, Source, describe_stored, file_digest};
 pub use input::{Encoding, digest};
-pub use job::{RowFault, Target};
 pub use mapping::{COLUMNS, HeaderFault, MapEntry};
-pub use outcome::{RowOutcome, RowResult, Tally};
+pub use outcome::{RowOutcome, RowResult, RowUpdate, Tally, row_update};
+pub use row_job::{RowFault, Target};
 pub use rows::{Counts, Format, Layout, Row, Rows, RowsError, Verdict};
-pub use seen::BYTES_PER_ROW;
-
-/// The most bytes that a row may have: no job is larger.
-pub const MAX_ROW_BYTES: usize = crate::contract::MAX_JOB_BYTES;
+pub use window::MAX_ROW_BYTES;

@@ -1,9 +1,9 @@
-//! NDJSON, line by line.
+//! Reads NDJSON, line by line.
 
 use super::{MAX_ROW_BYTES, window::Window};
 use std::io::{self, Read};
 
-/// A line that is not blank; `None`: longer than a row may be.
+/// The number and the text of a line. `None`: the line is longer than a row may be.
 pub(super) type Line = (u64, Option<Vec<u8>>);
 
 /// Reads lines.

@@ -1,41 +1,39 @@
-//! What became of a row: two completions at most, kept in four bytes.
+//! The result of a row, kept in four bytes.
 //!
-//! A row's check ends as `NeedsConsent`, or without success, or is followed by the customer's creation, which then says how
-//! the row ended. A dead letter that was replayed has another completion: the later one counts.
+//! A row has two completions at most. Its `CheckUser` finds an account (`needs_consent`), or does not succeed, or is followed by
+//! the customer's `CreateUser`, whose completion then decides. A dead letter that was replayed has another completion; the
+//! later one counts.
 
-use crate::{
-    completions::Completed,
-    contract::{ErrorKind, JobType, Outcome, Status},
-    queue::backfill::{RESULT_BYTES, Update},
-};
+use crate::contract::{ErrorKind, JobType, Outcome, Status};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What became of a row.
+/// The outcome of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowOutcome {
     /// The customer had no account and has one now.
     Created,
-    /// XCO refused to create the customer because it has an account, which the check before did not find.
+    /// XCO refused to create the customer: it has an account, which the check before did not find.
     AlreadyExists,
     /// The customer has an account: linking it needs the customer's own one-time code.
     NeedsConsent,
-    /// Given up; the error tells.
+    /// A job of the row failed for good; the error says why.
     Failed,
     /// Its deadline passed.
     Expired,
-    /// An operator cancelled it.
+    /// An operator cancelled the job.
     Cancelled,
-    /// The worker took it for no valid job.
+    /// A worker rejected a job of the row.
     Rejected,
-    /// It has ended, and its completion was trimmed before it was collected.
+    /// The row has ended, and its completion was trimmed before it was collected.
     Unknown,
-    /// Checked: there is no account; its creation has not ended.
+    /// The customer has no account, and its creation has not ended.
     Checked,
-    /// Nothing has ended yet.
+    /// No job of the row has ended.
     Pending,
 }
 
-/// Everything that can be in a result, the error kinds in the order of their codes: only ever to be appended to.
+/// The error kinds in the order of their codes. New kinds are appended: results in Redis hold the codes.
 const KINDS: [ErrorKind; 18] = [
     ErrorKind::InvalidJob,
     ErrorKind::MissingCallerId,
@@ -88,7 +86,7 @@ impl RowOutcome {
         }
     }
 
-    /// As `record.lua` knows it.
+    /// The outcome's byte in a result. `record.lua` knows these bytes.
     const fn code(self) -> u8 {
         match self {
             Self::Created => b'c',
@@ -110,21 +108,24 @@ impl RowOutcome {
     }
 }
 
-/// A row's result.
+/// The result of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowResult {
-    /// How it ended, if it did.
+    /// The outcome.
     pub outcome: RowOutcome,
-    /// Why not better.
+    /// The error of a row without success.
     pub error: Option<ErrorKind>,
     /// Calls to XCO, of both jobs; each counts to 255.
     pub attempts: u32,
 }
 
 impl RowResult {
-    /// From the four bytes; a row beyond their end is pending.
+    /// Bytes of a result: outcome, error, calls of the row's `CheckUser`, calls of its `CreateUser`.
+    pub const BYTES: usize = 4;
+
+    /// Decodes the four bytes. With any other number of bytes, the row is pending.
     pub fn decode(bytes: &[u8]) -> Self {
-        let [code, error, checks, creates] = <[u8; RESULT_BYTES]>::try_from(bytes).unwrap_or_default();
+        let [code, error, checks, creates] = <[u8; Self::BYTES]>::try_from(bytes).unwrap_or_default();
         let outcome = RowOutcome::ALL.into_iter().find(|outcome| outcome.code() == code);
         let kind = error.checked_sub(FIRST_KIND).and_then(|index| KINDS.get(usize::from(index)));
         Self {
@@ -135,16 +136,35 @@ impl RowResult {
     }
 }
 
-/// What a completion says about a row of `batch`; `None` if it is about none.
-pub(super) fn update(batch: &str, completed: &Completed) -> Option<Update> {
-    let rest = completed.id.strip_prefix(batch)?.strip_prefix('/')?;
+/// What a completion changes in the result of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowUpdate {
+    /// The row's number.
+    pub row: u64,
+    /// The bytes of outcome and error.
+    pub code: [u8; 2],
+    /// Calls of the row's `CheckUser`, if the completion is that job's.
+    pub checks: Option<u8>,
+    /// Calls of the row's `CreateUser`, if the completion is that job's.
+    pub creates: Option<u8>,
+}
+
+/// What the completion of job `id` changes in the result of a row of `batch`; `None` if it belongs to no row. `event` is the
+/// completion's event.
+pub fn row_update(
+    batch: &str,
+    id: &str,
+    job_type: Option<JobType>,
+    status: Status,
+    event: &Value,
+) -> Option<RowUpdate> {
+    let rest = id.strip_prefix(batch)?.strip_prefix('/')?;
     let (number, is_check) = match rest.strip_suffix("/absent") {
         Some(number) => (number, false),
         None => (rest, true),
     };
     let row = number.parse().ok().filter(|row| *row > 0)?;
-    let event = &completed.event;
-    let outcome = match (completed.status, event["outcome"].as_str().and_then(Outcome::from_name)) {
+    let outcome = match (status, event["outcome"].as_str().and_then(Outcome::from_name)) {
         (Status::Succeeded, Some(Outcome::Absent)) => RowOutcome::Checked,
         (Status::Succeeded, Some(Outcome::Exists)) => RowOutcome::NeedsConsent,
         (Status::Succeeded, Some(Outcome::Created)) => RowOutcome::Created,
@@ -156,14 +176,14 @@ pub(super) fn update(batch: &str, completed: &Completed) -> Option<Update> {
         (Status::Rejected, _) => RowOutcome::Rejected,
     };
     let wanted = if is_check { JobType::CheckUser } else { JobType::CreateUser };
-    if completed.job_type != Some(wanted) {
+    if job_type != Some(wanted) {
         return None;
     }
     let kind = event["error"]["kind"].as_str();
     let kind = kind.and_then(|kind| KINDS.iter().position(|known| known.as_str() == kind));
     let error = kind.and_then(|index| u8::try_from(index).ok()).map_or(NO_ERROR, |index| FIRST_KIND + index);
     let attempts = u8::try_from(event["attempts"].as_u64().unwrap_or(0)).unwrap_or(u8::MAX);
-    Some(Update {
+    Some(RowUpdate {
         row,
         code: [outcome.code(), error],
         checks: is_check.then_some(attempts),
@@ -171,19 +191,19 @@ pub(super) fn update(batch: &str, completed: &Completed) -> Option<Update> {
     })
 }
 
-/// Rows by outcome, and those without success by error.
+/// Number of rows by outcome, and of rows without success by error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// By [`RowOutcome::as_str`]; rows that have not ended are left out.
+    /// Number of rows by [`RowOutcome::as_str`], without rows that have not ended.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// By [`ErrorKind::as_str`].
+    /// Number of rows by [`ErrorKind::as_str`].
     pub errors: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
-    /// Counts every result in `bytes`.
+    /// Adds every result in `bytes`.
     pub fn add(&mut self, bytes: &[u8]) {
-        for result in bytes.chunks(RESULT_BYTES).map(RowResult::decode).filter(|result| result.outcome.is_final()) {
+        for result in bytes.chunks(RowResult::BYTES).map(RowResult::decode).filter(|result| result.outcome.is_final()) {
             *self.outcomes.entry(result.outcome.as_str()).or_default() += 1;
             if let Some(error) = result.error {
                 *self.errors.entry(error.as_str()).or_default() += 1;
@@ -191,7 +211,7 @@ impl Tally {
         }
     }
 
-    /// Rows that have ended.
+    /// Number of rows that have ended.
     pub fn total(&self) -> u64 {
         self.outcomes.values().sum()
     }
@@ -201,32 +221,30 @@ impl Tally {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::contract::EntryId;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
-    fn completed(id: &str, job_type: JobType, status: Status, event: Value) -> Completed {
-        let entry_id = EntryId { ms: 1, seq: 0 };
-        Completed { partition: 0, entry_id, id: id.to_owned(), job_type: Some(job_type), status, event }
+    fn updated(id: &str, job_type: JobType, status: Status, event: &Value) -> Option<RowUpdate> {
+        row_update("b", id, Some(job_type), status, event)
     }
 
-    fn decoded(update: &Update) -> RowResult {
+    fn decoded(update: &RowUpdate) -> RowResult {
         RowResult::decode(&[update.code[0], update.code[1], update.checks.unwrap_or(0), update.creates.unwrap_or(0)])
     }
 
     #[test]
-    fn a_completion_tells_its_row() {
+    fn a_completion_updates_its_row() {
         let event = json!({"outcome": "absent", "attempts": 3});
-        let told = update("b", &completed("b/12", JobType::CheckUser, Status::Succeeded, event)).unwrap();
-        assert_eq!((told.row, told.checks, told.creates), (12, Some(3), None));
-        assert_eq!(decoded(&told).outcome, RowOutcome::Checked);
+        let update = updated("b/12", JobType::CheckUser, Status::Succeeded, &event).unwrap();
+        assert_eq!((update.row, update.checks, update.creates), (12, Some(3), None));
+        assert_eq!(decoded(&update).outcome, RowOutcome::Checked);
         let event = json!({"error": {"kind": "upstream"}, "attempts": 900});
-        let told = update("b", &completed("b/12/absent", JobType::CreateUser, Status::Failed, event)).unwrap();
+        let update = updated("b/12/absent", JobType::CreateUser, Status::Failed, &event).unwrap();
         let wanted = RowResult { outcome: RowOutcome::Failed, error: Some(ErrorKind::Upstream), attempts: 255 };
-        assert_eq!((told.row, told.checks, decoded(&told)), (12, None, wanted));
+        assert_eq!((update.row, update.checks, decoded(&update)), (12, None, wanted));
     }
 
     #[test]
-    fn what_is_about_no_row_is_left_alone() {
+    fn completions_of_other_jobs_update_no_row() {
         for (id, job_type) in [
             ("b", JobType::CheckUser),
             ("bb/1", JobType::CheckUser),
@@ -237,8 +255,8 @@ mod tests {
             ("b/1", JobType::CreateUser),
             ("b/99999999999999999999", JobType::CheckUser),
         ] {
-            let told = update("b", &completed(id, job_type, Status::Failed, json!({"attempts": 1})));
-            assert_eq!(told, None, "{id} {job_type}");
+            let update = updated(id, job_type, Status::Failed, &json!({"attempts": 1}));
+            assert_eq!(update, None, "{id} {job_type}");
         }
     }
 
@@ -246,8 +264,8 @@ mod tests {
     fn every_kind_of_error_has_a_code_of_its_own() {
         for kind in KINDS {
             let event = json!({"error": {"kind": kind.as_str()}, "attempts": 1});
-            let told = update("b", &completed("b/1", JobType::CheckUser, Status::Expired, event)).unwrap();
-            assert_eq!(decoded(&told).error, Some(kind));
+            let update = updated("b/1", JobType::CheckUser, Status::Expired, &event).unwrap();
+            assert_eq!(decoded(&update).error, Some(kind));
         }
     }
 

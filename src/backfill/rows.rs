@@ -1,12 +1,12 @@
-//! Files → rows, in order, numbered through from 1: the same files give the same rows every time.
+//! Files → rows. Rows are numbered from 1 through all files: the same files give the same rows every time.
 
 use super::{
     csv::{Record, Records},
+    dedupe::{Place, Seen},
     input::{self, Encoding},
-    job::{Prepared, RowFault, Target},
     mapping::{HeaderFault, MapEntry, Mapping, column},
     ndjson::Lines,
-    seen::{Place, Seen},
+    row_job::{Prepared, RowFault, Target},
 };
 use serde_json::{Value, value::RawValue};
 use std::{
@@ -16,17 +16,17 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-/// What a file holds.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A header and records.
+    /// A header line, then records.
     Csv,
-    /// `args` of a `CreateUser`, one a line.
+    /// The `args` of a `CreateUser` on each line.
     Ndjson,
 }
 
 impl Format {
-    /// As flags name it.
+    /// The format's name in flags.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -44,80 +44,80 @@ impl FromStr for Format {
     }
 }
 
-/// How the files are to be read; what is not set shows in the files themselves.
-#[derive(Debug, Clone, Default)]
+/// How the files are written. What is not set is detected from each file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// Else NDJSON where the first character is `{`.
+    /// The format. Not set: NDJSON if the first character is `{`, else CSV.
     pub format: Option<Format>,
-    /// Of CSV.
+    /// The byte between CSV cells.
     pub delimiter: Option<u8>,
-    /// Of all files that have no byte order mark.
+    /// The encoding of files that have no byte order mark.
     pub encoding: Encoding,
-    /// How CSV headers name columns.
+    /// Columns that the CSV header names otherwise.
     pub map: Vec<MapEntry>,
 }
 
-/// One row.
+/// A row, checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Counted through all files, from 1.
+    /// The row's number: counted from 1 through all files.
     pub number: u64,
-    /// Which file, from 0.
+    /// The row's file, counted from 0.
     pub file: usize,
-    /// Where it begins.
+    /// The line of the file that the row begins in.
     pub line: u64,
-    /// What it is good for.
+    /// Whether the row is enqueued.
     pub verdict: Verdict,
-    /// Of a valid row: where another reference was met that looks the same, in another Unicode form.
+    /// The place of an earlier reference that looks the same and is written in another Unicode form. Only a valid row has one.
     pub alike: Option<String>,
 }
 
-/// What a row is good for.
+/// Whether a row is enqueued, or why not.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// A job.
+    /// The row is valid.
     Valid {
         /// `customer_reference`
         reference: String,
         /// The job's JSON.
         job: String,
-        /// Where it belongs.
+        /// The job's partition.
         partition: u16,
     },
-    /// Nothing.
+    /// The row has faults.
     Rejected {
-        /// `customer_reference`, where it can be read.
+        /// `customer_reference`, if it can be read.
         reference: Option<String>,
         /// Every fault.
         faults: Vec<RowFault>,
     },
-    /// Nothing: the customer was met before.
+    /// An earlier row is about the same customer.
     Duplicate {
         /// `customer_reference`
         reference: String,
-        /// Which column is the same, and where it was first.
+        /// The column that is the same, and the place of the earlier row.
         fault: RowFault,
     },
 }
 
-/// Rows by verdict.
+/// Number of rows by verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
-    /// All.
+    /// All rows.
     pub rows: u64,
-    /// Of these, valid.
+    /// Valid rows.
     pub valid: u64,
-    /// Of these, not valid.
+    /// Rows with faults.
     pub rejected: u64,
-    /// Of these, customers met before.
+    /// Rows whose customer an earlier row is about.
     pub duplicates: u64,
-    /// Of the valid ones, those whose reference looks like another's, in another Unicode form.
+    /// Valid rows whose reference looks like an earlier one and is written in another Unicode form.
     #[serde(default)]
     pub lookalikes: u64,
 }
 
 impl Counts {
-    /// One more.
+    /// Counts one more row.
     pub const fn add(&mut self, verdict: &Verdict) {
         self.rows += 1;
         match verdict {
@@ -128,23 +128,23 @@ impl Counts {
     }
 }
 
-/// Why a file cannot be read (on).
+/// Why the rows of a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
-    /// Its header will not do.
+    /// The header lacks a column, or has one twice.
     #[error("{}: {fault}", file.display())]
     Header {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         fault: HeaderFault,
     },
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{} cannot be read: {error}", file.display())]
     Io {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
 }
@@ -155,21 +155,21 @@ enum Reader {
     Ndjson(Lines<Box<dyn Read + Send>>),
 }
 
-/// The rows of some files.
+/// Reads the rows of files.
 pub struct Rows {
     files: Vec<PathBuf>,
     layout: Layout,
     target: Target,
     read: Arc<AtomicU64>,
     reader: Option<Reader>,
-    /// The file that is read now, from 0.
+    /// The current file, counted from 0.
     file: usize,
     number: u64,
     seen: Seen,
 }
 
 impl Rows {
-    /// Opens every file once, so that none is found unreadable when half of the work is done. `read` counts bytes.
+    /// Opens every file once, so that an unreadable file is found before the work begins. `read` counts the bytes read.
     pub fn open(files: Vec<PathBuf>, layout: Layout, target: Target, read: Arc<AtomicU64>) -> Result<Self, RowsError> {
         for file in &files {
             reader(file, &layout, Arc::default())?;
@@ -177,8 +177,8 @@ impl Rows {
         Ok(Self { files, layout, target, read, reader: None, file: 0, number: 0, seen: Seen::default() })
     }
 
-    /// The next row.
-    #[allow(clippy::should_implement_trait, reason = "it fails")]
+    /// The next row; `None` after the last.
+    #[allow(clippy::should_implement_trait, reason = "it can fail")]
     pub fn next(&mut self) -> Result<Option<Row>, RowsError> {
         loop {
             let Some(path) = self.files.get(self.file) else { return Ok(None) };
@@ -186,7 +186,7 @@ impl Rows {
                 self.reader = Some(reader(path, &self.layout, Arc::clone(&self.read))?);
             }
             let number = self.number + 1;
-            let judged = match &mut self.reader {
+            let checked = match &mut self.reader {
                 Some(Reader::Csv(records, mapping)) => {
                     records.next().map(|record| record.map(|record| csv(record, mapping, &self.target, number)))
                 }
@@ -195,17 +195,17 @@ impl Rows {
                 }
                 None => Ok(None),
             };
-            if let Some(judged) = judged.map_err(|error| RowsError::Io { file: path.clone(), error })? {
+            if let Some(checked) = checked.map_err(|error| RowsError::Io { file: path.clone(), error })? {
                 self.number = number;
-                return Ok(Some(self.conclude(judged)));
+                return Ok(Some(self.conclude(checked)));
             }
             self.reader = None;
             self.file += 1;
         }
     }
 
-    fn conclude(&mut self, judged: Judged) -> Row {
-        let Judged { line, reference, result } = judged;
+    fn conclude(&mut self, checked: Checked) -> Row {
+        let Checked { line, reference, result } = checked;
         let (number, file) = (self.number, self.file);
         let mut alike = None;
         let verdict = match result {
@@ -226,7 +226,7 @@ impl Rows {
         Row { number, file, line, verdict, alike }
     }
 
-    /// `line 7`, with its file's name where that is another than the one read now.
+    /// `line 7`, with the file's name if it is not the current file.
     fn place_as_text(&self, place: Place) -> String {
         let other = self.files.get(place.file).filter(|_| place.file != self.file);
         let other = other.map_or_else(String::new, |path| format!(" of {}", path.display()));
@@ -255,9 +255,9 @@ fn reader(path: &Path, layout: &Layout, read: Arc<AtomicU64>) -> Result<Reader, 
     Ok(Reader::Csv(records, mapping))
 }
 
-struct Judged {
+struct Checked {
     line: u64,
-    /// Of a row that is not valid.
+    /// The reference of a row that is not valid.
     reference: Option<String>,
     result: Result<Prepared, Vec<RowFault>>,
 }
@@ -266,10 +266,10 @@ fn whole(reason: impl Into<String>) -> Vec<RowFault> {
     vec![RowFault { place: String::new(), reason: reason.into() }]
 }
 
-fn csv(Record { line, cells }: Record, mapping: &Mapping, target: &Target, number: u64) -> Judged {
+fn csv(Record { line, cells }: Record, mapping: &Mapping, target: &Target, number: u64) -> Checked {
     let cells = match cells {
         Ok(cells) => cells,
-        Err(flaw) => return Judged { line, reference: None, result: Err(whole(flaw.reason())) },
+        Err(flaw) => return Checked { line, reference: None, result: Err(whole(flaw.reason())) },
     };
     let result = mapping.args(&cells).and_then(|args| {
         let raw = serde_json::value::to_raw_value(&args).map_err(|_| whole("is no text"))?;
@@ -280,10 +280,10 @@ fn csv(Record { line, cells }: Record, mapping: &Mapping, target: &Target, numbe
             faults
         })
     });
-    Judged { line, reference: mapping.reference(&cells), result }
+    Checked { line, reference: mapping.reference(&cells), result }
 }
 
-fn json((line, text): super::ndjson::Line, target: &Target, number: u64) -> Judged {
+fn json((line, text): super::ndjson::Line, target: &Target, number: u64) -> Checked {
     let mut reference = None;
     let result = match text.as_deref().map(std::str::from_utf8) {
         None => Err(whole("is longer than 65536 bytes")),
@@ -294,10 +294,10 @@ fn json((line, text): super::ndjson::Line, target: &Target, number: u64) -> Judg
             Ok(args) => target.job(number, args).inspect_err(|_| reference = reference_in(args)),
         },
     };
-    Judged { line, reference, result }
+    Checked { line, reference, result }
 }
 
-/// The reference in `args` that are wrong elsewhere.
+/// The reference in `args` that have a fault elsewhere.
 fn reference_in(args: &RawValue) -> Option<String> {
     let args: Value = serde_json::from_str(args.get()).ok()?;
     args["customer_reference"].as_str().map(|text| text.chars().take(256).collect())

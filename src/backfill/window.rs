@@ -1,18 +1,21 @@
-//! A sliding window over a file: always room for one whole record, never for much more.
+//! A sliding window over a file. It holds at least one whole record, and not much more.
 
-use super::MAX_ROW_BYTES;
+use crate::contract::MAX_JOB_BYTES;
 use std::io::{self, Read};
 
-/// What is read ahead.
+/// Maximum length of a row in bytes: no job is larger.
+pub const MAX_ROW_BYTES: usize = MAX_JOB_BYTES;
+
+/// Bytes that are read ahead.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Bytes that were read and not yet used.
+/// The bytes that are read and not yet used.
 pub(super) struct Window<R> {
     input: R,
     buffer: Vec<u8>,
     at: usize,
     ended: bool,
-    /// The line that the next byte stands in, from 1.
+    /// The line of the next byte, counted from 1.
     pub(super) line: u64,
 }
 
@@ -21,9 +24,9 @@ impl<R: Read> Window<R> {
         Self { input, buffer: Vec::new(), at: 0, ended: false, line: 1 }
     }
 
-    /// The bytes ahead: more than a record may have, or all that there are.
+    /// The next bytes: more than a record may have, or the rest of the file.
     pub(super) fn ahead(&mut self) -> io::Result<&[u8]> {
-        // Two more than a record: its end may be two bytes.
+        // Two bytes more than a record: a line end may be two bytes.
         if self.buffer.len() - self.at < MAX_ROW_BYTES + 2 && !self.ended {
             self.buffer.drain(..self.at);
             self.at = 0;
@@ -48,13 +51,13 @@ impl<R: Read> Window<R> {
         Ok(&self.buffer[self.at..])
     }
 
-    /// Uses up `bytes`, in which `lines` lines end.
+    /// Skips `bytes` bytes, in which `lines` lines end.
     pub(super) const fn advance(&mut self, bytes: usize, lines: u64) {
         self.at += bytes;
         self.line += lines;
     }
 
-    /// Uses up the rest of this line, however long.
+    /// Skips the rest of this line, of any length.
     pub(super) fn skip_line(&mut self) -> io::Result<()> {
         loop {
             let ahead = self.ahead()?;
@@ -62,7 +65,7 @@ impl<R: Read> Window<R> {
                 return Ok(());
             }
             match ahead.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-                // The other half of this line end may not be read yet.
+                // The second byte of this line end may not be read yet.
                 Some(end) if end > 0 && end + 1 == ahead.len() => self.advance(end, 0),
                 Some(end) => {
                     let used = end + line_end(&ahead[end..]);
@@ -78,7 +81,7 @@ impl<R: Read> Window<R> {
     }
 }
 
-/// How many bytes end a line here: `\n`, `\r\n`, or `\r` alone.
+/// Length of a line end at the start of `bytes`: `\n`, `\r\n`, or `\r` alone; else 0.
 pub(super) fn line_end(bytes: &[u8]) -> usize {
     match bytes {
         [b'\r', b'\n', ..] => 2,

@@ -1,28 +1,27 @@
 //! `xco-worker backfill`
 #![allow(clippy::doc_markdown, reason = "the texts of --help have no markup")]
 
-mod feeder;
-mod files;
-mod lost;
-mod plan;
 mod progress;
-mod reading;
-mod report;
+mod render;
 
-use super::{Context, Exit, HintExt, UsageError, operator::this_operator, redis_access, run::stop_on_signal, say};
+use super::{Context, Exit, HintExt, UsageError, operator::this_operator, print_json, run::stop_on_signal, say};
 use crate::{
-    backfill::{Encoding, Format, MapEntry, Rows, RowsError},
     config::{Rate, parse_rate},
-    queue::{Keys, Link, backfill},
+    operations::{
+        Backend,
+        backfill::{
+            self, Backfill, BackfillError, Encoding, Ending, FeedLimits, Format, Identity, IdentityError, Layout,
+            MapEntry, Source, file_digest,
+        },
+    },
 };
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use feeder::{Ending, Feeder};
-use files::Rejects;
-use plan::Plan;
-use serde_json::json;
+use progress::{Notes, ProgressDisplay};
 use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,22 +41,22 @@ use tokio_util::sync::CancellationToken;
     customer); failed, expired, cancelled, rejected, with the error; unknown (its completion was trimmed unread).\n\
     Exit 0 only if every valid row has ended; what it ended with does not matter.")]
 pub struct BackfillArgs {
-    /// What else to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Option<BackfillCommand>,
     /// CSV or NDJSON, plain or gzip; `-` is stdin, which is kept in a file to be read again
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Its name, in jobs and completions [default: made of the first file's name and content]
+    /// The name of the backfill, in jobs and completions [default: the first file's name and a digest of all files]
     #[arg(long, value_name = "NAME")]
     pub batch: Option<String>,
     /// Check every row and write FILE.rejected.csv; enqueue nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// At most so many rows enqueued that have not ended
+    /// Maximum number of rows in the queue at once
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub window: u64,
-    /// At most so many rows enqueued a second, minute or hour: 100/s [default: as many as there is room for]
+    /// Maximum rate of rows, in a second, minute or hour: 100/s [default: as fast as --window allows]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub rate: Option<Rate>,
     /// The merchant's UUID, instead of the workers' `xco.merchant_id`
@@ -67,21 +66,21 @@ pub struct BackfillArgs {
     /// csv or ndjson [default: NDJSON where the first character is a brace]
     #[arg(long, help_heading = "Files", value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// What stands between CSV cells: one character, or `tab` [default: of , ; tab | what the header has most of]
+    /// The character between CSV cells, or `tab` [default: the one of , ; tab | that the header has most of]
     #[arg(long, help_heading = "Files", value_name = "CHAR", value_parser = parse_delimiter)]
     pub delimiter: Option<u8>,
     /// How text is encoded: latin1 (read as windows-1252, as on the Web), iso-8859-15, utf-16le, …
     #[arg(long, help_heading = "Files", value_name = "NAME", default_value_t = Encoding::default())]
     pub encoding: Encoding,
-    /// What the header calls a column: email=E-Mail; may be repeated
+    /// The header's name of a column: email=E-Mail; may be repeated
     #[arg(long, help_heading = "Files", value_name = "COLUMN=NAME")]
     pub map: Vec<MapEntry>,
 }
 
-/// What else to do.
+/// Subcommands of `backfill`.
 #[derive(Subcommand)]
 pub enum BackfillCommand {
-    /// How far a backfill is, and FILE.results.csv as of now; exit 1 while rows have not ended
+    /// Print how far a backfill is, and write FILE.results.csv; exit 1 while rows have not ended
     Report {
         /// The batch
         #[arg(value_name = "BATCH")]
@@ -99,28 +98,33 @@ fn parse_delimiter(text: &str) -> Result<u8, String> {
 
 pub(super) async fn run(args: BackfillArgs, context: Context) -> anyhow::Result<Exit> {
     if let Some(BackfillCommand::Report { batch }) = &args.command {
-        return report::run(batch, &context).await;
+        let mut backend = Backend::connect(&context.config.redis).await?;
+        return report(&mut backend, batch, context.json).await;
     }
-    let plan = Plan::new(&args, &context)?;
-    let read = Arc::new(AtomicU64::new(0));
-    let rows = open(&plan, &context, Arc::clone(&read))?;
+    let identity =
+        Identity::new(source(&args)?, context.config.redis.partitions).or_else(|error| failed(error.into()))?;
+    let batch = identity.batch().to_owned();
+    let backfill = Backfill::open(identity).or_else(failed)?;
     if args.dry_run {
-        let rejects = Rejects::create(&plan.files)?;
-        let counts = tokio::task::spawn_blocking(move || reading::judge_all(rows, rejects)).await??;
-        report::dry_run(&plan, counts, context.json)?;
+        let checked = backfill.check(Arc::new(Notes)).await.or_else(failed)?;
+        if context.json {
+            print_json(&serde_json::to_value(&checked)?)?;
+        } else {
+            render::check(&checked)?;
+        }
         return Ok(Exit::Done);
     }
-    let redis = &context.config.redis;
-    let mut link = redis_access::connect(redis).await?;
-    let keys: Vec<Keys> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
-    begin(&mut link, &keys, &plan, &context).await?;
-    let rejects = Rejects::create(&plan.files)?;
+    let mut backend = Backend::connect(&context.config.redis).await?;
+    let limits = FeedLimits { window: args.window, rate: args.rate };
+    let display = Arc::new(ProgressDisplay::default());
+    let progress = Arc::clone(&display);
+    let feeder = backfill.start(&mut backend, &this_operator(), limits, progress).await.or_else(failed)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let feeder = Feeder::start(&mut link, keys, &plan, &args, redis).await?;
-    let ending = feeder.run(&mut link, rows, rejects, read, stop).await?;
+    let ending = feeder.run(&mut backend, stop).await.or_else(failed)?;
+    display.end();
     match ending {
-        Ending::Complete => report::conclude(&mut link, &plan.batch, &context).await,
+        Ending::Complete => report(&mut backend, &batch, context.json).await,
         Ending::Stopped { outstanding } => {
             let goes_on = match outstanding {
                 0 => "no row is under way".to_owned(),
@@ -132,42 +136,62 @@ pub(super) async fn run(args: BackfillArgs, context: Context) -> anyhow::Result<
         }
         Ending::Replaced => {
             let replaced: anyhow::Result<Exit> =
-                Err(anyhow::anyhow!("another run of the batch {} has taken over", plan.batch));
+                Err(anyhow::anyhow!("another run of the batch {batch} has taken over"));
             replaced.hint("one at a time; nothing was enqueued twice, and the other one goes on")
         }
     }
 }
 
-fn open(plan: &Plan, context: &Context, read: Arc<AtomicU64>) -> anyhow::Result<Rows> {
-    let target = plan.target(context.config.redis.partitions);
-    match Rows::open(plan.files.clone(), plan.layout.clone(), target, read) {
-        Ok(rows) => Ok(rows),
-        Err(error @ RowsError::Header { .. }) => {
-            let unfit: anyhow::Result<Rows> = Err(UsageError(error.to_string()).into());
-            unfit.hint("`--map email=E-Mail` says what a column is called, `--delimiter` what stands between cells")
+async fn report(backend: &mut Backend<'_>, batch: &str, json: bool) -> anyhow::Result<Exit> {
+    let report = backfill::report(backend, batch, &Notes).await.or_else(failed)?;
+    if let Some(reason) = &report.no_results {
+        say(&format!("no result file was written: {reason}"));
+    }
+    if json {
+        print_json(&serde_json::to_value(&report)?)?;
+    } else {
+        render::report(&report)?;
+    }
+    Ok(if report.complete { Exit::Done } else { Exit::Failed })
+}
+
+/// The error as the command line reports it: wrong flags by their names, with exit code 2, and what to do about it.
+fn failed<T>(error: BackfillError) -> anyhow::Result<T> {
+    let remedy = error.remedy();
+    let error = match error {
+        BackfillError::Backend(error) => error.into(),
+        BackfillError::Identity(error @ IdentityError::MerchantId) => {
+            UsageError(format!("--{}", error.to_string().replacen('_', "-", 1))).into()
         }
-        Err(error) => Err(error.into()),
+        BackfillError::Identity(error @ IdentityError::Batch) => UsageError(format!("--{error}")).into(),
+        error if error.is_usage() => UsageError(error.to_string()).into(),
+        error => anyhow::Error::new(error),
+    };
+    match remedy {
+        Some(remedy) => Err(error).hint(remedy),
+        None => Err(error),
     }
 }
 
-/// Makes the batch known, or finds it to be the same as before; records who does it.
-async fn begin(link: &mut Link, keys: &[Keys], plan: &Plan, context: &Context) -> anyhow::Result<()> {
-    let redis = &context.config.redis;
-    let failed = |error| redis_access::unreachable(redis, &error);
-    let before = backfill::plan(link, &keys[0], &plan.batch).await.map_err(failed)?;
-    let what = json!({"batch": plan.batch, "files": plan.names(), "fingerprint": &plan.fingerprint[..16],
-        "resumed": before.is_some()});
-    this_operator().record(link, &redis.namespace, "backfill", &what, 0).await.map_err(failed)?;
-    let wanted = backfill::Plan { fingerprint: plan.fingerprint.clone(), what: plan.to_json() };
-    let held = backfill::begin(link, &keys[0], &plan.batch, &wanted).await.map_err(failed)?;
-    if held.fingerprint == plan.fingerprint {
-        return Ok(());
-    }
-    let other: anyhow::Result<()> = Err(UsageError(format!(
-        "the batch {} was begun with other files or flags: {}",
-        plan.batch,
-        plan::described(&held.what)
-    ))
-    .into());
-    other.hint("give what it was begun with, unchanged, or another name with `--batch`")
+fn source(args: &BackfillArgs) -> anyhow::Result<Source> {
+    let layout =
+        Layout { format: args.format, delimiter: args.delimiter, encoding: args.encoding, map: args.map.clone() };
+    let files = args.files.iter().map(|path| if path == Path::new("-") { keep_stdin() } else { Ok(path.clone()) });
+    Ok(Source {
+        files: files.collect::<anyhow::Result<_>>()?,
+        layout,
+        merchant_id: args.merchant_id.clone(),
+        batch: args.batch.clone(),
+    })
+}
+
+/// Copies stdin into a file of this folder, named after its content. Only a file can be read again, to continue.
+fn keep_stdin() -> anyhow::Result<PathBuf> {
+    let mut copy = tempfile::NamedTempFile::new_in(".").context("stdin cannot be kept in this folder")?;
+    io::copy(&mut io::stdin().lock(), copy.as_file_mut()).context("stdin cannot be kept in this folder")?;
+    let content = file_digest(copy.path()).context("stdin cannot be read again")?;
+    let path = PathBuf::from(format!("stdin-{}", &content[..8]));
+    copy.persist(&path).context("stdin cannot be kept in this folder")?;
+    say(&format!("stdin is kept in {}: to go on after an interruption, give that file", path.display()));
+    Ok(path)
 }

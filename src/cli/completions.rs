@@ -2,7 +2,6 @@
 
 use super::{
     Context, Exit, print_json, print_line,
-    redis_access::queue_error,
     rows::{header, row},
     run::stop_on_signal,
     say,
@@ -13,6 +12,7 @@ use crate::{
     completions::{Filter, Membership, Options, Start, Subscriber},
     config::parse_duration,
     contract::{JobType, Status},
+    operations::Error,
 };
 use clap::Args;
 use std::{io::IsTerminal, time::Duration};
@@ -66,7 +66,7 @@ pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Resu
     let grouped = options.membership.is_some();
     let starting = Subscriber::start(redis, options);
     let mut subscriber = tokio::select! {
-        started = starting => started.map_err(|error| queue_error(redis, error))?,
+        started = starting => started.map_err(|error| Error::queue(redis, error))?,
         () = stop.cancelled() => return Ok(Exit::Done),
     };
     let style = Style::of_stdout();
@@ -76,7 +76,7 @@ pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Resu
     let mut left = args.count;
     let exit = loop {
         let batch = tokio::select! {
-            batch = subscriber.next() => batch.map_err(|error| queue_error(redis, error))?,
+            batch = subscriber.next() => batch.map_err(|error| Error::queue(redis, error))?,
             () = stop.cancelled() => break Exit::Done,
             () = until(deadline) => break if left.is_some() { Exit::Failed } else { Exit::Done },
         };
@@ -93,7 +93,7 @@ pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Resu
             }
         }
         if grouped {
-            subscriber.acknowledge(batch).await.map_err(|error| queue_error(redis, error))?;
+            subscriber.acknowledge(batch).await.map_err(|error| Error::queue(redis, error))?;
         }
         left = left.map(|left| left.saturating_sub(wanted as u64));
         if left == Some(0) {

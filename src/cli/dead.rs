@@ -1,26 +1,24 @@
-//! `xco-worker dead`: looking at dead letters, and dealing with them.
+//! `xco-worker dead`: looking at dead letters, replaying them, discarding them.
 //!
 //! | file | |
 //! |---|---|
-//! | `filter`, `scan` | which letters, reading them a page ahead |
-//! | `list`, `groups`, `show` | looking: nothing about a person, unless asked for and recorded |
-//! | `replay`, `plan`, `editor`, `mover`, `outcomes` | back into the queue: how many and how long, at a pace |
-//! | `discard`, `confirm` | away for good |
+//! | `filter` | the flags that say which dead letters are meant |
+//! | `list`, `show` | looking: without personal data, unless it is asked for and recorded |
+//! | `replay`, `estimate`, `editor` | back into the queue: how many and how long, the edit, the result |
+//! | `discard` | removed for good |
+//! | `confirm`, `progress` | asking before a change; how far it is |
 
-mod confirm;
 mod discard;
 mod editor;
+mod estimate;
 mod filter;
-mod groups;
 mod list;
-mod mover;
-mod outcomes;
-mod plan;
+mod progress;
 mod replay;
-mod scan;
 mod show;
+mod words;
 
-use super::{Context, Exit};
+use super::{Context, Exit, confirm};
 use clap::{Args, Subcommand};
 
 /// Flags of `dead`.
@@ -30,27 +28,27 @@ pub struct DeadArgs {
     command: DeadCommand,
 }
 
-/// What to do with dead letters.
+/// The subcommands of `dead`.
 #[derive(Subcommand)]
 enum DeadCommand {
     /// List dead letters, the newest first, or count them (--by)
     ///
-    /// Shows nothing about a person, but where `--by caller` or `--by customer_reference` ask for it.
+    /// Shows no personal data, except with `--by caller` or `--by customer_reference`.
     List(list::ListArgs),
-    /// Show a letter: its job with personal data masked, and its error
+    /// Show a dead letter: its error, and its job with personal data masked
     Show(show::ShowArgs),
-    /// Put letters back into the queue
+    /// Put dead letters back into the queue
     ///
-    /// Says first how many, of which kinds, which cannot be replayed and why, and how long it will take; and asks. Then
-    /// moves them into the bulk lane at --rate. Exit 1 when nothing could be replayed.
+    /// First reports how many, of which kinds, which cannot be replayed and why, and how long it takes at least. Then asks,
+    /// and moves them into the bulk lane at --rate. Exit 1 when nothing could be replayed.
     Replay(Box<replay::ReplayArgs>),
-    /// Remove letters for good
+    /// Remove dead letters for good
     Discard(discard::DiscardArgs),
-    /// Write letters as they are, personal data included, one JSON object a line
+    /// Write complete dead letters, personal data included, one JSON object a line
     Export(show::ExportArgs),
 }
 
-/// Runs one of them.
+/// Runs a subcommand.
 pub(super) async fn run(args: DeadArgs, context: Context) -> anyhow::Result<Exit> {
     match args.command {
         DeadCommand::List(args) => list::run(args, context).await,

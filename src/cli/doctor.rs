@@ -1,19 +1,12 @@
 //! `xco-worker doctor`
 
-mod check;
-mod completions;
-mod host;
-mod redis;
-mod removed;
-mod server;
-mod strays;
-mod workers;
-mod xco;
-
-use super::{Context, Exit, print_line, shared_limits, style::Style};
-use check::{Check, Verdict};
+use super::{
+    Context, Exit, open_files, print_json, print_line,
+    style::{Style, Tone},
+};
+use crate::operations::health_checks::{self, HealthCheck, HealthStatus, Host};
 use clap::Args;
-use std::time::Duration;
+use std::time::SystemTime;
 
 /// Flags of `doctor`: none beyond the global ones.
 #[derive(Args)]
@@ -22,24 +15,16 @@ use std::time::Duration;
     xco-worker --config config/purse-sandbox.toml doctor --json")]
 pub struct DoctorArgs {}
 
-/// Runs the checks of Redis and of XCO side by side.
+/// Runs all checks and prints them; fails where a worker would not work.
 pub(super) async fn run(_args: DoctorArgs, context: Context) -> anyhow::Result<Exit> {
     let Context { config, json, .. } = context;
     let style = Style::of_stdout();
-    // Faults of the configuration itself end every command before it begins.
-    let mut checks = vec![Check::ok("configuration", "read, and every value is valid")];
-    let longest = config.redis.connect_timeout + config.redis.response_timeout + Duration::from_secs(1);
-    let (redis, xco) = tokio::join!(redis::checks(&config, longest), xco::checks(&config.xco));
-    checks.extend(redis);
-    checks.extend(xco);
-    checks.extend(host::checks(&config));
-    let complaints = shared_limits::complaints(&config);
-    checks.extend(complaints.into_iter().map(|said| Check::warn("limits", said, shared_limits::REMEDY)));
-    for check in &checks {
-        check.print(json, style)?;
+    let host = Host { clock: SystemTime::now, checks: open_files::check(&config).into_iter().collect() };
+    let report = health_checks::run(&config, host).await;
+    for check in &report.checks {
+        print(check, json, style)?;
     }
-    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
-    let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+    let (failed, warned) = (report.count(HealthStatus::Fail), report.count(HealthStatus::Warn));
     if !json {
         print_line("")?;
         print_line(&match (failed, warned) {
@@ -50,4 +35,22 @@ pub(super) async fn run(_args: DoctorArgs, context: Context) -> anyhow::Result<E
         })?;
     }
     Ok(if failed > 0 { Exit::Failed } else { Exit::Done })
+}
+
+/// Prints a check: one line, and its remedy on the next; or one line of JSON.
+fn print(check: &HealthCheck, json: bool, style: Style) -> anyhow::Result<()> {
+    if json {
+        return print_json(check);
+    }
+    let (word, tone) = match check.status {
+        HealthStatus::Ok => ("ok", Tone::Good),
+        HealthStatus::Warn => ("warn", Tone::Odd),
+        HealthStatus::Fail => ("FAIL", Tone::Bad),
+        HealthStatus::Skip => ("-", Tone::Faint),
+    };
+    print_line(&format!("{}  {:<20}  {}", style.paint(tone, &format!("{word:<4}")), check.name, check.detail))?;
+    match &check.remedy {
+        Some(remedy) => print_line(&format!("{:<28}{}", "", style.paint(Tone::Strong, &format!("-> {remedy}")))),
+        None => Ok(()),
+    }
 }

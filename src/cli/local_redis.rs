@@ -1,7 +1,9 @@
 //! A Redis of the command's own: on a free port of this machine, in a folder that goes with it.
 
 use super::HintExt;
+use crate::{config::RedisConfig, operations::Backend};
 use anyhow::{Context as _, anyhow, bail};
+use secrecy::SecretString;
 use std::{io, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 use tempfile::TempDir;
 use tokio::{
@@ -91,21 +93,22 @@ impl LocalRedis {
 
 /// Comes back when the server answers.
 async fn ready(child: &mut Child, program: &str, port: u16, folder: &TempDir) -> anyhow::Result<()> {
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
-    let config = redis::AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_response_timeout(Some(Duration::from_secs(1)));
+    let config = RedisConfig {
+        url: vec![SecretString::from(format!("redis://127.0.0.1:{port}"))],
+        connect_timeout: Duration::from_secs(1),
+        response_timeout: Duration::from_secs(1),
+        ..RedisConfig::default()
+    };
     let deadline = Instant::now() + STARTING;
     loop {
         if let Some(status) = child.try_wait()? {
             bail!("{program} ended at once ({status})");
         }
-        if let Ok(mut connection) = client.get_multiplexed_async_connection_with_config(&config).await
-            && let Ok((_, dir)) =
-                redis::cmd("CONFIG").arg("GET").arg("dir").query_async::<(String, String)>(&mut connection).await
+        if let Ok(mut server) = Backend::connect(&config).await
+            && let Ok(theirs) = server.data_folder().await
         {
-            // Another's server on that port would answer too, but not know our folder.
-            if std::fs::canonicalize(&dir).ok() == std::fs::canonicalize(folder.path()).ok() {
+            // Another server on that port would answer too, but keep its data in another folder.
+            if std::fs::canonicalize(&theirs).ok() == std::fs::canonicalize(folder.path()).ok() {
                 return Ok(());
             }
             bail!("another program took port {port}");

@@ -5,22 +5,22 @@ mod audit;
 mod backfill;
 mod cancel;
 mod completions;
+mod confirm;
+mod context;
 mod dead;
 mod demo;
 mod doctor;
 mod enqueue;
 mod local_redis;
-mod locate;
 mod open_files;
 mod operator;
 mod outcome;
 mod output;
 mod pause;
-mod redis_access;
 mod rows;
 mod run;
 mod sandbox;
-mod shared_limits;
+mod search_progress;
 mod shell_completions;
 mod status;
 mod style;
@@ -31,6 +31,7 @@ pub use audit::AuditArgs;
 pub use backfill::BackfillArgs;
 pub use cancel::CancelArgs;
 pub use completions::CompletionsArgs;
+pub use context::Context;
 pub use dead::DeadArgs;
 pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
@@ -46,11 +47,8 @@ pub use status::StatusArgs;
 pub use values::{DurationRange, JsonText, MetaEntry, StartFrom};
 pub use why::WhyArgs;
 
-use crate::{
-    config::{Config, Sources},
-    telemetry::Metrics,
-};
-use clap::{Args, Parser, Subcommand};
+use crate::config::Sources;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// A persistent job queue between a merchant's signup pages and Purse Express Checkout (XCO)
@@ -134,19 +132,20 @@ pub enum Command {
     ///
     /// Jobs that failed for good or were rejected are kept for `queue.dead_retention`.
     Dead(DeadArgs),
-    /// Show depths, ages, rates, what is delayed and why, errors, limits, orders in force and workers
+    /// Show depths, ages, rates, what is delayed and why, errors, limits, rules in force and workers
     Status(StatusArgs),
     /// Hold jobs back: a lane, a type, a caller, or everything
     ///
-    /// In force on every worker within 2 s, and on those started later, until `resume` or for as long as --for says.
-    /// Calls under way are not interrupted; deadlines go on.
+    /// Waits up to 3 s until every running worker knows the pause. It lasts until `resume`, or for as long as --for says, on workers
+    /// that start later, too. Calls in flight are not interrupted; deadlines go on.
     Pause(PauseArgs),
     /// End a pause: what it held back goes on in its order
     Resume(ResumeArgs),
     /// Cancel jobs that were enqueued up to now: by id, batch, lane, type, caller or customer
     ///
-    /// Parked jobs end at once, those in a lane as they come up, each with a completion `cancelled`. A call under way is not
-    /// interrupted, and a job whose call may have taken effect ends as `in_doubt`.
+    /// Counts the jobs that fit, and asks. Delayed jobs end at once, those in a lane as they come up, each with a completion
+    /// `cancelled`. A call in flight is not interrupted. A job whose call may have taken effect ends as `in_doubt`. Exit 1 when no
+    /// job fits.
     Cancel(CancelArgs),
     /// Tell where a job is, what it waits for, and until when
     Why(WhyArgs),
@@ -159,17 +158,6 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print a completion script for your shell
     ShellCompletions(ShellCompletionsArgs),
-}
-
-/// What every command is given.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The configuration, checked.
-    pub config: Config,
-    /// `--json`
-    pub json: bool,
-    /// The process's instruments.
-    pub metrics: Metrics,
 }
 
 impl Cli {
@@ -218,7 +206,7 @@ impl Command {
             Self::Why(args) => why::run(args, context).await,
             Self::Audit(args) => audit::run(args, context).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
-            Self::ShellCompletions(args) => shell_completions::run(&args),
+            Self::ShellCompletions(args) => shell_completions::run(&args, Cli::command()),
         }
     }
 }
@@ -277,7 +265,8 @@ mod tests {
             "pause --lane bulk --type StartOtp",
             "resume --caller c",
             "cancel a b",
-            "cancel --batch b --lane bulk",
+            "cancel --batch b --lane bulk --dry-run",
+            "cancel a --yes",
             "status --watch --every 2s",
             "why a",
             "audit --count 5",
@@ -290,6 +279,7 @@ mod tests {
             "pause --for soon",
             "resume --for 1m",
             "cancel a --batch b",
+            "cancel a --yes --dry-run",
             "cancel --type Nothing",
             "status --every 1",
             "why",

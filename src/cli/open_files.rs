@@ -1,6 +1,6 @@
 //! How many files and connections this process may have open at once (`RLIMIT_NOFILE`), and what a worker needs.
 
-use crate::{config::Config, worker::connections};
+use crate::{config::Config, operations::health_checks::HealthCheck, worker::connections};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Write as _;
 
@@ -86,9 +86,25 @@ impl Share {
     }
 }
 
+/// The check of `doctor`. `None` where the system does not report its limits.
+pub(super) fn check(config: &Config) -> Option<HealthCheck> {
+    // A worker asks for the maximum: that counts, and not what this shell has now.
+    OpenFiles::read().map(|files| check_of(config, files.most))
+}
+
+fn check_of(config: &Config, most: u64) -> HealthCheck {
+    const NAME: &str = "open files";
+    let share = Share::of(config, most);
+    match share.complaint(config, most) {
+        None => HealthCheck::ok(NAME, format!("{most} at once, {} are needed", share.needed)),
+        Some(said) => HealthCheck::warn(NAME, said, REMEDY),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operations::health_checks::HealthStatus;
 
     fn config(concurrency: usize) -> Config {
         let mut config = Config::default();
@@ -104,6 +120,15 @@ mod tests {
             assert_eq!(Share::of(&config, needed).concurrency, concurrency, "{needed}");
             assert_eq!(Share::of(&config, needed).complaint(&config, needed), None);
         }
+    }
+
+    #[test]
+    fn too_few_open_files_are_reported_with_a_remedy() {
+        let config = Config::default();
+        assert_eq!(check_of(&config, 1024).status, HealthStatus::Ok);
+        let few = check_of(&config, 64);
+        assert_eq!(few.status, HealthStatus::Warn);
+        assert!(few.remedy.is_some_and(|remedy| remedy.contains("LimitNOFILE=")), "{}", few.detail);
     }
 
     #[test]

@@ -80,6 +80,10 @@ pub(super) async fn pause(args: PauseArgs, context: Context) -> anyhow::Result<E
         let until = paused.until.map_or_else(|| "until `resume`".to_owned(), |until| format!("until {until}"));
         print_line(&format!("paused: {}, {until}", paused.paused.shown()))?;
     }
+    let in_force = pauses::in_force(&mut backend, pauses::IN_FORCE_WITHIN).await?;
+    if !context.json {
+        say(&in_force.to_string());
+    }
     Ok(Exit::Done)
 }
 

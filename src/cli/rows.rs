@@ -1,6 +1,7 @@
 //! A completion as one line for people.
 
 use super::style::{Style, Tone};
+pub(super) use crate::operations::printable;
 use serde_json::Value;
 
 /// The widths of the columns before the last: time, id, type, status, outcome, milliseconds.
@@ -67,11 +68,6 @@ fn remarks(event: &Value) -> String {
     pointers.truncate(4);
     remarks.extend((!pointers.is_empty()).then(|| format!("at {}", pointers.join(" "))));
     remarks.join(", ")
-}
-
-/// Without what a terminal would obey: anyone can write to a stream.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

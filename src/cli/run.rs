@@ -3,10 +3,10 @@
 use super::{
     Context, Exit, HintExt, UsageError,
     open_files::{OpenFiles, REMEDY, Share},
-    shared_limits,
 };
 use crate::{
     config::{Config, HttpConfig},
+    operations::health_checks::shared_limits,
     telemetry::{HttpEndpoint, Readiness, flush_logs},
     worker::{Health, Worker},
     xco::XcoClient,
@@ -42,8 +42,8 @@ pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let endpoint_places = share_open_files(&mut config);
-    for said in shared_limits::complaints(&config) {
-        tracing::warn!("{said}; {}", shared_limits::REMEDY);
+    for warning in shared_limits(&config) {
+        tracing::warn!("{}; {}", warning.detail, warning.remedy.unwrap_or_default());
     }
     let api = XcoClient::new(&config.xco).map_err(|error| UsageError(error.to_string()))?;
     let listen = config.http.listen;
@@ -129,7 +129,7 @@ fn is_hangup_ignored() -> bool {
 /// an address that somebody chose must be had.
 async fn bind(listen: SocketAddr) -> anyhow::Result<Option<HttpEndpoint>> {
     match HttpEndpoint::bind(listen).await {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && listen == HttpConfig::DEFAULT_LISTEN => {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && HttpConfig::default().listen == Some(listen) => {
             tracing::warn!(%listen, "taken, by another worker perhaps: no /metrics here; `--listen` gives another address");
             Ok(None)
         }

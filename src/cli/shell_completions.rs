@@ -1,7 +1,7 @@
 //! `xco-worker shell-completions`
 
-use super::{Cli, Exit, StdoutClosed};
-use clap::{Args, CommandFactory};
+use super::{Exit, StdoutClosed};
+use clap::Args;
 use std::io::{ErrorKind, Write};
 
 /// Flags of `shell-completions`.
@@ -16,9 +16,10 @@ pub struct ShellCompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-pub(super) fn run(args: &ShellCompletionsArgs) -> anyhow::Result<Exit> {
+/// Prints the script for `command`, the whole command line.
+pub(super) fn run(args: &ShellCompletionsArgs, mut command: clap::Command) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "xco-worker", &mut script);
+    clap_complete::generate(args.shell, &mut command, "xco-worker", &mut script);
     let mut out = std::io::stdout().lock();
     match out.write_all(&script).and_then(|()| out.flush()) {
         Ok(()) => Ok(Exit::Done),

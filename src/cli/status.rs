@@ -1,25 +1,19 @@
-//! `xco-worker status`: depths, ages, rates, what is delayed and why, errors, limits, orders and workers.
+//! `xco-worker status`: depths, ages, rates, what is delayed and why, errors, limits, rules in force and workers.
 
-mod gather;
-mod picture;
 mod view;
 
-use super::{
-    Context, Exit, print_json, print_line,
-    redis_access::{connect, unreachable},
-    run::stop_on_signal,
-    style::Style,
+use super::{Context, Exit, print_json, print_line, run::stop_on_signal, style::Style};
+use crate::{
+    config::parse_duration,
+    operations::{Backend, status::Collector},
 };
-use crate::{config::parse_duration, queue::Link};
 use clap::Args;
-use gather::Gatherer;
-use picture::Picture;
 use std::{io::IsTerminal, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// Parked jobs looked at for one picture, and for each of many.
-const LOOK_AT: usize = 100_000;
-const LOOK_AT_WATCHING: usize = 5_000;
+/// Maximum number of delayed jobs read for one snapshot, and for each of a series.
+const MOST_DELAYED: usize = 100_000;
+const MOST_DELAYED_WATCHING: usize = 5_000;
 
 /// Clears the screen and goes to its upper left corner.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
@@ -38,30 +32,28 @@ pub struct StatusArgs {
 
 /// Shows how things are, once or until a signal.
 pub(super) async fn run(args: StatusArgs, context: Context) -> anyhow::Result<Exit> {
-    let redis = &context.config.redis;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let every = args.every.max(Duration::from_millis(200));
-    let mut link: Link = connect(redis).await?;
-    let look_at = if args.watch { LOOK_AT_WATCHING } else { LOOK_AT };
-    let mut gatherer = Gatherer::new(redis, look_at);
-    gatherer.totals(&mut link).await.map_err(|error| unreachable(redis, &error))?;
+    let mut backend = Backend::connect(&context.config.redis).await?;
+    let most_delayed = if args.watch { MOST_DELAYED_WATCHING } else { MOST_DELAYED };
+    let mut collector = Collector::start(&mut backend, most_delayed).await?;
     let clears = args.watch && !context.json && std::io::stdout().is_terminal();
     loop {
-        // Rates are what was counted between two looks.
+        // Rates are the counts between two snapshots.
         tokio::select! {
             () = stop.cancelled() => return Ok(Exit::Done),
             () = tokio::time::sleep(every) => {}
         }
-        let picture: Picture = tokio::select! {
+        let snapshot = tokio::select! {
             () = stop.cancelled() => return Ok(Exit::Done),
-            picture = gatherer.picture(&mut link) => picture.map_err(|error| unreachable(redis, &error))?,
+            snapshot = collector.collect(&mut backend) => snapshot?,
         };
         if context.json {
-            print_json(&picture)?;
+            print_json(&snapshot)?;
         } else {
             let clear = if clears { CLEAR } else { "" };
-            print_line(&format!("{clear}{}", view::text(&picture, Style::of_stdout())))?;
+            print_line(&format!("{clear}{}", view::text(&snapshot, Style::of_stdout())))?;
         }
         if !args.watch {
             return Ok(Exit::Done);

@@ -9,6 +9,9 @@ use std::{fmt, fs, io::Read, str::FromStr, time::Duration};
 /// The most that `@FILE` may hold: a job is no larger.
 const MAX_TEXT_BYTES: u64 = 64 * 1024;
 
+/// From this likeness on (0 to 1) a wrong name is taken for a slip of the fingers.
+const NEAR: f64 = 0.6;
+
 /// `CheckUser`
 pub(super) fn parse_job_type(text: &str) -> Result<JobType, String> {
     JobType::from_name(text).ok_or_else(|| format!("known are {}", JobType::ALL.map(JobType::as_str).join(", ")))
@@ -17,6 +20,25 @@ pub(super) fn parse_job_type(text: &str) -> Result<JobType, String> {
 /// `succeeded`
 pub(super) fn parse_status(text: &str) -> Result<Status, String> {
     Status::from_name(text).ok_or_else(|| format!("known are {}", Status::ALL.map(Status::as_str).join(", ")))
+}
+
+/// One of several values by its name. A wrong name is answered with all names, and with the nearest if it is near.
+pub(super) fn parse_name<T: Copy, const N: usize>(
+    text: &str,
+    all: [T; N],
+    name: impl Fn(T) -> &'static str,
+) -> Result<T, String> {
+    if let Some(value) = all.into_iter().find(|value| name(*value) == text) {
+        return Ok(value);
+    }
+    let known = all.map(&name);
+    let likeness = |name: &&str| strsim::normalized_damerau_levenshtein(text, name);
+    let nearest = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let known = known.join(", ");
+    Err(match nearest.filter(|name| likeness(name) >= NEAR) {
+        Some(nearest) => format!("did you mean {nearest}? Known are {known}"),
+        None => format!("known are {known}"),
+    })
 }
 
 /// A duration or two: `50ms`, `20ms..80ms`.
@@ -47,7 +69,7 @@ impl fmt::Display for DurationRange {
 /// Where to begin in the completion stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFrom {
-    /// With the oldest completion that is kept.
+    /// At the oldest completion that is kept.
     Beginning,
     /// With what comes from now on.
     Now,

@@ -1,24 +1,12 @@
 //! `xco-worker why`: where a job is, what it waits for, and until when.
 
-mod because;
-mod holds;
-
-use super::{
-    Context, Exit,
-    ages::age,
-    cancel::progress,
-    locate::{Ahead, Found, Live, Locator, Place, Searched},
-    print_json, print_line,
-    redis_access::{connect, unreachable},
-    rows::printable,
-};
-use crate::{
-    contract::{format_ms, look_into},
-    queue::{Keys, Link, Source, control},
+use super::{Context, Exit, ages::age, print_json, print_line, rows::printable, search_progress::SearchProgress};
+use crate::operations::{
+    Backend,
+    jobs::{self, DeadLetter, DelayReason, Ended, Explanation, Hold, JobPlace, LiveJob, Searched},
 };
 use clap::Args;
-use redis::RedisResult;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 /// Flags of `why`.
 #[derive(Args)]
@@ -31,164 +19,118 @@ pub struct WhyArgs {
     pub id: String,
 }
 
-/// What is known of a job: sentences for people, and the same as data.
-#[derive(Debug, Default)]
-struct Report {
-    lines: Vec<String>,
-    data: Map<String, Value>,
-}
-
-impl Report {
-    fn say(&mut self, line: impl Into<String>) {
-        self.lines.push(line.into());
-    }
-
-    fn set(&mut self, name: &str, value: impl Into<Value>) {
-        self.data.insert(name.to_owned(), value.into());
-    }
-}
-
 /// Explains a job; exit 1 where nothing is known of it.
 pub(super) async fn run(args: WhyArgs, context: Context) -> anyhow::Result<Exit> {
-    let redis = &context.config.redis;
-    let mut link = connect(redis).await?;
-    let (report, known) = explain(&mut link, &args.id, &context).await.map_err(|error| unreachable(redis, &error))?;
+    let mut backend = Backend::connect(&context.config.redis).await?;
+    let progress = SearchProgress::on_stderr();
+    let explanation = jobs::explain(&mut backend, &context.config, &args.id, &progress).await?;
     if context.json {
-        print_json(&report.data)?;
+        print_json(&json!(explanation))?;
     } else {
-        for line in &report.lines {
-            print_line(&printable(line))?;
+        for line in lines(&explanation) {
+            print_line(&printable(&line))?;
         }
     }
-    Ok(if known { Exit::Done } else { Exit::Failed })
+    Ok(if explanation.is_known() { Exit::Done } else { Exit::Failed })
 }
 
-async fn explain(link: &mut Link, id: &str, context: &Context) -> RedisResult<(Report, bool)> {
-    let mut report = Report::default();
-    report.set("id", id);
-    let mut progress = progress();
-    let mut locator = Locator::new(link, &context.config.redis, id, &mut progress);
-    let found = locator.anywhere().await?;
-    let searched = std::mem::take(&mut locator.searched);
-    let now_ms = control::now_ms(link).await?;
-    let Some(Found { partition, place }) = found else {
-        unknown(&mut report, id, &searched);
-        return Ok((report, false));
-    };
-    report.set("partition", partition);
-    let keys = Keys::new(&context.config.redis.namespace, partition);
-    match place {
-        Place::Waiting { live, source, ahead } => {
-            let (count, about) = match ahead {
-                Ahead::Exactly(count) => (count, ""),
-                Ahead::AtLeast(count) => (count, "at least "),
-            };
-            let of = if source == Source::Due { " that come back" } else { "" };
-            report.say(format!("{id}: waits in the {} lane, behind {about}{count} jobs{of}", live.lane));
-            report.set("place", "waiting");
-            report.set("ahead", count);
-            report.set("ahead_is_exact", about.is_empty());
-            live_job(&mut report, &live, now_ms);
-            holds::tell(&mut report, link, context, &live, now_ms).await?;
+fn lines(explanation: &Explanation) -> Vec<String> {
+    let id = &explanation.id;
+    match &explanation.place {
+        JobPlace::Waiting { ahead, ahead_is_exact, came_back, job } => {
+            let at_least = if *ahead_is_exact { "" } else { "at least " };
+            let of = if *came_back { " that come back" } else { "" };
+            let place = format!("{id}: waits in the {} lane, behind {at_least}{ahead} jobs{of}", job.lane);
+            live(vec![place], job)
         }
-        Place::Adrift { live } => {
-            report.say(format!(
-                "{id}: was delivered, and nobody holds it: something else than a worker deleted its consumer, acknowledged \
+        JobPlace::Adrift { job } => {
+            let place = format!(
+                "{id}: was delivered, and no consumer holds it: something else than a worker deleted its consumer, acknowledged \
                  it or set the group ahead. A worker takes it up again within about two leases"
-            ));
-            report.set("place", "adrift");
-            live_job(&mut report, &live, now_ms);
-            holds::tell(&mut report, link, context, &live, now_ms).await?;
+            );
+            live(vec![place], job)
         }
-        Place::InFlight { live, pending } => {
-            report.say(format!(
-                "{id}: worker {} has it, since {} ago or longer",
-                pending.consumer,
-                age(pending.idle_ms)
-            ));
-            report.set("place", "in_flight");
-            report.set("worker", pending.consumer.as_str());
-            report.set("deliveries", pending.deliveries);
-            report.set("idle_ms", pending.idle_ms);
-            if pending.deliveries > 1 {
-                report.say(format!("it was delivered {} times: workers were lost with it", pending.deliveries));
+        JobPlace::InFlight { worker, deliveries, idle_ms, job } => {
+            let mut lines = vec![format!("{id}: worker {worker} has it, since {} ago or longer", age(*idle_ms))];
+            if *deliveries > 1 {
+                lines.push(format!("it was delivered {deliveries} times: workers were lost with it"));
             }
-            live_job(&mut report, &live, now_ms);
-            holds::tell(&mut report, link, context, &live, now_ms).await?;
+            live(lines, job)
         }
-        Place::Parked { live, due_ms } => {
-            report.set("place", "parked");
-            because::tell(&mut report, link, &keys, context, &live, (due_ms, now_ms)).await?;
-            live_job(&mut report, &live, now_ms);
-            holds::tell(&mut report, link, context, &live, now_ms).await?;
+        JobPlace::Delayed { waits_for: DelayReason::Cancelled, job, .. } => {
+            live(vec![format!("{id}: delayed, and cancelled: it ends now")], job)
         }
-        Place::Ended { event, letter } => ended(&mut report, id, &event, letter),
-        Place::Dead { letter } => {
-            let field = |name: &str| letter.get(name).map_or("", String::as_str);
-            let error: Value = look_into(field("error")).unwrap_or_default();
-            let kind = error["kind"].as_str().unwrap_or("unknown").to_owned();
-            report.say(format!("{id}: failed at {} ({kind}); its letter is among the dead", field("at")));
-            report.set("place", "dead");
-            report.set("at", field("at"));
-            report.set("error", error);
-            report.set("replayable", field("replayable") == "true");
+        JobPlace::Delayed { until, until_in_ms, because, job, .. } => {
+            let until = match (until, until_in_ms) {
+                (Some(until), Some(ms)) => format!("until {until} (in {})", age(*ms)),
+                _ => "until an operator resumes it".to_owned(),
+            };
+            live(vec![format!("{id}: delayed {until}: waits for {because}")], job)
+        }
+        JobPlace::Ended(ended) => lines_of_ended(id, ended),
+        JobPlace::Dead(DeadLetter { at, error, .. }) => {
+            let kind = error["kind"].as_str().unwrap_or("unknown");
+            vec![format!("{id}: failed at {at} ({kind}); its dead letter is kept")]
+        }
+        JobPlace::Unknown { searched: Searched { live, ended, everything } } => {
+            let scope = if *everything { "that is all there is" } else { "there is more than was looked at" };
+            vec![format!(
+                "{id}: not known. Looked through {live} waiting or delayed jobs and {ended} completions and dead letters: {scope}"
+            )]
         }
     }
-    Ok((report, true))
 }
 
-fn unknown(report: &mut Report, id: &str, searched: &Searched) {
-    report.set("place", "unknown");
-    report.set("searched", json!({"live": searched.live, "ended": searched.ended, "everything": !searched.partly}));
-    let scope = if searched.partly { "there is more than was looked at" } else { "that is all there is" };
-    report.say(format!(
-        "{id}: not known. Looked through {} waiting or parked jobs and {} completions and dead letters: {scope}",
-        searched.live, searched.ended
-    ));
-}
-
-fn live_job(report: &mut Report, live: &Live, now_ms: u64) {
-    let enqueued_at_ms = live.origin.entry.ms;
-    let waited_ms = now_ms.saturating_sub(enqueued_at_ms);
-    report.set("lane", live.lane.as_str());
-    report.set("origin", live.origin.to_string());
-    report.set("enqueued_at", format_ms(enqueued_at_ms));
-    report.say(format!("enqueued {} ago, at {}", age(waited_ms), format_ms(enqueued_at_ms)));
-    let Some(state) = &live.state else { return };
-    report.set("attempts", state.attempts);
-    report.set("in_doubt", state.doubt);
-    if state.attempts > 0 {
-        report.say(format!("{} calls so far, {} of them failed", state.attempts, state.failures));
-    }
-    if state.doubt {
-        report.say("a call before may have taken effect");
-    }
-    if state.cancelled {
-        report.say("an operator cancelled it: it ends when it comes up");
-    }
-    report.set("cancelled", state.cancelled);
-}
-
-fn ended(report: &mut Report, id: &str, event: &Value, letter: bool) {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    report.set("place", "ended");
-    report.set("dead_letter", letter);
-    // The event may hold a customer's profile: what is asked for here is how the job went.
-    for name in ["status", "outcome", "attempts", "enqueued_at", "started_at", "completed_at", "timings_ms", "batch"] {
-        if !event[name].is_null() {
-            report.set(name, event[name].clone());
+fn live(mut lines: Vec<String>, job: &LiveJob) -> Vec<String> {
+    lines.push(format!("enqueued {} ago, at {}", age(job.waited_ms), job.enqueued_at));
+    if let Some(history) = &job.history {
+        if history.attempts > 0 {
+            lines.push(format!("{} calls so far, {} of them failed", history.attempts, history.failures));
+        }
+        if history.in_doubt {
+            lines.push("an earlier call may have taken effect".to_owned());
+        }
+        if history.cancelled {
+            lines.push("an operator cancelled it: it ends as soon as a worker takes it".to_owned());
         }
     }
-    let error = &event["error"];
-    let how = if error.is_object() { &error["kind"] } else { &event["outcome"] };
-    report.say(format!("{id}: {} ({}) at {}", text(&event["status"]), text(how), text(&event["completed_at"])));
-    if error.is_object() {
-        report.set("error", json!({"kind": error["kind"], "message": error["message"]}));
-        report.say(text(&error["message"]));
+    lines.extend(job.holds.iter().map(sentence));
+    lines
+}
+
+fn sentence(hold: &Hold) -> String {
+    match hold {
+        Hold::NoWorker => "no worker is running".to_owned(),
+        Hold::Breaker { open_for_ms, is_refused } => {
+            let why = if *is_refused {
+                "XCO refuses this client (401, 403; see the worker's log)"
+            } else {
+                "XCO cannot be reached"
+            };
+            format!("{why}: no job is taken for another {}", age(*open_for_ms))
+        }
+        Hold::RouteBreaker(route) => format!("XCO fails {route} calls, which it would make next: such jobs wait"),
+        Hold::LanePaused { lane, until, who, from } => {
+            let until = until.as_deref().unwrap_or("`resume`");
+            format!("the {lane} lane is paused until {until}, by {who} from {from}")
+        }
+        Hold::Cancelled { who, from } => {
+            format!("cancelled by {who} from {from}: it ends when it comes up")
+        }
     }
-    let attempts = &event["attempts"];
-    report.say(format!("{attempts} {} XCO", if *attempts == 1 { "call to" } else { "calls to" }));
-    if letter {
-        report.say("its letter is among the dead");
+}
+
+fn lines_of_ended(id: &str, ended: &Ended) -> Vec<String> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let how = ended.error.as_ref().map_or(&ended.outcome, |error| &error.kind);
+    let mut lines = vec![format!("{id}: {} ({}) at {}", text(&ended.status), text(how), text(&ended.completed_at))];
+    if let Some(error) = &ended.error {
+        lines.push(text(&error.message));
     }
+    let attempts = ended.attempts.unwrap_or(0);
+    lines.push(format!("{attempts} {} XCO", if attempts == 1 { "call to" } else { "calls to" }));
+    if ended.dead_letter {
+        lines.push("its dead letter is kept".to_owned());
+    }
+    lines
 }

@@ -1,15 +1,13 @@
 //! Detects completions that were trimmed before a reader read them.
 
-use super::{decode::text, subscriber::ZERO};
+use super::{decode::text, options::ZERO};
 use crate::{
     contract::EntryId,
     queue::{Keys, Link},
 };
+use parking_lot::Mutex;
 use redis::{RedisResult, Value, cmd};
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 /// Completions that a reader can no longer read, because `completions.max_bytes` or `completions.retention` removed
 /// them.
@@ -42,7 +40,7 @@ impl Gaps {
 
     pub(super) fn tell(&self, gap: Gap) {
         tracing::warn!("{gap}");
-        let mut gaps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gaps = self.0.lock();
         if gaps.len() < Self::MOST {
             gaps.push(gap);
         } else if let Some(last) = gaps.last_mut() {
@@ -51,7 +49,7 @@ impl Gaps {
     }
 
     pub(super) fn take(&self) -> Vec<Gap> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 }
 

@@ -1,15 +1,16 @@
 //! Commands of a consumer group besides reading.
 
-use super::{decode, subscriber::Membership};
+use super::{
+    decode,
+    options::{Membership, ZERO},
+};
 use crate::{
-    contract::EntryId,
+    contract::{EntryId, millis},
     queue::{Keys, Link, is_transient},
 };
+use parking_lot::{Mutex, MutexGuard};
 use redis::{RedisResult, Value, cmd};
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeSet, HashMap};
 
 /// Entries that a reader has handed to its caller and that are not acknowledged yet. They must not be handed out again.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ pub(super) struct Handed(Mutex<BTreeSet<(u16, EntryId)>>);
 
 impl Handed {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<(u16, EntryId)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Records an entry. Returns false if it was recorded before.
@@ -81,7 +82,7 @@ pub(super) async fn acknowledge(link: &mut Link, keys: &Keys, group: &str, entri
 /// Sets the idle time of this reader's pending entries to `claim_after`, so that another reader takes them over at
 /// once.
 pub(super) async fn hand_back(link: &mut Link, keys: &Keys, member: &Membership) -> RedisResult<()> {
-    let idle_ms = u64::try_from(member.claim_after.as_millis()).unwrap_or(u64::MAX);
+    let idle_ms = millis(member.claim_after);
     let mut from = "-".to_owned();
     loop {
         let mut command = cmd("XPENDING");
@@ -108,13 +109,13 @@ pub(super) async fn claim(
     cursor: EntryId,
     count: usize,
 ) -> RedisResult<(EntryId, Vec<decode::Entry>)> {
-    let idle_ms = u64::try_from(member.claim_after.as_millis()).unwrap_or(u64::MAX);
+    let idle_ms = millis(member.claim_after);
     let mut command = cmd("XAUTOCLAIM");
     command.arg(&keys.completions).arg(&member.group).arg(&member.consumer).arg(idle_ms).arg(cursor.to_string());
     command.arg("COUNT").arg(count);
-    let Value::Array(parts) = link.query(&command).await? else { return Ok((super::subscriber::ZERO, Vec::new())) };
+    let Value::Array(parts) = link.query(&command).await? else { return Ok((ZERO, Vec::new())) };
     let mut parts = parts.into_iter();
     let next = parts.next().as_ref().and_then(decode::text).and_then(|id| id.parse().ok());
     let list = parts.next().unwrap_or(Value::Nil);
-    Ok((next.unwrap_or(super::subscriber::ZERO), decode::entries(list, keys.partition)))
+    Ok((next.unwrap_or(ZERO), decode::entries(list, keys.partition)))
 }

@@ -31,6 +31,7 @@
 mod decode;
 mod gap;
 mod group;
+mod options;
 mod page;
 mod reader;
 mod subscriber;
@@ -38,6 +39,7 @@ mod wait;
 
 pub use decode::{Completed, Filter};
 pub use gap::{Extent, Gap, extent};
+pub use options::{Membership, Options, Start};
 pub use page::{Page, page};
-pub use subscriber::{Membership, Options, Start, Subscriber};
+pub use subscriber::Subscriber;
 pub use wait::Waiter;

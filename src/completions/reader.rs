@@ -4,10 +4,10 @@ use super::{
     decode::{self, Completed, Entry, Filter},
     gap::{self, Gaps, Position},
     group::{self, Handed},
-    subscriber::{Membership, ZERO},
+    options::{Membership, ZERO},
 };
 use crate::{
-    contract::EntryId,
+    contract::{EntryId, millis},
     queue::{Keys, Link, explain, is_transient},
 };
 use redis::{RedisResult, Value, cmd};
@@ -277,7 +277,7 @@ impl Reader {
         // COUNT applies to each stream.
         command.arg("COUNT").arg(self.batch.div_ceil(self.cursors.len()).max(1));
         if let Some(block) = block {
-            command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX));
+            command.arg("BLOCK").arg(millis(block));
         }
         command.arg("STREAMS");
         for cursor in &self.cursors {

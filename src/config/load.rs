@@ -199,6 +199,7 @@ impl Loader {
         self.limits();
         self.retry();
         self.transport();
+        self.draft.config.redis.url_is_set = self.origins.contains_key("redis.url");
         if self.faults.is_empty() { Ok(self.draft.config) } else { Err(ConfigFaults(self.faults)) }
     }
 

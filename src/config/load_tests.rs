@@ -71,21 +71,47 @@ fn the_reference_file_documents_every_key_with_its_default() {
 }
 
 #[test]
-fn the_documented_defaults_are_the_defaults() {
+fn every_default_of_the_table_is_taken_and_written_out_changes_nothing() {
     for key in keys() {
         let Some(default) = key.default else { continue };
         let (section, name) = key.name.split_once('.').unwrap();
         let mut config = from_text(&format!("[{section}]\n{name} = {default}\n"), &[]).unwrap();
-        // Whether anybody said so is a difference of its own.
+        // Whether a source set it is a difference of its own.
         config.redis.url_is_set = false;
         if key.name.starts_with("retry.") {
             // Set or not is a difference here; what comes of it is none.
             for job_type in JobType::ALL {
                 assert_eq!(config.retry.policy(job_type), Config::default().retry.policy(job_type), "{}", key.name);
             }
+            assert_eq!(config.retry.budget_percent(), Config::default().retry.budget_percent());
         } else {
             assert_eq!(whole(&config), whole(&Config::default()), "{}", key.name);
         }
+    }
+}
+
+/// A default that is missing in the table would leave a value at zero.
+#[test]
+fn only_what_may_be_left_out_has_no_default() {
+    let optional = [
+        "redis.sentinel.",
+        "redis.tls.",
+        "xco.base_url",
+        "xco.token_url",
+        "xco.client_",
+        "xco.api_key",
+        "xco.merchant_id",
+        "xco.tls.",
+        "limits.caller.",
+        "limits.client.",
+        "limits.total.",
+        "limits.types.",
+        "retry.max_attempts",
+        "gateway.listen",
+    ];
+    for key in keys().iter().filter(|key| key.default.is_none()) {
+        let of_a_type = key.name.starts_with("retry.") && matches!(key.name.rsplit('.').next(), Some("base" | "cap"));
+        assert!(of_a_type || optional.iter().any(|name| key.name.starts_with(name)), "{} has no default", key.name);
     }
 }
 

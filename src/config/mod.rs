@@ -1,5 +1,6 @@
 //! Configuration: TOML file, environment, flags; every fault reported at once, with its key and where it came from.
 
+mod defaults;
 mod load;
 mod retry;
 mod schema;
@@ -12,6 +13,7 @@ mod urls;
 mod value;
 
 pub use load::{ConfigFault, ConfigFaults, DEFAULT_FILE, Sources, load};
+pub use schema::{reference_file, reference_page};
 pub use secure::{SentinelConfig, TlsConfig};
 pub use types::*;
 pub use units::{Rate, format_duration, parse_duration, parse_rate};

@@ -1,14 +1,32 @@
-//! The configuration, typed and checked. Defaults are those of `Config::default`.
+//! The configuration, typed and checked. The table in `schema` has the meaning and the default of every key.
 
-use super::{Rate, SentinelConfig, TlsConfig};
+use super::{Rate, SentinelConfig, TlsConfig, urls::redis_user};
 use crate::contract::{JobType, MerchantId};
-use secrecy::SecretString;
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    time::Duration,
-};
+use secrecy::{ExposeSecret, SecretString};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use url::Url;
+
+/// A section of the configuration, and its `blank` value, on which the table's defaults are applied.
+macro_rules! section {
+    (
+        $(#[$attribute:meta])*
+        pub struct $name:ident {
+            $($(#[$field_attribute:meta])* pub $field:ident: $type:ty,)*
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone)]
+        pub struct $name {
+            $($(#[$field_attribute])* pub $field: $type,)*
+        }
+
+        impl $name {
+            fn blank() -> Self {
+                Self { $($field: Default::default(),)* }
+            }
+        }
+    };
+}
 
 /// Everything.
 #[derive(Debug, Clone, Default)]
@@ -29,66 +47,76 @@ pub struct Config {
     pub completions: CompletionsConfig,
     /// `http.*`
     pub http: HttpConfig,
-    /// `gateway.*`: read and checked here, used by the gateway.
+    /// `gateway.*`
     pub gateway: GatewayConfig,
     /// `telemetry.*`
     pub telemetry: TelemetryConfig,
 }
 
-/// `redis.*`
-#[derive(Debug, Clone)]
-pub struct RedisConfig {
-    /// `redis.url`: one URL, or an array of them for a cluster. A URL may carry a password: `SecretString`.
-    pub url: Vec<SecretString>,
-    /// Whether anybody set `redis.url`; the default otherwise.
-    pub url_is_set: bool,
-    /// `redis.namespace`: default `xco`.
-    pub namespace: String,
-    /// `redis.partitions`: default 1, at most 256.
-    pub partitions: u16,
-    /// `redis.response_timeout`: default 2 s.
-    pub response_timeout: Duration,
-    /// `redis.connect_timeout`: default 2 s.
-    pub connect_timeout: Duration,
-    /// `redis.durability`: when a completion is taken as done; default `single`
-    pub durability: Durability,
-    /// `redis.strict`: no job is taken while Redis may throw keys away (`maxmemory-policy`); default false
-    pub strict: bool,
-    /// `redis.tls.*`: for `rediss://` and `rediss+sentinel://`
-    pub tls: TlsConfig,
-    /// `redis.sentinel.*`: where not set, what `redis.url` says of the servers
-    pub sentinel: SentinelConfig,
+impl Config {
+    /// Every value zero or empty. The table's defaults make a configuration of it.
+    pub(super) fn blank() -> Self {
+        Self {
+            redis: RedisConfig::blank(),
+            xco: XcoConfig::blank(),
+            worker: WorkerConfig::blank(),
+            limits: LimitsConfig::blank(),
+            retry: RetryConfig::default(),
+            queue: QueueConfig::blank(),
+            completions: CompletionsConfig::blank(),
+            http: HttpConfig::blank(),
+            gateway: GatewayConfig::blank(),
+            telemetry: TelemetryConfig::blank(),
+        }
+    }
 }
 
-/// When a completion is taken as done.
+section! {
+    /// `redis.*`: where the queue lives.
+    pub struct RedisConfig {
+        /// `redis.url`: one URL, or several for a cluster. A URL may contain a password.
+        pub url: Vec<SecretString>,
+        /// Whether a source set `redis.url`.
+        pub url_is_set: bool,
+        /// `redis.namespace`: prefix of every Redis key.
+        pub namespace: String,
+        /// `redis.partitions`
+        pub partitions: u16,
+        /// `redis.response_timeout`
+        pub response_timeout: Duration,
+        /// `redis.connect_timeout`
+        pub connect_timeout: Duration,
+        /// `redis.durability`
+        pub durability: Durability,
+        /// `redis.strict`: whether workers take no jobs while Redis may delete keys to free memory.
+        pub strict: bool,
+        /// `redis.tls.*`: for `rediss://` and `rediss+sentinel://`
+        pub tls: TlsConfig,
+        /// `redis.sentinel.*`: the login to the Sentinels. What is not set is taken from `redis.url`.
+        pub sentinel: SentinelConfig,
+    }
+}
+
+impl RedisConfig {
+    /// The Redis user that `redis.url` names, for messages.
+    pub fn user(&self) -> String {
+        let named = self.url.first().and_then(|url| redis_user(url.expose_secret()));
+        named.unwrap_or_else(|| "default".to_owned())
+    }
+}
+
+/// When a completion counts as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
     /// When the master has it.
     #[default]
     Single,
-    /// When a replica has it, too (`WAIT 1`), and an unsafe call is made only when one has its mark: a failover then loses
-    /// nothing that was taken as done.
+    /// When a replica has it too (`WAIT 1`). A call that is not safe to repeat is then made only after a replica has its call
+    /// marker, so a failover loses nothing that counted as stored.
     Replicated,
 }
 
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Self {
-            url: vec![SecretString::from("redis://127.0.0.1:6379")],
-            url_is_set: false,
-            namespace: "xco".to_owned(),
-            partitions: 1,
-            response_timeout: Duration::from_secs(2),
-            connect_timeout: Duration::from_secs(2),
-            durability: Durability::Single,
-            strict: false,
-            tls: TlsConfig::default(),
-            sentinel: SentinelConfig::default(),
-        }
-    }
-}
-
-/// How the client authenticates to the token endpoint (not public: assumed).
+/// How the client authenticates to the token endpoint. XCO's public pages do not specify it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TokenAuth {
     /// `client_id` and `client_secret` in the form body.
@@ -98,105 +126,67 @@ pub enum TokenAuth {
     Basic,
 }
 
-/// `xco.*`
-#[derive(Debug, Clone)]
-pub struct XcoConfig {
-    /// `xco.base_url`: no default, so that customers' data never goes where nobody pointed
-    pub base_url: Option<Url>,
-    /// `xco.token_url`
-    pub token_url: Option<Url>,
-    /// `xco.client_id`
-    pub client_id: Option<String>,
-    /// `xco.client_secret`, or the content of `xco.client_secret_file`
-    pub client_secret: Option<SecretString>,
-    /// `xco.api_key`, or the content of `xco.api_key_file`: sent as `x-api-key` when set
-    pub api_key: Option<SecretString>,
-    /// `xco.merchant_id`: for jobs that name none
-    pub merchant_id: Option<MerchantId>,
-    /// `xco.scope`: default `xco-api`
-    pub scope: String,
-    /// `xco.token_auth`: `body` or `basic`
-    pub token_auth: TokenAuth,
-    /// `xco.timeout`: a call in all; default 10 s
-    pub timeout: Duration,
-    /// `xco.connect_timeout`: default 3 s
-    pub connect_timeout: Duration,
-    /// `xco.already_exists_types`: problem types that mean, at `CreateUser`, that the customer has an account
-    pub already_exists_types: Vec<String>,
-    /// `xco.invalid_code_statuses`: which statuses to verify mean a wrong code; default 400, 401, 403, 404, 422
-    pub invalid_code_statuses: Vec<u16>,
-    /// `xco.allow_insecure_http`: `http://` base URLs beyond loopback; default false
-    pub allow_insecure_http: bool,
-    /// `xco.max_response_bytes`: default 256 KiB
-    pub max_response_bytes: usize,
-    /// `xco.pool_idle`: keep-alive connections kept per host; default 256
-    pub pool_idle: usize,
-    /// `xco.connection_max_age`: a connection older than this takes no further call; default 2 min
-    pub connection_max_age: Duration,
-    /// `xco.tls.*`
-    pub tls: TlsConfig,
-}
-
-impl Default for XcoConfig {
-    fn default() -> Self {
-        Self {
-            base_url: None,
-            token_url: None,
-            client_id: None,
-            client_secret: None,
-            api_key: None,
-            merchant_id: None,
-            scope: "xco-api".to_owned(),
-            token_auth: TokenAuth::Body,
-            timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(3),
-            already_exists_types: Vec::new(),
-            invalid_code_statuses: vec![400, 401, 403, 404, 422],
-            allow_insecure_http: false,
-            max_response_bytes: 256 * 1024,
-            pool_idle: 256,
-            connection_max_age: Duration::from_secs(120),
-            tls: TlsConfig::default(),
-        }
+section! {
+    /// `xco.*`: the XCO API and the credentials for it.
+    pub struct XcoConfig {
+        /// `xco.base_url`. It has no default, so that customers' data goes nowhere by accident.
+        pub base_url: Option<Url>,
+        /// `xco.token_url`
+        pub token_url: Option<Url>,
+        /// `xco.client_id`
+        pub client_id: Option<String>,
+        /// `xco.client_secret`, or the content of `xco.client_secret_file`
+        pub client_secret: Option<SecretString>,
+        /// `xco.api_key`, or the content of `xco.api_key_file`: the header `x-api-key`
+        pub api_key: Option<SecretString>,
+        /// `xco.merchant_id`: merchant of the jobs that name none
+        pub merchant_id: Option<MerchantId>,
+        /// `xco.scope`
+        pub scope: String,
+        /// `xco.token_auth`
+        pub token_auth: TokenAuth,
+        /// `xco.timeout`: of one call, connecting included
+        pub timeout: Duration,
+        /// `xco.connect_timeout`
+        pub connect_timeout: Duration,
+        /// `xco.already_exists_types`: problem types that mean, for `CreateUser`, that the customer has an account already
+        pub already_exists_types: Vec<String>,
+        /// `xco.invalid_code_statuses`: HTTP statuses that mean, for `VerifyOtp`, that the code is wrong
+        pub invalid_code_statuses: Vec<u16>,
+        /// `xco.allow_insecure_http`: whether `http://` URLs to other machines are allowed
+        pub allow_insecure_http: bool,
+        /// `xco.max_response_bytes`
+        pub max_response_bytes: usize,
+        /// `xco.pool_idle`: maximum number of idle connections for each host
+        pub pool_idle: usize,
+        /// `xco.connection_max_age`: maximum age of a connection that takes further calls
+        pub connection_max_age: Duration,
+        /// `xco.tls.*`
+        pub tls: TlsConfig,
     }
 }
 
-/// `worker.*`
-#[derive(Debug, Clone)]
-pub struct WorkerConfig {
-    /// `worker.concurrency`: calls to XCO at once; default 64, at most 4096
-    pub concurrency: usize,
-    /// `worker.shutdown_grace`: default 25 s
-    pub shutdown_grace: Duration,
-    /// `worker.lease`: after this long without a sign of life a worker's jobs are taken over; default 15 s, at least 1 s
-    pub lease: Duration,
-    /// `worker.max_deliveries`: a job whose worker was lost this many times is `crash_loop`; default 5
-    pub max_deliveries: u32,
-    /// `worker.bulk_min_share`: the share of the slots allowed at the moment that bulk may always use, in percent; default 10
-    pub bulk_min_share: u8,
-    /// `worker.bulk_max_share`: the share of slots that bulk uses at most while interactive jobs come, in percent; default 50
-    pub bulk_max_share: u8,
-    /// `worker.adaptive`: whether the calls at once follow what XCO takes; default true
-    pub adaptive: bool,
-    /// `worker.min_concurrency`: never fewer at once, but for the breaker; default 4
-    pub min_concurrency: usize,
-    /// `worker.breaker`: whether no jobs are taken while XCO fails; default true
-    pub breaker: bool,
-}
-
-impl Default for WorkerConfig {
-    fn default() -> Self {
-        Self {
-            concurrency: 64,
-            shutdown_grace: Duration::from_secs(25),
-            lease: Duration::from_secs(15),
-            max_deliveries: 5,
-            bulk_min_share: 10,
-            bulk_max_share: 50,
-            adaptive: true,
-            min_concurrency: 4,
-            breaker: true,
-        }
+section! {
+    /// `worker.*`: how many jobs a worker runs, and for how long it holds them.
+    pub struct WorkerConfig {
+        /// `worker.concurrency`: number of worker slots, which is the maximum number of calls to XCO at once
+        pub concurrency: usize,
+        /// `worker.shutdown_grace`: maximum time to finish the calls in flight at shutdown
+        pub shutdown_grace: Duration,
+        /// `worker.lease`: time without a sign of life after which other workers take over a worker's jobs
+        pub lease: Duration,
+        /// `worker.max_deliveries`: number of lost workers after which a job fails as `crash_loop`
+        pub max_deliveries: u32,
+        /// `worker.bulk_min_share`: percentage of the allowed worker slots that bulk jobs may always use
+        pub bulk_min_share: u8,
+        /// `worker.bulk_max_share`: maximum percentage of the worker slots for bulk jobs while interactive jobs arrive
+        pub bulk_max_share: u8,
+        /// `worker.adaptive`: whether the number of calls at once follows what XCO can take
+        pub adaptive: bool,
+        /// `worker.min_concurrency`: minimum number of worker slots that `worker.adaptive` leaves
+        pub min_concurrency: usize,
+        /// `worker.breaker`: whether no jobs are taken while XCO fails completely
+        pub breaker: bool,
     }
 }
 
@@ -205,172 +195,128 @@ impl Default for WorkerConfig {
 pub struct Limit {
     /// The sustained rate.
     pub rate: Rate,
-    /// How many calls at once after a pause; at least 1.
+    /// Number of calls that may be made at once after a pause; at least 1.
     pub burst: u32,
 }
 
-/// `limits.*`. XCO publishes no limits: a bucket without a rate here is unlimited until a 429 closes it.
-#[derive(Debug, Clone)]
-pub struct LimitsConfig {
-    /// `limits.caller.rate`, `limits.caller.burst` (burst defaults to one second's worth, at least 1)
-    pub caller: Option<Limit>,
-    /// `limits.client.rate`, `limits.client.burst`: calls that carry no caller
-    pub client: Option<Limit>,
-    /// `limits.total.rate`, `limits.total.burst`: all calls
-    pub total: Option<Limit>,
-    /// `limits.types.<type>.rate|burst` (`check_user`, …): a caller bucket of its own for the calls of one type
-    pub types: BTreeMap<JobType, Limit>,
-    /// `limits.allow_missing_caller_id`: default false
-    pub allow_missing_caller_id: bool,
-    /// `limits.learn`: whether 429s teach a bucket its rate; default true
-    pub learn: bool,
-    /// `limits.margin`: by how much the ways of two calls to XCO may differ without a limit being overrun; default 20 ms
-    pub margin: Duration,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        Self {
-            caller: None,
-            client: None,
-            total: None,
-            types: BTreeMap::new(),
-            allow_missing_caller_id: false,
-            learn: true,
-            margin: Duration::from_millis(20),
-        }
+section! {
+    /// `limits.*`. XCO publishes no limits: a bucket without a rate is unlimited until a 429 closes it.
+    pub struct LimitsConfig {
+        /// `limits.caller.rate`, `limits.caller.burst`: of each caller
+        pub caller: Option<Limit>,
+        /// `limits.client.rate`, `limits.client.burst`: of all calls without a caller
+        pub client: Option<Limit>,
+        /// `limits.total.rate`, `limits.total.burst`: of all calls
+        pub total: Option<Limit>,
+        /// `limits.types.<type>.rate|burst` (`check_user`, …): of each caller, for the calls of one job type
+        pub types: BTreeMap<JobType, Limit>,
+        /// `limits.allow_missing_caller_id`: whether jobs that need a caller and have none run
+        pub allow_missing_caller_id: bool,
+        /// `limits.learn`: whether a 429 lowers the rate of its bucket
+        pub learn: bool,
+        /// `limits.margin`: safety margin for network jitter, so that a limit equal to XCO's is never exceeded
+        pub margin: Duration,
     }
 }
 
-/// One retry policy.
+/// When a failed job is tried again, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// First delay's upper bound; default 500 ms.
+    /// Upper bound of the first delay.
     pub base: Duration,
-    /// Any delay's upper bound; default 60 s.
+    /// Upper bound of every delay.
     pub cap: Duration,
-    /// Failed attempts before giving up.
+    /// Number of failed attempts after which the job fails.
     pub max_attempts: u32,
 }
 
-/// `retry.*`, with `retry.<type>.base|cap|max_attempts` overriding by type.
+/// `retry.*`, and `retry.<type>.base|cap|max_attempts`, which override it for one type. Holds what a source has set;
+/// `RetryConfig::policy` has the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct RetryConfig {
-    /// `retry.base`, where set
+    /// `retry.base`, if set
     pub base: Option<Duration>,
-    /// `retry.cap`, where set
+    /// `retry.cap`, if set
     pub cap: Option<Duration>,
-    /// `retry.max_attempts`, where set
+    /// `retry.max_attempts`, if set
     pub max_attempts: Option<u32>,
-    /// `retry.budget`: retries are at most this share of first attempts, in percent; `None`: 20; 0: no budget
+    /// `retry.budget`, if set: maximum number of retries as a percentage of first attempts; 0: no budget
     pub budget: Option<u32>,
-    /// `retry.<type>.*`, where set
+    /// `retry.<type>.*`, if set
     pub types: BTreeMap<JobType, RetryOverride>,
 }
 
-/// What `retry.<type>` may say.
+/// `retry.<type>.*`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RetryOverride {
-    /// `retry.<type>.base`
+    /// `retry.<type>.base`, if set
     pub base: Option<Duration>,
-    /// `retry.<type>.cap`
+    /// `retry.<type>.cap`, if set
     pub cap: Option<Duration>,
-    /// `retry.<type>.max_attempts`
+    /// `retry.<type>.max_attempts`, if set
     pub max_attempts: Option<u32>,
 }
 
-/// `queue.*`
-#[derive(Debug, Clone)]
-pub struct QueueConfig {
-    /// `queue.dedupe_window`: default 1 h
-    pub dedupe_window: Duration,
-    /// `queue.index_retention`: how long the end of a job can be looked up by its id, if longer than the window;
-    /// default 0
-    pub index_retention: Duration,
-    /// `queue.ttl.<type>`: deadlines of interactive jobs that name none; default `start_otp` 2 min, `verify_otp` 1 min;
-    /// `off` takes a default away
-    pub ttl: BTreeMap<JobType, Duration>,
-    /// `queue.reply_ttl`: default 5 min
-    pub reply_ttl: Duration,
-    /// `queue.dead_retention`: how long dead letters are kept; default 30 d
-    pub dead_retention: Duration,
-    /// `queue.max_pending`: how many jobs a lane may hold, over all partitions, before it counts as overloaded; default
-    /// 1,000,000; 0: any number
-    pub max_pending: u64,
-}
-
-impl Default for QueueConfig {
-    fn default() -> Self {
-        Self {
-            dedupe_window: Duration::from_secs(3600),
-            index_retention: Duration::ZERO,
-            ttl: BTreeMap::from([
-                (JobType::StartOtp, Duration::from_secs(120)),
-                (JobType::VerifyOtp, Duration::from_secs(60)),
-            ]),
-            reply_ttl: Duration::from_secs(300),
-            dead_retention: Duration::from_secs(30 * 86_400),
-            max_pending: 1_000_000,
-        }
+section! {
+    /// `queue.*`: how long things are kept, and when a lane counts as overloaded.
+    pub struct QueueConfig {
+        /// `queue.dedupe_window`: a second job with the same id within this window is a duplicate
+        pub dedupe_window: Duration,
+        /// `queue.index_retention`: how long the end of a job can be looked up by its id, if longer than the window
+        pub index_retention: Duration,
+        /// `queue.ttl.<type>`: deadlines of interactive jobs that name none; a type that is `off` has no entry
+        pub ttl: BTreeMap<JobType, Duration>,
+        /// `queue.reply_ttl`: how long a reply is kept if no program reads it
+        pub reply_ttl: Duration,
+        /// `queue.dead_retention`: how long dead letters are kept
+        pub dead_retention: Duration,
+        /// `queue.max_pending`: number of jobs from which a lane counts as overloaded, over all partitions; 0: no bound
+        pub max_pending: u64,
     }
 }
 
-/// `completions.*`
-#[derive(Debug, Clone)]
-pub struct CompletionsConfig {
-    /// `completions.retention`: default 24 h
-    pub retention: Duration,
-    /// `completions.max_bytes`, a partition's share being an even part: default 1 GiB
-    pub max_bytes: u64,
-}
-
-impl Default for CompletionsConfig {
-    fn default() -> Self {
-        Self { retention: Duration::from_secs(86_400), max_bytes: 1 << 30 }
+section! {
+    /// `completions.*`: how long completions are kept, and how many.
+    pub struct CompletionsConfig {
+        /// `completions.retention`
+        pub retention: Duration,
+        /// `completions.max_bytes`: over all partitions; each gets an equal share
+        pub max_bytes: u64,
     }
 }
 
-/// `http.*`
-#[derive(Debug, Clone)]
-pub struct HttpConfig {
-    /// `http.listen`: `/healthz`, `/readyz`, `/metrics`; default `127.0.0.1:9464`; `off` (here: `None`) turns it off
-    pub listen: Option<SocketAddr>,
-}
-
-impl HttpConfig {
-    /// Where it listens where nobody said.
-    pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9464));
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self { listen: Some(Self::DEFAULT_LISTEN) }
+section! {
+    /// `http.*`: the worker's `/healthz`, `/readyz` and `/metrics`.
+    pub struct HttpConfig {
+        /// `http.listen`; `None` if it is `off`
+        pub listen: Option<SocketAddr>,
     }
 }
 
-/// `gateway.*`
-#[derive(Debug, Clone, Default)]
-pub struct GatewayConfig {
-    /// `gateway.listen`: `None` where it is `off` or not set
-    pub listen: Option<SocketAddr>,
-    /// `gateway.tokens`
-    pub tokens: Vec<GatewayToken>,
+section! {
+    /// `gateway.*`: checked here, used by the gateway.
+    pub struct GatewayConfig {
+        /// `gateway.listen`; `None` if it is `off` or not set
+        pub listen: Option<SocketAddr>,
+        /// `gateway.tokens`
+        pub tokens: Vec<GatewayToken>,
+    }
 }
 
 /// One bearer token of the gateway.
 #[derive(Debug, Clone)]
 pub struct GatewayToken {
-    /// Whose it is, for the audit.
+    /// Name of the token's user, for the audit.
     pub name: String,
     /// SHA-256 of the token, 64 hexadecimal digits.
     pub sha256: String,
     /// `enqueue`, `read`, `operate`
     pub roles: Vec<String>,
-    /// Merchants it may act for; empty: all.
+    /// Merchants that the token may act for; empty: all.
     pub merchants: Vec<MerchantId>,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     /// For people.
@@ -380,17 +326,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// `telemetry.*`. OTLP export follows the standard `OTEL_*` environment variables.
-#[derive(Debug, Clone)]
-pub struct TelemetryConfig {
-    /// `telemetry.log`: a filter such as `info` or `xco_worker=debug`; default `info`
-    pub log: String,
-    /// `telemetry.format`: `text` or `json`
-    pub format: LogFormat,
-}
-
-impl Default for TelemetryConfig {
-    fn default() -> Self {
-        Self { log: "info".to_owned(), format: LogFormat::Text }
+section! {
+    /// `telemetry.*`. Export by OTLP follows the standard `OTEL_*` environment variables.
+    pub struct TelemetryConfig {
+        /// `telemetry.log`: a filter such as `info` or `xco_worker=debug`
+        pub log: String,
+        /// `telemetry.format`
+        pub format: LogFormat,
     }
 }

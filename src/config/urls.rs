@@ -1,6 +1,5 @@
 //! The URLs that configuration may name. Messages never quote a URL: it may carry a password.
 
-use super::RedisConfig;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::IpAddr;
@@ -35,14 +34,11 @@ pub struct SentinelUrl {
 const WANTED: &str =
     "redis://host:port, rediss://host:port, redis+sentinel:// or rediss+sentinel://host:port[,host:port]/service[/db]";
 
-impl RedisConfig {
-    /// The Redis user that `redis.url` names, for messages.
-    pub fn user(&self) -> String {
-        let named = self.url.first().and_then(|url| match parse_redis_url(url.expose_secret()).ok()? {
-            RedisUrl::Sentinel(url) => url.username,
-            RedisUrl::Server(url) => decoded(Url::parse(url.expose_secret()).ok()?.username()).ok().and_then(non_empty),
-        });
-        named.unwrap_or_else(|| "default".to_owned())
+/// The user that a `redis.url` names; `None` if it names none, or cannot be read.
+pub(super) fn redis_user(url: &str) -> Option<String> {
+    match parse_redis_url(url).ok()? {
+        RedisUrl::Sentinel(url) => url.username,
+        RedisUrl::Server(url) => decoded(Url::parse(url.expose_secret()).ok()?.username()).ok().and_then(non_empty),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A completion: the single final event of a job (contract §3).
 
-use super::{CallerId, CustomerReference, Fault, JobError, JobType, JsonText, MerchantId};
+use super::{CallerId, CustomerReference, Fault, JobError, JobType, JsonText, MerchantId, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,68 +37,6 @@ impl Status {
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
             Self::Rejected => "rejected",
-        }
-    }
-}
-
-/// The result of a job that succeeded, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// `CheckUser`: XCO knows the customer.
-    Exists,
-    /// `CheckUser`: XCO does not know the customer.
-    Absent,
-    /// `CreateUser`: the user was created.
-    Created,
-    /// `CreateUser`: the customer already has an account.
-    AlreadyExists,
-    /// `StartOtp`: XCO sent the code.
-    OtpSent,
-    /// `VerifyOtp`: the code was correct.
-    Verified,
-    /// `FinalizeConsent`: the user is linked to the merchant.
-    Consented,
-}
-
-impl Outcome {
-    /// All outcomes, in the order of the job types.
-    pub const ALL: [Self; 7] = [
-        Self::Exists,
-        Self::Absent,
-        Self::Created,
-        Self::AlreadyExists,
-        Self::OtpSent,
-        Self::Verified,
-        Self::Consented,
-    ];
-
-    /// Returns the outcome with this name, `None` for any other text.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
-    }
-
-    /// The name used in completions and in `next`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Exists => "exists",
-            Self::Absent => "absent",
-            Self::Created => "created",
-            Self::AlreadyExists => "already_exists",
-            Self::OtpSent => "otp_sent",
-            Self::Verified => "verified",
-            Self::Consented => "consented",
-        }
-    }
-
-    /// The outcomes that a job type can have.
-    pub const fn of(job_type: JobType) -> &'static [Self] {
-        match job_type {
-            JobType::CheckUser => &[Self::Exists, Self::Absent],
-            JobType::CreateUser => &[Self::Created, Self::AlreadyExists],
-            JobType::StartOtp => &[Self::OtpSent],
-            JobType::VerifyOtp => &[Self::Verified],
-            JobType::FinalizeConsent => &[Self::Consented],
         }
     }
 }

@@ -46,6 +46,33 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 18] = [
+        Self::InvalidJob,
+        Self::MissingCallerId,
+        Self::UnsupportedVersion,
+        Self::Validation,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Conflict,
+        Self::InvalidCode,
+        Self::Upstream,
+        Self::Timeout,
+        Self::Network,
+        Self::RateLimited,
+        Self::InDoubt,
+        Self::CrashLoop,
+        Self::Expired,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// Whether the job was rejected because of its own faults, before any call.
+    pub const fn is_rejection(self) -> bool {
+        matches!(self, Self::InvalidJob | Self::MissingCallerId | Self::UnsupportedVersion)
+    }
+
     /// The name used in completions, dead letters and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -99,4 +126,17 @@ pub struct JobError {
     pub fields: Option<Vec<Fault>>,
     /// Whether the same job might succeed if it is enqueued again later.
     pub retryable: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kind_is_missing_from_the_list() {
+        for (place, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place, "{}", kind.as_str());
+        }
+        assert_eq!(ErrorKind::ALL.len(), ErrorKind::Internal as usize + 1);
+    }
 }

@@ -1,62 +1,10 @@
 //! A parsed and valid job. Later code does not check it again.
 
-use super::{Args, CallerId, CustomerReference, JobId, MerchantId, Outcome};
-use serde::{Deserialize, Serialize};
+use super::{Args, CallerId, CustomerReference, JobId, JobType, MerchantId, Outcome};
 use std::fmt;
 
-/// The five job types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum JobType {
-    /// Looks up a customer: `GET /v1/users/exists`.
-    CheckUser,
-    /// Creates a user: `POST …/users`.
-    CreateUser,
-    /// Sends a one-time code: `POST …/passwordless/start`.
-    StartOtp,
-    /// Verifies a one-time code: `POST …/passwordless/verify`.
-    VerifyOtp,
-    /// Links a user to the merchant: `POST …/consents`. If the job carries a code, it is verified first.
-    FinalizeConsent,
-}
-
-impl JobType {
-    /// All types, in the order of the sign-up flow.
-    pub const ALL: [Self; 5] =
-        [Self::CheckUser, Self::CreateUser, Self::StartOtp, Self::VerifyOtp, Self::FinalizeConsent];
-
-    /// The name used in jobs and completions.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CheckUser => "CheckUser",
-            Self::CreateUser => "CreateUser",
-            Self::StartOtp => "StartOtp",
-            Self::VerifyOtp => "VerifyOtp",
-            Self::FinalizeConsent => "FinalizeConsent",
-        }
-    }
-
-    /// The name used in configuration keys, such as `check_user`.
-    pub const fn config_key(self) -> &'static str {
-        match self {
-            Self::CheckUser => "check_user",
-            Self::CreateUser => "create_user",
-            Self::StartOtp => "start_otp",
-            Self::VerifyOtp => "verify_otp",
-            Self::FinalizeConsent => "finalize_consent",
-        }
-    }
-
-    /// Returns the type with this name, `None` for any other text.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|job_type| job_type.as_str() == name)
-    }
-}
-
-impl fmt::Display for JobType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+/// Maximum size of a job in bytes of UTF-8 (contract §2).
+pub const MAX_JOB_BYTES: usize = 64 * 1024;
 
 /// A valid child job that is enqueued when its parent ends with `outcome`.
 ///

@@ -2,6 +2,7 @@
 //!
 //! | file | checks |
 //! |---|---|
+//! | `draft` | a job object as far as it could be read |
 //! | `envelope` | a job object: its own fields, its caller |
 //! | `args`, `user` | the arguments of each type |
 //! | `next` | children, and what they inherit |
@@ -9,6 +10,7 @@
 //! | `faults` | collects the faults, each with its JSON Pointer |
 
 mod args;
+mod draft;
 mod envelope;
 mod faults;
 mod formats;
@@ -24,17 +26,14 @@ mod tests_sentences;
 mod user;
 
 use super::{
-    CallerId, CustomerReference, ErrorKind, Fault, Job, JobType, MerchantId,
+    CallerId, CustomerReference, ErrorKind, Fault, Job, JobType, MAX_JOB_BYTES, MerchantId,
     json::{JsonFault, MAX_DEPTH, Node},
     redact::mask_embedded,
 };
-use envelope::{Draft, Meta, Scope};
+use draft::{Draft, Meta, Scope};
 use faults::{Faults, Path};
 use serde_json::{Map, Value};
 use std::fmt;
-
-/// Maximum size of a job in bytes of UTF-8 (contract §2).
-pub const MAX_JOB_BYTES: usize = 64 * 1024;
 
 /// Additional bytes that a child may have. Its producer does not control its derived id and the fields it inherits, and
 /// the child was already validated with its parent, which was within the bound.

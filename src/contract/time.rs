@@ -1,11 +1,18 @@
-//! Formats times in the contract's form.
+//! Moments as the contract writes them, and spans of time as it counts them.
+
+use std::time::Duration;
 
 const DAY_MS: u64 = 86_400_000;
 
 /// The last time that RFC 3339 can write: 9999-12-31T23:59:59.999Z.
 const LAST_MS: u64 = 253_402_300_799_999;
 
-/// Formats milliseconds since 1970 as RFC 3339 in UTC, always with three decimals: `2026-01-31T09:05:07.042Z`.
+/// A span of time in whole milliseconds, at most `u64::MAX`.
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `ms` milliseconds since 1970 as RFC 3339 in UTC, with exactly milliseconds: `2026-01-31T09:05:07.042Z`.
 ///
 /// A time after the year 9999, which RFC 3339 cannot write, becomes the last millisecond of that year.
 pub fn format_ms(ms: u64) -> String {

@@ -17,3 +17,6 @@ pub use rules::{Decision, Rules, Subject};
 
 /// Maximum number of rules in force at once.
 pub const MAX_RULES: usize = 10_000;
+
+/// A pause without an end delays a job until this time, milliseconds: later than any `run_at` or deadline, and exact as a score.
+pub const NO_END_MS: u64 = 1 << 52;

@@ -3,7 +3,7 @@
 use super::{Facts, Stretch};
 use crate::{
     config::parse_duration,
-    contract::{EntryId, ErrorKind, JobType, format_ms},
+    contract::{EntryId, ErrorKind, JobType, format_ms, millis},
 };
 use serde_json::{Value, json};
 use std::{str::FromStr, time::Duration};
@@ -15,6 +15,8 @@ pub struct Filter {
     pub job_type: Vec<JobType>,
     /// Any of these kinds of error, such as `upstream`, `timeout` or `invalid_job`. Empty means all.
     pub error: Vec<ErrorKind>,
+    /// Whose jobs ended so
+    pub status: Vec<DeadStatus>,
     /// XCO's last answer had this status, such as `503` or `5xx`.
     pub http_status: Option<Statuses>,
     /// The problem document has this type, or a type that ends with `/` and this text.
@@ -37,6 +39,40 @@ pub struct Filter {
     pub id: Vec<String>,
     /// Only dead letters that can be replayed without an edit.
     pub replayable: bool,
+}
+
+/// How the job of a dead letter ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadStatus {
+    /// It failed: the status of its completion is `failed`.
+    Failed,
+    /// It was rejected before any call: the status of its completion is `rejected`.
+    Rejected,
+    /// It failed because it brought workers down too often. [`Self::Failed`] holds these as well.
+    CrashLoop,
+}
+
+impl DeadStatus {
+    /// Both shared buckets.
+    pub const ALL: [Self; 3] = [Self::Failed, Self::Rejected, Self::CrashLoop];
+
+    /// The name in flags.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::CrashLoop => "crash_loop",
+        }
+    }
+
+    /// Whether a job with this error ended so.
+    fn fits(self, kind: ErrorKind) -> bool {
+        match self {
+            Self::Failed => !kind.is_rejection(),
+            Self::Rejected => kind.is_rejection(),
+            Self::CrashLoop => kind == ErrorKind::CrashLoop,
+        }
+    }
 }
 
 /// A range of HTTP statuses: a single one, or a hundred such as `5xx`.
@@ -85,7 +121,7 @@ impl Moment {
     fn ms(self, now_ms: u64) -> u64 {
         match self {
             Self::At(ms) => ms,
-            Self::Ago(ago) => now_ms.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+            Self::Ago(ago) => now_ms.saturating_sub(millis(ago)),
         }
     }
 }
@@ -111,6 +147,8 @@ impl Filter {
             && (self.job_type.is_empty() || self.job_type.iter().any(|wanted| wanted.as_str() == letter.job_type))
             && self.text.as_ref().is_none_or(|text| letter.job.contains(text) || letter.error.contains(text))
             && (self.error.is_empty() || facts.error_kind().is_some_and(|kind| self.error.contains(&kind)))
+            && (self.status.is_empty()
+                || facts.error_kind().is_some_and(|kind| self.status.iter().any(|status| status.fits(kind))))
             && self.http_status.is_none_or(|Statuses { first, last }| {
                 facts.http_status().is_some_and(|status| (first..=last).contains(&status))
             })
@@ -131,9 +169,20 @@ impl Filter {
     /// Whether the range of entry ids decides alone.
     pub fn only_time(&self) -> bool {
         let Self {
-            job_type, error, http_status, problem, batch, caller, customer_reference, text, id, replayable, ..
+            job_type,
+            error,
+            status,
+            http_status,
+            problem,
+            batch,
+            caller,
+            customer_reference,
+            text,
+            id,
+            replayable,
+            ..
         } = self;
-        let lists = job_type.is_empty() && error.is_empty() && id.is_empty();
+        let lists = job_type.is_empty() && error.is_empty() && status.is_empty() && id.is_empty();
         let texts = [problem, batch, caller, customer_reference, text].into_iter().all(Option::is_none);
         lists && texts && http_status.is_none() && !replayable
     }
@@ -152,6 +201,8 @@ impl Filter {
         set("type", (!self.job_type.is_empty()).then(|| json!(names(&self.job_type))));
         let kinds: Vec<_> = self.error.iter().map(|kind| kind.as_str()).collect();
         set("error", (!kinds.is_empty()).then(|| json!(kinds)));
+        let statuses: Vec<_> = self.status.iter().map(|status| status.as_str()).collect();
+        set("status", (!statuses.is_empty()).then(|| json!(statuses)));
         set("http_status", self.http_status.map(|s| json!([s.first, s.last])));
         set("problem", self.problem.clone().map(Value::from));
         set("batch", self.batch.clone().map(Value::from));

@@ -5,6 +5,7 @@ use crate::{
     contract::{ErrorKind, Fault, Job, JobId, JobType, Lane, Origin, ParseContext, parse_job},
     jobs::JobState,
 };
+use serde::{Serialize, Serializer};
 
 /// The reason why a dead letter is not replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +23,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// A stable name for programs.
+    /// The name in JSON.
     pub const fn code(self) -> &'static str {
         match self {
             Self::NeedsCode => "needs_code",
@@ -32,16 +33,11 @@ impl Refusal {
             Self::Invalid => "invalid",
         }
     }
+}
 
-    /// An explanation for people, with what they can do.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::NeedsCode => "needs a code, and codes are not kept: it cannot be replayed",
-            Self::Rejected => "rejected: `--set` or `--edit` what is wrong",
-            Self::NobodyWaits => "would send a code that nobody is waiting for: only with --force",
-            Self::InDoubt => "may have taken effect, and would be repeated: only with --accept-doubt",
-            Self::Invalid => "is no valid job",
-        }
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
     }
 }
 
@@ -93,8 +89,7 @@ fn kept(pointer: &str) -> Refused {
 pub fn judge(facts: &Facts<'_>, changes: &Changes, allowed: Allowed) -> Result<Ready, Refused> {
     let letter = facts.letter;
     let kind = facts.error_kind();
-    let rejected =
-        matches!(kind, Some(ErrorKind::InvalidJob | ErrorKind::MissingCallerId | ErrorKind::UnsupportedVersion));
+    let rejected = kind.is_some_and(ErrorKind::is_rejection);
     if !letter.replayable && (!rejected || letter.job_type == JobType::VerifyOtp.as_str()) {
         return Err(Refusal::NeedsCode.into());
     }

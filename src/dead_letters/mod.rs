@@ -1,18 +1,25 @@
-//! Dead letters: their form, selection, display, and the decision whether one can be replayed. Pure.
+//! Dead letters: what one is, which are meant, what may be shown of one, whether it may be replayed, and what a replay would
+//! do. Pure.
 
 mod changes;
+mod estimate;
 mod facts;
 mod filter;
+mod group_by;
 mod judge;
 mod letter;
 mod mask;
+mod spending;
 
 pub use changes::{Assignment, Changes, parse_pointer};
+pub use estimate::{Estimator, InvalidAt, KindCount, KindCounts, ReplayEstimate};
 pub use facts::Facts;
-pub use filter::{Filter, Moment, Statuses};
+pub use filter::{DeadStatus, Filter, Moment, Statuses};
+pub use group_by::{Group, GroupBy, GroupCounts, Groups, OtherGroups};
 pub use judge::{Allowed, Ready, Refusal, Refused, judge};
 pub use letter::{Letter, Replay, Stretch};
 pub use mask::{masked_error, masked_job};
+pub use spending::{BucketState, BusyBucket, LimitedBy};
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -1,12 +1,36 @@
 //! Verdicts, and the rules common to all types: which failures are retried, when, and which are final.
 
-use super::{Circumstances, Doubt, JobState, Refusal};
+use super::{Doubt, JobState};
 use crate::{
     config::RetryPolicy,
-    contract::{ErrorKind, Job, JobError, JsonText, Outcome},
+    contract::{ErrorKind, Job, JobError, JsonText, Outcome, millis},
     xco::{CallFailure, FailureKind},
 };
 use std::time::Duration;
+
+/// The circumstances in which a call ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// The retry policy of the job's type.
+    pub policy: RetryPolicy,
+    /// A random number from 0 up to 1. It is a parameter so that the decision is a pure function.
+    pub jitter: f64,
+    /// XCO is down as a whole. Its failures cost the job no attempt.
+    pub outage: bool,
+    /// Whether XCO refuses this client or only this job.
+    pub refusal: Refusal,
+}
+
+/// What the calls of other jobs say about a refused call (401, 403).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The refusal concerns only this job, as far as is known.
+    Own,
+    /// The previous call was refused too, and none was accepted since. The refusal may concern all jobs.
+    Suspected,
+    /// The refusal concerns all jobs.
+    Everybodys,
+}
 
 /// What happens to a job after a delivery.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,10 +82,6 @@ pub fn retry_delay_ms(policy: RetryPolicy, failures: u32, retry_after: Option<Du
     // Delays are far below 2^52 ms, and the jitter is between 0 and 1.
     let delay_ms = (bound_ms as f64 * jitter.clamp(0.0, 1.0)) as u64;
     delay_ms.max(retry_after.map_or(0, millis))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Handles a call whose effect is unknown. Returns `None` if the job continues (`state` has what it must know), or the

@@ -4,8 +4,9 @@
 use super::*;
 use crate::{
     config::RetryPolicy,
-    contract::{ErrorKind, Lane, Outcome, ParseContext, parse_job},
-    xco::{Answer, CallFailure, FailureKind},
+    contract::{ErrorKind, Job, Lane, MerchantId, Outcome, ParseContext, parse_job},
+    limits::Spender,
+    xco::{Answer, Call, CallFailure, CallReport, FailureKind},
 };
 use serde_json::{Value, json};
 use std::time::Duration;

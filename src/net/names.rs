@@ -6,6 +6,7 @@
 //! after its caller gives up, its answer is cached, and an old answer is used while a new lookup is slow or fails.
 
 use futures::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     fmt,
@@ -13,7 +14,7 @@ use std::{
     io,
     net::IpAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
@@ -179,7 +180,7 @@ impl Names {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.known.lock()
     }
 }
 

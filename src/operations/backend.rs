@@ -1,16 +1,18 @@
 //! The queue that operations work on.
 
-use super::Error;
+use super::{Actor, Error};
 use crate::{
     config::RedisConfig,
-    queue::{Connector, Keys, Link},
+    queue::{Connector, Keys, Link, QueueError},
 };
 use redis::{RedisError, cmd};
+use serde_json::Value;
 
 /// A connection to the queue of one namespace.
 #[derive(Debug)]
 pub struct Backend<'a> {
     pub(super) link: Link,
+    connector: Connector,
     redis: &'a RedisConfig,
 }
 
@@ -20,9 +22,10 @@ impl<'a> Backend<'a> {
     /// # Errors
     /// [`Error::Redis`] where Redis does not answer, [`Error::RedisUrl`] where `redis.url` makes no client.
     pub async fn connect(redis: &'a RedisConfig) -> Result<Self, Error> {
-        let mut link = Connector::new(redis)?.link(false);
+        let connector = Connector::new(redis)?;
+        let mut link = connector.link(false);
         match link.query::<String>(&cmd("PING")).await {
-            Ok(_) => Ok(Self { link, redis }),
+            Ok(_) => Ok(Self { link, connector, redis }),
             Err(error) => Err(Error::redis(redis, &error)),
         }
     }
@@ -32,9 +35,34 @@ impl<'a> Backend<'a> {
         self.link
     }
 
+    /// One more connection to the same queue, made when it is first used.
+    pub(super) fn another_link(&self) -> Link {
+        self.connector.link(false)
+    }
+
+    /// Where Redis is, and how it is used.
+    pub(super) const fn redis(&self) -> &'a RedisConfig {
+        self.redis
+    }
+
+    /// The keys of every partition, by number.
+    pub(super) fn keys(&self) -> Vec<Keys> {
+        (0..self.redis.partitions.max(1)).map(|partition| Keys::new(self.namespace(), partition)).collect()
+    }
+
     /// What Redis keys begin with.
     pub(super) const fn namespace(&self) -> &'a str {
         self.redis.namespace.as_str()
+    }
+
+    /// How many partitions the queue has; at least 1.
+    pub(super) fn partitions(&self) -> u16 {
+        self.redis.partitions.max(1)
+    }
+
+    /// The names of one partition's keys.
+    pub(super) fn keys_of(&self, partition: u16) -> Keys {
+        Keys::new(self.namespace(), partition)
     }
 
     /// The keys of partition 0, which holds what belongs to no partition: rules, audit.
@@ -42,9 +70,21 @@ impl<'a> Backend<'a> {
         Keys::new(self.namespace(), 0)
     }
 
+    /// Writes an action into the audit stream: [`Actor::record`].
+    pub(super) async fn record(&mut self, actor: &Actor, action: &str, what: &Value, count: u64) -> Result<(), Error> {
+        let (namespace, failed) = (self.namespace(), self.failed());
+        actor.record(&mut self.link, namespace, action, what, count).await.map_err(failed)
+    }
+
     /// Makes an [`Error`] of Redis's, one that names the place.
     pub(super) fn failed(&self) -> impl Fn(RedisError) -> Error + use<'a> {
         let redis = self.redis;
         move |error| Error::redis(redis, &error)
+    }
+
+    /// Makes an [`Error`] of what the queue's functions give, one that names the place.
+    pub(super) fn queue_failed(&self) -> impl Fn(QueueError) -> Error + use<'a> {
+        let redis = self.redis;
+        move |error| Error::queue(redis, error)
     }
 }

@@ -28,9 +28,24 @@ pub enum Error {
     /// No more rules are taken.
     #[error("{MAX_RULES} orders are in force, and no more are taken")]
     TooManyRules,
+    /// A cancellation covers no job.
+    #[error("no job is waiting that fits: {0}")]
+    NothingFits(String),
     /// There is no such pause.
     #[error("{0} is not paused")]
     NotPaused(String),
+    /// Neither a job with this id nor an entry is a dead letter.
+    #[error("no dead letter has this id")]
+    UnknownDeadLetter,
+    /// No dead letter fits a filter, and one is needed.
+    #[error("no dead letter fits")]
+    NoDeadLetter,
+    /// More than one dead letter fits a filter, and only one is meant.
+    #[error("more than one dead letter fits")]
+    SeveralDeadLetters,
+    /// A job's completion is wanted, and the job does not ask for it.
+    #[error("only a job with an `id` and `reply: true` can be waited for")]
+    CannotWait,
 }
 
 impl Error {
@@ -42,7 +57,23 @@ impl Error {
                 Some("is it running? `--redis-url` or redis.url say where; `xco-worker doctor` checks it all")
             }
             Self::TooManyRules => Some("`xco-worker status` lists them; `xco-worker resume --all` ends every pause"),
-            Self::RedisUrl(_) | Self::NotPaused(_) => None,
+            Self::NothingFits(_) => {
+                Some("`xco-worker status` counts the jobs that wait; `xco-worker why ID` finds one")
+            }
+            Self::UnknownDeadLetter => Some("`xco-worker dead list` shows what there is"),
+            Self::RedisUrl(_)
+            | Self::NotPaused(_)
+            | Self::NoDeadLetter
+            | Self::SeveralDeadLetters
+            | Self::CannotWait => None,
+        }
+    }
+
+    /// An error of the queue's functions, with the place where Redis is.
+    pub fn queue(redis: &RedisConfig, error: QueueError) -> Self {
+        match error {
+            QueueError::Redis(error) => Self::redis(redis, &error),
+            error @ (QueueError::Url(_) | QueueError::Tls(_)) => Self::RedisUrl(error),
         }
     }
 
@@ -55,6 +86,23 @@ impl Error {
 impl From<QueueError> for Error {
     fn from(error: QueueError) -> Self {
         Self::RedisUrl(error)
+    }
+}
+
+/// A long operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unfinished<R> {
+    /// What had been done by then; `None`: nothing, as it had not begun.
+    pub report: Option<R>,
+    /// Why it failed.
+    pub error: Error,
+}
+
+impl<R> Unfinished<R> {
+    /// It failed before it changed anything.
+    pub(super) const fn not_begun(error: Error) -> Self {
+        Self { report: None, error }
     }
 }
 

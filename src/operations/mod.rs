@@ -7,9 +7,23 @@
 mod actor;
 pub mod audit;
 mod backend;
+pub mod backfill;
+pub mod dead_letters;
+pub mod enqueue;
 mod error;
+pub mod health_checks;
+mod in_force;
+pub mod jobs;
+mod local_redis;
+pub mod namespace;
 pub mod pauses;
+mod progress;
+pub mod status;
+mod text;
 
 pub use actor::Actor;
 pub use backend::Backend;
-pub use error::{Error, redis_place};
+pub use error::{Error, Unfinished, redis_place};
+pub use in_force::InForce;
+pub use progress::{NoProgress, Progress};
+pub use text::{age, printable};

@@ -1,8 +1,10 @@
 //! Pauses: jobs that wait until an operator lets them go on.
 
+pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};
+
 use super::{Actor, Backend, Error};
 use crate::{
-    contract::format_ms,
+    contract::{format_ms, millis},
     control::{Rule, Selector, Verb},
     queue::control,
 };
@@ -53,7 +55,7 @@ pub struct Resumption {
 pub async fn pause(backend: &mut Backend<'_>, actor: &Actor, request: PauseRequest) -> Result<Paused, Error> {
     let PauseRequest { jobs, lasting } = request;
     let (keys, namespace, failed) = (backend.common_keys(), backend.namespace(), backend.failed());
-    let lasting_ms = lasting.map(|lasting| u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX));
+    let lasting_ms = lasting.map(millis);
     let link = &mut backend.link;
     let done: RedisResult<(Rule, bool)> = async {
         let what = json!({"jobs": jobs.told(), "for_ms": lasting_ms});

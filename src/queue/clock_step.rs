@@ -9,7 +9,7 @@ use super::{
     Keys, Link,
     script::{Script, script},
 };
-use crate::contract::{EntryId, Lane};
+use crate::contract::{EntryId, Lane, millis};
 use redis::{RedisResult, Value};
 use std::{sync::LazyLock, time::Duration};
 
@@ -99,7 +99,7 @@ pub struct ClockLook {
 /// Looks at the clock of a partition's Redis. `least_ms` is the minimum that it should show, if this worker knows one.
 /// If no worker looked for longer than `gap`, the earlier times of entries are not trusted.
 pub async fn look(link: &mut Link, keys: &Keys, least_ms: Option<u64>, gap: Duration) -> RedisResult<ClockLook> {
-    let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+    let gap_ms = millis(gap);
     let mut call = LOOK.call(3);
     call.arg(&keys.meta).arg(keys.jobs(Lane::Interactive)).arg(keys.jobs(Lane::Bulk));
     call.arg(least_ms.unwrap_or(0)).arg(gap_ms);

@@ -1,9 +1,9 @@
-//! Connections to Redis that reconnect. A link has its own connection or shares one.
+//! Connections to Redis: of either kind, with what is known of their use, and what an error says of them.
 
-use super::{connector::Connector, trouble::is_about_connections};
+use super::trouble::is_about_connections;
 use crate::net::TlsFilesFault;
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster_async::ClusterConnection,
 };
@@ -69,7 +69,7 @@ impl ConnectionLike for Connection {
 pub(super) struct Made {
     pub(super) connection: Connection,
     /// The connector's generation when the connection was made. If the current one is higher, Redis has moved.
-    pub(super) generation: u64,
+    generation: u64,
     pub(super) at: Instant,
     /// Set by the first link that finds the connection broken. All links that share it then make a new one.
     broken: Arc<AtomicBool>,
@@ -80,132 +80,30 @@ impl Made {
         Self { connection, generation, at: Instant::now(), broken: Arc::default() }
     }
 
-    fn serves(&self, connector: &Connector) -> bool {
-        self.generation == connector.generation() && !self.broken.load(Ordering::Acquire)
+    /// Whether it is still of use while the connector's generation is `generation`.
+    pub(super) fn serves(&self, generation: u64) -> bool {
+        self.generation == generation && !self.broken.load(Ordering::Acquire)
+    }
+
+    /// It is of no more use to any link that shares it.
+    pub(super) fn give_up(&self) {
+        self.broken.store(true, Ordering::Release);
     }
 }
 
 /// A connection shared by several links. Non-blocking commands are sent on it concurrently.
 #[derive(Default)]
-pub(super) struct SharedConnection(Mutex<SharedState>);
+pub(super) struct SharedConnection(pub(super) Mutex<SharedState>);
 
+/// The connection that is there, and the last failure to make one.
 #[derive(Default)]
-struct SharedState {
-    made: Option<Made>,
-    failed: Option<(Instant, RedisError)>,
+pub(super) struct SharedState {
+    pub(super) made: Option<Made>,
+    pub(super) failed: Option<(Instant, RedisError)>,
 }
 
-impl SharedConnection {
-    /// Returns the connection. Only one caller makes it. Callers that waited during a failed attempt get the same
-    /// error.
-    async fn get(&self, connector: &Connector, patient: bool) -> RedisResult<Made> {
-        let began = Instant::now();
-        let mut state = self.0.lock().await;
-        if let Some(made) = state.made.as_ref().filter(|made| made.serves(connector)) {
-            return Ok(made.clone());
-        }
-        state.made = None;
-        if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at >= began) {
-            return Err(error.clone());
-        }
-        match connector.connect(patient).await {
-            Ok(made) => {
-                *state = SharedState { made: Some(made.clone()), failed: None };
-                Ok(made)
-            }
-            Err(error) => {
-                state.failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
-    }
-}
-
-/// A connection that is made when needed and dropped when it is broken. The next command then makes a new one.
-///
-/// It never retries a command, because only the caller knows whether the command can be repeated.
-pub struct Link {
-    connector: Connector,
-    /// The shared connection. `None` if the link has its own.
-    shared: Option<Arc<SharedConnection>>,
-    /// Replies have no timeout.
-    patient: bool,
-    made: Option<Made>,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("connected", &self.made.is_some()).finish_non_exhaustive()
-    }
-}
-
-impl Link {
-    pub(super) fn new(connector: Connector, shared: Option<Arc<SharedConnection>>, patient: bool) -> Self {
-        Self { connector, shared, patient, made: None }
-    }
-
-    /// Runs one command.
-    pub async fn query<T: FromRedisValue>(&mut self, cmd: &Cmd) -> RedisResult<T> {
-        let mut connection = self.connection().await?;
-        let result = cmd.query_async(&mut connection).await;
-        self.conclude(result).await
-    }
-
-    /// Runs a pipeline. If commands in it were refused, the error is that of the first.
-    pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
-        let mut connection = self.connection().await?;
-        let result = pipeline.query_async(&mut connection).await.map_err(first_refusal);
-        self.conclude(result).await
-    }
-
-    async fn connection(&mut self) -> RedisResult<Connection> {
-        if let Some(made) = self.made.as_ref().filter(|made| made.serves(&self.connector)) {
-            return Ok(made.connection.clone());
-        }
-        self.made = None;
-        let made = match &self.shared {
-            None => self.connector.connect(self.patient).await?,
-            Some(shared) => shared.get(&self.connector, self.patient).await?,
-        };
-        let connection = made.connection.clone();
-        self.made = Some(made);
-        Ok(connection)
-    }
-
-    /// Drops the connection. The next command makes a new one.
-    pub fn reset(&mut self) {
-        if let Some(made) = self.made.take() {
-            made.broken.store(true, Ordering::Release);
-        }
-    }
-
-    async fn conclude<T>(&mut self, result: RedisResult<T>) -> RedisResult<T> {
-        let error = match result {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        if !needs_new_connection(&error) {
-            return Err(error);
-        }
-        let made_at = self.made.as_ref().map(|made| made.at);
-        self.reset();
-        Err(match made_at {
-            Some(at) => self.connector.cause_of(error, at).await,
-            None => error,
-        })
-    }
-}
-
-/// Returns the first server error of a pipeline. The pipeline's own error has no code if redis-rs does not know the
-/// server's code (`NOGROUP`, `OOM`), and callers decide by the code.
-fn first_refusal(error: RedisError) -> RedisError {
-    match error.clone().into_server_errors() {
-        Some(refusals) => refusals.first().map_or(error, |(_, refusal)| refusal.clone().into()),
-        None => error,
-    }
-}
-
-fn needs_new_connection(error: &RedisError) -> bool {
+/// Whether the connection on which it came is of no more use.
+pub(super) fn needs_new_connection(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_timeout()
         || error.is_connection_dropped()

@@ -6,7 +6,7 @@
 //! unusable.
 
 use super::{
-    connection::{Connection, Link, Made, QueueError, SharedConnection},
+    connection::{Connection, Made, QueueError, SharedConnection},
     reach::{Reach, is_full},
     sentinel::Sentinels,
     trouble::{self, ConnectionFault},
@@ -15,13 +15,14 @@ use crate::{
     config::{RedisConfig, RedisUrl, parse_redis_url},
     net::Names,
 };
+use parking_lot::{Mutex, MutexGuard};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult};
 use secrecy::ExposeSecret;
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -75,7 +76,7 @@ struct Place {
 
 impl Place {
     fn known(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Records the current location of Redis. Returns `true` if it has nothing in common with the previous one, which
@@ -130,18 +131,10 @@ impl Connector {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Returns a link with its own connection, which is made when first used. With `blocking`, replies have no timeout,
-    /// so the caller must bound its waits.
-    pub fn link(&self, blocking: bool) -> Link {
-        Link::new(self.clone(), None, blocking)
-    }
-
-    /// Returns a link on a connection that is shared with other links of its `kind`. It must not send blocking
-    /// commands. Replies have no timeout only if it is `patient`.
-    pub fn shared_link(&self, kind: &'static str, number: usize, patient: bool) -> Link {
-        let mut shared = self.inner.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let connection = Arc::clone(shared.entry((kind, number % SHARED)).or_default());
-        Link::new(self.clone(), Some(connection), patient)
+    /// The connection that the links of that kind and number share.
+    pub(super) fn shared_connection(&self, kind: &'static str, number: usize) -> Arc<SharedConnection> {
+        let mut shared = self.inner.shared.lock();
+        Arc::clone(shared.entry((kind, number % SHARED)).or_default())
     }
 
     /// Whether all keys are on one server, so that one command may use keys of several partitions.

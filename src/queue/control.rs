@@ -1,6 +1,8 @@
 //! Operators' rules in Redis (`{NS:0}:control`), and their effect on delayed jobs: the typed wrappers of
 //! `lua/rule_set.lua`, `lua/rule_drop.lua`, `lua/hold.lua`, `lua/release.lua` and `lua/call_up.lua`.
 
+pub use super::clock::now_ms;
+
 use super::{
     Keys, Link, Source,
     finish::parked,
@@ -30,12 +32,6 @@ const MOST_TICKS: u8 = 20;
 
 /// The field of the rules' version, which changes with every change of the rules.
 const VERSION: &str = "v";
-
-/// Returns Redis's clock, in milliseconds.
-pub async fn now_ms(link: &mut Link) -> RedisResult<u64> {
-    let (seconds, micros): (u64, u64) = link.query(&cmd("TIME")).await?;
-    Ok(seconds * 1000 + micros / 1000)
-}
 
 /// Returns a millisecond of Redis's clock that has ended. Jobs enqueued before the call are within or before it. Jobs
 /// enqueued after the call returns are later. An order that covers jobs "up to now" therefore has an exact limit.

@@ -6,7 +6,7 @@ use super::{
     entry::text,
     script::{Script, integers, script},
 };
-pub use crate::dead_letters::{Letter, Replay, Stretch};
+pub use crate::dead_letters::{BucketState, Letter, Replay, Stretch};
 use crate::{
     contract::{EntryId, Lane},
     limits::Bucket,
@@ -195,15 +195,6 @@ pub async fn discard(link: &mut Link, keys: &Keys, letters: &[EntryId]) -> Redis
         command.arg(entry.to_string());
     }
     link.query(&command).await
-}
-
-/// The current state of a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BucketState {
-    /// Microseconds between calls, learned or configured. 0 means that there is no rate.
-    pub interval_us: u64,
-    /// Microseconds until the next call may go.
-    pub wait_us: u64,
 }
 
 /// Returns the current state of a bucket. O(1).

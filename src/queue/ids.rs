@@ -1,11 +1,11 @@
 //! Forgets ids: the slices of the index, and what former versions reserved (the typed wrapper of `lua/forget_ids.lua`).
 
 use super::{
-    IdIndex, Keys, Link,
+    IdIndex, Keys, Link, clock,
     script::{Script, script},
     upkeep::heads,
 };
-use crate::contract::Lane;
+use crate::contract::{Lane, millis};
 use redis::{RedisResult, cmd, pipe};
 use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
@@ -112,8 +112,7 @@ struct Times {
 }
 
 async fn times(link: &mut Link, keys: &Keys) -> RedisResult<Times> {
-    let (seconds, micros): (u64, u64) = link.query(&cmd("TIME")).await?;
-    let now_ms = seconds * 1000 + micros / 1000;
+    let now_ms = clock::now_ms(link).await?;
     // This is asked after the time, so that jobs enqueued from now on are younger.
     let waiting = heads(link, &Lane::ALL.map(|lane| [keys.due(lane), keys.jobs(lane)]).concat()).await?;
     let oldest_ms = waiting.into_iter().flatten().map(|entry| entry.ms).fold(now_ms, u64::min);
@@ -122,8 +121,7 @@ async fn times(link: &mut Link, keys: &Keys) -> RedisResult<Times> {
 
 /// How long a reserved id is needed, after all jobs enqueued before have been examined.
 fn kept_ms(dedupe_window: Duration) -> u64 {
-    let kept = dedupe_window.saturating_add(MARGIN.min(dedupe_window));
-    u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)
+    millis(dedupe_window.saturating_add(MARGIN.min(dedupe_window)))
 }
 
 /// Returns how many elements can be removed: the whole batches before the first one that was reserved within `kept_ms`.

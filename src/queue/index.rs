@@ -4,7 +4,7 @@
 use super::{Keys, Link};
 use crate::{
     config::QueueConfig,
-    contract::{EntryId, Lane, Origin},
+    contract::{EntryId, Lane, Origin, millis},
 };
 use redis::{RedisResult, cmd, pipe};
 use std::time::Duration;
@@ -57,10 +57,6 @@ impl IdIndex {
     pub(super) fn retention_ms(&self) -> u64 {
         millis(self.retention)
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Returns how the index writes an origin, given as text: the first letter of its lane, and its entry.

@@ -9,6 +9,7 @@ use crate::{
     net::{Names, TlsFilesFault},
 };
 use futures::FutureExt;
+use parking_lot::Mutex;
 use redis::{
     AsyncConnectionConfig, ConnectionInfo, RedisFuture, RedisResult,
     aio::MultiplexedConnection,
@@ -18,7 +19,7 @@ use redis::{
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -59,7 +60,7 @@ impl Reach {
         let client = self.certificates.client(info)?;
         match client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => {
-                let given = std::mem::take(&mut *given.lock().unwrap_or_else(PoisonError::into_inner));
+                let given = std::mem::take(&mut *given.lock());
                 Ok((connection, given.iter().map(ToString::to_string).collect()))
             }
             Err(error) => {
@@ -119,7 +120,7 @@ impl AsyncDNSResolver for Asked {
     ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
         async move {
             let addresses = self.names.addresses(host).await.map_err(|_| ConnectionFault::NO_ADDRESS.error())?;
-            self.given.lock().unwrap_or_else(PoisonError::into_inner).extend(&addresses);
+            self.given.lock().extend(&addresses);
             let sockets = addresses.into_iter().map(move |address| SocketAddr::new(address, port));
             Ok(Box::new(sockets) as Box<dyn Iterator<Item = SocketAddr> + Send>)
         }

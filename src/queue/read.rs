@@ -5,7 +5,7 @@ use super::{
     entry::{entries, text},
     script::{Script, script},
 };
-use crate::contract::{Lane, MAX_JOB_BYTES};
+use crate::contract::{Lane, MAX_JOB_BYTES, millis};
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -66,7 +66,7 @@ pub async fn read_lane(
     let mut command = cmd("XREADGROUP");
     command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(count.max(1));
     if let Some(block) = block {
-        command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1));
+        command.arg("BLOCK").arg(millis(block).max(1));
     }
     command.arg("STREAMS").arg(keys.due(lane)).arg(keys.jobs(lane)).arg(">").arg(">");
     Ok(of_streams(in_time(link, &command, block.unwrap_or_default()).await?, keys, lane))
@@ -82,7 +82,7 @@ pub async fn read_due(
 ) -> RedisResult<Vec<RawEntry>> {
     let mut command = cmd("XREADGROUP");
     command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(1);
-    command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1));
+    command.arg("BLOCK").arg(millis(block).max(1));
     command.arg("STREAMS").arg(keys.due(lane)).arg(">");
     Ok(of_streams(in_time(link, &command, block).await?, keys, lane))
 }
@@ -100,7 +100,7 @@ pub async fn read_lanes(
 ) -> RedisResult<HashMap<usize, Vec<RawEntry>>> {
     let mut command = cmd("XREADGROUP");
     command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(1);
-    command.arg("BLOCK").arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1)).arg("STREAMS");
+    command.arg("BLOCK").arg(millis(block).max(1)).arg("STREAMS");
     let mut places = HashMap::with_capacity(wanted.len() * 2);
     for (place, (keys, only_due)) in wanted.iter().enumerate() {
         let streams = [(Source::Due, keys.due(lane)), (Source::Jobs, keys.jobs(lane))];

@@ -3,10 +3,10 @@
 
 use super::{
     Keys, Link, MAX_FIELD_BYTES, RawEntry, Source,
-    entry::bounded_generation,
+    entry::{bounded_generation, entries},
     script::{Script, script},
 };
-use crate::contract::{EntryId, Lane};
+use crate::contract::{EntryId, Lane, millis};
 use redis::RedisResult;
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
@@ -153,13 +153,13 @@ async fn step(
     (terms, most, restamp): (&Terms<'_>, usize, bool),
     round: &mut Round,
 ) -> RedisResult<Rescued> {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(u64::MAX >> 12);
+    let bounded_ms = |time: Duration| millis(time).min(u64::MAX >> 12);
     let mut call = RESCUE.call(1);
-    call.arg(keys.stream(lane, source)).arg(consumer).arg(millis(terms.own)).arg(most);
+    call.arg(keys.stream(lane, source)).arg(consumer).arg(bounded_ms(terms.own)).arg(most);
     call.arg(round.cursor.as_deref().unwrap_or("-")).arg(LOOKED_AT).arg(u8::from(restamp)).arg(MAX_FIELD_BYTES);
-    call.arg(millis(terms.longest())).arg(terms.holders.len());
+    call.arg(bounded_ms(terms.longest())).arg(terms.holders.len());
     for Holder { consumer, lease, silent } in terms.holders {
-        call.arg(consumer).arg(millis(*lease)).arg(millis(*silent));
+        call.arg(consumer).arg(bounded_ms(*lease)).arg(bounded_ms(*silent));
     }
     for id in &round.suspects {
         call.arg(id.to_string());
@@ -245,6 +245,27 @@ pub async fn removed(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Op
 
 fn removed_field(lane: Lane) -> String {
     format!("removed_{}", lane.as_str())
+}
+
+/// Delivers entries of a stream to `consumer` out of turn, although the group has not read as far. An entry that is pending for
+/// another consumer, and was delivered less than `lease` ago, is left out. Returns what was delivered. O(ids · log pending).
+pub async fn claim_unread(
+    link: &mut Link,
+    keys: &Keys,
+    Place { lane, source, consumer }: Place<'_>,
+    lease: Duration,
+    ids: &[EntryId],
+) -> RedisResult<Vec<RawEntry>> {
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+    let mut claim = redis::cmd("XCLAIM");
+    claim.arg(keys.stream(lane, source)).arg(super::GROUP).arg(consumer).arg(lease_ms);
+    for id in ids {
+        claim.arg(id.to_string());
+    }
+    claim.arg("RETRYCOUNT").arg(1).arg("FORCE");
+    let mut claimed = Vec::new();
+    entries(link.query(&claim).await?, lane, source, &mut claimed);
+    Ok(claimed)
 }
 
 /// Removes a delivery whose entry and consumer are both gone from the pending list. Returns whether it was on the list.

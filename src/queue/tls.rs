@@ -5,13 +5,9 @@ use crate::{
     net::{TlsFiles, TlsFilesFault, tls_fault},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use parking_lot::Mutex;
 use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, TlsCertificates};
-use std::{
-    fmt::Write,
-    io,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Write, io, time::Duration};
 use tokio::time::Instant;
 
 /// The files are read again for a new connection if they were last read this long ago.
@@ -56,14 +52,14 @@ impl Certificates {
     /// Notes a failed connection. If certificates may be the cause, they are read again.
     pub(super) fn refused(&self, error: &RedisError) {
         if tls_fault(error).is_some_and(|fault| fault.is_about_certificates)
-            && let Some(read) = self.read.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+            && let Some(read) = self.read.lock().as_mut()
         {
             read.refused = true;
         }
     }
 
     fn read(&self) -> RedisResult<TlsCertificates> {
-        let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.read.lock();
         if let Some(read) = known.as_ref() {
             let serves = if read.refused { READ_AGAIN } else { FRESH };
             if read.at.elapsed() < serves {

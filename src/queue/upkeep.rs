@@ -3,11 +3,12 @@
 
 use super::{
     GROUP, Keys, Link,
+    clock::{RedisTime, now_ms},
     entry::text,
     script::{Script, ScriptFailure, script},
 };
 use crate::{
-    contract::{EntryId, Lane},
+    contract::{EntryId, Lane, millis},
     limits::{Bucket, SharedBucket},
 };
 use redis::{RedisResult, Value, cmd, pipe};
@@ -58,6 +59,15 @@ pub async fn promote(link: &mut Link, keys: &Keys, shared: &[(SharedBucket, Buck
     })
 }
 
+/// How many entries a partition's lane has, in both streams. O(1).
+pub async fn entries(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<u64> {
+    let mut asked = pipe();
+    asked.cmd("XLEN").arg(keys.jobs(lane));
+    asked.cmd("XLEN").arg(keys.due(lane));
+    let (jobs, due): (u64, u64) = link.pipeline(&asked).await?;
+    Ok(jobs + due)
+}
+
 /// The figures of one lane in one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -92,8 +102,8 @@ pub async fn backlog(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<Ba
     let mut figures = Backlog::default();
     let now_ms = replies
         .first()
-        .and_then(|time| redis::from_redis_value::<(u64, u64)>(time.clone()).ok())
-        .map_or(0, |(seconds, micros)| seconds * 1000 + micros / 1000);
+        .and_then(|time| redis::from_redis_value::<RedisTime>(time.clone()).ok())
+        .map_or(0, RedisTime::ms);
     for pair in replies.get(1..).unwrap_or_default().chunks_exact(2) {
         if let Value::Int(length) = pair[0] {
             figures.entries += u64::try_from(length).unwrap_or(0);
@@ -176,9 +186,9 @@ pub async fn trim_completions(
     retention: Duration,
     max_bytes: u64,
 ) -> RedisResult<Trimmed> {
-    let (seconds, _): (u64, u64) = link.query(&cmd("TIME")).await?;
-    let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
-    let oldest_kept = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 };
+    let now_ms = now_ms(link).await?;
+    let retention_ms = millis(retention);
+    let oldest_kept = EntryId { ms: now_ms.saturating_sub(retention_ms), seq: 0 };
     let groups = reader_groups(link, &keys.completions).await?;
     let slowest = groups.iter().map(|group| group.read).min();
     let bound = slowest.map_or(oldest_kept, |read| read.min(oldest_kept)).to_string();
@@ -281,9 +291,9 @@ pub async fn oldest_unread(link: &mut Link, stream: &str, group: &ReaderGroup) -
 /// Removes dead letters, and the records of edited ones, older than `retention`. Returns the number of dead letters
 /// removed.
 pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> RedisResult<u64> {
-    let (seconds, _): (u64, u64) = link.query(&cmd("TIME")).await?;
-    let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
-    let oldest = EntryId { ms: (seconds * 1000).saturating_sub(retention_ms), seq: 0 }.to_string();
+    let now_ms = now_ms(link).await?;
+    let retention_ms = millis(retention);
+    let oldest = EntryId { ms: now_ms.saturating_sub(retention_ms), seq: 0 }.to_string();
     let mut trims = pipe();
     for stream in [&keys.dead, &keys.edits] {
         trims.cmd("XTRIM").arg(stream).arg("MINID").arg("~").arg(&oldest);
@@ -295,5 +305,5 @@ pub async fn trim_dead(link: &mut Link, keys: &Keys, retention: Duration) -> Red
 /// Waits until one replica has everything that this link wrote. Returns the number of replicas that have it. `WAIT`
 /// blocks only this connection.
 pub async fn wait_for_replica(link: &mut Link, most: Duration) -> RedisResult<u64> {
-    link.query(cmd("WAIT").arg(1).arg(u64::try_from(most.as_millis()).unwrap_or(u64::MAX))).await
+    link.query(cmd("WAIT").arg(1).arg(millis(most))).await
 }

@@ -56,9 +56,23 @@ pub struct Heartbeat {
     /// The settings that should be the same on all workers, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// Version of the operators' rules that it has loaded, as [`loaded_rules`] writes it. `None`: it has loaded none yet, or is of
+    /// an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules_version: Option<String>,
+}
+
+/// What a heartbeat says of the rules' version: text in any case, empty where there are no rules.
+pub fn loaded_rules(version: Option<&str>) -> String {
+    version.unwrap_or_default().to_owned()
 }
 
 impl Heartbeat {
+    /// Whether its last heartbeat is recent enough to count on the worker: less than [`SILENT_MS`] ago.
+    pub const fn is_recent(&self, now_ms: u64) -> bool {
+        self.seen_at_ms.saturating_add(SILENT_MS) > now_ms
+    }
+
     /// Returns the worker's lease, within the accepted bounds.
     pub fn lease(&self) -> Option<Duration> {
         self.lease_ms.map(|ms| Duration::from_millis(ms.clamp(1, LONGEST_LEASE_MS)))

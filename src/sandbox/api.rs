@@ -4,7 +4,6 @@ use super::{
     connection::Connection,
     fault::{FaultKind, Strike},
     model::Outcome,
-    oauth,
     record::Route,
     reply::{Problem, Reply},
     state::{Inner, Shared, Visit},
@@ -128,7 +127,7 @@ async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Respo
         let (reply, status) = match &strike {
             Some(Strike { kind: FaultKind::Hang | FaultKind::Reset, .. }) => (reply, 0),
             Some(Strike { kind: FaultKind::Status { status, retry_after, body }, .. }) => {
-                (ordered(*status, retry_after.clone(), body.as_ref()), *status)
+                (Reply::ordered(*status, retry_after.clone(), body.as_ref()), *status)
             }
             _ => {
                 let status = reply.status;
@@ -153,19 +152,10 @@ async fn answer(shared: &Shared, connection: &Connection, input: Input) -> Respo
     }
 }
 
-/// The answer that a fault orders.
-pub(super) fn ordered(status: u16, retry_after: Option<String>, body: Option<&Value>) -> Reply {
-    match body {
-        None if (200..300).contains(&status) => Reply::raw(status, Bytes::new()),
-        None => Problem::of_status(status, retry_after).into_reply(),
-        Some(body) => Reply { retry_after, ..Reply::json(status, body) },
-    }
-}
-
 /// Executes the call: checks token, key, limits and merchant, then does what it asks for.
 fn act(shared: &Shared, inner: &mut Inner, input: &Input) -> Reply {
     let config = &shared.config;
-    if !oauth::is_valid(inner, &input.headers) {
+    if !inner.accepts_token(&input.headers) {
         return Problem::token().into_reply();
     }
     let given = input.headers.get("x-api-key").map(HeaderValue::as_bytes);

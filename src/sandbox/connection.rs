@@ -4,13 +4,14 @@ use axum::{
     extract::connect_info::Connected,
     serve::{IncomingStream, Listener},
 };
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -31,7 +32,7 @@ struct Switch {
 impl Switch {
     fn cut(&self) {
         self.cut.store(true, Ordering::Release);
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waker = self.waker.lock().take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -39,7 +40,7 @@ impl Switch {
 
     /// Registers the waker and returns whether the connection is cut. In this order no cut is missed.
     fn watch(&self, context: &Context<'_>) -> bool {
-        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waker = self.waker.lock();
         if !waker.as_ref().is_some_and(|held| held.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
         }
@@ -72,7 +73,7 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn cut_all(&self) {
-        let open: Vec<_> = self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let open: Vec<_> = self.open.lock().values().cloned().collect();
         for switch in open {
             switch.cut();
         }
@@ -80,12 +81,12 @@ impl Connections {
 
     fn enter(&self) -> (u64, Arc<Switch>) {
         let (id, switch) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(Switch::default()));
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&switch));
+        self.open.lock().insert(id, Arc::clone(&switch));
         (id, switch)
     }
 
     fn leave(&self, id: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.open.lock().remove(&id);
     }
 }
 

@@ -1,12 +1,11 @@
 //! The token endpoint: `client_credentials`, in the body or with HTTP Basic.
 
 use super::{
-    api,
     connection::Connection,
     fault::FaultKind,
     record::Route,
     reply::Reply,
-    state::{Inner, Shared, Visit},
+    state::{Shared, Visit},
 };
 use axum::{
     body::Bytes,
@@ -18,15 +17,6 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use rand::Rng;
 use serde_json::json;
 use std::{collections::HashMap, sync::Arc, time::Duration, time::Instant};
-
-/// Whether the request carries a valid token.
-pub(super) fn is_valid(inner: &Inner, headers: &HeaderMap) -> bool {
-    headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .and_then(|token| inner.tokens.get(token))
-        .is_some_and(|end| Instant::now() < *end)
-}
 
 pub(super) async fn token(
     State(app): State<Arc<Shared>>,
@@ -42,7 +32,7 @@ pub(super) async fn token(
     let reply = match &strike {
         Some(FaultKind::Hang) => std::future::pending().await,
         Some(FaultKind::Status { status, retry_after, body }) => {
-            api::ordered(*status, retry_after.clone(), body.as_ref())
+            Reply::ordered(*status, retry_after.clone(), body.as_ref())
         }
         _ => grant(&app, &headers, &body),
     };

@@ -111,6 +111,15 @@ impl Reply {
         Self::raw(204, Bytes::new())
     }
 
+    /// The answer that a fault orders.
+    pub(super) fn ordered(status: u16, retry_after: Option<String>, body: Option<&Value>) -> Self {
+        match body {
+            None if (200..300).contains(&status) => Self::raw(status, Bytes::new()),
+            None => Problem::of_status(status, retry_after).into_reply(),
+            Some(body) => Self { retry_after, ..Self::json(status, body) },
+        }
+    }
+
     /// The same answer with a body that is not JSON.
     pub(super) fn garbled(self) -> Self {
         let body = Bytes::from_static(b"<html><body>It works!</body></html>");

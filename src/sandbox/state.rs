@@ -7,11 +7,13 @@ use super::{
     model::{Done, Model},
     record::{Log, Route},
 };
+use axum::http::{HeaderMap, header};
+use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -50,6 +52,15 @@ impl Inner {
         }
     }
 
+    /// Whether the request carries a valid token.
+    pub(super) fn accepts_token(&self, headers: &HeaderMap) -> bool {
+        headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+            .and_then(|token| self.tokens.get(token))
+            .is_some_and(|end| Instant::now() < *end)
+    }
+
     pub(super) fn stats(&self) -> Stats {
         Stats {
             users: self.model.user_count(),
@@ -86,11 +97,11 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     fn lock_capacity(&self) -> MutexGuard<'_, Option<Arc<Semaphore>>> {
-        self.capacity.lock().unwrap_or_else(PoisonError::into_inner)
+        self.capacity.lock()
     }
 
     /// From now on at most this many API calls are worked on at once. Calls that wait are counted against the new capacity;

@@ -1,10 +1,8 @@
 //! The callers connected to the HTTP endpoint. Their number is bounded: when it is full, one caller is disconnected to
 //! make room for a new one.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 /// All connected callers, oldest first.
@@ -65,7 +63,7 @@ impl Callers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

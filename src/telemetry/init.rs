@@ -1,7 +1,7 @@
 //! Sets up logs, traces and metrics for a process.
 
 use super::{
-    Metrics,
+    Metrics, TelemetryError,
     exports::Exports,
     lines::{Lines, LinesGuard, report_panics_as_lines},
 };
@@ -10,7 +10,6 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
-    error::OTelSdkError,
     metrics::{PeriodicReader, SdkMeterProvider},
     trace::SdkTracerProvider,
 };
@@ -19,31 +18,6 @@ use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::SubscriberExt
 
 /// Time for exporting the last spans and metrics when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Telemetry cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// `telemetry.log` is not a valid filter.
-    #[error("telemetry.log is not a filter such as info or info,xco_worker=debug")]
-    Filter,
-    /// An `OTEL_*` variable names an exporter or a protocol that is not supported.
-    #[error("{variable} names what is not built in; known: {known}")]
-    Exporter {
-        /// Name of the variable.
-        variable: &'static str,
-        /// The supported values, separated by commas.
-        known: String,
-    },
-    /// The OTLP exporter rejects its environment variables.
-    #[error("OTLP export cannot start; check the OTEL_EXPORTER_OTLP_* variables")]
-    Otlp(#[source] opentelemetry_otlp::ExporterBuildError),
-    /// The metrics cannot be registered.
-    #[error("metrics cannot start")]
-    Metrics(#[source] OTelSdkError),
-    /// Another log subscriber is installed: `init` was called twice.
-    #[error("logging is set up already")]
-    Twice,
-}
 
 /// Keeps telemetry running. When dropped, it writes and exports what is still buffered, for at most four seconds.
 #[must_use = "dropping it ends telemetry"]

@@ -5,6 +5,7 @@
 //! the three contains personal data.
 
 mod callers;
+mod error;
 mod exports;
 mod http;
 mod init;
@@ -14,8 +15,9 @@ mod readiness;
 mod series;
 mod trace;
 
+pub use error::TelemetryError;
 pub use http::HttpEndpoint;
-pub use init::{TelemetryError, TelemetryGuard, init};
+pub use init::{TelemetryGuard, init};
 pub use lines::{flush_logs, say_at_end};
 pub use metrics::{LimitFigures, Metrics};
 pub use readiness::Readiness;

@@ -1,10 +1,7 @@
 //! Whether this process can work at the moment.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use parking_lot::RwLock;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// A shared handle: the worker writes it, `/readyz` reads it. Not ready (`starting`) at first.
 #[derive(Debug, Clone)]
@@ -35,22 +32,22 @@ impl Readiness {
     }
 
     fn set(&self, reason: Option<Cow<'static, str>>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).reason = reason;
+        self.0.write().reason = reason;
     }
 
     /// Sets the breakers that are not closed, each with one word for its state. They do not affect readiness: XCO
     /// fails, not this process.
     pub fn set_breakers(&self, breakers: BTreeMap<&'static str, &'static str>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).breakers = breakers;
+        self.0.write().breakers = breakers;
     }
 
     /// Why the process is not ready; `None` if it is ready.
     pub fn reason(&self) -> Option<Cow<'static, str>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).reason.clone()
+        self.0.read().reason.clone()
     }
 
     /// The breakers that are not closed, by route, each with one word for its state.
     pub fn breakers(&self) -> BTreeMap<&'static str, &'static str> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).breakers.clone()
+        self.0.read().breakers.clone()
     }
 }

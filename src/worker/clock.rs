@@ -1,10 +1,8 @@
 //! This process's estimate of Redis's clock, and the detection of its steps.
 
+use parking_lot::Mutex;
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicI64, Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -85,7 +83,7 @@ impl RedisClock {
             most_ms: now_ms.saturating_sub(asked_at_ms),
         };
         // A plain pair: it is consistent even if a thread panicked while holding the lock.
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expected = self.expected.lock();
         let expected_here = expected.get_mut(partition)?;
         if expected_here.is_some_and(|before| before.asked_at_ms > asked_at_ms) {
             // A late answer: that of a later question has arrived before it.
@@ -121,7 +119,7 @@ impl RedisClock {
 
     fn last_reading(&self, partition: usize) -> Option<Reading> {
         // Plain figures: they are consistent even if a thread panicked while holding the lock.
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).get(partition).copied().flatten()
+        self.expected.lock().get(partition).copied().flatten()
     }
 
     /// Present time on Redis's clock, in milliseconds since 1970.

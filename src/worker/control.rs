@@ -1,39 +1,30 @@
-//! The operators' rules, as this worker knows them, and their effect on delayed jobs.
+//! The operators' rules, as this worker knows them. The loop in `watcher` follows them.
 //!
 //! The rules are stored in one hash in Redis. A worker checks their version twice a second and keeps the last ones
 //! while Redis is unreachable. Without rules, a job costs one look at a flag.
 
-use super::{clock::RedisClock, clock_steps, shared::Shared};
-use crate::{
-    contract::Lane,
-    control::{Rule, Rules, Verb},
-    queue::{Link, breakers, control},
-};
-use redis::RedisResult;
+pub(super) mod watcher;
+
+use super::clock::RedisClock;
+use crate::{contract::Lane, control::Rules, queue::workers};
+use parking_lot::RwLock;
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    sync::watch as signal,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::sync::watch as signal;
 use tokio_util::sync::CancellationToken;
 
 const LOOK: Duration = Duration::from_millis(500);
-
-/// How long after a change each look also searches for jobs that an ended rule delayed, because another worker may not
-/// have seen the change. Also the interval of that search without a change.
-const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// The rules in force.
 #[derive(Debug)]
 pub(super) struct Control {
     any: AtomicBool,
-    rules: RwLock<Arc<Rules>>,
+    rules: RwLock<(Arc<Rules>, Option<String>)>,
     /// Number of times that the rules were loaded.
     loads: signal::Sender<u64>,
 }
@@ -51,7 +42,12 @@ impl Control {
     }
 
     pub(super) fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.rules.read().0)
+    }
+
+    /// Version of the rules, for the heartbeat; `None` before they are loaded.
+    pub(super) fn version(&self) -> Option<String> {
+        self.rules.read().1.clone()
     }
 
     /// A receiver that is notified of every change.
@@ -59,9 +55,9 @@ impl Control {
         self.loads.subscribe()
     }
 
-    fn set(&self, rules: Rules) {
+    fn set(&self, rules: Rules, version: Option<&str>) {
         let any = !rules.is_empty();
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        *self.rules.write() = (Arc::new(rules), Some(workers::loaded_rules(version)));
         self.any.store(any, Ordering::Release);
         self.loads.send_modify(|loads| *loads += 1);
     }
@@ -87,117 +83,5 @@ impl Control {
             // The pause may end by itself, on Redis's clock.
             let _ = tokio::time::timeout(LOOK, changes.changed()).await;
         }
-    }
-}
-
-/// Follows the rules until `stop`.
-pub(super) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
-    let link = shared.connector.link(false);
-    let mut watcher = Watcher { shared, link, loaded: false, version: None, changed: Instant::now() };
-    let mut pulse = watcher.shared.health.pulse();
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut released = Instant::now();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = looks.tick() => {}
-        }
-        match watcher.look(&mut released).await {
-            Ok(()) => pulse.well(),
-            Err(error) => {
-                watcher.shared.metrics.redis_error("control");
-                let wait = pulse.ill("control", &error);
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(wait) => {}
-                }
-            }
-        }
-    }
-}
-
-struct Watcher {
-    shared: Arc<Shared>,
-    link: Link,
-    loaded: bool,
-    version: Option<String>,
-    changed: Instant,
-}
-
-impl Watcher {
-    async fn look(&mut self, released: &mut Instant) -> RedisResult<()> {
-        let shared = Arc::clone(&self.shared);
-        let keys = &shared.partitions[0].keys;
-        let version = control::version(&mut self.link, keys).await?;
-        if !self.loaded {
-            // Before the first job is read, because a step of the clock may affect the age of jobs.
-            for partition in 0..shared.partitions.len() {
-                clock_steps::look(&shared, &mut self.link, partition).await?;
-            }
-        }
-        if !self.loaded || self.version != version {
-            // Later rules have absolute times, so the clock must be exact and not only approximate.
-            shared.clock.set(control::now_ms(&mut self.link).await?);
-            let (version, rules) = control::load(&mut self.link, keys).await?;
-            if self.loaded || !rules.is_empty() {
-                tracing::info!(rules = rules.all().count(), "operators' rules changed");
-            }
-            shared.control.set(rules);
-            (self.loaded, self.version) = (true, version);
-            self.changed = Instant::now();
-        }
-        if shared.control.any() || self.changed.elapsed() < AFTERMATH || released.elapsed() >= AFTERMATH {
-            *released = Instant::now();
-            self.release().await?;
-            self.tidy().await?;
-        }
-        Ok(())
-    }
-
-    /// Resumes jobs that were delayed by a rule that has ended, or by a breaker that is closed.
-    async fn release(&mut self) -> RedisResult<()> {
-        let rules = self.shared.control.rules();
-        for partition in &self.shared.partitions {
-            for name in control::holding_rules(&mut self.link, &partition.keys).await? {
-                let holds = match breakers::held_route(&name) {
-                    Some(route) => !self.shared.weather.is_closed(route, self.shared.clock.monotonic_ms()),
-                    None => rules.pause_holds(&name, self.shared.clock.now_ms()),
-                };
-                if holds {
-                    continue;
-                }
-                while control::release(&mut self.link, &partition.keys, &name, control::MAX_CALL_UP).await? > 0 {
-                    partition.parked.notify_one();
-                }
-                partition.parked.notify_one();
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes rules that have ended, and cancellations whose jobs have all completed.
-    async fn tidy(&mut self) -> RedisResult<()> {
-        let rules = self.shared.control.rules();
-        let mut moot = rules.over(self.shared.clock.now_ms());
-        if rules.all().any(|(verb, ..)| verb == Verb::Cancel) {
-            let mut oldest_ms = u64::MAX;
-            for partition in &self.shared.partitions {
-                oldest_ms =
-                    oldest_ms.min(control::oldest_ms(&mut self.link, &partition.keys).await?.unwrap_or(u64::MAX));
-            }
-            let ended = rules.all().filter(|(verb, _, order)| *verb == Verb::Cancel && order.at_ms < oldest_ms);
-            moot.extend(ended.map(|(verb, selector, order)| Rule {
-                verb,
-                selector: selector.clone(),
-                order: order.clone(),
-            }));
-        }
-        for rule in moot {
-            let name = Rule::name(rule.verb, &rule.selector);
-            let keys = &self.shared.partitions[0].keys;
-            control::drop_rule(&mut self.link, keys, &name, Some(&rule.value())).await?;
-        }
-        Ok(())
     }
 }

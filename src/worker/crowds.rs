@@ -4,10 +4,8 @@
 //! keep their order: all take the same path, and change it only when no job of the caller remains on the former one.
 
 use crate::limits::Bucket;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
 
 /// Maximum number of callers tracked. A flood usually comes from a few callers; one spread over more than this is not
 /// detected, and treated like ordinary traffic.
@@ -48,7 +46,7 @@ pub(super) struct Crowds(Mutex<HashMap<String, Crowd>>);
 impl Crowds {
     fn known(&self) -> MutexGuard<'_, HashMap<String, Crowd>> {
         // Plain figures: they are consistent even if a thread panicked while holding the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Records that the next reservation of `bucket` is at `due_us`.

@@ -4,9 +4,11 @@
 //! still handed to the finisher.
 
 use super::{
-    lease::Lease,
-    settlement::{Pause, Ready},
-    shared::Shared,
+    clock::RedisClock,
+    control::Control,
+    lease::{Lease, Leases},
+    ready::{Pause, Ready},
+    slots::Slots,
     weather::Probe,
 };
 use crate::{
@@ -17,13 +19,30 @@ use crate::{
     queue::{Deferral, Source, Unmark},
 };
 use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// What a job in memory needs of its worker: it can end, and ask whether it is cancelled. One for each partition.
+#[derive(Debug)]
+pub(super) struct Settler {
+    /// To the partition's finishers, which outlive every delivery.
+    pub(super) endings: mpsc::UnboundedSender<Ending>,
+    /// The deliveries of the partition that this process holds.
+    pub(super) leases: Arc<Leases>,
+    /// The worker's slots.
+    pub(super) slots: Arc<Slots>,
+    /// The operators' rules.
+    pub(super) control: Arc<Control>,
+    /// Redis's clock.
+    pub(super) clock: Arc<RedisClock>,
+    /// `worker.max_deliveries`
+    pub(super) max_deliveries: u32,
+}
 
 /// An active job: everything known of a delivery in this process.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts of one delivery")]
 pub(super) struct Held {
-    pub(super) shared: Arc<Shared>,
-    pub(super) partition: usize,
+    pub(super) settler: Arc<Settler>,
     pub(super) lane: Lane,
     pub(super) source: Source,
     pub(super) entry: EntryId,
@@ -76,14 +95,13 @@ impl Held {
 
     /// Whether an operator cancelled it, as far as this worker knows.
     pub(super) fn is_cancelled(&self) -> bool {
-        let control = &self.shared.control;
-        self.state.cancelled
-            || control.any() && control.rules().cancels(&self.subject(), self.shared.clock.now_ms()).is_some()
+        let Settler { control, clock, .. } = self.settler.as_ref();
+        self.state.cancelled || control.any() && control.rules().cancels(&self.subject(), clock.now_ms()).is_some()
     }
 
     /// Whether it was lost with so many workers (`worker.max_deliveries`) that it is given up.
     pub(super) fn is_given_up(&self) -> bool {
-        self.state.losses >= self.shared.max_deliveries
+        self.state.losses >= self.settler.max_deliveries
     }
 
     /// Records the loss of an unsafe call; see [`lost`].
@@ -101,13 +119,13 @@ impl Held {
     /// Drops the job without writing to Redis. The entry stays pending, and another worker takes it over.
     pub(super) fn leave(mut self: Box<Self>) {
         self.free_slot();
-        self.shared.partitions[self.partition].leases.end(std::iter::once((self.lane, self.source, self.entry)));
-        self.shared.slots.written(1);
+        self.settler.leases.end(std::iter::once((self.lane, self.source, self.entry)));
+        self.settler.slots.written(1);
     }
 
     pub(super) fn free_slot(&mut self) {
         if std::mem::take(&mut self.has_slot) {
-            self.shared.slots.release(self.lane, 1);
+            self.settler.slots.release(self.lane, 1);
         }
         self.probe = None;
     }
@@ -119,10 +137,9 @@ impl Held {
             // between.
             self.free_slot();
         }
-        let shared = Arc::clone(&self.shared);
-        let partition = &shared.partitions[self.partition];
+        let settler = Arc::clone(&self.settler);
         // The finisher outlives every delivery. If it were gone, the lease would bring the job back.
-        let _ = partition.endings.send(Ending::Job { held: self, end });
+        let _ = settler.endings.send(Ending::Job { held: self, end });
     }
 }
 

@@ -4,13 +4,17 @@ use super::{
     clock_steps,
     health::Pulse,
     intake::Intake,
-    lane_reader::Together,
+    lane_reader::{BLOCK, Together},
     shared::{Partition, Shared},
     sorter::{Crowd, Sorted, Sorter},
 };
 use crate::{
-    contract::Lane,
-    queue::{self, Keys, Link, RawEntry},
+    contract::{EntryId, Lane},
+    jobs::JobState,
+    queue::{
+        self, Keys, Link, RawEntry, Source, find,
+        rescue::{self, Place},
+    },
 };
 use redis::RedisResult;
 use std::{
@@ -22,13 +26,9 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-
-/// How long a read blocks on an empty lane. A read is never cut off, because the entries it was given would be lost. A
-/// stop therefore waits for it.
-pub(super) const BLOCK: Duration = Duration::from_millis(250);
 
 /// Maximum number of entries that one read takes from each of a lane's streams.
 const MAX_READ: usize = 256;
@@ -39,6 +39,12 @@ const SIDELINED: usize = 4;
 /// A batch is read before it has slots only if the previous batch got its slots within this time. Behind calls that
 /// hang, jobs thus stay in the stream, where any worker can take them.
 const QUICK: Duration = Duration::from_millis(20);
+
+/// How often cancelled jobs are looked for in a paused lane.
+const CANCELLED_LOOK: Duration = Duration::from_millis(500);
+
+/// How many of the jobs that came back to a paused lane one step looks at.
+const CANCELLED_PAGE: usize = 64;
 
 /// Reads one lane of one partition.
 pub(super) struct Fetcher {
@@ -158,10 +164,8 @@ impl Reader<'_> {
                 (more, demand) = (false, None);
                 // Meanwhile the watcher of rules reports whether Redis answers.
                 self.pulse.well();
-                tokio::select! {
-                    () = self.stop.cancelled() => return,
-                    () = shared.control.lane_resumed(self.lane, &shared.clock) => {}
-                }
+                self.while_paused(&out).await;
+                continue;
             }
             // There is room once the previous batch is being admitted.
             let Ok(room) = out.reserve().await else { return };
@@ -211,11 +215,11 @@ impl Reader<'_> {
                         // wait for admission.
                         if self.sorter.finds_future(&entries) {
                             // Unless this worker's estimate of the time is late. Without an answer the estimate counts.
-                            let look = clock_steps::look(&shared, &mut self.link, self.partition);
+                            let look = clock_steps::watcher::look(&shared, &mut self.link, self.partition);
                             let _ = timeout(shared.response_timeout, look).await;
                         }
                         let mut sorted = self.sorter.sort(entries, asked_at_ms);
-                        let crowd = sorted.crowd();
+                        let crowd = sorted.crowd(&shared.partitions[self.partition].crowds, &shared.clock);
                         if !sorted.is_empty() {
                             self.sent += 1;
                             room.send(sorted);
@@ -228,6 +232,61 @@ impl Reader<'_> {
                 Err(error) => self.recover(error).await,
             }
         }
+    }
+
+    /// Returns when the lane is no longer paused, or the worker stops. Meanwhile delayed jobs that an operator cancelled end: they
+    /// came back to the lane, and nothing else in it is read.
+    async fn while_paused(&mut self, out: &mpsc::Sender<Sorted>) {
+        let shared = Arc::clone(&self.shared);
+        let mut resumed = std::pin::pin!(shared.control.lane_resumed(self.lane, &shared.clock));
+        let (mut after, mut round, mut wait) = (None, Instant::now(), CANCELLED_LOOK);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = &mut resumed => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if round.elapsed() >= shared.lease {
+                // What another worker took and did not end is free by now.
+                (after, round) = (None, Instant::now());
+            }
+            let Ok(room) = out.reserve().await else { return };
+            let asked_at_ms = shared.clock.elapsed_ms();
+            let before = after;
+            let cancelled = self.cancelled(&mut after).await;
+            wait = if after == before { CANCELLED_LOOK } else { Duration::ZERO };
+            match cancelled {
+                Ok(entries) if entries.is_empty() => {}
+                Ok(entries) => {
+                    self.sent += 1;
+                    room.send(self.sorter.sort(entries, asked_at_ms));
+                }
+                // The next look asks again. Without a group there is nothing to end.
+                Err(error) if error.code() == Some("NOGROUP") => {}
+                Err(_) => shared.metrics.redis_error("read"),
+            }
+        }
+    }
+
+    /// Takes the cancelled jobs among those that came back to the lane after the entry `after`, one page of them, and moves
+    /// `after` on.
+    async fn cancelled(&mut self, after: &mut Option<EntryId>) -> RedisResult<Vec<RawEntry>> {
+        let (lane, source) = (self.lane, Source::Due);
+        let keys = &self.shared.partitions[self.partition].keys;
+        let page = find::page(&mut self.link, keys, lane, source, *after, CANCELLED_PAGE).await?;
+        let Some(last) = page.last().map(|entry| entry.id) else { return Ok(page) };
+        let is_cancelled = |entry: &&RawEntry| {
+            entry.state.as_deref().and_then(JobState::from_json).is_some_and(|state| state.cancelled)
+        };
+        let ids: Vec<_> = page.iter().filter(is_cancelled).map(|entry| entry.id).collect();
+        let claimed = if ids.is_empty() {
+            Vec::new()
+        } else {
+            let place = Place { lane, source, consumer: &self.shared.consumer };
+            rescue::claim_unread(&mut self.link, keys, place, self.shared.lease, &ids).await?
+        };
+        *after = Some(last);
+        Ok(claimed)
     }
 
     /// Reads up to `count` entries. If oversized entries are at the head of the lane, reads no more of each than a job

@@ -5,11 +5,11 @@ mod parking;
 use super::{
     delivery::{End, Ending},
     health::Pulse,
-    lease::LeaseKey,
+    lease::{LeaseKey, stream_place},
+    ready::{Note, Ready},
     replication::await_replica,
-    settlement::{self, Note, Ready},
+    settlement,
     shared::Shared,
-    stream_place,
 };
 use crate::{
     config::Durability,
@@ -83,7 +83,7 @@ impl Finisher {
                     paused.push((held, by, due_ms));
                     None
                 }
-                Ending::Job { mut held, end } => Some(settlement::of_job(&mut held, end)),
+                Ending::Job { mut held, end } => Some(settlement::of_job(&mut held, end, self.shared.clock.now_ms())),
                 Ending::Again(again) => {
                     for ready in again {
                         streams[stream_place(ready.key.0, ready.key.1)].push(ready);

@@ -6,7 +6,7 @@ use super::{
     weather::{Observation, Outlook},
 };
 use crate::{
-    contract::{JobType, MerchantId},
+    contract::{JobType, MerchantId, millis},
     jobs::{Circumstances, Doubt, Verdict, judge, plan},
     limits::{LoadSign, RouteEnd},
     xco::{Call, CallContext, CallReport, FailureKind, XcoApi},
@@ -78,7 +78,7 @@ impl<A: XcoApi> Handler<A> {
             && !outlook.outage
         {
             // In an outage few calls are made anyway, and the failures say nothing about the job.
-            let cap_ms = u64::try_from(policy.cap.as_millis()).unwrap_or(u64::MAX);
+            let cap_ms = millis(policy.cap);
             let now_ms = self.shared.clock.monotonic_ms();
             *delay_ms = self.shared.weather.retry(rate_class, (*delay_ms, cap_ms), now_ms);
         }

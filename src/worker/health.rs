@@ -4,11 +4,12 @@
 //! answers reads and refuses writes, and a full Redis accepts completions and refuses admissions.
 
 use crate::queue::{explain, is_transient};
+use parking_lot::Mutex;
 use redis::RedisError;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -96,7 +97,7 @@ impl Health {
     }
 
     fn tell(&self, number: usize, reason: Option<String>) {
-        let mut ill = self.0.ill.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ill = self.0.ill.lock();
         match reason {
             Some(reason) => ill.insert(number, reason),
             None => ill.remove(&number),

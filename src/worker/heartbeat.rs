@@ -4,7 +4,7 @@ use super::shared::Shared;
 use crate::queue::{
     Link,
     control::now_ms,
-    workers::{self, Heartbeat, Running, SILENT_MS},
+    workers::{self, Heartbeat, Running},
 };
 use redis::RedisResult;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -27,11 +27,15 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut past: VecDeque<(u64, u64)> = VecDeque::with_capacity(MINUTE);
     let mut told = String::new();
-    for count in 0_u64.. {
-        tokio::select! {
+    let mut rules = shared.control.changes();
+    let mut count = 0_u64;
+    loop {
+        // An operator waits for the news that changed rules are loaded: it does not wait for the next beat.
+        let is_extra = tokio::select! {
             () = stop.cancelled() => break,
-            _ = beats.tick() => {}
-        }
+            _ = beats.tick() => false,
+            Ok(()) = rules.changed() => true,
+        };
         let (calls, failures) = shared.weather.calls();
         let (calls_before, failures_before) = past.front().copied().unwrap_or((0, 0));
         let (interactive, bulk) = shared.slots.running();
@@ -53,12 +57,16 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
                 breaker_reason: shared.weather.is_refused().then(|| "refused".to_owned()),
                 lease_ms: u64::try_from(shared.lease.as_millis()).ok(),
                 settings: shared.settings.clone(),
+                rules_version: shared.control.version(),
             };
             workers::beat(&mut link, keys, &shared.consumer, &heartbeat).await?;
+            if is_extra {
+                return Ok(());
+            }
             if count % COMPARE == 1 {
                 compare(&shared, &mut link, now_ms, &mut told).await?;
             }
-            if count % 30 == 0 {
+            if count.is_multiple_of(30) {
                 workers::forget_gone(&mut link, keys, now_ms).await?;
             }
             Ok(())
@@ -67,6 +75,10 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
         if beat.is_err() {
             shared.metrics.redis_error("heartbeat");
         }
+        if is_extra {
+            continue;
+        }
+        count += 1;
         past.push_back((calls, failures));
         if past.len() > MINUTE {
             past.pop_front();
@@ -79,9 +91,7 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
 /// Logs once when settings differ between workers, and again when the difference changes.
 async fn compare(shared: &Shared, link: &mut Link, now_ms: u64, told: &mut String) -> RedisResult<()> {
     let others = workers::workers(link, &shared.partitions[0].keys).await?;
-    let living = others
-        .iter()
-        .filter(|(name, beat)| **name != shared.consumer && beat.seen_at_ms.saturating_add(SILENT_MS) > now_ms);
+    let living = others.iter().filter(|(name, beat)| **name != shared.consumer && beat.is_recent(now_ms));
     let parties = living.map(|(name, beat)| (name.as_str(), &beat.settings));
     let found = workers::differences(parties.chain([(shared.consumer.as_str(), &shared.settings)]));
     let keys: Vec<_> = found.iter().map(|difference| difference.setting.as_str()).collect();

@@ -7,7 +7,7 @@ use crate::{
     limits::{Bucket, SharedBucket},
     queue::{
         IdIndex, Link, Load, LoadAlarm, Source, ids,
-        learned::{self, LearnedLimit},
+        learned::{self, LearnedLimit, MAX_LEARNED},
         rescue, upkeep,
     },
     telemetry::LimitFigures,
@@ -200,7 +200,7 @@ impl Housekeeper {
 
     async fn limit_figures(&mut self) -> Result<(), RedisError> {
         let keys = &self.shared.partitions[self.partition].keys;
-        let learned = learned::learned(&mut self.link, keys).await?;
+        let learned = learned::learned(&mut self.link, keys, MAX_LEARNED).await?;
         let now_ms = self.shared.clock.now_ms();
         let count = |is: &dyn Fn(&LearnedLimit) -> bool| {
             u64::try_from(learned.iter().filter(|limit| is(limit)).count()).unwrap_or(u64::MAX)

@@ -52,7 +52,7 @@ impl Intake {
     ) -> Self {
         let link = shared.link(kind, partition);
         let pulse = shared.health.pulse();
-        let sorter = Sorter { shared: Arc::clone(&shared), partition };
+        let sorter = Sorter::new(Arc::clone(&shared), partition);
         let orders = shared.control.changes();
         Self { shared, partition, sorter, link, pulse, out, orders, stop }
     }
@@ -114,7 +114,7 @@ impl Intake {
         for mut held in ready.drain(..taken) {
             match shared.weather.ask(held.route, held.lane, now_ms) {
                 Permit::Go => {}
-                Permit::Probe => held.probe = Some(Probe::new(Arc::clone(shared), held.route)),
+                Permit::Probe => held.probe = Some(Probe::new(Arc::clone(&shared.weather), held.route)),
                 Permit::Wait => {
                     stay.push(held);
                     continue;

@@ -5,7 +5,7 @@
 //! together: one `XREADGROUP` names all of their streams. A cluster refuses such a command, because the streams are in
 //! different slots.
 
-use super::{fetcher::BLOCK, shared::Shared};
+use super::shared::Shared;
 use crate::{
     contract::Lane,
     queue::{self, Keys, Link, RawEntry},
@@ -17,6 +17,10 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+
+/// How long a read blocks on an empty lane. A read is never cut off, because the entries it was given would be lost. A
+/// stop therefore waits for it.
+pub(super) const BLOCK: Duration = Duration::from_millis(250);
 
 /// Up to this number of partitions each fetcher has its own connection, and is woken for its own streams only.
 pub(super) const FEW: usize = 4;

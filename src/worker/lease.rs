@@ -4,10 +4,11 @@ use crate::{
     contract::{EntryId, Lane},
     queue::{Source, rescue::Renewal},
 };
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
@@ -15,6 +16,12 @@ use std::{
 /// Identifies a delivery within a partition.
 pub(super) type LeaseKey = (Lane, Source, EntryId);
 
+/// Index of a lane's stream among a partition's four.
+pub(super) const fn stream_place(lane: Lane, source: Source) -> usize {
+    lane as usize * 2 + source as usize
+}
+
+/// One delivery's lease.
 #[derive(Debug)]
 pub(super) struct Lease {
     renewed_at_ms: AtomicI64,
@@ -39,7 +46,7 @@ pub(super) struct Leases {
 
 impl Leases {
     fn held(&self) -> MutexGuard<'_, HashMap<LeaseKey, Arc<Lease>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     /// Takes a lease as of `asked_at_ms`, when the delivery was requested. `None` if this process has the lease

@@ -33,6 +33,7 @@ mod intake;
 mod lane_reader;
 mod lease;
 mod orders;
+mod ready;
 mod replication;
 mod rescuer;
 mod settlement;
@@ -51,7 +52,7 @@ use crate::{
     config::Config,
     contract::Lane,
     net::Names,
-    queue::{Connector, Keys, QueueError, Source, preflight::Wanted},
+    queue::{Connector, Keys, QueueError, preflight::Wanted},
     telemetry::Metrics,
     xco::XcoApi,
 };
@@ -61,7 +62,7 @@ use backend::StreamsBackend;
 use fetcher::Fetcher;
 use finisher::Finisher;
 use futures::FutureExt;
-use gate::Gatekeeper;
+use gate::keeper::Gatekeeper;
 use handler::Handler;
 use housekeeper::{Housekeeper, Timekeeper};
 use intake::Intake;
@@ -163,10 +164,10 @@ impl<A: XcoApi> Worker<A> {
             }
         }
         drop(deliveries);
-        readers.spawn(aside::watch(Arc::clone(&shared), stop.clone()));
-        readers.spawn(control::watch(Arc::clone(&shared), stop.clone()));
+        readers.spawn(aside::watcher::watch(Arc::clone(&shared), stop.clone()));
+        readers.spawn(control::watcher::watch(Arc::clone(&shared), stop.clone()));
         readers.spawn(heartbeat::beat(Arc::clone(&shared), stop.clone()));
-        readers.spawn(clock_steps::watch(Arc::clone(&shared), stop.clone()));
+        readers.spawn(clock_steps::watcher::watch(Arc::clone(&shared), stop.clone()));
 
         upkeep.spawn(spare(Arc::clone(&shared), Arc::clone(&api)));
         let handler = Handler::new(Arc::clone(&shared), api);
@@ -237,8 +238,8 @@ fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endin
         let (sender, receiver) = mpsc::unbounded_channel();
         let partition = Partition {
             keys: Keys::new(&config.redis.namespace, number),
-            leases: lease::Leases::default(),
-            crowds: crowds::Crowds::default(),
+            leases: Arc::default(),
+            crowds: Arc::default(),
             aside: aside::Aside::default(),
             endings: sender,
             parked: Notify::new(),
@@ -259,11 +260,6 @@ async fn spare<A: XcoApi>(shared: Arc<Shared>, api: Arc<A>) {
         api.give_up_idle();
         sleep(SPARED).await;
     }
-}
-
-/// Index of a lane's stream among a partition's four.
-const fn stream_place(lane: Lane, source: Source) -> usize {
-    lane as usize * 2 + source as usize
 }
 
 /// Creates this worker's name, `host-pid-random`: it is unique, and shows an operator where to look.

@@ -1,10 +1,7 @@
 //! Applies operators' rules to a job in this worker's memory.
 
 use super::delivery::{Held, Holder, Instead};
-use crate::control::{Decision, Rules};
-
-/// End of a pause without an end, in milliseconds: later than any time a job can name, and exact as a Redis score.
-const FOR_EVER_MS: u64 = 1 << 52;
+use crate::control::{Decision, NO_END_MS, Rules};
 
 /// What the rules require for a job.
 pub(super) enum Judgement {
@@ -32,7 +29,7 @@ pub(super) fn judge(rules: &Rules, held: &Held, now_ms: u64) -> Judgement {
             Judgement::Instead(Instead::Expire)
         }
         Decision::Pause(rule, order) => {
-            let until_ms = order.until_ms.unwrap_or(FOR_EVER_MS).min(held.deadline_ms.unwrap_or(FOR_EVER_MS));
+            let until_ms = order.until_ms.unwrap_or(NO_END_MS).min(held.deadline_ms.unwrap_or(NO_END_MS));
             Judgement::Instead(Instead::Hold { by: Holder::Rule(rule), due_ms: until_ms })
         }
     }

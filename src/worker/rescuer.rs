@@ -7,16 +7,16 @@
 use super::{
     health::Pulse,
     intake::Intake,
+    lease::stream_place,
     shared::Shared,
     sorter::{Sorted, Sorter},
-    stream_place,
 };
 use crate::{
     contract::{EntryId, Lane},
     queue::{
         Link, Source, is_transient,
         rescue::{self, Holder, Place, Rescued, Round, Search, Terms},
-        workers::{self, SILENT_MS},
+        workers,
     },
 };
 use redis::RedisError;
@@ -248,7 +248,7 @@ impl Rescuer {
             let held = if consumer == shared.consumer {
                 partition.leases.holds(&(lane, source, id))
             } else {
-                living.get(&consumer).is_some_and(|worker| worker.seen_at_ms.saturating_add(SILENT_MS) > now_ms)
+                living.get(&consumer).is_some_and(|worker| worker.is_recent(now_ms))
             };
             let stream = partition.keys.stream(lane, source);
             if !held && rescue::forget(&mut self.link, stream, id).await? {

@@ -1,47 +1,19 @@
-//! Turns the end of a delivery into an operation for Redis, which can be repeated if Redis refuses it.
+//! How a delivery ends, ready to be written to Redis.
 
 use super::{
     completion::{self, Final},
     delivery::{End, Held, Rejected},
-    lease::LeaseKey,
+    ready::{Note, Ready},
 };
 use crate::{
-    contract::{ErrorKind, JobType, Lane, Status},
+    contract::{ErrorKind, Status},
     jobs::{Verdict, Waiting, doubt_first},
     limits::SharedBucket,
-    queue::{Finish, FinishOp, Place, Source, Unmark, control::Hold},
+    queue::{Finish, FinishOp, Place, Unmark},
 };
 
 /// Maximum time in a shared bucket's queue before a job without a deadline is looked at, in case the queue lost it.
 const LONGEST_QUEUE_MS: u64 = 86_400_000;
-
-/// A delivery's end, ready for Redis.
-#[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) key: LeaseKey,
-    pub(super) finish: Finish,
-    pub(super) note: Note,
-}
-
-/// The metric to count once the end is written.
-#[derive(Debug)]
-pub(super) enum Note {
-    Completed { job_type: Option<JobType>, status: Status, queued_ms: u64, total_ms: u64, dead: bool },
-    Retry(JobType),
-    Limited(JobType),
-    Duplicate,
-    Nothing,
-}
-
-/// Deliveries of one stream that a rule or a breaker delays, ready to be written.
-#[derive(Debug)]
-pub(super) struct Pause {
-    pub(super) lane: Lane,
-    pub(super) source: Source,
-    /// Name of the rule or the breaker.
-    pub(super) name: String,
-    pub(super) holds: Vec<Hold>,
-}
 
 /// The end of an entry that is not a valid job.
 pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> Ready {
@@ -65,8 +37,7 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> Ready {
 }
 
 /// The end of a job, or of this delivery of it.
-pub(super) fn of_job(held: &mut Held, end: End) -> Ready {
-    let now_ms = held.shared.clock.now_ms();
+pub(super) fn of_job(held: &mut Held, end: End, now_ms: u64) -> Ready {
     let job_type = held.job.job_type;
     let waits = matches!(end, End::Called(Verdict::Retry { .. } | Verdict::Continue) | End::Aside(..) | End::Queued(_));
     // Without this it would run again only to be cancelled.

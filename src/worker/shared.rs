@@ -18,7 +18,7 @@ use crate::{
     telemetry::Metrics,
 };
 use redis::RedisError;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc};
 
 /// The state of one partition in this process.
@@ -26,9 +26,9 @@ use tokio::sync::{Notify, mpsc};
 pub(super) struct Partition {
     pub(super) keys: Keys,
     /// The deliveries in this process.
-    pub(super) leases: Leases,
+    pub(super) leases: Arc<Leases>,
     /// Callers with more jobs than their limits allow.
-    pub(super) crowds: Crowds,
+    pub(super) crowds: Arc<Crowds>,
     /// Jobs delayed because their route's breaker is not closed.
     pub(super) aside: Aside,
     /// Channel to the finishers. Unbounded in type only: [`Slots`] bounds the ends that are not yet written.
@@ -50,13 +50,16 @@ pub(super) struct Shared {
     pub(super) consumer: String,
     pub(super) connector: Connector,
     pub(super) partitions: Vec<Partition>,
-    pub(super) slots: Slots,
+    /// Who may call now.
+    pub(super) slots: Arc<Slots>,
+    /// Whether work may begin.
     pub(super) gate: super::gate::Gate,
     /// The operators' rules.
-    pub(super) control: super::control::Control,
+    pub(super) control: Arc<super::control::Control>,
     /// Upstream health: breakers, adaptive concurrency and retry budgets.
-    pub(super) weather: super::weather::Weather,
-    pub(super) clock: RedisClock,
+    pub(super) weather: Arc<super::weather::Weather>,
+    /// Redis's clock.
+    pub(super) clock: Arc<RedisClock>,
     /// Configured limits, by which jobs get their buckets.
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
@@ -97,11 +100,11 @@ impl Shared {
             consumer,
             connector,
             partitions,
-            slots: Slots::new(config.worker.concurrency, BulkShare::of(&config.worker)),
+            slots: Arc::new(Slots::new(config.worker.concurrency, BulkShare::of(&config.worker))),
             gate: super::gate::Gate::default(),
-            control: super::control::Control::default(),
-            weather: super::weather::Weather::new(config),
-            clock: RedisClock::new(partition_count),
+            control: Arc::default(),
+            weather: Arc::new(super::weather::Weather::new(config)),
+            clock: Arc::new(RedisClock::new(partition_count)),
             limits: Limits::new(config.limits.clone(), config.redis.partitions),
             metrics,
             health,

@@ -5,11 +5,9 @@
 //! bounded.
 
 use crate::{config::WorkerConfig, contract::Lane};
+use parking_lot::{Mutex, MutexGuard};
 use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -94,7 +92,7 @@ impl Slots {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // Plain counters: they are consistent even if a thread panicked while holding the lock.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
     /// Number of slots that a lane could take now.

@@ -2,9 +2,10 @@
 //! others.
 
 use super::{
+    clock::RedisClock,
     clock_steps::FUTURE_MS,
-    crowds::Way,
-    delivery::{End, Ending, Held, Rejected},
+    crowds::{Crowds, Way},
+    delivery::{End, Ending, Held, Rejected, Settler},
     shared::Shared,
 };
 use crate::{
@@ -17,8 +18,9 @@ use std::sync::Arc;
 /// Decodes entries, and takes their leases.
 #[derive(Debug, Clone)]
 pub(super) struct Sorter {
-    pub(super) shared: Arc<Shared>,
-    pub(super) partition: usize,
+    shared: Arc<Shared>,
+    partition: usize,
+    settler: Arc<Settler>,
 }
 
 /// Valid jobs, leased and waiting for slots.
@@ -29,14 +31,13 @@ pub(super) struct Sorted(pub(super) Vec<Box<Held>>);
 impl Sorted {
     /// Removes the jobs of backlogged callers, who have no reservation for some time. Admitting them together with the
     /// others would delay the others.
-    pub(super) fn crowd(&mut self) -> Crowd {
+    pub(super) fn crowd(&mut self, crowds: &Arc<Crowds>, clock: &RedisClock) -> Crowd {
         let mut clear = true;
         let apart = self.0.extract_if(.., |held| {
             if held.lane != Lane::Interactive || held.source != Source::Jobs || held.taken_over || held.is_given_up() {
                 return false;
             }
-            let now_us = held.shared.clock.now_ms().saturating_mul(1000);
-            match held.shared.partitions[held.partition].crowds.join(&held.bucket, now_us) {
+            match crowds.join(&held.bucket, clock.now_ms().saturating_mul(1000)) {
                 Way::Direct => false,
                 Way::Aside { clear: this } => {
                     clear &= this;
@@ -44,7 +45,7 @@ impl Sorted {
                 }
             }
         });
-        Crowd { jobs: apart.collect(), clear }
+        Crowd { jobs: apart.collect(), crowds: Arc::clone(crowds), clear }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -64,6 +65,7 @@ impl Sorted {
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
 pub(super) struct Crowd {
     pub(super) jobs: Vec<Box<Held>>,
+    crowds: Arc<Crowds>,
     clear: bool,
 }
 
@@ -81,20 +83,33 @@ impl Crowd {
     pub(super) fn cleared(&mut self) {
         self.clear = true;
         for held in &self.jobs {
-            held.shared.partitions[held.partition].crowds.cleared(&held.bucket.name);
+            self.crowds.cleared(&held.bucket.name);
         }
     }
 
     /// Hands the jobs back, because the worker stops.
     pub(super) fn release(self) {
         for held in self.jobs {
-            held.shared.partitions[held.partition].crowds.left(&held.bucket.name);
+            self.crowds.left(&held.bucket.name);
             held.end(End::Called(Verdict::Release));
         }
     }
 }
 
 impl Sorter {
+    pub(super) fn new(shared: Arc<Shared>, partition: usize) -> Self {
+        let of_partition = &shared.partitions[partition];
+        let settler = Settler {
+            endings: of_partition.endings.clone(),
+            leases: Arc::clone(&of_partition.leases),
+            slots: Arc::clone(&shared.slots),
+            control: Arc::clone(&shared.control),
+            clock: Arc::clone(&shared.clock),
+            max_deliveries: shared.max_deliveries,
+        };
+        Self { shared, partition, settler: Arc::new(settler) }
+    }
+
     /// Decodes entries that were requested at `asked_at_ms` of the process's clock. Invalid entries are ended here.
     pub(super) fn sort(&self, entries: Vec<RawEntry>, asked_at_ms: i64) -> Sorted {
         let mut ready: Vec<Box<Held>> = Vec::with_capacity(entries.len());
@@ -162,8 +177,7 @@ impl Sorter {
             state.attempts = state.attempts.saturating_add(entry.deliveries - 1);
         }
         let held = Box::new(Held {
-            shared: Arc::clone(shared),
-            partition: self.partition,
+            settler: Arc::clone(&self.settler),
             lane: entry.lane,
             source: entry.source,
             entry: entry.id,

@@ -3,11 +3,8 @@
 
 use super::{health::Pulse, lease::LeaseKey};
 use crate::queue::ScriptFailure;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::HashMap, time::Duration};
 
 /// Wait after the first refusal of an end. Doubled for each one in a row, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(100);
@@ -30,7 +27,7 @@ impl Stuck {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Records that Redis refused the end of this delivery. Returns the wait before the next try.

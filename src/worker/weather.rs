@@ -3,7 +3,7 @@
 //! Each worker judges by its own calls. It shares an open breaker through a key in Redis that lives as long as the
 //! breaker is open. Other workers read these keys twice a second.
 
-use super::{clock::RedisClock, shared::Shared, slots::Allowed};
+use super::{clock::RedisClock, slots::Allowed};
 use crate::{
     config::Config,
     contract::{JobType, Lane},
@@ -13,17 +13,16 @@ use crate::{
         RouteEnd, Scope,
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use tokio::sync::Notify;
-
-const DEFAULT_BUDGET_PERCENT: u32 = 20;
 
 /// One worker's view of XCO's health.
 #[derive(Debug)]
@@ -138,7 +137,7 @@ impl Weather {
                 slow_by: Duration::from_millis(50),
             })
         });
-        let budget = RetryBudget::new(config.retry.budget.unwrap_or(DEFAULT_BUDGET_PERCENT));
+        let budget = RetryBudget::new(config.retry.budget_percent());
         let sky = Sky {
             breakers: config.worker.breaker.then(|| Breakers::new(BreakerPolicy::default())),
             adaptive,
@@ -154,7 +153,7 @@ impl Weather {
 
     fn sky(&self) -> MutexGuard<'_, Sky> {
         // Each part is consistent between any two of its calls.
-        self.sky.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sky.lock()
     }
 
     /// Records a finished call.
@@ -361,18 +360,18 @@ const fn word(state: BreakerState) -> &'static str {
 /// Marks a call that probes a route. No other call does so until this is dropped.
 #[derive(Debug)]
 pub(super) struct Probe {
-    shared: Arc<Shared>,
+    weather: Arc<Weather>,
     route: JobType,
 }
 
 impl Probe {
-    pub(super) const fn new(shared: Arc<Shared>, route: JobType) -> Self {
-        Self { shared, route }
+    pub(super) const fn new(weather: Arc<Weather>, route: JobType) -> Self {
+        Self { weather, route }
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.shared.weather.end_probe(self.route);
+        self.weather.end_probe(self.route);
     }
 }

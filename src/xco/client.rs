@@ -6,10 +6,12 @@ use super::{
     error::{self, ErrorAnswer, Policy},
     http_version,
     pool::Http,
-    problem, retry_after, setup,
+    problem, retry_after,
+    route::Route,
+    setup,
     token::{Token, TokenCache},
     transport,
-    wire::{self, Route, Unsendable, WireRequest},
+    wire::{self, Unsendable, WireRequest},
 };
 use crate::{config::XcoConfig, contract::JsonText, net::Names};
 use jiff::Timestamp;

@@ -1,6 +1,6 @@
 //! What a failed call means. The only place where an HTTP status becomes a [`FailureKind`].
 
-use super::{problem, wire::Route};
+use super::{problem, route::Route};
 use crate::contract::JsonText;
 use serde_json::Value;
 use std::time::Duration;

@@ -17,6 +17,7 @@ mod number;
 mod pool;
 mod problem;
 mod retry_after;
+mod route;
 mod setup;
 mod token;
 mod token_endpoint;

@@ -6,6 +6,7 @@ use crate::{
     net::{Names, TlsFiles, TlsFilesFault, tls_fault},
 };
 use futures::FutureExt;
+use parking_lot::{Mutex, RwLock};
 use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     header::{ACCEPT_ENCODING, HeaderMap, HeaderValue},
@@ -13,7 +14,7 @@ use reqwest::{
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -97,7 +98,7 @@ impl Http {
     /// The client for one exchange, and the version of HTTP that it speaks.
     pub(super) fn client(&self) -> (reqwest::Client, HttpVersion) {
         let (client, version, since) = {
-            let pool = self.shared.pool.read().unwrap_or_else(PoisonError::into_inner);
+            let pool = self.shared.pool.read();
             (pool.client.clone(), pool.version, pool.since)
         };
         if since.elapsed() >= self.shared.config.connection_max_age {
@@ -111,7 +112,7 @@ impl Http {
     pub(super) fn wants_another_version(&self, version: HttpVersion, error: &reqwest::Error) -> bool {
         let Some(wanted) = version.wanted_instead(error) else { return false };
         let Shared { config, names, .. } = &*self.shared;
-        let mut pool = self.shared.pool.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self.shared.pool.write();
         // If several exchanges fail for this reason, the first one makes the change.
         if pool.version == version {
             let Ok(made) = client(config, names, wanted) else { return false };
@@ -124,7 +125,7 @@ impl Http {
 
     /// Reports that a call which began at `began` was not answered in time. Replaces the pool that the call used.
     pub(super) fn unanswered(&self, began: Instant) {
-        let mut pool = self.shared.pool.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self.shared.pool.write();
         // A call on an older pool says nothing about the connections of this one.
         if began >= pool.since {
             pool.forget(&self.shared);
@@ -133,14 +134,14 @@ impl Http {
 
     /// Frees file descriptors: idle connections are closed when the running calls have ended.
     pub(super) fn give_up_idle(&self) {
-        self.shared.pool.write().unwrap_or_else(PoisonError::into_inner).forget(&self.shared);
+        self.shared.pool.write().forget(&self.shared);
     }
 
     /// Reports a failed call to `what`. Logs a certificate fault and reads the certificates again.
     pub(super) fn failed(&self, error: &reqwest::Error, what: &'static str) {
         let Some(fault) = tls_fault(error) else { return };
         {
-            let mut logged = self.shared.logged.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut logged = self.shared.logged.lock();
             if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
                 *logged = Some(Instant::now());
                 tracing::error!(what, remedy = fault.remedy, "no secure connection: {}", fault.what);
@@ -154,15 +155,15 @@ impl Http {
     /// Builds a new client in the background, because that reads files. Calls use the old one until it is ready.
     fn renew(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let tried = self.shared.pool.read().unwrap_or_else(PoisonError::into_inner).tried;
+        let tried = self.shared.pool.read().tried;
         if tried.elapsed() < READ_AGAIN || self.shared.renewing.swap(true, Ordering::AcqRel) {
             return;
         }
         let shared = Arc::clone(&self.shared);
         runtime.spawn_blocking(move || {
-            let version = shared.pool.read().unwrap_or_else(PoisonError::into_inner).version;
+            let version = shared.pool.read().version;
             let made = client(&shared.config, &shared.names, version);
-            let mut pool = shared.pool.write().unwrap_or_else(PoisonError::into_inner);
+            let mut pool = shared.pool.write();
             pool.tried = Instant::now();
             match made {
                 // The version has changed since: this client is useless.

@@ -16,14 +16,12 @@ use super::{
     CallFailure, FailureKind,
     pool::Http,
     setup::Credentials,
-    token_endpoint::{self, Closed, TokenFault},
+    token_endpoint::{self, Closed, Grant, TokenFault},
 };
 use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
 use secrecy::SecretString;
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The part of a token's lifetime after which the next token is fetched, in percent.
@@ -39,15 +37,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOG_EVERY: Duration = Duration::from_secs(30);
 /// Lifetime of a token for which the endpoint reports none.
 pub(super) const DEFAULT_LIFE: Duration = Duration::from_secs(300);
-
-/// A token as the endpoint granted it.
-pub(super) struct Grant {
-    pub(super) token: SecretString,
-    /// Time of the request for the token. Its lifetime counts from here.
-    pub(super) asked: Instant,
-    /// The token's lifetime, if the endpoint reported one.
-    pub(super) life: Option<Duration>,
-}
 
 /// A token in use.
 pub(super) struct Token {
@@ -171,12 +160,12 @@ impl TokenCache {
     /// Records that XCO refused `token`. It is not used again.
     pub(super) fn refuse(&self, token: &Token) {
         {
-            let mut refused = lock(&self.refused);
+            let mut refused = self.refused.lock();
             if refused.is_none_or(|(generation, _)| generation < token.generation) {
                 *refused = Some((token.generation, Instant::now()));
             }
         }
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         if current.as_ref().is_some_and(|held| held.generation == token.generation) {
             *current = None;
         }
@@ -185,15 +174,15 @@ impl TokenCache {
     /// The token to use. A token that was requested before another was refused may have been issued, and revoked,
     /// together with that one. It is not used.
     fn in_hand(&self) -> Option<Arc<Token>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         let token = current.as_ref().filter(|token| !token.is_expired())?;
-        let outdated = lock(&self.refused).is_some_and(|(_, at)| token.grant.asked < at);
+        let outdated = self.refused.lock().is_some_and(|(_, at)| token.grant.asked < at);
         (!outdated).then(|| Arc::clone(token))
     }
 
     /// Returns the next token if no other caller is fetching it. Otherwise, or if that fails, returns the current one.
     async fn refresh_ahead(&self, token: Arc<Token>, deadline: Instant, now: Option<Timestamp>) -> Arc<Token> {
-        if lock(&self.refresh_after).is_some_and(|after| Instant::now() < after) {
+        if self.refresh_after.lock().is_some_and(|after| Instant::now() < after) {
             return token;
         }
         let Ok(mut flight) = self.flight.try_lock() else { return token };
@@ -209,7 +198,7 @@ impl TokenCache {
         let budget = deadline.saturating_duration_since(Instant::now()) / 4;
         let until = (Instant::now() + budget).min(token.grant.asked + token.life());
         // Set before the attempt, so that a caller cancelled during the fetch does not cause a stampede.
-        *lock(&self.refresh_after) = Some(Instant::now() + REFRESH_PAUSE);
+        *self.refresh_after.lock() = Some(Instant::now() + REFRESH_PAUSE);
         self.fetch(&mut flight, until, now).await.unwrap_or(token)
     }
 
@@ -244,8 +233,8 @@ impl TokenCache {
                 flight.generation += 1;
                 (flight.failed, flight.pause, flight.pauses) = (None, None, 0);
                 let token = Arc::new(Token { grant, generation: flight.generation });
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
-                *lock(&self.refresh_after) = None;
+                *self.current.write() = Some(Arc::clone(&token));
+                *self.refresh_after.lock() = None;
                 Ok(token)
             }
             Err(fault) => {
@@ -261,7 +250,7 @@ impl TokenCache {
     }
 
     fn log(&self, fault: &TokenFault, pause: Option<&Pause>) {
-        let mut logged = lock(&self.logged);
+        let mut logged = self.logged.lock();
         if logged.is_some_and(|at| at.elapsed() < LOG_EVERY) {
             return;
         }
@@ -276,8 +265,4 @@ impl TokenCache {
 
 fn failure(fault: &TokenFault) -> CallFailure {
     CallFailure { remedy: fault.remedy, ..CallFailure::unanswered(FailureKind::Network, fault.message.clone()) }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 //! The only user of the `backoff` crate, for a wait in memory that the waiting call bounds. The delays between a job's
 //! attempts are computed elsewhere, because they must survive the process.
 
-use super::{coding::BodyFault, number, pool::Http, retry_after, setup::Credentials, token::Grant, transport};
+use super::{coding::BodyFault, number, pool::Http, retry_after, setup::Credentials, transport};
 use crate::{
     config::TokenAuth,
     contract::{JsonText, look_into},
@@ -23,6 +23,16 @@ const MAX_TOKEN_ANSWER_BYTES: usize = 64 * 1024;
 const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
+
+/// A token as the endpoint granted it.
+pub(super) struct Grant {
+    /// The token.
+    pub(super) token: SecretString,
+    /// Time of the request for the token. Its lifetime counts from here.
+    pub(super) asked: Instant,
+    /// The token's lifetime, if the endpoint reported one.
+    pub(super) life: Option<Duration>,
+}
 
 /// The token endpoint gave no token. Of its answer this holds only the status and a known error code.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Turns a [`Call`] into an HTTP request: method, URL, body. Pure.
 
-use super::Call;
+use super::{Call, route::Route};
 use crate::contract::{CallerId, Contact, CustomerReference, MerchantId, NewUser, VerificationCode};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -10,49 +10,6 @@ use url::Url;
 /// Characters that are percent-encoded: all but RFC 3986's unreserved ones. This is right for a path segment and for a
 /// query value (the `+` of a phone number becomes `%2B`, a space `%20`, never `+`).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// The five calls without their arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
-    /// `CheckUser`
-    Exists,
-    /// `CreateUser`
-    Create,
-    /// `StartOtp`
-    Start,
-    /// `VerifyOtp`
-    Verify,
-    /// `CreateConsent`
-    Consent,
-}
-
-impl Route {
-    /// The route's template, for spans. Never contains a value.
-    pub(super) const fn template(self) -> &'static str {
-        match self {
-            Self::Exists => "/v1/users/exists",
-            Self::Create => "/v1/merchants/{merchantId}/users",
-            Self::Start => "/v1/merchants/{merchantId}/users/passwordless/start",
-            Self::Verify => "/v1/merchants/{merchantId}/users/passwordless/verify",
-            Self::Consent => "/v1/merchants/{merchantId}/users/{customerReference}/consents",
-        }
-    }
-
-    /// Name of the call in messages.
-    pub(super) const fn what(self) -> &'static str {
-        match self {
-            Self::Exists => "the user check",
-            Self::Create => "the user's creation",
-            Self::Start => "the start of passwordless",
-            Self::Verify => "the verification",
-            Self::Consent => "the consent",
-        }
-    }
-
-    pub(super) const fn method(self) -> &'static str {
-        if matches!(self, Self::Exists) { "GET" } else { "POST" }
-    }
-}
 
 /// A request without its headers. Has no `Debug`, because URL and body hold personal data.
 pub(super) struct WireRequest {

@@ -53,13 +53,13 @@ async fn why_and_cancel_know_a_delivery_that_nobody_holds(#[case] delivered: boo
         let output = pointed(&folder, &rig).args(["why", id, "--json"]).assert().code(0).get_output().stdout.clone();
         let why = json_lines(&output).remove(0);
         assert_eq!((&why["place"], &why["holds"]), (&json!("adrift"), &json!(["no_worker"])), "{why:#}");
-        let told = contains("nobody holds it").and(contains("behind").not()).and(contains("worker adrift").not());
+        let told = contains("no consumer holds it").and(contains("behind").not()).and(contains("worker adrift").not());
         pointed(&folder, &rig).args(["why", id]).assert().code(0).stdout(told);
         pointed(&folder, &rig)
             .args(["cancel", id])
             .assert()
             .code(0)
-            .stdout(contains(format!("cancelled: {id}")).and(contains("nobody holds it")));
+            .stdout(contains(format!("cancelled: {id}")).and(contains("no consumer holds it")));
     }
     rig.start_worker();
     rig.wait_for(3).await;

@@ -17,9 +17,6 @@ use xco_worker::{
     sandbox::{Fault, Route},
 };
 
-/// Time within which a rule is in force on every worker.
-const IN_FORCE: Duration = Duration::from_secs(2);
-
 /// An operator's command line.
 struct Console {
     folder: tempfile::TempDir,
@@ -77,8 +74,11 @@ async fn what_is_paused_waits_on_every_worker_and_goes_on_once() {
     rig.sandbox.seed_user(&account("k@example.com"));
     console.done(&rig, &["pause", "--lane", "bulk"]);
     console.done(&rig, &["pause", "--type", "CheckUser"]);
-    console.done(&rig, &["pause", "--caller", "held"]);
-    tokio::time::sleep(IN_FORCE).await;
+    console
+        .command(&rig, &["pause", "--caller", "held"])
+        .assert()
+        .code(0)
+        .stderr(contains("in force on 2 of 2 workers"));
     for n in 0..20 {
         rig.enqueue_text("bulk", &create(&format!("b{n:02}"), &format!("b{n}@example.com")).to_string()).await;
         rig.enqueue(&check(&format!("c{n:02}"), &format!("198.51.100.{n}"))).await;
@@ -136,7 +136,6 @@ async fn a_pause_of_everything_ends_by_itself_when_it_was_to() {
     let console = Console::new();
     console.done(&rig, &["pause", "--all", "--for", "4s"]);
     console.done(&rig, &["pause", "--type", "StartOtp", "--for", "5s"]);
-    tokio::time::sleep(IN_FORCE).await;
     rig.sandbox.seed_user(&account("k@example.com"));
     let enqueued = Instant::now();
     for n in 0..10 {
@@ -161,6 +160,7 @@ async fn jobs_are_cancelled_wherever_they_wait() {
     let mut rig = Setup::default().without_worker().await;
     let console = Console::new();
     console.command(&rig, &["cancel", "nobody"]).assert().code(1).stderr(contains("no such job"));
+    console.command(&rig, &["cancel", "--batch", "nobody"]).assert().code(1).stderr(contains("no job is waiting"));
     console.command(&rig, &["cancel"]).assert().code(2);
     // A job in a lane, with a duplicate behind it; a job with a default id; and one that stays.
     let next = json!({"absent": {"type": "CheckUser", "args": {"email": "n@example.com"}}});
@@ -171,6 +171,15 @@ async fn jobs_are_cancelled_wherever_they_wait() {
     rig.enqueue(&check("stays", "c")).await;
     assert_eq!(console.why(&rig, "stays")["holds"], json!(["no_worker"]));
     assert_eq!(console.why(&rig, "stays")["ahead"], 3);
+    let counted = console.done(&rig, &["cancel", "--caller", "c", "--dry-run"]).remove(0);
+    let jobs = json!({"caller": "c"});
+    assert_eq!(counted, json!({"jobs": jobs, "delayed": 0, "waiting": 4, "in_flight": 0, "exact": true}));
+    console
+        .command(&rig, &["cancel", "waiting", "--dry-run"])
+        .assert()
+        .code(0)
+        .stdout(contains("would be cancelled: waiting"));
+    assert_eq!(console.why(&rig, "waiting")["holds"], json!(["no_worker"]), "a dry run changes nothing");
     console.command(&rig, &["cancel", "waiting", &nameless]).assert().code(0).stdout(contains("cancelled: waiting"));
     rig.start_worker();
     rig.wait_for(3).await;
@@ -311,10 +320,13 @@ async fn a_call_under_way_is_neither_paused_nor_cancelled() {
     rig.enqueue(&check("behind", "b")).await;
     let why = console.why(&rig, "calling");
     assert_eq!((&why["place"], &why["deliveries"]), (&json!("in_flight"), &json!(1)), "{why:#}");
-    console.command(&rig, &["cancel", "calling"]).assert().code(0).stdout(contains("a worker has it"));
+    console.command(&rig, &["cancel", "calling"]).assert().code(0).stdout(contains("no further call is made"));
     console.done(&rig, &["pause", "--all"]);
     assert_eq!(rig.completion("calling").await["status"], "succeeded");
-    tokio::time::sleep(IN_FORCE).await;
+    rig.eventually("the other went back to its lane", async |rig: &mut Rig| {
+        console.why(rig, "behind")["place"] == "waiting"
+    })
+    .await;
     assert_eq!(rig.sandbox.calls_of(Route::Exists).len(), 1, "nothing more was begun");
     console.done(&rig, &["resume", "--all"]);
     assert_eq!(rig.completion("behind").await["status"], "succeeded");
@@ -346,9 +358,14 @@ async fn status_shows_workers_waits_errors_and_rates() {
     assert!(String::from_utf8(why).unwrap().contains("its turn in the limit of caller:one"));
     console.command(&rig, &["why", "nobody"]).assert().code(1).stdout(contains("not known"));
     let mut pipe = redis::pipe();
-    let lesson: Vec<u8> = [0.0, 9e18, 1.0, 0.000_004, 1.0, 1.0, 1.0].into_iter().flat_map(f64::to_le_bytes).collect();
-    pipe.zadd(rig.key("learned"), "caller:one", 1_732_265_000_000_u64).expire(rig.key("learned"), 60);
-    pipe.set_ex(rig.key("limit:caller:one"), lesson, 60);
+    let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut rig.connection).await.unwrap();
+    #[allow(clippy::cast_precision_loss)]
+    let (now_us, closed_us) = (seconds as f64 * 1e6, (seconds + 50) as f64 * 1e6);
+    // Refused at the rate that it has: it stays so for a while.
+    let record = [closed_us, closed_us, 1.0, 4e-6, closed_us, 1.0, now_us, 0.0, 0.0, 4e-6, now_us];
+    let record: Vec<u8> = record.into_iter().flat_map(f64::to_le_bytes).collect();
+    pipe.zadd(rig.key("learned"), "caller:one", seconds * 1000).expire(rig.key("learned"), 60);
+    pipe.set_ex(rig.key("limit:caller:one"), record, 60);
     pipe.exec_async(&mut rig.connection).await.unwrap();
     let status = console.status(&rig);
     assert_eq!(status["delayed"], json!({"total": 2, "by_reason": {"limit": 1, "run_at": 1}, "exact": true}));

@@ -67,6 +67,8 @@ async fn letters_are_listed_counted_and_found() {
         ("list --customer-reference c-2", &["busy-2"]),
         ("list --text bob@example.com", &["known"]),
         ("list --id otp --id wrong", &["otp", "wrong"]),
+        ("list --status failed", &["busy-1", "busy-2", "known", "otp"]),
+        ("list --status rejected,crash_loop", &["wrong"]),
         ("list --replayable", &["busy-1", "busy-2", "known", "otp"]),
         ("list --since 1h", &all),
         ("list --older-than 1h", &[]),
@@ -125,7 +127,7 @@ async fn an_export_is_complete_and_private() {
     assert_eq!(exported[0]["job"]["args"]["user"]["email"], "bob@example.com");
     let folder = tempfile::tempdir().unwrap();
     let flags = ["dead", "export", "--file", "letters.ndjson"];
-    pointed(&folder, &rig).args(flags).assert().code(0).stdout(is_empty()).stderr(contains("5 letters"));
+    pointed(&folder, &rig).args(flags).assert().code(0).stdout(is_empty()).stderr(contains("5 dead letters"));
     let file = folder.path().join("letters.ndjson");
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(json_lines(&std::fs::read(&file).unwrap()).len(), 5);
@@ -145,12 +147,12 @@ async fn a_discard_is_planned_confirmed_recorded_and_exact() {
         command.args(["dead", "discard"]).args(flags.split(' ')).write_stdin("");
         command
     };
-    discard("--error upstream --dry-run").assert().code(0).stdout(contains("3 letters to be removed"));
+    discard("--error upstream --dry-run").assert().code(0).stdout(contains("3 dead letters to be removed"));
     discard("--error upstream").assert().code(2).stderr(contains("--yes"));
     discard("--yes").assert().code(2).stderr(contains("--all"));
     discard("--error timeout --yes").assert().code(1);
     assert_eq!(ids(&rig, "list").len(), 5);
-    discard("--error upstream --yes").assert().code(0).stdout(contains("3 letters removed"));
+    discard("--error upstream --yes").assert().code(0).stdout(contains("3 dead letters removed"));
     assert_eq!(ids(&rig, "list"), ["known", "wrong"]);
     discard("--all --yes").assert().code(0);
     assert!(ids(&rig, "list").is_empty());

@@ -38,7 +38,7 @@ fn replay_with(rig: &Rig, flags: &str, env: &[(&str, &str)]) -> (Value, Value, i
 }
 
 /// Writes a dead letter as a worker does.
-async fn write(rig: &mut Rig, job: &Value, kind: &str, state: &str) -> EntryId {
+pub(super) async fn write(rig: &mut Rig, job: &Value, kind: &str, state: &str) -> EntryId {
     let key = rig.key("dead");
     let (id, job_type) = (job["id"].as_str().unwrap(), job["type"].as_str().unwrap());
     let replayable = if kind == "invalid_job" || job_type == "VerifyOtp" { "false" } else { "true" };

@@ -10,15 +10,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use xco_worker::sandbox::{Fault, Latency, Route};
-
-async fn enqueue_many(rig: &mut Rig, lane: &str, jobs: impl Iterator<Item = Value>) {
-    let (key, mut pipe) = (rig.key(&format!("jobs:{lane}")), redis::pipe());
-    for job in jobs {
-        pipe.xadd(&key, "*", &[("job", job.to_string())]).ignore();
-    }
-    pipe.exec_async(&mut rig.connection).await.unwrap();
-}
+use xco_worker::{
+    contract::Lane,
+    sandbox::{Fault, Latency, Route},
+};
 
 fn creates(count: usize) -> impl Iterator<Item = Value> {
     (0..count).map(|n| create(&format!("create-{n}"), &format!("c{n}@example.com")))
@@ -46,14 +41,14 @@ async fn creations_that_all_fail_hold_up_no_check_and_end_well_afterwards() {
     setup.config.retry.max_attempts = Some(3);
     let mut rig = setup.without_worker().await;
     rig.sandbox.order(Fault::status(500).on(Route::Create).always());
-    enqueue_many(&mut rig, "bulk", creates(300)).await;
+    rig.enqueue_all(Lane::Bulk, creates(300)).await;
     rig.start_worker();
     creations_wait(&mut rig, "bulk", 200).await;
     for n in 0..60 {
         rig.enqueue(&check(&format!("check-{n}"), &format!("ip-{n}"))).await;
     }
     // Checks in the bulk lane are behind creations, and still reached.
-    enqueue_many(&mut rig, "bulk", (0..20).map(|n| check(&format!("check-bulk-{n}"), &format!("ip-{n}")))).await;
+    rig.enqueue_all(Lane::Bulk, (0..20).map(|n| check(&format!("check-bulk-{n}"), &format!("ip-{n}")))).await;
     rig.follow(30, |events| {
         events.iter().filter(|event| event["id"].as_str().unwrap().starts_with("check-")).count() == 80
     })
@@ -81,7 +76,7 @@ async fn a_backlog_of_a_route_that_fails_stays_where_it_is() {
     setup.config.worker.concurrency = 8;
     let mut rig = setup.without_worker().await;
     rig.sandbox.order(Fault::status(503).on(Route::Create).always());
-    enqueue_many(&mut rig, "bulk", creates(3_000)).await;
+    rig.enqueue_all(Lane::Bulk, creates(3_000)).await;
     rig.start_worker();
     creations_wait(&mut rig, "bulk", 1_000).await;
     // Several probes later there are still only a few calls.
@@ -109,10 +104,10 @@ async fn people_find_out_first_whether_a_route_is_back() {
     setup.config.worker.concurrency = 4;
     let mut rig = setup.without_worker().await;
     rig.sandbox.order(Fault::status(500).on(Route::Create).always());
-    enqueue_many(&mut rig, "bulk", creates(100)).await;
+    rig.enqueue_all(Lane::Bulk, creates(100)).await;
     rig.start_worker();
     creations_wait(&mut rig, "bulk", 60).await;
-    enqueue_many(&mut rig, "interactive", (0..3).map(|n| create(&format!("person-{n}"), &format!("p{n}@example.com"))))
+    rig.enqueue_all(Lane::Interactive, (0..3).map(|n| create(&format!("person-{n}"), &format!("p{n}@example.com"))))
         .await;
     creations_wait(&mut rig, "interactive", 2).await;
     let seen = rig.sandbox.calls_of(Route::Create).len();
@@ -129,9 +124,8 @@ async fn people_find_out_first_whether_a_route_is_back() {
 async fn one_attempt_is_one_call_whatever_the_breaker_says() {
     let mut rig = Setup::default().without_worker().await;
     rig.sandbox.order(Fault::status(500).on(Route::Exists).always());
-    enqueue_many(
-        &mut rig,
-        "interactive",
+    rig.enqueue_all(
+        Lane::Interactive,
         (0..50).map(|n| with(check(&format!("j{n}"), &format!("ip-{n}")), "max_attempts", 1)),
     )
     .await;
@@ -150,7 +144,7 @@ async fn one_attempt_is_one_call_whatever_the_breaker_says() {
 async fn a_job_that_steps_aside_ends_in_time() {
     let mut rig = Setup::default().without_worker().await;
     rig.sandbox.order(Fault::status(500).on(Route::Create).always());
-    enqueue_many(&mut rig, "bulk", creates(60)).await;
+    rig.enqueue_all(Lane::Bulk, creates(60)).await;
     rig.start_worker();
     creations_wait(&mut rig, "bulk", 20).await;
     let hasty = with(create("hasty", "h@example.com"), "ttl_ms", 700);
@@ -167,7 +161,7 @@ async fn two_workers_share_what_they_know_of_a_route() {
     setup.config.worker.concurrency = 8;
     let mut rig = setup.without_worker().await;
     rig.sandbox.order(Fault::status(500).on(Route::Create).always());
-    enqueue_many(&mut rig, "bulk", creates(200)).await;
+    rig.enqueue_all(Lane::Bulk, creates(200)).await;
     rig.start_worker();
     creations_wait(&mut rig, "bulk", 100).await;
     rig.start_worker();
@@ -188,7 +182,7 @@ async fn a_constant_share_of_failures_costs_little_more_than_the_failures() {
     setup.sandbox.latency = Latency::fixed(Duration::from_millis(10));
     let mut rig = setup.without_worker().await;
     rig.sandbox.order(Fault::status(500).on(Route::Exists).with_probability(0.4, 7));
-    enqueue_many(&mut rig, "interactive", (0..2_000).map(|n| check(&format!("j{n}"), &format!("ip-{n}")))).await;
+    rig.enqueue_all(Lane::Interactive, (0..2_000).map(|n| check(&format!("j{n}"), &format!("ip-{n}")))).await;
     rig.start_worker();
     // This tests behaviour, not speed: the slots remain, and no breaker opens by chance.
     rig.follow(60, |events| events.len() >= 1_500).await;
@@ -207,7 +201,7 @@ async fn after_a_short_fault_the_slots_come_back_while_few_people_come() {
     rig.complete(check("first", "ip")).await;
     // Calls are refused because there are too many: the concurrency shrinks.
     rig.sandbox.order(Fault::status(503).on(Route::Exists).times(600));
-    enqueue_many(&mut rig, "bulk", (0..12_000).map(|n| check(&format!("j{n}"), &format!("ip-{n}")))).await;
+    rig.enqueue_all(Lane::Bulk, (0..12_000).map(|n| check(&format!("j{n}"), &format!("ip-{n}")))).await;
     rig.eventually("the fault is over", async |rig| rig.sandbox.calls_of(Route::Exists).len() > 700).await;
     // Interactive jobs arrive, so bulk leaves them half of the allowed slots.
     for n in 0..3 {
@@ -222,7 +216,7 @@ async fn after_a_short_fault_the_slots_come_back_while_few_people_come() {
 async fn what_waits_for_a_route_is_told_so() {
     let mut rig = Setup::default().without_worker().await;
     rig.sandbox.order(Fault::status(500).on(Route::Create).always());
-    enqueue_many(&mut rig, "bulk", creates(80)).await;
+    rig.enqueue_all(Lane::Bulk, creates(80)).await;
     rig.start_worker();
     creations_wait(&mut rig, "bulk", 20).await;
     let folder = tempfile::tempdir().unwrap();
@@ -254,13 +248,9 @@ async fn without_a_connection_no_job_is_taken_and_none_is_lost() {
     let port = free_port();
     let sandbox = rig.sandbox.base_url();
     rig.config.xco.base_url = Some(format!("http://127.0.0.1:{port}").parse().unwrap());
-    enqueue_many(
-        &mut rig,
-        "interactive",
-        (0..60).map(|n| start(&format!("j{n}"), &format!("ip-{n}"), "k@example.com")),
-    )
-    .await;
-    enqueue_many(&mut rig, "bulk", creates(60)).await;
+    rig.enqueue_all(Lane::Interactive, (0..60).map(|n| start(&format!("j{n}"), &format!("ip-{n}"), "k@example.com")))
+        .await;
+    rig.enqueue_all(Lane::Bulk, creates(60)).await;
     rig.start_worker();
     rig.eventually("it is known", async |rig| {
         let beat = heartbeat(rig).await;

@@ -2,10 +2,11 @@
 
 use super::support::{Rig, Setup, check, create, limit, timing, with};
 use redis::AsyncCommands;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 use xco_worker::{
     config::Config,
+    contract::Lane,
     queue::{Connector, Keys, learned},
     sandbox::{Fault, Route, SandboxLimit},
 };
@@ -19,15 +20,6 @@ fn same_limits(rate: u32, burst: u32, margin_ms: u64) -> Setup {
     let theirs = Some(SandboxLimit { per_second: f64::from(rate), burst });
     (setup.sandbox.client_limit, setup.sandbox.caller_limit) = (theirs, theirs);
     setup
-}
-
-async fn enqueue_bulk(rig: &mut Rig, jobs: impl Iterator<Item = Value>) {
-    let key = rig.key("jobs:bulk");
-    let mut pipe = redis::pipe();
-    for job in jobs {
-        pipe.cmd("XADD").arg(&key).arg("*").arg("job").arg(job.to_string()).ignore();
-    }
-    let _: () = pipe.query_async(&mut rig.connection).await.unwrap();
 }
 
 async fn waiting(rig: &mut Rig, bucket: &str) -> usize {
@@ -46,7 +38,7 @@ fn refused(rig: &Rig) -> usize {
 async fn interactive_goes_before_bulk_that_waits_for_the_same_quota() {
     let mut rig = same_limits(100, 20, 100).start().await;
     let count = 300;
-    enqueue_bulk(&mut rig, (0..count).map(|n| create(&format!("b{n:03}"), &format!("b{n}@example.com")))).await;
+    rig.enqueue_all(Lane::Bulk, (0..count).map(|n| create(&format!("b{n:03}"), &format!("b{n}@example.com")))).await;
     all_but(&mut rig, 60, count).await;
     for number in 0..5 {
         let id = format!("i{number}");
@@ -76,7 +68,7 @@ async fn bulk_waits_in_the_queue_of_the_bucket_that_is_full_and_holds_up_no_othe
     let mut rig = setup.start().await;
     let creates = (0..40).map(|n| create(&format!("c{n}"), &format!("c{n}@example.com")));
     let checks = (0..40).map(|n| check(&format!("k{n}"), &format!("ip-{n}")));
-    enqueue_bulk(&mut rig, creates.chain(checks).collect::<Vec<_>>().into_iter()).await;
+    rig.enqueue_all(Lane::Bulk, creates.chain(checks)).await;
     rig.wait_for(80).await;
     assert!(rig.completions.iter().all(|event| event["status"] == "succeeded" && event["attempts"] == 1));
     assert!(rig.completions.iter().any(|event| timing(event, "limited") > 0));
@@ -91,16 +83,16 @@ async fn a_place_in_the_queue_beyond_the_deadline_ends_the_job_at_once_and_one_w
     let mut setup = Setup::default();
     setup.config.limits.client = Some(limit("1/s", 1));
     let mut rig = setup.start().await;
-    enqueue_bulk(&mut rig, (0..5).map(|n| create(&format!("b{n}"), &format!("b{n}@example.com")))).await;
+    rig.enqueue_all(Lane::Bulk, (0..5).map(|n| create(&format!("b{n}"), &format!("b{n}@example.com")))).await;
     all_but(&mut rig, 1, 5).await;
     let hopeless = with(create("hopeless", "h@example.com"), "ttl_ms", 3_000);
-    enqueue_bulk(&mut rig, std::iter::once(hopeless)).await;
+    rig.enqueue_all(Lane::Bulk, [hopeless]).await;
     let done = rig.completion("hopeless").await;
     assert_eq!((&done["status"], &done["error"]["kind"]), (&json!("expired"), &json!("rate_limited")), "{done:#}");
     assert!(timing(&done, "total") < 3_000, "before its time is up: {done:#}");
     // There is room before its deadline, until another job takes it.
     let hopeful = with(create("hopeful", "h@example.com"), "ttl_ms", 8_000);
-    enqueue_bulk(&mut rig, std::iter::once(hopeful)).await;
+    rig.enqueue_all(Lane::Bulk, [hopeful]).await;
     all_but(&mut rig, 3, 6).await;
     rig.sandbox.order(Fault::status(429).on(Route::Create).retry_after("60"));
     let done = rig.completion("hopeful").await;
@@ -113,9 +105,9 @@ async fn a_place_in_the_queue_beyond_the_deadline_ends_the_job_at_once_and_one_w
 async fn a_bulk_jobs_429_closes_the_bucket_and_the_job_waits_in_its_queue() {
     let mut rig = Setup::default().start().await;
     rig.sandbox.order(Fault::status(429).on(Route::Create).retry_after("1"));
-    enqueue_bulk(&mut rig, std::iter::once(create("first", "f@example.com"))).await;
+    rig.enqueue_all(Lane::Bulk, [create("first", "f@example.com")]).await;
     all_but(&mut rig, 0, 1).await;
-    enqueue_bulk(&mut rig, std::iter::once(create("second", "s@example.com"))).await;
+    rig.enqueue_all(Lane::Bulk, [create("second", "s@example.com")]).await;
     rig.wait_for(2).await;
     let first = rig.completion("first").await;
     assert_eq!((&first["status"], &first["attempts"]), (&json!("succeeded"), &json!(2)), "{first:#}");
@@ -128,7 +120,7 @@ async fn a_bulk_jobs_429_closes_the_bucket_and_the_job_waits_in_its_queue() {
 async fn a_limit_equal_to_xcos_is_not_overrun() {
     let mut rig = same_limits(100, 30, 150).start().await;
     rig.start_worker();
-    enqueue_bulk(&mut rig, (0..150).map(|n| create(&format!("b{n}"), &format!("b{n}@example.com")))).await;
+    rig.enqueue_all(Lane::Bulk, (0..150).map(|n| create(&format!("b{n}"), &format!("b{n}@example.com")))).await;
     for number in 0..150 {
         rig.enqueue(&check(&format!("c{number}"), "ip")).await;
     }
@@ -163,7 +155,7 @@ async fn what_came_due_while_no_worker_ran_does_not_go_all_at_once() {
 
 async fn learned_limits(config: &Config) -> Vec<learned::LearnedLimit> {
     let connector = Connector::new(&config.redis).unwrap();
-    learned::learned(&mut connector.link(false), &Keys::new(&config.redis.namespace, 0)).await.unwrap()
+    learned::learned(&mut connector.link(false), &Keys::new(&config.redis.namespace, 0), 10).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +168,7 @@ async fn what_a_429_taught_is_told_and_survives_a_restart() {
     for _ in 0..8 {
         rig.sandbox.order(Fault::status(429).on(Route::Create).retry_after("1"));
         let id = format!("b{:08x}", rand::random::<u32>());
-        enqueue_bulk(&mut rig, std::iter::once(create(&id, &format!("{id}@example.com")))).await;
+        rig.enqueue_all(Lane::Bulk, [create(&id, &format!("{id}@example.com"))]).await;
         rig.completion(&id).await;
     }
     rig.sandbox.order(Fault::status(429).retry_after("600").on(Route::Exists));
@@ -195,7 +187,7 @@ async fn what_a_429_taught_is_told_and_survives_a_restart() {
     rig.start_worker();
     // With an open bucket all would go at once.
     let count = rig.sandbox.calls_of(Route::Create).len();
-    enqueue_bulk(&mut rig, (0..3).map(|n| create(&format!("after{n}"), &format!("after{n}@example.com")))).await;
+    rig.enqueue_all(Lane::Bulk, (0..3).map(|n| create(&format!("after{n}"), &format!("after{n}@example.com")))).await;
     rig.wait_for(12).await;
     let at: Vec<u64> = rig.sandbox.calls_of(Route::Create)[count..].iter().map(|call| call.at_us).collect();
     assert!(at[2] - at[0] >= 500_000, "{at:?} at {rate} a second");

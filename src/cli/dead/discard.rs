@@ -1,29 +1,19 @@
 //! `dead discard`
 
-use super::{
-    confirm::confirm,
-    filter::FilterArgs,
-    plan::letters as so_many,
-    scan::{Enough, Letters, Places, TRIES, backoff},
-};
+use super::{confirm::confirm, filter::FilterArgs, progress::ProgressLine, words::counted};
 use crate::{
-    cli::{Context, Exit, UsageError, print_json, print_line, run::stop_on_signal, say},
-    contract::{EntryId, ErrorKind, JobType},
-    dead_letters::{Facts, Filter},
-    queue::{
-        Keys, Link,
-        dead::{self, Order},
-        is_transient,
+    cli::{Context, Exit, UsageError, operator::this_operator, print_json, print_line, run::stop_on_signal, say},
+    operations::{
+        Backend,
+        dead_letters::{
+            Filter,
+            discard::{self, DiscardEstimate, DiscardReport},
+        },
     },
 };
 use clap::Args;
-use redis::RedisError;
 use serde_json::json;
-use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
-
-/// Letters of one removal.
-const STEP: usize = 500;
 
 /// Flags of `dead discard`.
 #[derive(Args)]
@@ -31,113 +21,74 @@ const STEP: usize = 500;
     xco-worker dead discard --error invalid_code --older-than 7d --dry-run\n  \
     xco-worker dead discard --id signup-42 --yes")]
 pub(super) struct DiscardArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
-    /// All letters: wanted where no filter is given
+    /// Discard all dead letters; required without a filter
     #[arg(long)]
     all: bool,
-    /// Only say what would be done
+    /// Only report what would be removed
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// Counts, asks, removes for good.
 pub(super) async fn run(args: DiscardArgs, context: Context) -> anyhow::Result<Exit> {
     let filter = Filter::from(args.filter);
     if filter.is_empty() && !args.all {
-        return Err(UsageError("say which letters (`--older-than 7d`, …), or --all".to_owned()).into());
+        return Err(UsageError("say which dead letters (`--older-than 7d`, …), or --all".to_owned()).into());
     }
     let json = context.json;
-    let mut letters = Letters::open(context).await?;
-    let places = letters.places(&filter).await?;
-    let mut kinds: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    let mut scan = letters.scan(&places, Order::OldestFirst);
-    scan.for_each(&letters, &filter, |facts| {
-        let job_type = JobType::from_name(&facts.letter.job_type).map_or("-", JobType::as_str);
-        *kinds.entry((job_type, facts.error_kind().map_or("-", ErrorKind::as_str))).or_default() += 1;
-        Ok(Enough::No)
-    })
-    .await?;
-    let count = kinds.values().sum();
-    if json {
-        let kinds: Vec<_> =
-            kinds.iter().map(|((of, error), count)| json!({"type": of, "error": error, "count": count})).collect();
-        print_json(&json!({"plan": {"discard": count, "kinds": kinds}}))?;
-    } else {
-        print_line(&format!("{} to be removed for good", so_many(count)))?;
-        for ((job_type, error), count) in &kinds {
-            print_line(&format!("  {count:>9}  {job_type:<15}  {error}"))?;
-        }
-    }
+    let mut backend = Backend::connect(&context.config.redis).await?;
+    let plan = discard::plan(&mut backend, filter).await?;
+    let count = plan.estimate.discard;
+    print_estimate(&plan.estimate, json)?;
     if count == 0 {
         return Ok(Exit::Failed);
     }
     if args.dry_run {
         return Ok(Exit::Done);
     }
-    if !confirm(args.yes, &format!("remove {} for good?", so_many(count)))? {
+    if !confirm(args.yes, &format!("remove {} for good?", counted(count)))? {
         return Ok(Exit::Failed);
     }
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let what = json!({"filter": filter.recorded(letters.now_ms)});
-    letters.record("dead discard", &what, count).await?;
-    let mut removed = 0;
-    let result = remove(&letters, &places, &filter, &stop, &mut removed).await;
-    let ended = letters.record("dead discard ended", &what, removed).await;
-    if json {
-        print_json(&json!({"result": {"discarded": removed, "interrupted": stop.is_cancelled()}}))?;
-    } else {
-        print_line(&format!("{} removed", so_many(removed)))?;
-    }
-    result?;
-    ended?;
-    if stop.is_cancelled() {
+    let progress = ProgressLine::new("removed", !json);
+    let ended = discard::run(&mut backend, &this_operator(), &plan, &progress, &stop).await;
+    drop(progress);
+    let report = match ended {
+        Ok(report) => report,
+        Err(unfinished) => {
+            if let Some(report) = unfinished.report {
+                print_report(report, json)?;
+            }
+            return Err(unfinished.error.into());
+        }
+    };
+    print_report(report, json)?;
+    if report.interrupted {
         say("interrupted: the same command goes on with what is left");
     }
-    Ok(if stop.is_cancelled() || removed == 0 { Exit::Failed } else { Exit::Done })
+    Ok(if report.interrupted || report.discarded == 0 { Exit::Failed } else { Exit::Done })
 }
 
-async fn remove(
-    letters: &Letters,
-    places: &Places,
-    filter: &Filter,
-    stop: &CancellationToken,
-    removed: &mut u64,
-) -> anyhow::Result<()> {
-    let mut link = letters.link();
-    let mut scan = letters.scan(places, Order::OldestFirst);
-    while let Some(page) = scan.next(letters).await? {
-        let Some(keys) = page.first().and_then(|letter| letters.keys.get(usize::from(letter.partition))) else {
-            continue;
-        };
-        let fitting: Vec<EntryId> =
-            page.iter().filter(|letter| filter.wants(&Facts::new(letter))).map(|letter| letter.entry).collect();
-        for step in fitting.chunks(STEP) {
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-            *removed += patiently(&mut link, keys, step).await.map_err(|error| letters.error(&error))?;
-        }
+fn print_estimate(estimate: &DiscardEstimate, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print_json(&json!({"plan": estimate}));
+    }
+    print_line(&format!("{} to be removed for good", counted(estimate.discard)))?;
+    for kind in &estimate.kinds {
+        print_line(&format!("  {:>9}  {:<15}  {}", kind.count, kind.job_type, kind.error))?;
     }
     Ok(())
 }
 
-/// How many were removed. After a lost answer, all that are gone: by whom cannot be told.
-async fn patiently(link: &mut Link, keys: &Keys, step: &[EntryId]) -> Result<u64, RedisError> {
-    let mut tries = 0;
-    loop {
-        match dead::discard(link, keys, step).await {
-            Ok(removed) if tries == 0 => return Ok(removed),
-            Ok(_) => return Ok(u64::try_from(step.len()).unwrap_or(u64::MAX)),
-            Err(error) if is_transient(&error) && tries < TRIES => {
-                tries += 1;
-                tokio::time::sleep(backoff(tries)).await;
-            }
-            Err(error) => return Err(error),
-        }
+fn print_report(report: DiscardReport, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print_json(&json!({"result": report}));
     }
+    print_line(&format!("{} removed", counted(report.discarded)))
 }

@@ -1,62 +1,68 @@
-//! The flags that say which letters are meant.
+//! The flags that say which dead letters are meant.
 
 use crate::{
-    cli::values::parse_job_type,
+    cli::values::{parse_job_type, parse_name},
     config::parse_duration,
     contract::{ErrorKind, JobType},
-    dead_letters::{Filter, Moment, Statuses},
+    operations::dead_letters::{DeadStatus, Filter, Moment, Statuses},
 };
 use clap::Args;
-use serde_json::Value;
 use std::time::Duration;
 
-/// Flags that say which letters are meant: those that fit all of them.
+/// Flags that say which dead letters are meant: those that fit all of them.
 #[derive(Args, Clone, Default)]
-#[command(next_help_heading = "Which letters")]
+#[command(next_help_heading = "Which dead letters")]
 pub(super) struct FilterArgs {
-    /// Of these types
+    /// Any of these job types. Empty means all.
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type, value_delimiter = ',')]
     pub job_type: Vec<JobType>,
-    /// With these kinds of error: `upstream`, `timeout`, `invalid_job`, …
+    /// Any of these kinds of error, such as `upstream`, `timeout` or `invalid_job`. Empty means all.
     #[arg(long, value_name = "KIND", value_parser = parse_kind, value_delimiter = ',')]
     pub error: Vec<ErrorKind>,
-    /// Whose last answer had this status: `503`, or `5xx`
+    /// Whose jobs ended so: `failed`, `rejected` (before any call), or `crash_loop` (a part of `failed`)
+    #[arg(long, value_name = "STATUS", value_parser = parse_dead_status, value_delimiter = ',')]
+    pub status: Vec<DeadStatus>,
+    /// Whose last answer from XCO had this HTTP status: `503`, or `5xx`
     #[arg(long, value_name = "STATUS")]
     pub http_status: Option<Statuses>,
-    /// Whose problem document has this type, or one that ends with `/` and this
+    /// Whose problem document (from XCO) has this type, or a type that ends with `/` and this
     #[arg(long, value_name = "TYPE")]
     pub problem: Option<String>,
-    /// Of this batch
+    /// The job belongs to this batch.
     #[arg(long, value_name = "NAME")]
     pub batch: Option<String>,
-    /// Of this caller: the job's `caller_id`, else its customer reference
+    /// The job has this caller: its `caller_id`, or else its customer reference.
     #[arg(long, value_name = "CALLER")]
     pub caller: Option<String>,
-    /// Of this customer
+    /// Of the customer with this reference
     #[arg(long, value_name = "REFERENCE")]
     pub customer_reference: Option<String>,
-    /// From then on: RFC 3339, or so long ago (`2h`)
+    /// Written at this time or later: RFC 3339, or an age such as `2h`
     #[arg(long, value_name = "WHEN")]
     pub since: Option<Moment>,
-    /// Until then: RFC 3339, or so long ago
+    /// Written at this time or earlier: RFC 3339, or an age
     #[arg(long, value_name = "WHEN")]
     pub until: Option<Moment>,
-    /// At least so old
+    /// At least this old
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "until")]
     pub older_than: Option<Duration>,
-    /// With this text somewhere in the job or the error, as their JSON has it
+    /// With this text in the JSON of the job or of the error
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
-    /// Of the job with this id
+    /// Any of these job ids. Empty means all.
     #[arg(long, value_name = "ID")]
     pub id: Vec<String>,
-    /// That may be replayed as they are
+    /// That can be replayed without an edit
     #[arg(long)]
     pub replayable: bool,
 }
 
 fn parse_kind(text: &str) -> Result<ErrorKind, String> {
-    serde_json::from_value(Value::from(text)).map_err(|_| "no kind of error; `--by error.kind` lists them".to_owned())
+    parse_name(text, ErrorKind::ALL, ErrorKind::as_str)
+}
+
+fn parse_dead_status(text: &str) -> Result<DeadStatus, String> {
+    parse_name(text, DeadStatus::ALL, DeadStatus::as_str)
 }
 
 impl From<FilterArgs> for Filter {
@@ -64,6 +70,7 @@ impl From<FilterArgs> for Filter {
         let FilterArgs {
             job_type,
             error,
+            status,
             http_status,
             problem,
             batch,
@@ -79,6 +86,7 @@ impl From<FilterArgs> for Filter {
         Self {
             job_type,
             error,
+            status,
             http_status,
             problem,
             batch,
@@ -98,8 +106,10 @@ impl From<FilterArgs> for Filter {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::contract::EntryId;
-    use crate::dead_letters::{Facts, testing::letter};
+    use crate::{
+        contract::EntryId,
+        dead_letters::{Facts, testing::letter},
+    };
     use clap::Parser;
 
     #[derive(Parser)]
@@ -113,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_fits_what_is_asked_for_and_nothing_else() {
+    fn a_dead_letter_fits_what_is_asked_for_and_nothing_else() {
         let one = letter(
             r#"{"batch":"b","caller_id":"192.0.2.7","customer_reference":"r","args":{"email":"ada@example.com"}}"#,
             r#"{"kind":"upstream","http_status":503,"problem":{"type":"https://x/problems/busy"}}"#,
@@ -123,7 +133,8 @@ mod tests {
             "",
             "--type CheckUser",
             "--type StartOtp,CheckUser --error timeout,upstream",
-            "--http-status 503 --problem busy",
+            "--http-status 503 --problem busy --status failed",
+            "--status rejected,failed",
             "--http-status 5xx --problem https://x/problems/busy",
             "--batch b --caller 192.0.2.7 --customer-reference r --text ada@ --id a --id z --replayable",
         ] {
@@ -132,6 +143,8 @@ mod tests {
         for flags in [
             "--type StartOtp",
             "--error timeout",
+            "--status rejected",
+            "--status crash_loop",
             "--http-status 500",
             "--http-status 4xx",
             "--problem usy",
@@ -143,9 +156,31 @@ mod tests {
         ] {
             assert!(!filter(flags).wants(&facts), "{flags}");
         }
-        for wrong in ["--http-status 9xx", "--http-status 42", "--since tomorrow", "--error oops", "--type X"] {
+        for wrong in
+            ["--http-status 9xx", "--http-status 42", "--since tomorrow", "--error oops", "--type X", "--status dead"]
+        {
             assert!(Command::try_parse_from(format!("x {wrong}").split_whitespace()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_rejected_job_and_a_crash_loop_are_told_apart_by_status() {
+        for (kind, fitting) in [("invalid_job", "rejected"), ("crash_loop", "crash_loop,failed"), ("timeout", "failed")]
+        {
+            let one = letter("{}", &format!(r#"{{"kind":"{kind}"}}"#));
+            for status in ["failed", "rejected", "crash_loop"] {
+                let wanted = fitting.split(',').any(|name| name == status);
+                assert_eq!(filter(&format!("--status {status}")).wants(&Facts::new(&one)), wanted, "{kind} {status}");
+            }
+        }
+        assert!(!filter("--status failed").wants(&Facts::new(&letter("{}", r#"{"kind":"unheard_of"}"#))));
+    }
+
+    #[test]
+    fn a_wrong_kind_of_error_names_the_kinds_and_the_nearest() {
+        let said = parse_kind("upstrem").unwrap_err();
+        assert!(said.starts_with("did you mean upstream? Known are invalid_job, "), "{said}");
+        assert!(parse_kind("zzz").unwrap_err().starts_with("known are invalid_job, "));
     }
 
     #[test]

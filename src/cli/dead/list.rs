@@ -1,10 +1,6 @@
 //! `dead list`
 
-use super::{
-    filter::FilterArgs,
-    groups::{self, Key},
-    scan::{Enough, Letters},
-};
+use super::filter::FilterArgs;
 use crate::{
     cli::{
         Context, Exit, print_json, print_line,
@@ -12,12 +8,12 @@ use crate::{
         say,
         style::{Style, Tone},
     },
-    contract::EntryId,
-    dead_letters::{Facts, Filter},
-    queue::dead::Order,
+    operations::{
+        Backend,
+        dead_letters::{self, DeadLetterSummary, Filter, GroupBy, Groups, ListRequest, Rest},
+    },
 };
 use clap::Args;
-use serde_json::{Value, json};
 use std::io::IsTerminal;
 
 /// Flags of `dead list`.
@@ -27,111 +23,96 @@ use std::io::IsTerminal;
     xco-worker dead list --by error.kind\n  \
     xco-worker dead list --by type,error.http_status --batch spring --json")]
 pub(super) struct ListArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
-    /// Count the letters by these, instead of listing them: `type`, `error.kind`, `error.http_status`, `problem`, `batch`,
-    /// `caller`, `customer_reference`, `replayable`, `replay`, `hour`, `day`
+    /// Count the dead letters by these, instead of listing them: `type`, `error.kind`, `error.http_status`, `problem`,
+    /// `batch`, `caller`, `customer_reference`, `replayable`, `replay`, `hour`, `day`
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
-    by: Vec<Key>,
-    /// The most letters, or groups, to print
+    by: Vec<GroupBy>,
+    /// Maximum number of dead letters, or groups, to print
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
-/// One line; nothing in it is about a person.
-struct Row {
-    entry: EntryId,
-    json: Value,
-}
-
-/// Lists the newest letters, or counts all.
+/// Lists the newest dead letters, or counts all.
 pub(super) async fn run(args: ListArgs, context: Context) -> anyhow::Result<Exit> {
     let filter = Filter::from(args.filter);
-    let json = context.json;
-    let mut letters = Letters::open(context).await?;
-    let places = letters.places(&filter).await?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let mut backend = Backend::connect(&context.config.redis).await?;
     if !args.by.is_empty() {
-        return groups::run(&letters, &places, &filter, args.by, limit).await;
+        let groups = dead_letters::group(&mut backend, &filter, args.by.clone(), limit).await?;
+        return if context.json { print_groups_json(&groups) } else { print_groups(&groups, &args.by) };
     }
-    // Partitions are read one after the other, and of each no more than could be shown.
-    let mut rows: Vec<Row> = Vec::new();
-    let mut cut = false;
-    for place in places.each() {
-        let before = rows.len();
-        let mut scan = letters.scan(&place, Order::NewestFirst);
-        scan.for_each(&letters, &filter, |facts| {
-            if rows.len() - before == limit {
-                cut = true;
-                return Ok(Enough::Yes);
-            }
-            rows.push(row(facts));
-            Ok(Enough::No)
-        })
-        .await?;
+    let list = dead_letters::list(&mut backend, &ListRequest { filter, limit, after: None }).await?;
+    if context.json {
+        for dead_letter in &list.dead_letters {
+            print_json(dead_letter)?;
+        }
+        return Ok(Exit::Done);
     }
-    rows.sort_by_key(|row| std::cmp::Reverse(row.entry));
-    cut |= rows.len() > limit;
-    rows.truncate(limit);
-
-    let style = Style::of_stdout();
-    if !json && std::io::stdout().is_terminal() {
+    if std::io::stdout().is_terminal() {
         let line = line(["TIME (UTC)", "ID", "TYPE", "ERROR", "HTTP", "REPLAYS", ""]);
-        print_line(&style.paint(Tone::Strong, &line))?;
+        print_line(&Style::of_stdout().paint(Tone::Strong, &line))?;
     }
-    for Row { json: row, .. } in &rows {
-        if json { print_json(row)? } else { print_line(&for_people(row))? }
+    for dead_letter in &list.dead_letters {
+        print_line(&row(dead_letter))?;
     }
-    if cut && !json {
-        let more = if filter.is_empty() {
-            let more = letters.count().await?.saturating_sub(rows.len() as u64);
-            format!("… and {more} more")
-        } else {
-            "… and more; `--by type` counts them".to_owned()
-        };
-        say(&more);
+    match list.rest {
+        Rest::Nothing => {}
+        Rest::Exactly(count) => say(&format!("… and {count} more")),
+        Rest::Some => say("… and more; `--by type` counts them"),
     }
     Ok(Exit::Done)
 }
 
-fn row(facts: &Facts<'_>) -> Row {
-    let letter = facts.letter;
-    let mut row = json!({
-        "id": letter.id, "entry": letter.entry.to_string(), "partition": letter.partition, "type": letter.job_type,
-        "at": letter.at, "replayable": letter.replayable, "replay": facts.replays(),
-        "error": {"kind": facts.kind(), "message": facts.message()},
-    });
-    let mut set = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            row["error"][name] = value;
-        }
-    };
-    set("http_status", facts.http_status().map(Value::from));
-    set("problem", facts.problem().map(Value::from));
-    if let Some(batch) = facts.batch() {
-        row["batch"] = batch.into();
-    }
-    Row { entry: letter.entry, json: row }
-}
-
-fn for_people(row: &Value) -> String {
-    let text = |value: &Value| printable(value.as_str().filter(|text| !text.is_empty()).unwrap_or("-"));
-    let at = text(&row["at"]).replace('T', " ");
-    let number =
-        |value: &Value| value.as_u64().filter(|number| *number > 0).map_or_else(String::new, |n| n.to_string());
-    let replayable = if row["replayable"] == true { "" } else { "not replayable as it is" };
+fn row(dead_letter: &DeadLetterSummary) -> String {
+    let error = &dead_letter.error;
+    let at = shown(Some(&dead_letter.at)).replace('T', " ");
+    let positive = |number: u32| if number > 0 { number.to_string() } else { String::new() };
     line([
         at.get(..19).unwrap_or("-"),
-        &text(&row["id"]),
-        &text(&row["type"]),
-        &text(&row["error"]["kind"]),
-        &number(&row["error"]["http_status"]),
-        &number(&row["replay"]),
-        replayable,
+        &shown(Some(&dead_letter.id)),
+        &shown(Some(&dead_letter.job_type)),
+        &shown(error.kind.as_deref()),
+        &positive(error.http_status.map_or(0, u32::from)),
+        &positive(dead_letter.replay),
+        if dead_letter.replayable { "" } else { "not replayable as it is" },
     ])
 }
 
 fn line([at, id, job_type, error, status, replays, note]: [&str; 7]) -> String {
     let line = format!("{at:<19}  {id:<30}  {job_type:<15}  {error:<19}  {status:>4}  {replays:>7}  {note}");
     line.trim_end().to_owned()
+}
+
+fn shown(value: Option<&str>) -> String {
+    printable(value.filter(|text| !text.is_empty()).unwrap_or("-"))
+}
+
+fn print_groups_json(groups: &Groups) -> anyhow::Result<Exit> {
+    for group in &groups.groups {
+        print_json(group)?;
+    }
+    if let Some(others) = groups.others {
+        print_json(&others)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn print_groups(groups: &Groups, by: &[GroupBy]) -> anyhow::Result<Exit> {
+    let names: Vec<_> = by.iter().map(|by| by.name().to_uppercase()).collect();
+    let header = format!("{:>9}  {}", "COUNT", names.join("  "));
+    print_line(&Style::of_stdout().paint(Tone::Strong, &header))?;
+    for group in &groups.groups {
+        let values = group.values.iter().zip(&names);
+        let values: Vec<_> =
+            values.map(|((_, value), name)| format!("{:<1$}", shown(value.as_deref()), name.len())).collect();
+        print_line(format!("{:>9}  {}", group.count, values.join("  ")).trim_end())?;
+    }
+    if let Some(others) = groups.others {
+        let groups = others.groups.map_or_else(|| "more groups".to_owned(), |count| format!("{count} more groups"));
+        say(&format!("{:>9}  in {groups}", others.count));
+    }
+    say(&format!("{:>9}  in all", groups.total));
+    Ok(Exit::Done)
 }

@@ -1,31 +1,35 @@
-//! `dead replay`: first the plan, then letter by letter back into the bulk lane.
+//! `dead replay`: shows what it would do, asks, replays, reports.
 
 use super::{
     confirm::confirm,
     editor::in_editor,
+    estimate,
     filter::FilterArgs,
-    mover::{Mover, Tally},
-    outcomes::Outcomes,
-    plan::{self, Plan, Spending, letters as so_many},
-    scan::{Enough, Letters, Places},
+    progress::ProgressLine,
+    words::{counted, spoken},
 };
 use crate::{
-    cli::{Context, Exit, UsageError, print_json, print_line, redis_access::queue_error, run::stop_on_signal, say},
+    cli::{Context, Exit, UsageError, operator::this_operator, print_json, print_line, run::stop_on_signal, say},
     config::{Rate, parse_duration, parse_rate},
-    dead_letters::{Allowed, Assignment, Changes, Facts, Filter, judge, parse_pointer},
-    queue::dead::{self, Letter, Order},
+    operations::{
+        Backend, Error,
+        dead_letters::{
+            self, Assignment, Changes, Filter, Scope, parse_pointer,
+            replay::{self, ReplayReport, ReplayRequest},
+        },
+    },
 };
 use clap::Args;
-use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use serde_json::json;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Flags of `dead replay`.
 #[derive(Args)]
 #[command(
-    after_long_help = "A letter moves in one step: it is either a dead letter or a job, whatever is killed. Interrupted \
-    and started again with the same flags, a replay goes on with what is left. Letters that are written while it runs are \
-    not part of it.\n\nExamples:\n  \
+    after_long_help = "Each dead letter moves in one step: whatever is killed, it is either a dead letter or a job. After an \
+    interruption, the same command replays what is left. Dead letters that are written during a replay are not part of \
+    it.\n\nExamples:\n  \
     xco-worker dead replay --error upstream,timeout --dry-run\n  \
     xco-worker dead replay --error upstream --since 2h --rate 100/s --wait 10m --yes\n  \
     xco-worker dead replay --id signup-42 --set /args/user/phone_number=+33612345678\n  \
@@ -33,260 +37,136 @@ use tokio_util::sync::CancellationToken;
 )]
 #[allow(clippy::struct_excessive_bools, reason = "independent flags")]
 pub(super) struct ReplayArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
-    /// All letters: wanted where no filter is given
+    /// Replay all dead letters; required without a filter
     #[arg(long)]
     all: bool,
-    /// The most letters to replay, the oldest first
+    /// Maximum number of dead letters to replay, the oldest first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Only say what would be done
+    /// Only report what would be done
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// How fast letters go back into the queue
+    /// Maximum rate at which dead letters go back into the queue
     #[arg(long, value_name = "RATE", default_value = "50/s", value_parser = parse_rate)]
     rate: Rate,
-    /// Wait so long for the replayed jobs to end, and say how they did
+    /// Wait at most this long for the replayed jobs to end, and report how they ended
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     wait: Option<Duration>,
-    /// Replay even jobs that send a code, although nobody may be waiting for it any more
+    /// Replay also jobs that send a code, although the customer may have left
     #[arg(long)]
     force: bool,
-    /// Replay even jobs that may have taken effect
+    /// Replay also jobs that may have taken effect already
     #[arg(long)]
     accept_doubt: bool,
-    /// Change the jobs: a JSON Pointer and JSON or text. Other users of this machine can see it: for real customers --edit
+    /// Change a member of every job: a JSON Pointer, and JSON or text. Other users of this machine can see it: for real
+    /// customers use --edit
     #[arg(long, value_name = "POINTER=VALUE")]
     set: Vec<Assignment>,
-    /// Take a member out of the jobs
+    /// Remove a member of every job
     #[arg(long, value_name = "POINTER", value_parser = parse_pointer)]
     unset: Vec<String>,
-    /// Change the job of a single letter in $VISUAL or $EDITOR
+    /// Change the job of a single dead letter in $VISUAL or $EDITOR
     #[arg(long, conflicts_with_all = ["set", "unset"])]
     edit: bool,
-}
-
-/// What a run does, and with which letters.
-pub(super) struct Task {
-    pub(super) filter: Filter,
-    pub(super) places: Places,
-    pub(super) changes: Changes,
-    pub(super) allowed: Allowed,
-    pub(super) rate: Rate,
-    /// No more letters than the plan counted.
-    pub(super) most: u64,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// Plans, asks, replays, reports.
 pub(super) async fn run(args: ReplayArgs, context: Context) -> anyhow::Result<Exit> {
     let filter = Filter::from(args.filter);
     if filter.is_empty() && !args.all {
-        return Err(UsageError("say which letters (`--error upstream`, …), or --all".to_owned()).into());
+        return Err(UsageError("say which dead letters (`--error upstream`, …), or --all".to_owned()).into());
     }
-    let json = context.json;
-    let allowed = Allowed {
-        codes: args.force,
-        doubt: args.accept_doubt,
-        missing_caller: context.config.limits.allow_missing_caller_id,
-    };
-    let mut letters = Letters::open(context).await?;
-    let places = letters.places(&filter).await?;
-    let mut changes = Changes { set: args.set, unset: args.unset, whole: None };
-    if args.edit {
-        let letter = the_only(&letters, &places, &filter).await?;
-        let before = letter.job.clone();
-        changes.whole = tokio::task::spawn_blocking(move || in_editor(&before)).await??;
-        if changes.whole.is_none() {
-            say("nothing was changed in the job");
-        }
-    }
-    let most = args.limit.unwrap_or(u64::MAX);
-    let mut task = Task { filter, places, changes, allowed, rate: args.rate, most };
-
-    let (plan, spending) = planned(&letters, &task).await?;
-    let (time, limited_by) = estimate(&mut letters, &task, &plan, &spending).await?;
-    if json {
-        print_json(&json!({"plan": plan.json(time, limited_by)}))?;
+    let Context { config, json, .. } = context;
+    let mut backend = Backend::connect(&config.redis).await?;
+    let (scope, whole) = if args.edit {
+        edited(&mut backend, &filter).await?
     } else {
-        print_line(&plan.text(time, limited_by))?;
+        (dead_letters::scope(&mut backend, &filter).await?, None)
+    };
+    let request = ReplayRequest {
+        filter,
+        changes: Changes { set: args.set, unset: args.unset, whole },
+        send_codes: args.force,
+        accept_doubt: args.accept_doubt,
+        rate: args.rate,
+        limit: args.limit,
+    };
+    let plan = replay::plan(&mut backend, &config, request, scope).await?;
+    if json {
+        print_json(&json!({"plan": plan.estimate}))?;
+    } else {
+        print_line(&estimate::text(&plan.estimate))?;
     }
-    if plan.ready == 0 {
+    if plan.estimate.replay == 0 {
         say("nothing can be replayed");
         return Ok(Exit::Failed);
     }
     if args.dry_run {
         return Ok(Exit::Done);
     }
-    if !confirm(args.yes, &format!("replay {}?", so_many(plan.ready)))? {
+    if !confirm(args.yes, &format!("replay {}?", counted(plan.estimate.replay)))? {
         return Ok(Exit::Failed);
     }
-    task.most = plan.ready;
-    execute(letters, &task, args.wait).await
-}
-
-/// The only letter that fits.
-async fn the_only(letters: &Letters, places: &Places, filter: &Filter) -> anyhow::Result<Letter> {
-    let mut found = Vec::new();
-    let mut scan = letters.scan(places, Order::OldestFirst);
-    scan.for_each(letters, filter, |facts| {
-        found.push(facts.letter.clone());
-        Ok(if found.len() > 1 { Enough::Yes } else { Enough::No })
-    })
-    .await?;
-    match (found.pop(), found.pop()) {
-        (Some(letter), None) => Ok(letter),
-        (None, _) => anyhow::bail!("no dead letter fits"),
-        (Some(_), Some(_)) => {
-            Err(UsageError("--edit is for a single letter, and more than one fits: add --id".to_owned()).into())
-        }
-    }
-}
-
-async fn planned(letters: &Letters, task: &Task) -> anyhow::Result<(Plan, Spending)> {
-    let mut plan = Plan::default();
-    let mut spending = Spending::new(&letters.context.config);
-    let mut scan = letters.scan(&task.places, Order::OldestFirst);
-    scan.for_each(letters, &task.filter, |facts| {
-        let judged = judge(facts, &task.changes, task.allowed);
-        plan.count(facts, &judged);
-        if let Ok(ready) = &judged {
-            spending.book(facts.letter.partition, ready);
-        }
-        Ok(if plan.ready == task.most { Enough::Yes } else { Enough::No })
-    })
-    .await?;
-    Ok((plan, spending))
-}
-
-/// At least how long it will take, as the buckets stand now, and because of what.
-async fn estimate(
-    letters: &mut Letters,
-    task: &Task,
-    plan: &Plan,
-    spending: &Spending,
-) -> anyhow::Result<(Duration, &'static str)> {
-    let mut times = Vec::new();
-    for (partition, class, bucket, calls) in spending.busiest() {
-        let Some(keys) = letters.keys.get(usize::from(partition)).cloned() else { continue };
-        let state = dead::peek(&mut letters.link, &keys, bucket).await.map_err(|error| letters.error(&error))?;
-        times.push((class, plan::in_bucket(calls, bucket.tolerance_us, state)));
-    }
-    Ok(plan::longest(plan.ready, task.rate, times.into_iter()))
-}
-
-async fn execute(mut letters: Letters, task: &Task, wait: Option<Duration>) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let what = recorded(task, letters.now_ms);
-    letters.record("dead replay", &what, task.most).await?;
-    let redis = &letters.context.config.redis;
-    let outcomes = match wait {
-        Some(_) => Some(Outcomes::follow(redis).await.map_err(|error| queue_error(redis, error))?),
-        None => None,
-    };
-    let begun = Instant::now();
-    let mut mover = Mover::new(&letters, task, stop.clone(), outcomes);
-    let result = replay(&letters, task, &mut mover).await;
-    let took = begun.elapsed();
-    let interrupted = stop.is_cancelled();
-    let (tally, mut outcomes) = mover.finish();
-    // What was done is told whether or not it came to the end; without Redis it cannot be recorded as well.
-    let ended = letters.record("dead replay ended", &what, tally.replayed).await;
-    if let (Some(outcomes), Some(longest), Ok(())) = (&mut outcomes, wait, &result) {
-        if !letters.context.json {
-            say(&format!("{} replayed; waiting for them to end …", so_many(tally.replayed)));
+    let progress = ProgressLine::new("replayed", !json);
+    let ended = replay::run(&mut backend, &config, &this_operator(), &plan, args.wait, &progress, &stop).await;
+    drop(progress);
+    match ended {
+        Ok(report) => {
+            print_report(&report, json)?;
+            let unfinished = report.ends.is_some_and(|ends| ends.outstanding > 0);
+            Ok(if report.interrupted || unfinished || report.replayed == 0 { Exit::Failed } else { Exit::Done })
         }
-        tokio::select! {
-            () = outcomes.wait(longest) => {}
-            () = stop.cancelled(), if !interrupted => {}
+        Err(unfinished) => {
+            let error = anyhow::Error::new(unfinished.error);
+            let Some(report) = unfinished.report else { return Err(error) };
+            print_report(&report, json)?;
+            let done = counted(report.replayed);
+            Err(error.context(format!("after {done}; the same command goes on with what is left")))
         }
     }
-    report(letters.context.json, tally, interrupted, took, outcomes.as_ref())?;
-    if let Err(error) = result {
-        return Err(
-            error.context(format!("after {}; the same command goes on with what is left", so_many(tally.replayed)))
-        );
-    }
-    ended?;
-    let unfinished = outcomes.is_some_and(|outcomes| outcomes.outstanding() > 0);
-    Ok(if interrupted || unfinished || tally.replayed == 0 { Exit::Failed } else { Exit::Done })
 }
 
-async fn replay(letters: &Letters, task: &Task, mover: &mut Mover) -> anyhow::Result<()> {
-    let mut scan = letters.scan(&task.places, Order::OldestFirst);
-    let mut chosen = 0;
-    while let Some(page) = scan.next(letters).await? {
-        for letter in &page {
-            let judged = {
-                let facts = Facts::new(letter);
-                task.filter.wants(&facts).then(|| judge(&facts, &task.changes, task.allowed))
-            };
-            let Some(Ok(ready)) = judged else { continue };
-            chosen += 1;
-            mover.push(letter.partition, ready.replay).await.map_err(|error| letters.error(&error))?;
-            if mover.stopped() {
-                return Ok(());
-            }
-            if chosen == task.most {
-                return mover.flush().await.map_err(|error| letters.error(&error));
-            }
-        }
+/// Has the job of the only dead letter that fits edited. Returns a scope that holds no other, and the job if it was changed.
+async fn edited(backend: &mut Backend<'_>, filter: &Filter) -> anyhow::Result<(Scope, Option<String>)> {
+    let single = replay::single(backend, filter).await.map_err(|error| match error {
+        Error::SeveralDeadLetters => anyhow::Error::new(UsageError(
+            "--edit is for a single dead letter, and more than one fits: add --id".to_owned(),
+        )),
+        error => error.into(),
+    })?;
+    let after = tokio::task::spawn_blocking(move || in_editor(&single.job)).await??;
+    if after.is_none() {
+        say("nothing was changed in the job");
     }
-    mover.flush().await.map_err(|error| letters.error(&error))
+    Ok((single.scope, after))
 }
 
-/// For the audit stream: without the values of an edit.
-fn recorded(task: &Task, now_ms: u64) -> Value {
-    let mut what = json!({"filter": task.filter.recorded(now_ms)});
-    if !task.changes.is_empty() {
-        what["changed"] = json!(task.changes.pointers());
-        what["edited"] = task.changes.whole.is_some().into();
-    }
-    for (flag, given) in [("force", task.allowed.codes), ("accept_doubt", task.allowed.doubt)] {
-        if given {
-            what[flag] = true.into();
-        }
-    }
-    what
-}
-
-fn report(
-    json: bool,
-    tally: Tally,
-    interrupted: bool,
-    took: Duration,
-    outcomes: Option<&Outcomes>,
-) -> anyhow::Result<()> {
-    let Tally { replayed, gone, superseded } = tally;
+fn print_report(report: &ReplayReport, json: bool) -> anyhow::Result<()> {
     if json {
-        let mut result = json!({
-            "replayed": replayed, "gone": gone, "superseded": superseded, "interrupted": interrupted,
-            "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        });
-        if let Some(outcomes) = outcomes {
-            result["outcomes"] = json!(outcomes.counts());
-            result["outstanding"] = outcomes.outstanding().into();
-        }
-        return print_json(&json!({"result": result}));
+        return print_json(&json!({"result": report}));
     }
-    let cut = if interrupted { ", interrupted: the same command goes on with what is left" } else { "" };
-    print_line(&format!("{} replayed in {}{cut}", so_many(replayed), plan::spoken(took)))?;
-    if gone > 0 {
-        print_line(&format!("{gone} were there no more"))?;
+    let cut = if report.interrupted { ", interrupted: the same command goes on with what is left" } else { "" };
+    let took = spoken(Duration::from_millis(report.took_ms));
+    print_line(&format!("{} replayed in {took}{cut}", counted(report.replayed)))?;
+    if report.gone > 0 {
+        print_line(&format!("{} were no longer there", report.gone))?;
     }
-    if superseded > 0 {
-        print_line(&format!("{superseded} left where they are: another job has their id by now"))?;
+    if report.superseded > 0 {
+        print_line(&format!("{} left where they are: another job has their id by now", report.superseded))?;
     }
-    if let Some(outcomes) = outcomes {
-        for (outcome, count) in outcomes.counts() {
+    if let Some(ends) = &report.ends {
+        for (outcome, count) in &ends.outcomes {
             print_line(&format!("{count:>9}  {outcome}"))?;
         }
-        if outcomes.outstanding() > 0 {
-            print_line(&format!("{:>9}  still under way", outcomes.outstanding()))?;
+        if ends.outstanding > 0 {
+            print_line(&format!("{:>9}  not ended yet", ends.outstanding))?;
         }
     }
     Ok(())

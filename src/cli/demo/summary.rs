@@ -1,6 +1,6 @@
-//! What it came to.
+//! The summary of the demo.
 
-use super::stage::{Ended, Stage, Tally};
+use super::runner::{JobEnd, Runner, Tally};
 use crate::{
     cli::{print_json, style::Tone},
     contract::JobType,
@@ -8,7 +8,7 @@ use crate::{
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Completions that ended alike.
+/// Completions with the same type, status and outcome.
 #[derive(Debug, Default)]
 struct Group {
     calls: u64,
@@ -17,16 +17,16 @@ struct Group {
     retried: usize,
 }
 
-/// Tells the summary.
-pub(super) fn tell(stage: &Stage, tally: &Tally) -> anyhow::Result<()> {
-    let ends: Vec<&Ended> = stage.seen.values().flatten().collect();
+/// Prints the summary.
+pub(super) fn print(runner: &Runner<'_>, tally: &Tally) -> anyhow::Result<()> {
+    let ends: Vec<&JobEnd> = runner.seen.values().flatten().collect();
     let groups = grouped(&ends);
-    let longest = |of: fn(&Ended) -> u64| ends.iter().map(|ended| of(ended)).max().unwrap_or(0);
-    let stats = stage.sandbox.stats();
+    let longest = |of: fn(&JobEnd) -> u64| ends.iter().map(|ended| of(ended)).max().unwrap_or(0);
+    let stats = runner.sandbox.stats();
     let answered = |wanted: u16| -> u64 { stats.answers.values().filter_map(|by_status| by_status.get(&wanted)).sum() };
     let (limited_ms, retrying_ms) = (longest(|ended| ended.limited_ms), longest(|ended| ended.retrying_ms));
-    let teller = &stage.teller;
-    if teller.is_json() {
+    let narrator = &runner.narrator;
+    if narrator.is_json() {
         return print_json(&json!({"summary": {
             "jobs": tally.jobs, "completions": tally.completions, "missing": tally.missing, "twice": tally.twice,
             "unexpected": tally.otherwise, "exactly_once": tally.is_good(), "calls": stats.calls,
@@ -34,16 +34,16 @@ pub(super) fn tell(stage: &Stage, tally: &Tally) -> anyhow::Result<()> {
             "longest_limited_ms": limited_ms, "longest_retrying_ms": retrying_ms,
         }}));
     }
-    teller.heading("What it came to")?;
+    narrator.heading("What it came to")?;
     let header = format!(
         "{:<15}  {:<9}  {:<14}  {:>5}  {:>6}  {:>7}  {:>7}  {:>7}  {:>7}",
         "TYPE", "STATUS", "OUTCOME", "JOBS", "CALLS", "LIMITED", "RETRIED", "P50 MS", "P95 MS"
     );
-    teller.say("")?;
-    teller.say(&teller.paint(Tone::Strong, &header))?;
+    narrator.say("")?;
+    narrator.say(&narrator.paint(Tone::Strong, &header))?;
     for ((job_type, status, outcome), mut group) in groups {
         group.total_ms.sort_unstable();
-        teller.say(&format!(
+        narrator.say(&format!(
             "{job_type:<15}  {status:<9}  {outcome:<14}  {:>5}  {:>6}  {:>7}  {:>7}  {:>7}  {:>7}",
             group.total_ms.len(),
             group.calls,
@@ -53,32 +53,32 @@ pub(super) fn tell(stage: &Stage, tally: &Tally) -> anyhow::Result<()> {
             percentile(&group.total_ms, 95),
         ))?;
     }
-    teller.say("")?;
-    teller.say(&format!(
+    narrator.say("")?;
+    narrator.say(&format!(
         "Calls to XCO    {}, of which {} were answered 503 and {} answered 429",
         stats.calls,
         answered(503),
         answered(429)
     ))?;
-    teller.say(&format!("Longest waits   {limited_ms} ms for a limit, {retrying_ms} ms between tries"))?;
+    narrator.say(&format!("Longest waits   {limited_ms} ms for a limit, {retrying_ms} ms between tries"))?;
     let verdict = if tally.is_good() {
         let text = "none missing, none twice, each ended as it should";
-        teller.paint(Tone::Good, text)
+        narrator.paint(Tone::Good, text)
     } else {
-        teller.paint(Tone::Bad, "not as it should be")
+        narrator.paint(Tone::Bad, "not as it should be")
     };
-    teller.say(&format!("Exactly once    {} jobs, {} completions: {verdict}", tally.jobs, tally.completions))?;
+    narrator.say(&format!("Exactly once    {} jobs, {} completions: {verdict}", tally.jobs, tally.completions))?;
     for (what, ids) in [("missing", &tally.missing), ("twice", &tally.twice), ("not as expected", &tally.otherwise)] {
         if !ids.is_empty() {
             let shown: Vec<&str> = ids.iter().map(String::as_str).take(10).collect();
             let more = if ids.len() > shown.len() { ", …" } else { "" };
-            teller.say(&format!("                {what}: {}{more}", shown.join(", ")))?;
+            narrator.say(&format!("                {what}: {}{more}", shown.join(", ")))?;
         }
     }
     Ok(())
 }
 
-fn grouped<'a>(ends: &[&'a Ended]) -> BTreeMap<(&'static str, &'static str, &'a str), Group> {
+fn grouped<'a>(ends: &[&'a JobEnd]) -> BTreeMap<(&'static str, &'static str, &'a str), Group> {
     let mut groups: BTreeMap<_, Group> = BTreeMap::new();
     for ended in ends {
         let job_type = ended.job_type.map_or("-", JobType::as_str);
@@ -91,7 +91,7 @@ fn grouped<'a>(ends: &[&'a Ended]) -> BTreeMap<(&'static str, &'static str, &'a 
     groups
 }
 
-/// Of sorted values, the least that so many percent do not exceed.
+/// The smallest of the sorted values that `percent` of them do not exceed.
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(0)

@@ -1,6 +1,6 @@
 //! A job from flags.
 
-use super::EnqueueArgs;
+use super::args::EnqueueArgs;
 use crate::contract::JobType;
 use serde_json::{Map, Value};
 

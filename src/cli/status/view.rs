@@ -1,34 +1,41 @@
-//! A picture for people.
+//! A status snapshot for people.
 
-use super::picture::Picture;
-use crate::cli::{
-    ages::age,
-    rows::printable,
-    style::{Style, Tone},
+use crate::{
+    cli::{
+        ages::age,
+        rows::printable,
+        style::{Style, Tone},
+    },
+    operations::status::Snapshot,
 };
 use std::{collections::BTreeMap, fmt::Write};
 
 /// The whole text.
-pub(super) fn text(picture: &Picture, style: Style) -> String {
+pub(super) fn text(snapshot: &Snapshot, style: Style) -> String {
     let mut out = String::new();
     let heading = |text: &str| style.paint(Tone::Strong, text).into_owned();
-    let _ = writeln!(out, "{}", style.paint(Tone::Faint, &picture.at));
+    let _ = writeln!(out, "{}", style.paint(Tone::Faint, &snapshot.at));
     let _ = writeln!(out, "{}", heading(&format!("{:<14}{:>10}{:>11}  {}", "LANE", "WAITING", "IN FLIGHT", "OLDEST")));
-    for (lane, figures) in picture.lanes.iter().rev() {
+    for (lane, figures) in snapshot.lanes.iter().rev() {
         let oldest = if figures.waiting + figures.in_flight > 0 { age(figures.oldest_ms) } else { "-".to_owned() };
         let paused = if figures.paused { style.paint(Tone::Odd, "  paused").into_owned() } else { String::new() };
         let _ = writeln!(out, "{lane:<14}{:>10}{:>11}  {oldest}{paused}", figures.waiting, figures.in_flight);
     }
-    let about = if picture.delayed.exact { "" } else { "about " };
-    let _ =
-        writeln!(out, "{} {}{}", heading("delayed"), picture.delayed.total, counts(&picture.delayed.by_reason, about));
+    let about = if snapshot.delayed.exact { "" } else { "about " };
+    let _ = writeln!(
+        out,
+        "{} {}{}",
+        heading("delayed"),
+        snapshot.delayed.total,
+        counts(&snapshot.delayed.by_reason, about)
+    );
     let rates: BTreeMap<_, _> =
-        picture.rates.by_status.iter().map(|(status, rate)| (status.as_str(), format!("{rate:.1}"))).collect();
-    let _ = writeln!(out, "{} {:.1}/s{}", heading("completions"), picture.rates.per_second, counts(&rates, ""));
-    let _ = writeln!(out, "{} {}{}", heading("dead letters"), picture.dead_letters.total, dead(picture));
-    match picture.breaker.open_for_ms {
+        snapshot.rates.by_status.iter().map(|(status, rate)| (status.as_str(), format!("{rate:.1}"))).collect();
+    let _ = writeln!(out, "{} {:.1}/s{}", heading("completions"), snapshot.rates.per_second, counts(&rates, ""));
+    let _ = writeln!(out, "{} {}{}", heading("dead letters"), snapshot.dead_letters.total, dead(snapshot));
+    match snapshot.breaker.open_for_ms {
         Some(ms) => {
-            let refused = picture.workers.iter().any(|worker| worker.heartbeat.breaker_reason.is_some());
+            let refused = snapshot.workers.iter().any(|worker| worker.heartbeat.breaker_reason.is_some());
             let why = if refused {
                 "XCO refuses this client (401, 403; see the worker's log)"
             } else {
@@ -37,12 +44,12 @@ pub(super) fn text(picture: &Picture, style: Style) -> String {
             let open = format!("open: {why}, no job is taken for another {}", age(ms));
             let _ = writeln!(out, "{} {}", heading("breaker"), style.paint(Tone::Bad, &open));
         }
-        None if picture.breaker.routes.is_empty() => {
+        None if snapshot.breaker.routes.is_empty() => {
             let _ = writeln!(out, "{} closed", heading("breaker"));
         }
         None => {}
     }
-    for (route, breaker) in &picture.breaker.routes {
+    for (route, breaker) in &snapshot.breaker.routes {
         let until = match breaker.open_for_ms {
             Some(ms) => format!("jobs that make this call wait for another {}", age(ms)),
             None => "one such call at a time is tried".to_owned(),
@@ -50,9 +57,9 @@ pub(super) fn text(picture: &Picture, style: Style) -> String {
         let open = style.paint(Tone::Bad, &format!("open: XCO fails, {until}")).into_owned();
         let _ = writeln!(out, "{} {open}", heading(&format!("breaker {route}")));
     }
-    limits(&mut out, picture, style);
-    orders(&mut out, picture, style);
-    workers(&mut out, picture, style);
+    limits(&mut out, snapshot, style);
+    rules(&mut out, snapshot, style);
+    workers(&mut out, snapshot, style);
     out.truncate(out.trim_end().len());
     out
 }
@@ -63,50 +70,50 @@ fn counts<K: std::fmt::Display, V: std::fmt::Display>(counts: &BTreeMap<K, V>, a
     if listed.is_empty() { String::new() } else { printable(&format!(": {}", listed.join(", "))) }
 }
 
-fn dead(picture: &Picture) -> String {
-    let dead = &picture.dead_letters;
+fn dead(snapshot: &Snapshot) -> String {
+    let dead = &snapshot.dead_letters;
     let of_the_last =
         if dead.looked_at < dead.total { format!(" (of the last {})", dead.looked_at) } else { String::new() };
     format!("{}{of_the_last}", counts(&dead.by_kind, ""))
 }
 
-fn limits(out: &mut String, picture: &Picture, style: Style) {
-    if picture.learned_limits.is_empty() {
+fn limits(out: &mut String, snapshot: &Snapshot, style: Style) {
+    if snapshot.learned_limits.is_empty() {
         return;
     }
     let _ = writeln!(out, "{}", style.paint(Tone::Strong, "limits that met 429s"));
-    for limit in &picture.learned_limits {
-        let mut told = vec![format!("last at {}", limit.last_429_at)];
-        told.extend(limit.calls_per_second.map(|rate| format!("learned {rate:.2}/s")));
-        told.extend(limit.closed_for_ms.map(|ms| format!("closed for {}", age(ms))));
-        let _ = writeln!(out, "  {}  {}", printable(&limit.bucket), told.join(", "));
+    for limit in &snapshot.learned_limits {
+        let mut facts = vec![format!("last at {}", limit.last_429_at)];
+        facts.extend(limit.calls_per_second.map(|rate| format!("learned {rate:.2}/s")));
+        facts.extend(limit.closed_for_ms.map(|ms| format!("closed for {}", age(ms))));
+        let _ = writeln!(out, "  {}  {}", printable(&limit.bucket), facts.join(", "));
     }
 }
 
-fn orders(out: &mut String, picture: &Picture, style: Style) {
-    if picture.orders.is_empty() {
+fn rules(out: &mut String, snapshot: &Snapshot, style: Style) {
+    if snapshot.orders.is_empty() {
         return;
     }
-    let _ = writeln!(out, "{}", style.paint(Tone::Strong, "orders in force"));
-    for order in &picture.orders {
+    let _ = writeln!(out, "{}", style.paint(Tone::Strong, "rules in force"));
+    for order in &snapshot.orders {
         let until = order.until.as_ref().map(|until| format!(", until {until}")).unwrap_or_default();
         let by = format!("by {} from {} at {}{until}", order.who, order.from, order.at);
         let line = format!("  {:<7} {}  {by}", order.order, order.jobs.shown());
         let _ = writeln!(out, "{}", printable(&line));
     }
-    if picture.orders_total > picture.orders.len() {
-        let _ = writeln!(out, "  and {} more", picture.orders_total - picture.orders.len());
+    if snapshot.orders_total > snapshot.orders.len() {
+        let _ = writeln!(out, "  and {} more", snapshot.orders_total - snapshot.orders.len());
     }
 }
 
-fn workers(out: &mut String, picture: &Picture, style: Style) {
-    if picture.workers.is_empty() {
+fn workers(out: &mut String, snapshot: &Snapshot, style: Style) {
+    if snapshot.workers.is_empty() {
         let _ = writeln!(out, "{}", style.paint(Tone::Bad, "no worker is running"));
         return;
     }
     let columns = format!("{:<40}{:<10}{:<10}{:>8}{:>10}", "WORKER", "VERSION", "UP", "SLOTS", "CALLS/MIN");
     let _ = writeln!(out, "{}", style.paint(Tone::Strong, &columns));
-    for worker in &picture.workers {
+    for worker in &snapshot.workers {
         let beat = &worker.heartbeat;
         let running = beat.running.interactive + beat.running.bulk;
         let mut line = format!(
@@ -120,12 +127,12 @@ fn workers(out: &mut String, picture: &Picture, style: Style) {
         if beat.failures_last_minute > 0 {
             let _ = write!(line, "  {} failed", beat.failures_last_minute);
         }
-        if worker.silent_ms > 10_000 {
+        if worker.is_silent() {
             let _ = write!(line, "  silent for {}", age(worker.silent_ms));
         }
         let _ = writeln!(out, "{}", printable(&line));
     }
-    for difference in &picture.differing_settings {
+    for difference in &snapshot.differing_settings {
         let line = printable(&format!("workers differ: {difference}"));
         let _ = writeln!(out, "{}", style.paint(Tone::Odd, &line));
     }
@@ -134,7 +141,10 @@ fn workers(out: &mut String, picture: &Picture, style: Style) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::picture::{Delayed, LaneFigures};
+    use crate::operations::{
+        jobs::DelayReason,
+        status::{Delayed, LaneFigures},
+    };
 
     #[test]
     fn an_idle_queue_without_workers_says_so() {
@@ -142,9 +152,9 @@ mod tests {
             ("bulk", LaneFigures::default()),
             ("interactive", LaneFigures { waiting: 3, oldest_ms: 61_000, ..LaneFigures::default() }),
         ];
-        let delayed = Delayed { total: 7, by_reason: [("limit", 7)].into(), exact: false };
-        let picture = Picture { lanes: lanes.into(), delayed, ..Picture::default() };
-        let text = text(&picture, Style::plain());
+        let delayed = Delayed { total: 7, by_reason: [(DelayReason::Limit, 7)].into(), exact: false };
+        let snapshot = Snapshot { lanes: lanes.into(), delayed, ..Snapshot::default() };
+        let text = text(&snapshot, Style::plain());
         assert!(
             text.contains("interactive            3          0  1 m 1 s\nbulk                   0          0  -"),
             "{text}"

@@ -2,14 +2,14 @@
 
 use super::{
     args,
+    draft::{Caller, Draft, Meta, Nodes, Scope},
     faults::{Faults, Path, fields, nearest, required, text, whole},
     formats, next,
 };
 use crate::contract::{
-    Args, CallerId, ConsentProof, CustomerReference, JobId, JobType, MerchantId,
+    Args, CallerId, ConsentProof, JobType,
     json::{Node, json_string_bytes},
 };
-use serde::{Serialize, Serializer};
 
 /// The maximum of `ttl_ms`: 30 days.
 const MAX_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -34,69 +34,6 @@ const NAMES: [&str; 16] = [
     "tracestate",
     "next",
 ];
-
-/// The context that a job's rules depend on.
-#[derive(Clone, Copy)]
-pub(super) struct Scope<'s> {
-    pub(super) allow_missing_caller_id: bool,
-    /// The longest id that the job may give itself.
-    pub(super) max_id_bytes: usize,
-    /// How many generations of children are still allowed below this job.
-    pub(super) generations_left: u8,
-    /// For a child: the caller of its parent.
-    pub(super) parent: Option<&'s Caller>,
-}
-
-/// The caller whose limit a job uses, as far as it is known.
-#[derive(Debug, Clone)]
-pub(super) enum Caller {
-    Known(CallerId),
-    Nobody,
-    /// A caller is named, but not validly. Rules that depend on the caller cannot be checked.
-    Unreadable,
-}
-
-/// The readable part of a job. It is complete and valid if no fault was added while it was read.
-#[derive(Debug, Default)]
-pub(super) struct Draft<'n> {
-    pub(super) unsupported: bool,
-    pub(super) id: Option<JobId>,
-    pub(super) job_type: Option<JobType>,
-    pub(super) args: Option<Args>,
-    pub(super) caller_id: Option<CallerId>,
-    pub(super) caller: Option<CallerId>,
-    pub(super) customer_reference: Option<CustomerReference>,
-    pub(super) merchant_id: Option<MerchantId>,
-    pub(super) ttl_ms: Option<u64>,
-    pub(super) run_at_ms: Option<u64>,
-    pub(super) max_attempts: Option<u32>,
-    pub(super) reply: bool,
-    pub(super) batch: Option<&'n str>,
-    pub(super) meta: Option<Meta<'n>>,
-    pub(super) traceparent: Option<&'n str>,
-    pub(super) tracestate: Option<&'n str>,
-    pub(super) children: Vec<next::Child<'n>>,
-    pub(super) carries_code: bool,
-    pub(super) nodes: Nodes<'n>,
-}
-
-/// A valid `meta`: pairs of name and text.
-#[derive(Debug, Clone)]
-pub(super) struct Meta<'n>(pub(super) Vec<(&'n str, &'n str)>);
-
-impl Serialize for Meta<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
-    }
-}
-
-/// The parts of the input that are copied unchanged into a child's complete JSON.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Nodes<'n> {
-    pub(super) args: Option<&'n Node<'n>>,
-    pub(super) run_at: Option<&'n Node<'n>>,
-    pub(super) next: Option<&'n Node<'n>>,
-}
 
 /// Validates the job object at `path`.
 pub(super) fn judge<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Draft<'n> {
@@ -180,7 +117,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, fault
     let own = own_caller(&draft, unreadable);
     let caller = settle_caller(own, &draft, path, scope, faults);
     if let Some(next) = next {
-        draft.children = next::judge(next, draft.job_type, &caller, scope, &path.key("next"), faults);
+        draft.children = next::judge(next, (draft.job_type, &caller, scope), &path.key("next"), faults, judge);
     }
     draft.carries_code = draft.args.as_ref().is_some_and(|args| args.code().is_some())
         || draft.children.iter().any(|child| child.draft.carries_code);

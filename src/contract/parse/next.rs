@@ -1,30 +1,22 @@
 //! Validates the children in `next` together with their parent, and completes them with the fields they inherit.
 
 use super::{
-    envelope::{self, Caller, Draft, Meta, Scope},
+    draft::{Caller, Child, Draft, Meta, Scope},
     faults::{Faults, Path, nearest},
 };
 use crate::contract::{CallerId, CustomerReference, JobId, JobType, MerchantId, Next, Outcome, json::Node};
 use serde::Serialize;
 
-/// A child, and the parent's outcome that enqueues it.
-#[derive(Debug)]
-pub(super) struct Child<'n> {
-    pub(super) outcome: Outcome,
-    pub(super) draft: Draft<'n>,
-}
-
 /// Maximum length of an id that a producer gives.
 pub(super) const MAX_ID_BYTES: usize = 128;
 
-/// Validates the `next` of a job that has this type and this caller.
+/// Judges `next` of a job whose type, caller and scope are these. Each child is judged by `judge_child`.
 pub(super) fn judge<'n>(
     node: &'n Node<'n>,
-    job_type: Option<JobType>,
-    caller: &Caller,
-    scope: Scope<'_>,
+    (job_type, caller, scope): (Option<JobType>, &Caller, Scope<'_>),
     path: &Path<'_>,
     faults: &mut Faults,
+    judge_child: impl Fn(&'n Node<'n>, &Path<'_>, Scope<'_>, &mut Faults) -> Draft<'n>,
 ) -> Vec<Child<'n>> {
     let Node::Object(members) = node else {
         faults.add(path, format!("must be an object of outcome and job, not {}", node.kind()));
@@ -56,7 +48,7 @@ pub(super) fn judge<'n>(
             faults.add(&at, impossible(key, job_type));
         }
         if *value != Node::Null {
-            children.push(Child { outcome, draft: envelope::judge(value, &at, below, faults) });
+            children.push(Child { outcome, draft: judge_child(value, &at, below, faults) });
         }
     }
     children

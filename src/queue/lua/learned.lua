@@ -1,17 +1,22 @@
--- learned.lua: returns what buckets learned from recent 429s, and until when they are closed. (Needs limiter.lua before
--- it.)
+-- learned.lua: the learned rates and closures of buckets that met a 429 lately. The only reader of such a record besides
+-- limiter.lua, which stands before this text.
 --
 -- KEYS  1 learned
--- ARGV  1 maximum number of buckets (<= 1000) · 2 prefix of the buckets' keys
--- Returns  for each bucket that met a 429 in the last ten minutes, the latest first: name · learned rate in calls per
---          second ('0': none) · closed until, ms · consecutive 429s · last 429, ms (a flat array of strings)
--- Guarantees  Changes nothing. The buckets' keys have the hash tag of KEYS[1]. O(buckets returned).
+-- ARGV  1 the most buckets to report (<= 1000) · 2 what bucket keys begin with · 3 the one bucket to report, '' for the latest
+-- Returns  for each bucket, the latest 429 first: name · learned rate as grown by now, calls a second ('0': none) · closed until,
+--       ms · 429s in a row · last 429, ms (a flat array of texts). A bucket whose last 429 is ten minutes old is left out.
+-- Guarantees  Changes nothing. The buckets' keys bear the hash tag of KEYS[1]. O(buckets reported).
 
 local now_us = limiter_now()
 local none = limiter_rate(0, 0, 0, 0)
-local latest = redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', math.floor((now_us - FORGET_US) / 1000), 'WITHSCORES',
-  'LIMIT', 0, ARGV[1])
-local told = {}
+local latest
+if ARGV[3] == '' then
+  latest = redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', math.floor((now_us - FORGET_US) / 1000), 'WITHSCORES', 'LIMIT', 0,
+    ARGV[1])
+else
+  latest = {ARGV[3], redis.call('ZSCORE', KEYS[1], ARGV[3]) or '0'}
+end
+local report = {}
 for i = 1, #latest, 2 do
   local bucket = limiter_open(limiter_read(ARGV[2] .. latest[i]), none, now_us)
   if bucket.closed > 0 then
@@ -19,8 +24,8 @@ for i = 1, #latest, 2 do
     local rate = bucket.interval > 0 and 1000000 / bucket.interval or 0
     for _, text in ipairs({latest[i], string.format('%.3f', rate), string.format('%.0f', math.floor(bucket.closed / 1000)),
       string.format('%.0f', bucket.strikes), latest[i + 1]}) do
-      told[#told + 1] = text
+      report[#report + 1] = text
     end
   end
 end
-return told
+return report

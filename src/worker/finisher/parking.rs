@@ -4,7 +4,8 @@ use super::{
     super::{
         delivery::{End, Ending, Held, Holder},
         lease::LeaseKey,
-        settlement::{self, Pause, Ready, latest_ms},
+        ready::{Pause, Ready},
+        settlement::{self, latest_ms},
     },
     Finisher,
 };
@@ -85,7 +86,7 @@ impl Finisher {
                 held.raw = deferral.job;
                 held.state.reserved = false;
                 let end = if cancelled { End::Cancelled } else { End::Expired { limited: true } };
-                Some(settlement::of_job(&mut held, end))
+                Some(settlement::of_job(&mut held, end, shared.clock.now_ms()))
             }
             Ok(Deferred::Failed(why)) => {
                 // The bucket is closed for as long as XCO asked. The next try must not start that time anew.

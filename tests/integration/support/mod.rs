@@ -9,6 +9,7 @@ pub(crate) mod messy;
 mod ports;
 mod redis_server;
 mod rig;
+mod schema;
 mod users;
 
 pub(crate) use clock::{ServerClock, Step};

@@ -1,7 +1,7 @@
 //! Redis, sandbox and workers of one test, and the actions of a merchant. At its end it fails the test if something is
 //! left over.
 
-use super::RedisServer;
+use super::{RedisServer, schema::assert_completion};
 use redis::{AsyncCommands, Value as RedisValue, aio::MultiplexedConnection};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use xco_worker::{
     config::{Config, RedisConfig},
+    contract::Lane,
+    queue::{self, Connector, LaneJob},
     sandbox::{Sandbox, SandboxConfig},
     telemetry::Metrics,
     worker::{Stopped, Worker},
@@ -173,6 +175,16 @@ impl Rig {
         self.producer.xadd(key, "*", &[("job", job)]).await.unwrap()
     }
 
+    /// Adds many jobs to a lane of partition 0, in bounded pipelines.
+    pub(crate) async fn enqueue_all(&mut self, lane: Lane, jobs: impl IntoIterator<Item = Value>) {
+        let lane_job =
+            |job: Value| LaneJob { lane, partition: 0, json: job.to_string(), has_id: job["id"].is_string() };
+        let jobs: Vec<LaneJob> = jobs.into_iter().map(lane_job).collect();
+        let mut link = Connector::new(&self.redis_as("producer")).unwrap().link(false);
+        let replies = queue::enqueue(&mut link, &self.config.redis.namespace, &jobs.iter().collect::<Vec<_>>()).await;
+        assert!(replies.error.is_none(), "{:?}", replies.error);
+    }
+
     /// Reads completions until `done` accepts all those read so far. Fails after `seconds`.
     pub(crate) async fn follow(&mut self, seconds: u64, mut done: impl FnMut(&[Value]) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
@@ -215,6 +227,7 @@ impl Rig {
                 for entry in stream.ids {
                     let field = |name: &str| -> String { redis::from_redis_value(entry.map[name].clone()).unwrap() };
                     let event: Value = serde_json::from_str(&field("event")).unwrap();
+                    assert_completion(&event);
                     assert_eq!(event["id"], field("id"));
                     assert_eq!(event["status"], field("status"));
                     assert_eq!(event["type"].as_str().unwrap_or(""), field("type"));

@@ -6,7 +6,7 @@ use xco_worker::{
     contract::Lane,
     queue::{
         Link,
-        backfill::{self, Fed, Update},
+        backfill::{self, ResultUpdate, RowsEnqueued},
     },
 };
 
@@ -31,8 +31,8 @@ impl Scene for Feeding {
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let rows: Vec<&str> = self.rows.iter().map(String::as_str).collect();
-        let fed = backfill::feed(link, &stage.keys, BATCH, RUN, (10, 20), &rows).await;
-        fed.map(|fed| fed == Fed::Done).map_err(|error| error.to_string())
+        let fed = backfill::enqueue_rows(link, &stage.keys, BATCH, RUN, (10, 20), &rows).await;
+        fed.map(|fed| fed == RowsEnqueued::Done).map_err(|error| error.to_string())
     }
 
     fn more_facts(&self, snapshot: &Snapshot, facts: &mut Facts) {
@@ -57,7 +57,7 @@ impl Scene for Feeding {
 /// Records completions.
 #[derive(Debug)]
 pub(crate) struct Recording {
-    updates: Vec<Update>,
+    updates: Vec<ResultUpdate>,
     ended: Option<backfill::Ended>,
 }
 
@@ -69,14 +69,19 @@ impl Scene for Recording {
             .map(|row| {
                 // Rows that completed, well or not, and rows that were only checked.
                 let outcome = [b'c', b'f', b'a'][stage.rng.random_range(0..3)];
-                Update { row, code: [outcome, b' '], checks: Some(1), creates: stage.rng.random_bool(0.5).then_some(2) }
+                ResultUpdate {
+                    row,
+                    code: [outcome, b' '],
+                    checks: Some(1),
+                    creates: stage.rng.random_bool(0.5).then_some(2),
+                }
             })
             .collect();
         Self { updates, ended: None }
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
-        let ended = backfill::record(link, &stage.keys, BATCH, &self.updates).await;
+        let ended = backfill::record_results(link, &stage.keys, BATCH, &self.updates).await;
         self.ended = Some(ended.map_err(|error| error.to_string())?);
         Ok(true)
     }

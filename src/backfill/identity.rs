@@ -1,0 +1,316 @@
+//! The identity of a backfill: its batch, its files, and the flags that decide which rows these hold. A later run recognises
+//! the same backfill by it.
+
+use super::{Encoding, Format, Layout, MapEntry, Rows, RowsError, Target, digest, output};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::{
+    fmt::Write,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+/// Maximum length of a batch's name: the id of a row's job holds it and the row's number.
+const MAX_BATCH_BYTES: usize = 64;
+
+/// Which files to read, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// The files, in their order.
+    pub files: Vec<PathBuf>,
+    /// How the files are written.
+    pub layout: Layout,
+    /// The merchant, if it is another than the workers' own.
+    pub merchant_id: Option<String>,
+    /// The batch's name. Without one, it is made of the first file's name and of the content of all files.
+    pub batch: Option<String>,
+}
+
+/// A backfill, recognised by the content of its files and by how they are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    batch: String,
+    files: Vec<PathBuf>,
+    layout: Layout,
+    merchant_id: Option<String>,
+    partitions: u16,
+    fingerprint: String,
+}
+
+/// Why files make no backfill.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file cannot be opened.
+    #[error("{} cannot be opened: {error}", file.display())]
+    Open {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("{} cannot be read: {error}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// A path leads to something else than a file.
+    #[error("{} is no file; what comes through a pipe can be given as `-`", .0.display())]
+    NoFile(PathBuf),
+    /// One file is given twice.
+    #[error("{} is given twice", .0.display())]
+    Twice(PathBuf),
+    /// A file to read has the name of a file that the backfill writes.
+    #[error("{} would be read and written", .0.display())]
+    IsOutput(PathBuf),
+    /// The merchant is no UUID.
+    #[error("merchant_id: must be a UUID")]
+    MerchantId,
+    /// The batch's name has other characters than a job id may have, or is too long.
+    #[error("batch: must be 1 to {MAX_BATCH_BYTES} of A-Z a-z 0-9 . _ : -")]
+    Batch,
+    /// Another version stored the backfill in Redis.
+    #[error("another version began it")]
+    OtherVersion,
+    /// The files differ from the files that the backfill was started with.
+    #[error("its files are not what they were")]
+    FilesChanged,
+}
+
+impl IdentityError {
+    /// Whether the request is wrong, and not a file.
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::NoFile(_) | Self::Twice(_) | Self::IsOutput(_) | Self::MerchantId | Self::Batch)
+    }
+}
+
+/// The identity as Redis keeps it.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    files: Vec<PathBuf>,
+    #[serde(flatten)]
+    flags: Flags,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Flags {
+    format: Option<String>,
+    delimiter: Option<char>,
+    encoding: String,
+    map: Vec<String>,
+    merchant_id: Option<String>,
+}
+
+impl Flags {
+    fn new(layout: &Layout, merchant_id: Option<&str>) -> Self {
+        Self {
+            format: layout.format.map(|format| format.as_str().to_owned()),
+            delimiter: layout.delimiter.map(char::from),
+            encoding: layout.encoding.to_string(),
+            map: layout.map.iter().map(ToString::to_string).collect(),
+            merchant_id: merchant_id.map(str::to_owned),
+        }
+    }
+
+    fn layout(&self) -> Option<Layout> {
+        let map: Result<Vec<MapEntry>, _> = self.map.iter().map(|entry| entry.parse()).collect();
+        Some(Layout {
+            format: self.format.as_deref().map(str::parse::<Format>).transpose().ok()?,
+            delimiter: self.delimiter.map(u8::try_from).transpose().ok()?,
+            encoding: self.encoding.parse::<Encoding>().ok()?,
+            map: map.ok()?,
+        })
+    }
+}
+
+impl Identity {
+    /// Reads every file once, to recognise the same content later. `partitions` is `redis.partitions`.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: the request is wrong, or a file cannot be read.
+    pub fn new(source: Source, partitions: u16) -> Result<Self, IdentityError> {
+        let Source { files, layout, merchant_id, batch } = source;
+        let files = absolute(&files)?;
+        if merchant_id.as_ref().is_some_and(|merchant_id| uuid::Uuid::try_parse(merchant_id).is_err()) {
+            return Err(IdentityError::MerchantId);
+        }
+        let (content, fingerprint) = fingerprint(&files, &layout, merchant_id.as_deref(), partitions)?;
+        let batch = batch.unwrap_or_else(|| default_batch(&files, &content));
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+        if batch.is_empty() || batch.len() > MAX_BATCH_BYTES || !batch.bytes().all(is_allowed) {
+            return Err(IdentityError::Batch);
+        }
+        Ok(Self { batch, files, layout, merchant_id, partitions, fingerprint })
+    }
+
+    /// The identity of a backfill that Redis knows: `stored` and `fingerprint` are what it keeps. Reads every file once.
+    ///
+    /// # Errors
+    /// [`IdentityError::FilesChanged`], [`IdentityError::OtherVersion`], [`IdentityError::Read`].
+    pub fn restore(batch: &str, stored: &str, wanted: &str, partitions: u16) -> Result<Self, IdentityError> {
+        let stored: Stored = serde_json::from_str(stored).map_err(|_| IdentityError::OtherVersion)?;
+        let layout = stored.flags.layout().ok_or(IdentityError::OtherVersion)?;
+        let (files, merchant_id) = (stored.files, stored.flags.merchant_id);
+        let (_, fingerprint) = fingerprint(&files, &layout, merchant_id.as_deref(), partitions)?;
+        if fingerprint != wanted {
+            return Err(IdentityError::FilesChanged);
+        }
+        Ok(Self { batch: batch.to_owned(), files, layout, merchant_id, partitions, fingerprint })
+    }
+
+    /// The batch that the rows' jobs belong to.
+    pub fn batch(&self) -> &str {
+        &self.batch
+    }
+
+    /// The files, as absolute paths.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The names of the files, without their folders.
+    pub fn file_names(&self) -> Vec<String> {
+        self.files.iter().map(|path| name(path)).collect()
+    }
+
+    /// SHA-256, in hex, of the files and of everything that decides which rows they hold and where the rows go.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The form that Redis keeps, in JSON.
+    pub fn to_json(&self) -> String {
+        let flags = Flags::new(&self.layout, self.merchant_id.as_deref());
+        let stored = Stored { files: self.files.clone(), flags };
+        serde_json::to_string(&stored).unwrap_or_default()
+    }
+
+    /// Opens the files to read their rows. `bytes_read` counts the bytes read.
+    ///
+    /// # Errors
+    /// [`RowsError`]: a file cannot be read, or its header lacks a column.
+    pub fn rows(&self, bytes_read: Arc<AtomicU64>) -> Result<Rows, RowsError> {
+        let target =
+            Target { batch: self.batch.clone(), merchant_id: self.merchant_id.clone(), partitions: self.partitions };
+        Rows::open(self.files.clone(), self.layout.clone(), target, bytes_read)
+    }
+}
+
+/// The files and flags of a backfill that Redis knows, for a person.
+pub fn describe_stored(stored: &str) -> String {
+    match serde_json::from_str::<Stored>(stored) {
+        Ok(Stored { files, flags }) => {
+            let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+            let flags = serde_json::to_string(&flags).unwrap_or_default();
+            format!("{} {flags}", files.join(" "))
+        }
+        Err(_) => "(by another version)".to_owned(),
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// The digest of a file's content, in hex.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn file_digest(path: &Path) -> io::Result<String> {
+    digest(&[path]).map(hex).map_err(|(_, error)| error)
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The fingerprint of the files' content alone, and that of everything.
+fn fingerprint(
+    files: &[PathBuf],
+    layout: &Layout,
+    merchant_id: Option<&str>,
+    partitions: u16,
+) -> Result<(String, String), IdentityError> {
+    let content = digest(files).map_err(|(index, error)| {
+        let file = files.get(index).cloned().unwrap_or_default();
+        IdentityError::Read { file, error }
+    })?;
+    let mut all = content.clone();
+    let flags = Flags::new(layout, merchant_id);
+    all.update(serde_json::to_string(&flags).unwrap_or_default());
+    all.update(partitions.to_le_bytes());
+    Ok((hex(content), hex(all)))
+}
+
+fn default_batch(files: &[PathBuf], digest: &str) -> String {
+    let first = files.first().map(|path| name(path)).unwrap_or_default();
+    let stem = first.split('.').find(|part| !part.is_empty()).unwrap_or("backfill");
+    let stem: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    format!("{stem}-{}", &digest[..8])
+}
+
+/// Absolute paths: a report may be asked for from another folder.
+fn absolute(given: &[PathBuf]) -> Result<Vec<PathBuf>, IdentityError> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in given {
+        let absolute = path.canonicalize().map_err(|error| IdentityError::Open { file: path.clone(), error })?;
+        if !absolute.is_file() {
+            return Err(IdentityError::NoFile(path.clone()));
+        }
+        if files.contains(&absolute) {
+            return Err(IdentityError::Twice(path.clone()));
+        }
+        files.push(absolute);
+    }
+    let outputs = |path: &PathBuf| [output::rejected(path), output::results(path)];
+    match files.iter().flat_map(outputs).find(|output| files.contains(output)) {
+        Some(both) => Err(IdentityError::IsOutput(both)),
+        None => Ok(files),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn source(file: &Path) -> Source {
+        Source { files: vec![file.to_owned()], ..Source::default() }
+    }
+
+    #[test]
+    fn the_same_files_are_recognised_and_others_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("my customers.csv");
+        std::fs::write(&file, "email,customer_reference\n").unwrap();
+        let identity = Identity::new(source(&file), 2).unwrap();
+        assert!(identity.batch().starts_with("my-customers-"), "{identity:?}");
+        let restore =
+            |partitions| Identity::restore(identity.batch(), &identity.to_json(), identity.fingerprint(), partitions);
+        assert_eq!(restore(2).unwrap(), identity);
+        assert!(matches!(restore(3), Err(IdentityError::FilesChanged)));
+        std::fs::write(&file, "customer_reference,email\n").unwrap();
+        assert!(matches!(restore(2), Err(IdentityError::FilesChanged)));
+        assert!(matches!(Identity::restore("b", "{}", "", 2), Err(IdentityError::OtherVersion)));
+    }
+
+    #[test]
+    fn wrong_requests_are_told_from_unreadable_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.csv");
+        std::fs::write(&file, "").unwrap();
+        let is_usage = |source: Source| Identity::new(source, 1).unwrap_err().is_usage();
+        assert!(is_usage(Source { batch: Some("a b".to_owned()), ..source(&file) }));
+        assert!(is_usage(Source { merchant_id: Some("x".to_owned()), ..source(&file) }));
+        assert!(is_usage(Source { files: vec![file.clone(), file.clone()], ..Source::default() }));
+        assert!(is_usage(source(folder.path())));
+        assert!(!is_usage(source(&folder.path().join("gone.csv"))));
+    }
+}

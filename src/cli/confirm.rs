@@ -1,0 +1,27 @@
+//! Asking before anything is changed.
+
+use crate::cli::{UsageError, say};
+use std::io::{self, BufRead, IsTerminal, Write};
+
+/// Whether the operator agrees. With `--yes` there is no question; without a terminal to ask at, it is wrong usage.
+pub(super) fn confirm(yes: bool, question: &str) -> anyhow::Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !io::stdin().is_terminal() {
+        return Err(UsageError(
+            "there is no terminal to ask at: add --yes to go ahead, or --dry-run to see only what would be done"
+                .to_owned(),
+        )
+        .into());
+    }
+    let _ = write!(io::stderr(), "{question} [y/N] ");
+    let _ = io::stderr().flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    let is_yes = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+    if !is_yes {
+        say("nothing was changed");
+    }
+    Ok(is_yes)
+}

@@ -1,0 +1,258 @@
+//! Reports how far a backfill is, and writes `FILE.results.csv`.
+
+use super::{
+    BackfillError,
+    collector::Collector,
+    feeder::note_lost,
+    lost::{self, Lost, RESULT_PAGE_ROWS},
+};
+use crate::{
+    backfill::{
+        Counts, Identity, Row, RowResult, RowsError, Tally, Verdict,
+        output::{self, Results},
+    },
+    contract::ErrorKind,
+    operations::{Backend, Progress},
+    queue::{
+        Keys, Link,
+        backfill::{self, Checkpoint},
+    },
+};
+use redis::RedisResult;
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::mpsc;
+
+/// How far a backfill is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackfillReport {
+    /// The batch.
+    pub batch: String,
+    /// Whether every valid row has ended.
+    pub complete: bool,
+    /// Number of rows by verdict; absent until a run has read the files to the end.
+    #[serde(flatten)]
+    pub counts: CountsReport,
+    /// Rows that were enqueued.
+    pub enqueued: u64,
+    /// The numbers of completed rows.
+    pub ended: u64,
+    /// Rows that are enqueued and have not ended.
+    pub pending: u64,
+    /// Rows that have ended, by outcome.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Rows without success, by error kind.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Each file, with the files that were written; empty if no result file was written.
+    pub files: Vec<FileReport>,
+    /// Why no result file was written.
+    #[serde(skip)]
+    pub no_results: Option<String>,
+}
+
+/// Number of rows by verdict. Its fields are null until a run has read the files to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountsReport(pub Option<Counts>);
+
+impl Serialize for CountsReport {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields {
+            rows: Option<u64>,
+            valid: Option<u64>,
+            rejected: Option<u64>,
+            duplicates: Option<u64>,
+            lookalikes: Option<u64>,
+        }
+        let counts = self.0;
+        let fields = Fields {
+            rows: counts.map(|counts| counts.rows),
+            valid: counts.map(|counts| counts.valid),
+            rejected: counts.map(|counts| counts.rejected),
+            duplicates: counts.map(|counts| counts.duplicates),
+            lookalikes: counts.map(|counts| counts.lookalikes),
+        };
+        fields.serialize(serializer)
+    }
+}
+
+/// A file, and the files that a backfill writes beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileReport {
+    /// The file that was read.
+    pub file: PathBuf,
+    /// The file of its rows that are not enqueued.
+    pub rejected: PathBuf,
+    /// The file of its rows' outcomes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub results: Option<PathBuf>,
+}
+
+impl FileReport {
+    pub(super) fn rejected(file: &Path) -> Self {
+        Self { file: file.to_owned(), rejected: output::rejected(file), results: None }
+    }
+
+    fn with_results(file: &Path) -> Self {
+        Self { results: Some(output::results(file)), ..Self::rejected(file) }
+    }
+}
+
+/// The state of a backfill in Redis.
+struct Standing {
+    /// What the files hold; `None` until a run has read them to the end.
+    counts: Option<Counts>,
+    /// By partition.
+    checkpoints: Vec<Checkpoint>,
+    tally: Tally,
+}
+
+impl Standing {
+    fn is_complete(&self) -> bool {
+        self.counts.is_some_and(|counts| counts.valid == self.tally.total())
+    }
+}
+
+/// Collects the completions that there are, writes `FILE.results.csv` of each file, and reports. Without the files, or with
+/// other ones, no result file is written.
+///
+/// # Errors
+/// [`BackfillError::UnknownBatch`]: no backfill has this batch. Else a file or Redis cannot be used.
+pub async fn report(
+    backend: &mut Backend<'_>,
+    batch: &str,
+    progress: &dyn Progress,
+) -> Result<BackfillReport, BackfillError> {
+    let (keys, failed) = (backend.keys(), backend.failed());
+    let stored = backfill::identity(&mut backend.link, &keys[0], batch).await.map_err(&failed)?;
+    let Some((stored, counts)) = stored else { return Err(BackfillError::UnknownBatch(batch.to_owned())) };
+    let partitions = backend.redis().partitions;
+    let identity = Identity::restore(batch, &stored.json, &stored.fingerprint, partitions);
+    collect(backend, &keys, batch, identity.as_ref().ok(), progress).await?;
+    let counts = counts.and_then(|counts| serde_json::from_str(&counts).ok());
+    let standing = standing(&mut backend.link, &keys, batch, counts).await.map_err(failed)?;
+    let (files, no_results) = match identity {
+        Ok(identity) => {
+            write_results(backend, &keys[0], &identity, &standing).await?;
+            (identity.files().iter().map(|file| FileReport::with_results(file)).collect(), None)
+        }
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let enqueued = standing.checkpoints.iter().map(|checkpoint| checkpoint.enqueued).sum::<u64>();
+    let ended = standing.tally.total();
+    Ok(BackfillReport {
+        batch: batch.to_owned(),
+        complete: standing.is_complete(),
+        counts: CountsReport(standing.counts),
+        enqueued,
+        ended,
+        pending: enqueued.saturating_sub(ended),
+        outcomes: standing.tally.outcomes,
+        errors: standing.tally.errors,
+        files,
+        no_results,
+    })
+}
+
+/// Collects everything, and looks for lost rows if completions were trimmed.
+async fn collect(
+    backend: &mut Backend<'_>,
+    keys: &[Keys],
+    batch: &str,
+    identity: Option<&Identity>,
+    progress: &dyn Progress,
+) -> Result<(), BackfillError> {
+    let failed = backend.failed();
+    let mut collector = Collector::start(&mut backend.link, keys.to_vec(), batch).await.map_err(&failed)?;
+    while collector.step(&mut backend.link).await.map_err(&failed)? {}
+    let Some(identity) = identity.filter(|_| collector.has_missed()) else { return Ok(()) };
+    let mut lost = Lost::default();
+    lost.look(backend, keys, identity).await?;
+    tokio::time::sleep(lost::LOOK_EVERY).await;
+    while collector.step(&mut backend.link).await.map_err(&failed)? {}
+    note_lost(progress, lost.look(backend, keys, identity).await?);
+    Ok(())
+}
+
+/// Reads the state. Completions are no longer kept for a backfill that is complete.
+async fn standing(link: &mut Link, keys: &[Keys], batch: &str, counts: Option<Counts>) -> RedisResult<Standing> {
+    let mut checkpoints = Vec::with_capacity(keys.len());
+    for keys in keys {
+        checkpoints.push(backfill::checkpoint(link, keys, batch).await?);
+    }
+    let tally = tally(link, &keys[0], batch, &checkpoints).await?;
+    let standing = Standing { counts, checkpoints, tally };
+    if standing.is_complete() {
+        for keys in keys {
+            backfill::drop_group(link, keys, batch).await?;
+        }
+    }
+    Ok(standing)
+}
+
+async fn tally(link: &mut Link, first: &Keys, batch: &str, checkpoints: &[Checkpoint]) -> RedisResult<Tally> {
+    let last = checkpoints.iter().map(|checkpoint| checkpoint.row).max().unwrap_or(0);
+    let mut tally = Tally::default();
+    let mut from = 1;
+    while from <= last {
+        let count = RESULT_PAGE_ROWS.min(last - from + 1);
+        tally.add(&backfill::results(link, first, batch, from, count).await?);
+        from += count;
+    }
+    Ok(tally)
+}
+
+/// Reads the files once more and writes the result of each valid row.
+async fn write_results(
+    backend: &mut Backend<'_>,
+    first: &Keys,
+    identity: &Identity,
+    standing: &Standing,
+) -> Result<(), BackfillError> {
+    let failed = backend.failed();
+    let mut rows = identity.rows(Arc::default())?;
+    let (sender, mut chunks) = mpsc::channel::<Vec<Row>>(2);
+    let reader = tokio::task::spawn_blocking(move || -> Result<(), RowsError> {
+        let mut chunk = Vec::new();
+        loop {
+            let row = rows.next()?;
+            let is_last = row.is_none();
+            chunk.extend(row.map(without_job));
+            let is_full = is_last || chunk.len() as u64 == RESULT_PAGE_ROWS;
+            if is_full && sender.blocking_send(std::mem::take(&mut chunk)).is_err() || is_last {
+                return Ok(());
+            }
+        }
+    });
+    let mut files = identity.files().iter().map(|path| Results::create(path)).collect::<Result<Vec<_>, _>>()?;
+    while let Some(chunk) = chunks.recv().await {
+        let (Some(from), Some(to)) = (chunk.first(), chunk.last()) else { continue };
+        let (from, count) = (from.number, to.number - from.number + 1);
+        let results = backfill::results(&mut backend.link, first, identity.batch(), from, count).await;
+        let results = results.map_err(&failed)?;
+        let mut results = results.chunks(RowResult::BYTES);
+        for row in chunk {
+            let result = RowResult::decode(results.next().unwrap_or_default());
+            if let (Verdict::Valid { reference, partition, .. }, Some(file)) = (&row.verdict, files.get_mut(row.file)) {
+                let checkpoint = standing.checkpoints.get(usize::from(*partition));
+                let is_enqueued = checkpoint.is_some_and(|checkpoint| row.number <= checkpoint.row);
+                let outcome = if is_enqueued { result.outcome.as_str() } else { "not_enqueued" };
+                file.write(reference, outcome, result.error.map_or("", ErrorKind::as_str), result.attempts)?;
+            }
+        }
+    }
+    reader.await??;
+    files.into_iter().try_for_each(Results::finish)?;
+    Ok(())
+}
+
+fn without_job(mut row: Row) -> Row {
+    if let Verdict::Valid { job, .. } = &mut row.verdict {
+        *job = String::new();
+    }
+    row
+}

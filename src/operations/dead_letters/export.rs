@@ -1,0 +1,105 @@
+//! Complete dead letters, personal data included, as NDJSON.
+
+use super::{
+    json::{as_json, entry_as_text},
+    scan::{scan, scope},
+};
+use crate::{
+    contract::EntryId,
+    dead_letters::{Filter, Letter},
+    operations::{Actor, Backend, Error},
+    queue::dead::Order,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::{
+    io::{self, BufWriter, Write},
+    ops::ControlFlow,
+};
+
+/// Bytes that are collected before they are written.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// Why an export failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The queue cannot be used.
+    #[error(transparent)]
+    Operation(#[from] Error),
+    /// The output cannot be written.
+    #[error("the dead letters cannot be written")]
+    Write(#[source] io::Error),
+}
+
+/// Writes every dead letter that fits into `out`, the oldest first in each partition, one JSON object a line. Returns how many.
+///
+/// The actor is recorded in the audit stream before the first and after the last, because the lines are personal data.
+///
+/// # Errors
+/// [`ExportError::Write`] from `out`, [`ExportError::Operation`].
+pub async fn export(
+    backend: &mut Backend<'_>,
+    actor: &Actor,
+    filter: &Filter,
+    out: impl Write,
+) -> Result<u64, ExportError> {
+    let scope = scope(backend, filter).await?;
+    let what = filter.recorded(scope.as_of_ms);
+    backend.record(actor, "dead export", &what, 0).await?;
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
+    let mut count = 0;
+    let mut scan = scan(backend, &scope, Order::OldestFirst);
+    let read = scan.for_each(filter, |facts| match write_line(&mut out, facts.letter) {
+        Ok(()) => {
+            count += 1;
+            ControlFlow::Continue(())
+        }
+        Err(error) => ControlFlow::Break(error),
+    });
+    let written = match read.await {
+        Ok(ControlFlow::Continue(())) => out.flush().map_err(ExportError::Write),
+        Ok(ControlFlow::Break(error)) => Err(ExportError::Write(error)),
+        Err(error) => Err(error.into()),
+    };
+    backend.record(actor, "dead export ended", &what, count).await?;
+    written.map(|()| count)
+}
+
+fn write_line(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &exported(letter)?)?;
+    out.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct Exported<'a> {
+    id: &'a str,
+    #[serde(serialize_with = "entry_as_text")]
+    entry: EntryId,
+    partition: u16,
+    #[serde(rename = "type")]
+    job_type: &'a str,
+    job: Box<RawValue>,
+    error: Box<RawValue>,
+    at: &'a str,
+    replayable: bool,
+    state: Box<RawValue>,
+}
+
+fn exported(letter: &Letter) -> serde_json::Result<Exported<'_>> {
+    let raw = |text: &str| match RawValue::from_string(text.to_owned()) {
+        // JSON may contain line breaks, but each dead letter is one line.
+        Ok(raw) if !text.contains('\n') => Ok(raw),
+        _ => serde_json::value::to_raw_value(&as_json(text)),
+    };
+    Ok(Exported {
+        id: &letter.id,
+        entry: letter.entry,
+        partition: letter.partition,
+        job_type: &letter.job_type,
+        job: raw(&letter.job)?,
+        error: raw(&letter.error)?,
+        at: &letter.at,
+        replayable: letter.replayable,
+        state: raw(&letter.state)?,
+    })
+}

@@ -1,0 +1,32 @@
+//! Counting dead letters by what they have in common.
+
+use super::scan::{scan, scope};
+use crate::{
+    dead_letters::{Filter, GroupBy, GroupCounts, Groups},
+    operations::{Backend, Error},
+    queue::dead::Order,
+};
+use std::{convert::Infallible, ops::ControlFlow};
+
+/// Counts all dead letters that fit, and names the `limit` largest groups. Groups by caller or customer reference are personal
+/// data. O(dead letters in the filter's time).
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn group(
+    backend: &mut Backend<'_>,
+    filter: &Filter,
+    by: Vec<GroupBy>,
+    limit: usize,
+) -> Result<Groups, Error> {
+    let scope = scope(backend, filter).await?;
+    let mut counts = GroupCounts::new(by);
+    let mut scan = scan(backend, &scope, Order::OldestFirst);
+    let _: ControlFlow<Infallible> = scan
+        .for_each(filter, |facts| {
+            counts.count(facts);
+            ControlFlow::Continue(())
+        })
+        .await?;
+    Ok(counts.largest(limit))
+}

@@ -1,0 +1,150 @@
+//! One job's dead letters in full, personal data masked unless it is revealed.
+
+use super::{
+    json::{as_json, entry_as_text},
+    scan::{Scope, scan, scope},
+};
+use crate::{
+    contract::{EntryId, format_ms},
+    dead_letters::{Facts, Filter, Letter, masked_error, masked_job},
+    operations::{Actor, Backend, Error},
+    queue::dead::{self, Edit, Order},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+
+/// Maximum number of dead letters shown for one id.
+const MAX_SHOWN: usize = 100;
+/// Maximum number of edits of a partition that are searched for one id.
+const MAX_EDITS: usize = 10_000;
+
+/// What there is about one id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShowReport {
+    /// Its dead letters, the newest first in each partition: at most 100.
+    pub dead_letters: Vec<DeadLetterDetails>,
+    /// Edits that operators made before they replayed it.
+    pub edits: Vec<EditDetails>,
+}
+
+/// A dead letter with its job. The members are in the order in which JSON prints them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeadLetterDetails {
+    /// When the job completed, in RFC 3339.
+    pub at: String,
+    /// Its entry in the partition's stream.
+    #[serde(serialize_with = "entry_as_text")]
+    pub entry: EntryId,
+    /// The error; without revealing, its problem document is masked.
+    pub error: Value,
+    /// The id of the job.
+    pub id: String,
+    /// The job; without revealing, everything about a person is masked.
+    pub job: Value,
+    /// The job whose `next` this was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<String>,
+    /// The partition it is in.
+    pub partition: u16,
+    /// How often the job was replayed.
+    pub replay: u32,
+    /// Whether the job can be replayed without an edit.
+    pub replayable: bool,
+    /// The job type.
+    #[serde(rename = "type")]
+    pub job_type: String,
+}
+
+/// An edit of a job. The members are in the order in which JSON prints them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EditDetails {
+    /// Who edited it.
+    pub by: String,
+    /// When, RFC 3339.
+    pub edited_at: String,
+    /// The job after the edit; masked as that of a dead letter.
+    pub job: Value,
+    /// The id of the dead letter.
+    pub letter: String,
+    /// The job before the edit; masked as that of a dead letter.
+    pub original: Value,
+}
+
+/// Finds the dead letters and the edits of a job. `id` is the job's id, or the entry of a dead letter.
+///
+/// With `reveal`, personal data is shown, and the actor is recorded in the audit stream before.
+///
+/// # Errors
+/// [`Error::UnknownDeadLetter`], [`Error::Redis`].
+pub async fn show(backend: &mut Backend<'_>, actor: &Actor, id: &str, reveal: bool) -> Result<ShowReport, Error> {
+    let found = find(backend, id).await?;
+    let edits = find_edits(backend, id).await?;
+    if found.is_empty() && edits.is_empty() {
+        return Err(Error::UnknownDeadLetter);
+    }
+    if reveal {
+        backend.record(actor, "dead show", &json!({"id": id}), (found.len() + edits.len()) as u64).await?;
+    }
+    let job = |text: &str| if reveal { as_json(text) } else { masked_job(text) };
+    let error = |text: &str| if reveal { as_json(text) } else { masked_error(text) };
+    let details = |letter: Letter| {
+        let facts = Facts::new(&letter);
+        DeadLetterDetails {
+            error: error(&letter.error),
+            job: job(&letter.job),
+            parent_id: facts.state().and_then(|state| state.parent_id),
+            replay: facts.replays(),
+            at: letter.at.clone(),
+            entry: letter.entry,
+            id: letter.id.clone(),
+            partition: letter.partition,
+            replayable: letter.replayable,
+            job_type: letter.job_type.clone(),
+        }
+    };
+    let edit_details = |edit: Edit| EditDetails {
+        by: edit.who,
+        edited_at: format_ms(edit.entry.ms),
+        job: job(&edit.job),
+        letter: edit.letter,
+        original: job(&edit.original),
+    };
+    Ok(ShowReport {
+        dead_letters: found.into_iter().map(details).collect(),
+        edits: edits.into_iter().map(edit_details).collect(),
+    })
+}
+
+async fn find(backend: &mut Backend<'_>, id: &str) -> Result<Vec<Letter>, Error> {
+    let (filter, scope) = if let Ok(entry) = id.parse::<EntryId>() {
+        (Filter::default(), Scope::of_entry(entry, backend.redis().partitions))
+    } else {
+        let filter = Filter { id: vec![id.to_owned()], ..Filter::default() };
+        let scope = scope(backend, &filter).await?;
+        (filter, scope)
+    };
+    let mut found = Vec::new();
+    let mut scan = scan(backend, &scope, Order::NewestFirst);
+    let _ = scan
+        .for_each(&filter, |facts| {
+            found.push(facts.letter.clone());
+            if found.len() == MAX_SHOWN { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .await?;
+    Ok(found)
+}
+
+async fn find_edits(backend: &mut Backend<'_>, id: &str) -> Result<Vec<Edit>, Error> {
+    let failed = backend.failed();
+    let mut found = Vec::new();
+    for keys in backend.keys() {
+        let edits = dead::edits(&mut backend.link, &keys, MAX_EDITS).await.map_err(&failed)?;
+        found.extend(edits.into_iter().filter(|edit| edit.letter == id || has_id(&edit.job, id)));
+    }
+    Ok(found)
+}
+
+fn has_id(job: &str, id: &str) -> bool {
+    serde_json::from_str::<Value>(job).is_ok_and(|job| job["id"] == id)
+}

@@ -1,0 +1,115 @@
+//! Adds checked jobs to their lanes, and waits for completions.
+
+use super::check::CheckedJob;
+use crate::{
+    completions::Waiter,
+    contract::{EntryId, Lane, Origin},
+    operations::{Backend, Error},
+    queue::{self, LaneJob},
+};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use std::time::Duration;
+
+/// A job that is in its lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Enqueued {
+    /// The job's own id, or the one that its place in the lane gives it.
+    pub id: String,
+    /// The lane of the stream.
+    pub lane: Lane,
+    /// The partition of the lane.
+    pub partition: u16,
+    /// The job's entry in the lane.
+    #[serde(serialize_with = "as_text")]
+    pub entry_id: EntryId,
+}
+
+fn as_text<S: Serializer>(entry: &EntryId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(entry)
+}
+
+/// The result of [`add_many`].
+#[derive(Debug)]
+pub struct EnqueuedMany {
+    /// The result of each job, in the order of the jobs. `None`: Redis did not confirm the job; it may be enqueued or not.
+    pub jobs: Vec<Option<Enqueued>>,
+    /// Why some jobs are not confirmed.
+    pub error: Option<Error>,
+}
+
+/// The result of [`add_and_wait`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waited {
+    /// The job in its lane.
+    pub enqueued: Enqueued,
+    /// The completion's event, or `None` if it did not come in time.
+    pub completion: Option<Value>,
+    /// The end of the completion stream before the job was enqueued: to look for the completion later, read after this entry.
+    pub after: EntryId,
+}
+
+/// Enqueues a job.
+///
+/// # Errors
+/// [`Error::Redis`]: the job may be enqueued or not. With an id, it is safe to enqueue it again.
+pub async fn add(backend: &mut Backend<'_>, job: &CheckedJob) -> Result<Enqueued, Error> {
+    add_one(backend, job.id(), &job.lane_job).await
+}
+
+/// Enqueues text as it is, like a producer that checks nothing. A worker rejects what is no valid job. `id` is the id of the
+/// job, where it has one.
+///
+/// # Errors
+/// [`Error::Redis`], as [`add`].
+pub async fn add_unchecked(
+    backend: &mut Backend<'_>,
+    json: String,
+    lane: Lane,
+    partition: u16,
+    id: Option<&str>,
+) -> Result<Enqueued, Error> {
+    add_one(backend, id, &LaneJob { lane, partition, json, has_id: id.is_some() }).await
+}
+
+async fn add_one(backend: &mut Backend<'_>, id: Option<&str>, job: &LaneJob) -> Result<Enqueued, Error> {
+    let (namespace, failed) = (backend.namespace(), backend.failed());
+    let entry = queue::enqueue_one(&mut backend.link, namespace, job).await.map_err(failed)?;
+    Ok(enqueued(id, job, entry))
+}
+
+/// Enqueues jobs, in bounded pipelines. After an error that waiting does not cure it ends; see [`EnqueuedMany`].
+pub async fn add_many<'j>(backend: &mut Backend<'_>, jobs: impl IntoIterator<Item = &'j CheckedJob>) -> EnqueuedMany {
+    let (namespace, failed) = (backend.namespace(), backend.failed());
+    let (ids, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.id(), &job.lane_job)).unzip();
+    let replies = queue::enqueue(&mut backend.link, namespace, &jobs).await;
+    let jobs = ids.into_iter().zip(jobs).zip(replies.entries);
+    EnqueuedMany {
+        jobs: jobs.map(|((id, job), entry)| Some(enqueued(id, job, entry?))).collect(),
+        error: replies.error.map(failed),
+    }
+}
+
+fn enqueued(id: Option<&str>, job: &LaneJob, entry: EntryId) -> Enqueued {
+    let LaneJob { lane, partition, .. } = *job;
+    let id = id.map_or_else(|| Origin { lane, partition, entry }.to_string(), str::to_owned);
+    Enqueued { id, lane, partition, entry_id: entry }
+}
+
+/// Enqueues a job and waits for its completion, at most for `longest`. It listens before it enqueues, so that the
+/// completion cannot be missed. The job needs an `id` and `reply: true`.
+///
+/// # Errors
+/// [`Error::CannotWait`]: the job has no id or asks for no reply; nothing is enqueued. [`Error::Redis`], as [`add`]; or the
+/// job is enqueued, and its completion cannot be read.
+pub async fn add_and_wait(backend: &mut Backend<'_>, job: &CheckedJob, longest: Duration) -> Result<Waited, Error> {
+    if !job.has_reply || job.id.is_none() {
+        return Err(Error::CannotWait);
+    }
+    let queue_failed = backend.queue_failed();
+    let waiter = Waiter::new(backend.redis(), job.partition()).await.map_err(&queue_failed)?;
+    let after = waiter.after();
+    let enqueued = add(backend, job).await?;
+    let completion = waiter.wait_for(&enqueued.id, longest).await.map_err(queue_failed)?;
+    Ok(Waited { enqueued, completion, after })
+}

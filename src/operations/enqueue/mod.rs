@@ -1,0 +1,22 @@
+//! Enqueues jobs: checks each with the workers' parser, finds its lane and partition, adds it, and waits for its completion.
+//!
+//! | to enqueue | |
+//! |---|---|
+//! | one job | [`JobChecker::check`], then [`add`] |
+//! | one job whose completion is wanted | [`JobChecker::check`], then [`add_and_wait`] |
+//! | many jobs | [`JobChecker::check`] for each, then [`add_many`] |
+//! | NDJSON of any length | [`NdjsonEnqueue`] |
+//! | text that a worker should reject | [`add_unchecked`] |
+//!
+//! All of them retry alike: a job with an id is sent again after an error that waiting can cure, because workers drop a
+//! second job with the same id. A job without an id is sent once: it could otherwise run twice.
+
+mod add;
+mod check;
+mod lines;
+mod members;
+mod ndjson;
+
+pub use add::{Enqueued, EnqueuedMany, Waited, add, add_and_wait, add_many, add_unchecked};
+pub use check::{CheckedJob, EnqueueRequest, InvalidJob, JobChecker, MAX_REQUEST_BYTES};
+pub use ndjson::{LineResult, NdjsonEnqueue, NdjsonError};

@@ -1,0 +1,56 @@
+//! Health checks: whether a worker of this configuration would work, and what to do where it would not.
+
+mod check;
+mod completions;
+mod limits;
+mod redis;
+mod removed_jobs;
+mod server;
+mod stray_keys;
+mod workers;
+mod xco;
+
+pub use check::{HealthCheck, HealthStatus};
+pub use limits::shared_limits;
+
+use crate::config::Config;
+use std::time::{Duration, SystemTime};
+
+/// What the checks need to know of the machine on which they run.
+#[derive(Debug)]
+pub struct Host {
+    /// Reads the machine's clock, which is compared with Redis's.
+    pub clock: fn() -> SystemTime,
+    /// Checks of the machine itself, which the caller made. The report repeats them.
+    pub checks: Vec<HealthCheck>,
+}
+
+/// All checks, in the order in which a person would look at them. Its JSON is the list.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct HealthReport {
+    /// The results.
+    pub checks: Vec<HealthCheck>,
+}
+
+impl HealthReport {
+    /// How many checks have this status.
+    pub fn count(&self, status: HealthStatus) -> usize {
+        self.checks.iter().filter(|check| check.status == status).count()
+    }
+}
+
+/// Checks Redis and XCO side by side, then the host and the limits. A fault of any of them is a result and not an error.
+///
+/// Changes nothing but the keys of a write test, and takes at most a few times the timeouts of `redis.*` and `xco.*`.
+pub async fn run(config: &Config, host: Host) -> HealthReport {
+    // A fault of the configuration ends every program before it can ask for a check.
+    let mut checks = vec![HealthCheck::ok("configuration", "read, and every value is valid")];
+    let longest = config.redis.connect_timeout + config.redis.response_timeout + Duration::from_secs(1);
+    let (of_redis, of_xco) = tokio::join!(redis::checks(config, host.clock, longest), xco::checks(&config.xco));
+    checks.extend(of_redis);
+    checks.extend(of_xco);
+    checks.extend(host.checks);
+    checks.extend(shared_limits(config));
+    HealthReport { checks }
+}

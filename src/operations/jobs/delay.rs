@@ -1,0 +1,106 @@
+//! The delay of a delayed job: what it waits for, and until when.
+
+use super::{DelayReason, find::Live};
+use crate::{
+    config::Config,
+    contract::{MerchantId, format_ms},
+    control::{Decision, NO_END_MS, Selector, Subject},
+    jobs::{Surroundings, plan},
+    limits::Limits,
+    operations::Backend,
+    queue::{Keys, Link, control, learned},
+};
+use redis::RedisResult;
+use std::fmt::Write;
+
+/// Why a job is delayed.
+#[derive(Debug)]
+pub(super) struct Delay {
+    pub(super) reason: DelayReason,
+    /// The reason as the end of a sentence: "waits for …".
+    pub(super) because: String,
+    /// `None`: there is no time for its end, or it has ended.
+    pub(super) until_ms: Option<u64>,
+}
+
+impl Delay {
+    /// Of a job of the partition with `keys` that comes back at `due_ms`.
+    pub(super) async fn of(
+        backend: &mut Backend<'_>,
+        keys: &Keys,
+        config: &Config,
+        live: &Live,
+        (due_ms, now_ms): (u64, u64),
+    ) -> RedisResult<Self> {
+        let reason = match &live.state {
+            Some(state) if state.cancelled => DelayReason::Cancelled,
+            state => DelayReason::of(state.as_ref()),
+        };
+        let because = match reason {
+            DelayReason::Limit => limit(&mut backend.link, keys, config, live, now_ms).await?,
+            DelayReason::Paused => pause(backend, config, live, now_ms).await?,
+            DelayReason::Retry => {
+                let failures = live.state.as_ref().map_or(0, |state| state.failures);
+                format!("its next attempt, after {failures} that failed")
+            }
+            DelayReason::Breaker => {
+                "XCO, which fails the call that it would make: it comes up once XCO is back".to_owned()
+            }
+            DelayReason::RunAt => "its run_at".to_owned(),
+            DelayReason::Slot => "a free slot".to_owned(),
+            DelayReason::Cancelled => "nothing: an operator cancelled it, and it ends now".to_owned(),
+        };
+        let has_time = due_ms < NO_END_MS && reason != DelayReason::Cancelled;
+        Ok(Self { reason, because, until_ms: has_time.then_some(due_ms) })
+    }
+}
+
+async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_ms: u64) -> RedisResult<String> {
+    let job = live.state.as_ref().zip(live.parse(config.limits.allow_missing_caller_id));
+    let Some((state, (job, _))) = job else { return Ok("its limit".to_owned()) };
+    let merchant = job.merchant_id.clone().or_else(|| config.xco.merchant_id.clone());
+    let merchant = merchant.unwrap_or_else(|| MerchantId::from_checked(""));
+    let limits = Limits::new(config.limits.clone(), config.redis.partitions);
+    let planned = plan(&job, state, Surroundings { merchant: &merchant });
+    let bucket = limits.bucket(planned.rate_class, planned.spender).name;
+    let learned = learned::learned_by(link, keys, &bucket).await?;
+    let mut because = if state.reserved_total {
+        format!("its turn in the limit of all calls, after that of {bucket}")
+    } else {
+        format!("its turn in the limit of {bucket}")
+    };
+    if let Some(learned) = learned {
+        if learned.closed_until_ms > now_ms {
+            let _ = write!(because, ", closed by a 429 until {}", format_ms(learned.closed_until_ms));
+        }
+        if let Some(rate) = learned.rate_per_s {
+            let _ = write!(because, ", which has learned a rate of {rate:.1}/s");
+        }
+    }
+    Ok(because)
+}
+
+async fn pause(backend: &mut Backend<'_>, config: &Config, live: &Live, now_ms: u64) -> RedisResult<String> {
+    let keys = backend.common_keys();
+    let (_, rules) = control::load(&mut backend.link, &keys).await?;
+    let job = live.parse(config.limits.allow_missing_caller_id);
+    let paused = job.and_then(|(job, id)| {
+        match rules.decide(&Subject::of(&job, &id, live.lane, live.origin.entry.ms), now_ms) {
+            Decision::Pause(name, order) => Some(format!(
+                "the end of an operator's pause ({}), by {} from {} since {}",
+                selector_of(&name),
+                order.who,
+                order.from,
+                format_ms(order.at_ms)
+            )),
+            _ => None,
+        }
+    });
+    Ok(paused.unwrap_or_else(|| "the end of a pause, which is over: it comes up now".to_owned()))
+}
+
+/// The jobs that a rule selects, in words, from the rule's name.
+fn selector_of(name: &str) -> String {
+    let selector = name.split_once(' ').and_then(|(_, json)| serde_json::from_str::<Selector>(json).ok());
+    selector.map_or_else(|| name.to_owned(), |selector| selector.shown())
+}

@@ -1,0 +1,308 @@
+//! Where one job is, what it waits for, until when, and how it ended.
+
+use super::{
+    DelayReason, Hold,
+    delay::Delay,
+    find::{Ahead, Finder, Found, Live, Place},
+    hold::holds,
+};
+use crate::{
+    config::Config,
+    contract::{Lane, format_ms, look_into},
+    operations::{Backend, Error, Progress},
+    queue::{Source, control},
+};
+use redis::RedisResult;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What is known of a job. Its JSON holds no customer's data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The id of the job.
+    pub id: String,
+    /// Its partition; `None` where the job is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u16>,
+    /// Returns the master's host and port.
+    #[serde(flatten)]
+    pub place: JobPlace,
+}
+
+impl Explanation {
+    /// The job was found.
+    pub const fn is_known(&self) -> bool {
+        !matches!(self.place, JobPlace::Unknown { .. })
+    }
+}
+
+/// Where a job is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "place", rename_all = "snake_case")]
+pub enum JobPlace {
+    /// In a lane; no worker has read it.
+    Waiting {
+        /// How many jobs stand before it in its stream.
+        ahead: u64,
+        /// Otherwise at least that many do.
+        ahead_is_exact: bool,
+        /// It was delayed, and came back: such jobs go before new ones.
+        #[serde(skip)]
+        came_back: bool,
+        /// The job.
+        #[serde(flatten)]
+        job: LiveJob,
+    },
+    /// It was delivered, and no consumer holds it. A worker takes it up again within about two leases.
+    Adrift {
+        /// The job.
+        #[serde(flatten)]
+        job: LiveJob,
+    },
+    /// A worker has it.
+    InFlight {
+        /// The worker's name in the consumer group.
+        worker: String,
+        /// How many times it was delivered; more than once: workers were lost while they had it.
+        deliveries: u64,
+        /// Milliseconds since the worker renewed its lease.
+        idle_ms: u64,
+        /// The job.
+        #[serde(flatten)]
+        job: LiveJob,
+    },
+    /// It comes back to its lane later.
+    #[serde(rename = "parked")]
+    Delayed {
+        /// When, RFC 3339. `None`: when an operator resumes it, or now because it is cancelled.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<String>,
+        /// Milliseconds until then.
+        #[serde(skip)]
+        until_in_ms: Option<u64>,
+        /// What it waits for.
+        waits_for: DelayReason,
+        /// The same in words: the end of a sentence "waits for …".
+        because: String,
+        /// The job.
+        #[serde(flatten)]
+        job: LiveJob,
+    },
+    /// It has a completion.
+    Ended(Ended),
+    /// Its completion is no longer kept; its dead letter is.
+    Dead(DeadLetter),
+    /// Nothing was found.
+    Unknown {
+        /// What was looked through.
+        searched: Searched,
+    },
+}
+
+/// A job that has not ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LiveJob {
+    /// The lane that it is in, or comes back to.
+    pub lane: Lane,
+    /// `<lane>:<partition>:<stream entry id>` of where it entered.
+    pub origin: String,
+    /// When the job completed, in RFC 3339.
+    pub enqueued_at: String,
+    /// Milliseconds since it was enqueued.
+    #[serde(skip)]
+    pub waited_ms: u64,
+    /// `None`: no worker has read it.
+    #[serde(flatten)]
+    pub history: Option<History>,
+    /// What keeps it from running, beside its own delay.
+    pub holds: Vec<Hold>,
+}
+
+/// What a job has behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct History {
+    /// Calls to XCO.
+    pub attempts: u32,
+    /// How many of them failed and count against `max_attempts`.
+    #[serde(skip)]
+    pub failures: u32,
+    /// A call may have taken effect.
+    pub in_doubt: bool,
+    /// An operator cancelled it while it was delayed.
+    pub cancelled: bool,
+}
+
+/// How a job ended: what its completion says, without a customer's data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ended {
+    /// Its dead letter is still kept.
+    pub dead_letter: bool,
+    /// `succeeded`, `failed`, `expired`, `cancelled` or `rejected`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// What a success brought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Calls to XCO.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u64>,
+    /// When the job completed, in RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enqueued_at: Option<String>,
+    /// When the job completed, in RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When the job completed, in RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
+    /// Milliseconds: `queued`, `limited`, `retrying`, `xco`, `total`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timings_ms: Option<Value>,
+    /// The batch of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+    /// Why it did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<JobError>,
+}
+
+/// Why a job did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JobError {
+    /// As in the contract: `upstream`, `in_doubt`, …
+    pub kind: Option<String>,
+    /// For people.
+    pub message: Option<String>,
+}
+
+/// What is left of a job whose completion is no longer kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeadLetter {
+    /// When it ended, RFC 3339.
+    pub at: String,
+    /// Why: the `error` of its completion.
+    pub error: Value,
+    /// It can be replayed as it is.
+    pub replayable: bool,
+}
+
+/// What was looked through without finding the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Searched {
+    /// Waiting or delayed jobs.
+    pub live: usize,
+    /// Completions and dead letters.
+    pub ended: usize,
+    /// There is nothing else.
+    pub everything: bool,
+}
+
+/// Looks for a job, and explains where it is. That there is no such job is no error.
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn explain(
+    backend: &mut Backend<'_>,
+    config: &Config,
+    id: &str,
+    progress: &dyn Progress,
+) -> Result<Explanation, Error> {
+    let failed = backend.failed();
+    let (partition, place) = look(backend, config, id, progress).await.map_err(failed)?;
+    Ok(Explanation { id: id.to_owned(), partition, place })
+}
+
+async fn look(
+    backend: &mut Backend<'_>,
+    config: &Config,
+    id: &str,
+    progress: &dyn Progress,
+) -> RedisResult<(Option<u16>, JobPlace)> {
+    let mut finder = Finder::new(backend, id, progress);
+    let found = finder.find().await?;
+    let searched = std::mem::take(&mut finder.searched);
+    let now_ms = control::now_ms(&mut backend.link).await?;
+    let Some(Found { partition, place }) = found else {
+        let searched = Searched { live: searched.live, ended: searched.ended, everything: !searched.partly };
+        return Ok((None, JobPlace::Unknown { searched }));
+    };
+    let place = match place {
+        Place::Waiting { live, source, ahead } => {
+            let (ahead, ahead_is_exact) = match ahead {
+                Ahead::Exactly(count) => (count, true),
+                Ahead::AtLeast(count) => (count, false),
+            };
+            let job = live_job(backend, config, &live, now_ms).await?;
+            JobPlace::Waiting { ahead, ahead_is_exact, came_back: source == Source::Due, job }
+        }
+        Place::Adrift { live } => JobPlace::Adrift { job: live_job(backend, config, &live, now_ms).await? },
+        Place::InFlight { live, pending } => JobPlace::InFlight {
+            job: live_job(backend, config, &live, now_ms).await?,
+            worker: pending.consumer,
+            deliveries: pending.deliveries,
+            idle_ms: pending.idle_ms,
+        },
+        Place::Delayed { live, due_ms } => {
+            let keys = backend.keys_of(partition);
+            let delay = Delay::of(backend, &keys, config, &live, (due_ms, now_ms)).await?;
+            JobPlace::Delayed {
+                until: delay.until_ms.map(format_ms),
+                until_in_ms: delay.until_ms.map(|until_ms| until_ms.saturating_sub(now_ms)),
+                waits_for: delay.reason,
+                because: delay.because,
+                job: live_job(backend, config, &live, now_ms).await?,
+            }
+        }
+        Place::Ended { completion, dead_letter } => JobPlace::Ended(Ended::of(&completion, dead_letter)),
+        Place::Dead { letter } => JobPlace::Dead(DeadLetter::of(&letter)),
+    };
+    Ok((Some(partition), place))
+}
+
+async fn live_job(backend: &mut Backend<'_>, config: &Config, live: &Live, now_ms: u64) -> RedisResult<LiveJob> {
+    let enqueued_at_ms = live.origin.entry.ms;
+    Ok(LiveJob {
+        lane: live.lane,
+        origin: live.origin.to_string(),
+        enqueued_at: format_ms(enqueued_at_ms),
+        waited_ms: now_ms.saturating_sub(enqueued_at_ms),
+        history: live.state.as_ref().map(|state| History {
+            attempts: state.attempts,
+            failures: state.failures,
+            in_doubt: state.doubt,
+            cancelled: state.cancelled,
+        }),
+        holds: holds(backend, config, live, now_ms).await?,
+    })
+}
+
+impl Ended {
+    fn of(completion: &Value, dead_letter: bool) -> Self {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let error = &completion["error"];
+        Self {
+            dead_letter,
+            status: text(&completion["status"]),
+            outcome: text(&completion["outcome"]),
+            attempts: completion["attempts"].as_u64(),
+            enqueued_at: text(&completion["enqueued_at"]),
+            started_at: text(&completion["started_at"]),
+            completed_at: text(&completion["completed_at"]),
+            timings_ms: Some(completion["timings_ms"].clone()).filter(|timings| !timings.is_null()),
+            batch: text(&completion["batch"]),
+            error: error.is_object().then(|| JobError { kind: text(&error["kind"]), message: text(&error["message"]) }),
+        }
+    }
+}
+
+impl DeadLetter {
+    fn of(fields: &BTreeMap<String, String>) -> Self {
+        let field = |name: &str| fields.get(name).map_or("", String::as_str);
+        Self {
+            at: field("at").to_owned(),
+            error: look_into(field("error")).unwrap_or_default(),
+            replayable: field("replayable") == "true",
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Finds a job by its id: in bounded steps through every place that may hold it.
+
+use crate::{
+    contract::{EntryId, Job, Lane, Origin, ParseContext, look_into, parse_job},
+    jobs::JobState,
+    operations::{Backend, Progress},
+    queue::{
+        Keys, Link, RawEntry, Source,
+        control::{Parked, scan_parked},
+        find::{self, Pending},
+        rescue::ADRIFT,
+    },
+};
+use redis::RedisResult;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Entries that one step reads.
+const STEP: usize = 1_000;
+/// Maximum number of waiting entries read from one stream for a job without a reservation.
+const MOST_WAITING: usize = 200_000;
+/// Maximum number of entries counted for a job's position.
+const MOST_AHEAD: u64 = 50_000;
+/// Maximum number of completions, and of dead letters, read backwards.
+const MOST_ENDED: usize = 100_000;
+
+/// The job as a worker reads it; `None` where a worker would reject it. `lenient` is `limits.allow_missing_caller_id`.
+fn parse(job: &[u8], origin: Origin, generation: u8, lenient: bool) -> Option<Job> {
+    let default_id = origin.to_string();
+    let context = ParseContext { allow_missing_caller_id: lenient, default_id: &default_id, generation };
+    parse_job(job, context).ok()
+}
+
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) partition: u16,
+    pub(super) place: Place,
+}
+
+/// Where a job is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In a lane, unread.
+    Waiting { live: Live, source: Source, ahead: Ahead },
+    /// It was delivered, and no consumer holds it: something else than a worker removed it from the pending list. A worker takes
+    /// it up again.
+    Adrift { live: Live },
+    /// A worker has it.
+    InFlight { live: Live, pending: Pending },
+    /// It comes back at `due_ms`.
+    Delayed { live: Live, due_ms: u64 },
+    /// It has a completion.
+    Ended { completion: Box<Value>, dead_letter: bool },
+    /// Only its dead letter is left.
+    Dead { letter: BTreeMap<String, String> },
+}
+
+/// A job that has not ended.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Where the job was first enqueued.
+    pub(super) origin: Origin,
+    /// The lane it is in.
+    pub(super) lane: Lane,
+    /// `None`: no worker has read it.
+    pub(super) state: Option<JobState>,
+    /// Its JSON.
+    pub(super) job: Vec<u8>,
+}
+
+impl Live {
+    pub(super) fn delayed(parked: Parked) -> Self {
+        let state = JobState::from_json(&parked.state);
+        Self { origin: parked.origin, lane: parked.origin.lane, state, job: parked.job }
+    }
+
+    /// A job that stands in a stream of that partition.
+    pub(super) fn in_stream(entry: RawEntry, partition: u16) -> Self {
+        let origin = origin_of(&entry, partition);
+        Self { origin, lane: entry.lane, state: state_of(&entry), job: entry.job }
+    }
+
+    /// The job as a worker reads it, and its id; `None` where a worker would reject it.
+    pub(super) fn parse(&self, lenient: bool) -> Option<(Job, String)> {
+        let generation = self.state.as_ref().map_or(0, |state| state.generation);
+        let job = parse(&self.job, self.origin, generation, lenient)?;
+        let id = job.id.as_ref().map_or_else(|| self.origin.to_string(), |id| id.as_str().to_owned());
+        Some((job, id))
+    }
+}
+
+/// How many jobs stand before a job in its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    Exactly(u64),
+    /// No more were counted.
+    AtLeast(u64),
+}
+
+/// What was looked through without finding the job.
+#[derive(Debug, Default)]
+pub(super) struct Searched {
+    /// Waiting or delayed jobs.
+    pub(super) live: usize,
+    /// Completions and dead letters.
+    pub(super) ended: usize,
+    /// There was more than was looked at.
+    pub(super) partly: bool,
+}
+
+/// Looks for one job.
+pub(super) struct Finder<'a> {
+    link: &'a mut Link,
+    namespace: &'a str,
+    partitions: u16,
+    id: &'a str,
+    progress: &'a dyn Progress,
+    pub(super) searched: Searched,
+}
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(backend: &'a mut Backend<'_>, id: &'a str, progress: &'a dyn Progress) -> Self {
+        let (namespace, partitions) = (backend.namespace(), backend.partitions());
+        Self { link: &mut backend.link, namespace, partitions, id, progress, searched: Searched::default() }
+    }
+
+    /// Looks everywhere: first among the jobs that have not ended, then among the completions and dead letters.
+    pub(super) async fn find(&mut self) -> RedisResult<Option<Found>> {
+        let reserved = self.reserved().await?;
+        // A job moves while it is looked for. The second look finds one that moved during the first.
+        for _ in 0..2 {
+            if let Some(origin) = reserved
+                && let Some(place) = self.at(origin).await?
+            {
+                return Ok(Some(Found { partition: origin.partition, place }));
+            }
+        }
+        for partition in 0..self.partitions {
+            if reserved.is_none()
+                && let Some(place) = self.without_reservation(partition).await?
+            {
+                return Ok(Some(Found { partition, place }));
+            }
+        }
+        for partition in 0..self.partitions {
+            let since_ms = reserved.filter(|origin| origin.partition == partition).map(|origin| origin.entry.ms);
+            if let Some(place) = self.ended(partition, since_ms).await? {
+                return Ok(Some(Found { partition, place }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn keys_of(&self, partition: u16) -> Keys {
+        Keys::new(self.namespace, partition)
+    }
+
+    /// The job's origin: the id is one, or the job that reserved the id has one.
+    async fn reserved(&mut self) -> RedisResult<Option<Origin>> {
+        if let Ok(origin) = self.id.parse::<Origin>() {
+            return Ok((origin.partition < self.partitions).then_some(origin));
+        }
+        for partition in 0..self.partitions {
+            let keys = self.keys_of(partition);
+            if let Some(origin) = find::reserved_by(self.link, &keys, self.id).await? {
+                return Ok(Some(origin));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the job of that origin is, if it has not ended.
+    async fn at(&mut self, origin: Origin) -> RedisResult<Option<Place>> {
+        let keys = self.keys_of(origin.partition);
+        if let Some(entry) = find::entry(self.link, &keys, origin.lane, Source::Jobs, origin.entry).await?
+            && let Some(place) = self.in_stream(&keys, origin, entry).await?
+        {
+            return Ok(Some(place));
+        }
+        let mut after = None;
+        for _ in 0..MOST_WAITING / STEP {
+            let page = find::page(self.link, &keys, origin.lane, Source::Due, after, STEP).await?;
+            let Some(last) = page.last().map(|entry| entry.id) else { break };
+            let known = |entry: &RawEntry| state_of(entry).map(|state| state.origin);
+            if let Some(entry) = page.into_iter().find(|entry| known(entry) == Some(origin)) {
+                if let Some(place) = self.in_stream(&keys, origin, entry).await? {
+                    return Ok(Some(place));
+                }
+                break;
+            }
+            after = Some(last);
+        }
+        // Last: a job moves from the streams to the delayed jobs, and from there only to a stream.
+        if let Some((parked, due_ms)) = find::parked(self.link, &keys, origin).await? {
+            return Ok(Some(Place::Delayed { live: Live::delayed(parked), due_ms }));
+        }
+        Ok(None)
+    }
+
+    /// Where a job is whose entry was just seen in a stream; `None` where it has ended or moved since.
+    async fn in_stream(&mut self, keys: &Keys, origin: Origin, entry: RawEntry) -> RedisResult<Option<Place>> {
+        let (lane, source, id) = (entry.lane, entry.source, entry.id);
+        let stream = keys.stream(lane, source);
+        let live = Live { origin, ..Live::in_stream(entry, origin.partition) };
+        // Between two commands a worker may read or end it. A job that seems adrift is looked at twice.
+        for looks_again in [false, true] {
+            match find::pending(self.link, stream, id).await? {
+                Some(pending) if pending.consumer != ADRIFT => return Ok(Some(Place::InFlight { live, pending })),
+                Some(_) => return Ok(Some(Place::Adrift { live })),
+                None => {}
+            }
+            let read = find::last_read(self.link, stream).await?;
+            if read.is_none_or(|read| read < id) {
+                let ahead = self.ahead(keys, (lane, source), read, id).await?;
+                return Ok(Some(Place::Waiting { live, source, ahead }));
+            }
+            if find::entry(self.link, keys, lane, source, id).await?.is_none() {
+                return Ok(None);
+            }
+            if looks_again {
+                break;
+            }
+        }
+        Ok(Some(Place::Adrift { live }))
+    }
+
+    /// How many unread entries stand before the entry `id`.
+    async fn ahead(
+        &mut self,
+        keys: &Keys,
+        (lane, source): (Lane, Source),
+        mut after: Option<EntryId>,
+        id: EntryId,
+    ) -> RedisResult<Ahead> {
+        let mut ahead = 0;
+        loop {
+            let page = find::page(self.link, keys, lane, source, after, STEP).await?;
+            let before = page.iter().take_while(|other| other.id < id).count();
+            ahead += u64::try_from(before).unwrap_or(0);
+            if before < STEP {
+                return Ok(Ahead::Exactly(ahead));
+            }
+            if ahead >= MOST_AHEAD {
+                return Ok(Ahead::AtLeast(ahead));
+            }
+            after = page.last().map(|entry| entry.id);
+        }
+    }
+
+    /// Looks for a job whose id is not reserved: no worker has read it yet, or its reservation has expired.
+    async fn without_reservation(&mut self, partition: u16) -> RedisResult<Option<Place>> {
+        let keys = self.keys_of(partition);
+        for lane in Lane::ALL {
+            for source in [Source::Due, Source::Jobs] {
+                let mut after = None;
+                for step in 0.. {
+                    let page = find::page(self.link, &keys, lane, source, after, STEP).await?;
+                    self.looked_at(page.len());
+                    let Some(last) = page.last().map(|entry| entry.id) else { break };
+                    if let Some(entry) = page.into_iter().find(|entry| self.is_it(&entry.job)) {
+                        let origin = origin_of(&entry, partition);
+                        if let Some(place) = self.in_stream(&keys, origin, entry).await? {
+                            return Ok(Some(place));
+                        }
+                        break;
+                    }
+                    after = Some(last);
+                    if step * STEP >= MOST_WAITING {
+                        self.searched.partly = true;
+                        break;
+                    }
+                }
+            }
+        }
+        let mut cursor = 0;
+        for _ in 0..MOST_WAITING / STEP {
+            let (next, page) = scan_parked(self.link, &keys, cursor, STEP).await?;
+            self.looked_at(page.len());
+            if let Some(parked) = page.into_iter().find(|parked| self.is_it(&parked.job)) {
+                return self.at(parked.origin).await;
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(None);
+            }
+        }
+        self.searched.partly = true;
+        Ok(None)
+    }
+
+    fn looked_at(&mut self, count: usize) {
+        self.searched.live += count;
+        self.progress.advance(u64::try_from(count).unwrap_or(0));
+    }
+
+    fn is_it(&self, job: &[u8]) -> bool {
+        // The search for the bytes saves most jobs from being parsed.
+        job.windows(self.id.len()).any(|window| window == self.id.as_bytes()) && id_of(job).as_deref() == Some(self.id)
+    }
+
+    /// The job's completion, or its dead letter.
+    async fn ended(&mut self, partition: u16, since_ms: Option<u64>) -> RedisResult<Option<Place>> {
+        let keys = self.keys_of(partition);
+        let completion = self.backwards(&keys.completions, since_ms).await?;
+        let completion = completion.and_then(|fields| look_into(fields.get("event")?)).map(Box::new);
+        if let Some(completion) = &completion
+            && completion["dead_lettered"] != true
+        {
+            return Ok(Some(Place::Ended { completion: completion.clone(), dead_letter: false }));
+        }
+        let letter = self.backwards(&keys.dead, since_ms).await?;
+        Ok(match (completion, letter) {
+            (Some(completion), letter) => Some(Place::Ended { completion, dead_letter: letter.is_some() }),
+            (None, Some(letter)) => Some(Place::Dead { letter }),
+            (None, None) => None,
+        })
+    }
+
+    /// The last entry of a stream that has the job's id. Entries older than `since_ms` are not read.
+    async fn backwards(
+        &mut self,
+        stream: &str,
+        since_ms: Option<u64>,
+    ) -> RedisResult<Option<BTreeMap<String, String>>> {
+        let mut before: Option<EntryId> = None;
+        for _ in 0..MOST_ENDED / STEP {
+            let page = find::page_back(self.link, stream, before, STEP).await?;
+            self.searched.ended += page.len();
+            self.progress.advance(u64::try_from(page.len()).unwrap_or(0));
+            let Some((last, _)) = page.last() else { return Ok(None) };
+            before = Some(*last);
+            let past = since_ms.is_some_and(|since_ms| last.ms < since_ms);
+            let found = page.into_iter().find(|(_, fields)| fields.get("id").is_some_and(|id| id == self.id));
+            if let Some((_, fields)) = found {
+                return Ok(Some(fields));
+            }
+            if past {
+                return Ok(None);
+            }
+        }
+        self.searched.partly = true;
+        Ok(None)
+    }
+}
+
+fn state_of(entry: &RawEntry) -> Option<JobState> {
+    entry.state.as_deref().and_then(JobState::from_json)
+}
+
+/// Where a job entered: as its state says, or here.
+fn origin_of(entry: &RawEntry, partition: u16) -> Origin {
+    let here = Origin { lane: entry.lane, partition, entry: entry.id };
+    state_of(entry).map_or(here, |state| state.origin)
+}
+
+fn id_of(job: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Value>(job).ok()?["id"].as_str().map(str::to_owned)
+}

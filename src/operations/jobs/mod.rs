@@ -1,0 +1,17 @@
+//! One job, or those that fit a selector: where they are, what they wait for, and how to cancel them.
+
+mod cancel;
+mod delay;
+mod delay_reason;
+mod estimate;
+mod explain;
+mod find;
+mod hold;
+
+pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, examine};
+pub use delay_reason::DelayReason;
+pub use estimate::{CancelEstimate, estimate};
+pub use explain::{DeadLetter, Ended, Explanation, History, JobError, JobPlace, LiveJob, Searched, explain};
+pub use hold::Hold;
+
+pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};

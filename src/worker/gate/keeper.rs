@@ -1,0 +1,100 @@
+//! The loop that opens and closes the gate.
+//!
+//! Redis is checked at start, every half minute, and soon after it has refused a command.
+
+use super::super::{health::Pulse, shared::Shared};
+use crate::queue::preflight::{self, Finding, Wanted};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// Time between two checks while there are no findings.
+const EVERY: Duration = Duration::from_secs(30);
+/// Minimum time between two checks.
+const LEAST: Duration = Duration::from_secs(1);
+/// Maximum time between two checks while the gate is closed.
+const WHILE_CLOSED: Duration = Duration::from_secs(4);
+
+/// Opens and closes the gate.
+pub(in crate::worker) struct Gatekeeper {
+    shared: Arc<Shared>,
+    pulse: Pulse,
+    wanted: Wanted,
+    told: BTreeSet<Finding>,
+}
+
+impl Gatekeeper {
+    /// Creates a gatekeeper. The worker is not ready until the first check has passed.
+    pub(in crate::worker) fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
+        let mut pulse = shared.health.pulse_of_gate();
+        pulse.stopped("connecting to Redis".to_owned());
+        Self { shared, pulse, wanted, told: BTreeSet::new() }
+    }
+
+    /// Checks until `stop`.
+    pub(in crate::worker) async fn watch(mut self, stop: CancellationToken) {
+        let shared = Arc::clone(&self.shared);
+        let mut link = shared.connector.link(false);
+        let mut closed_for = LEAST;
+        loop {
+            let keys = shared.partitions.iter().map(|partition| &partition.keys);
+            let checked = tokio::select! {
+                () = stop.cancelled() => return,
+                checked = preflight::check(&mut link, keys, &self.wanted) => checked,
+            };
+            let again = match checked {
+                Ok(findings) => {
+                    let open = self.tell(findings);
+                    shared.gate.set(open);
+                    closed_for = if open { LEAST } else { (closed_for * 2).min(WHILE_CLOSED) };
+                    if open { EVERY } else { closed_for }
+                }
+                Err(error) => {
+                    // Redis is unreachable or refuses writes. The other loops handle that, and there is no finding.
+                    shared.metrics.redis_error("preflight");
+                    let wait = self.pulse.ill("preflight", &error);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(wait) => continue,
+                    }
+                }
+            };
+            let now = Instant::now();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = async {
+                    sleep_until(now + LEAST).await;
+                    let _ = timeout_at(now + again, shared.health.refusal()).await;
+                } => {}
+            }
+        }
+    }
+
+    /// Logs what changed since the last check and updates readiness. Returns whether work may start.
+    fn tell(&mut self, findings: BTreeSet<Finding>) -> bool {
+        for finding in findings.difference(&self.told) {
+            let remedy = finding.remedy();
+            if finding.forbids_work() {
+                tracing::error!(what = finding.what(), remedy, "no jobs are taken: {finding}");
+            } else {
+                tracing::warn!(what = finding.what(), remedy, "{finding}");
+            }
+        }
+        for finding in self.told.difference(&findings) {
+            tracing::info!(what = finding.what(), "resolved: {finding}");
+        }
+        self.shared.metrics.preflight_findings(preflight::count(&findings));
+        let mut forbidding = findings.iter().filter(|finding| finding.forbids_work());
+        let reason = forbidding.next().map(|first| match forbidding.count() {
+            0 => first.to_string(),
+            more => format!("{first} (and {more} more)"),
+        });
+        self.told = findings;
+        let open = reason.is_none();
+        match reason {
+            Some(reason) => self.pulse.stopped(reason),
+            None => self.pulse.well(),
+        }
+        open
+    }
+}

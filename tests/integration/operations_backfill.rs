@@ -1,0 +1,80 @@
+//! A backfill through `operations`, without the binary.
+
+use super::{
+    backfill::{lines, plain},
+    support::Setup,
+};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio_util::sync::CancellationToken;
+use xco_worker::operations::{
+    Actor, Backend, NoProgress, Progress,
+    backfill::{
+        Backfill, BackfillError, BackfillProgress, BackfillState, Ending, FeedLimits, Identity, Source, report,
+    },
+};
+
+const LIMITS: FeedLimits = FeedLimits { window: 10_000, rate: None };
+
+#[derive(Debug, Default)]
+struct Counted {
+    total: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Progress for Counted {
+    fn set_total(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    fn advance(&self, steps: u64) {
+        self.done.fetch_add(steps, Ordering::Relaxed);
+    }
+}
+
+impl BackfillProgress for Counted {
+    fn show(&self, state: &BackfillState) {
+        assert!(state.ended <= 50);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_runs_and_reports_without_a_terminal() {
+    let rig = Setup::default().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.csv");
+    fs::write(&file, plain(50) + "c51,nobody\n").unwrap();
+    let source = Source { files: vec![file.clone()], batch: Some("b".to_owned()), ..Source::default() };
+    let identity = Identity::new(source.clone(), 1).unwrap();
+    let checked = Backfill::open(identity.clone()).unwrap().check(Arc::new(NoProgress)).await.unwrap();
+    assert_eq!((checked.counts.rows, checked.counts.valid, checked.counts.rejected), (51, 50, 1));
+
+    let redis = rig.redis_as("operator");
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    let unknown = report(&mut backend, "b", &NoProgress).await;
+    assert!(matches!(unknown, Err(BackfillError::UnknownBatch(_))), "{unknown:?}");
+    let (ada, progress) = (Actor::new("ada", "a test"), Arc::new(Counted::default()));
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    let start = Backfill::open(identity.clone()).unwrap().start(&mut backend, &ada, LIMITS, progress.clone());
+    let ending = start.await.unwrap().run(&mut backend, stopped).await.unwrap();
+    assert_eq!(ending, Ending::Stopped { outstanding: 0 });
+    let start = Backfill::open(identity).unwrap().start(&mut backend, &ada, LIMITS, progress.clone());
+    let ending = start.await.unwrap().run(&mut backend, CancellationToken::new()).await.unwrap();
+    assert_eq!(ending, Ending::Complete);
+    assert_eq!((progress.total.load(Ordering::Relaxed), progress.done.load(Ordering::Relaxed)), (50, 50));
+    let report = report(&mut backend, "b", &NoProgress).await.unwrap();
+    assert_eq!((report.complete, report.enqueued, report.pending, report.outcomes["created"]), (true, 50, 0, 50));
+    assert_eq!(lines(report.files[0].results.as_ref().unwrap()).len(), 51);
+
+    fs::write(&file, plain(49)).unwrap();
+    let other = Backfill::open(Identity::new(source, 1).unwrap()).unwrap();
+    let refused = other.start(&mut backend, &ada, LIMITS, Arc::new(NoProgress)).await.err().unwrap();
+    assert!(matches!(refused, BackfillError::OtherBackfill { .. }) && refused.is_usage(), "{refused}");
+    rig.end().await;
+}

@@ -1,0 +1,227 @@
+//! The operations on jobs, called as a program calls them: without the binary.
+
+use super::support::{Rig, Setup, check, in_time, limit, with};
+use redis::AsyncCommands;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use xco_worker::{
+    config::{Config, RedisConfig},
+    contract::Lane,
+    control::Selector,
+    operations::{
+        Actor, Backend, Error, NoProgress,
+        jobs::{self, CancelDetail, DelayReason, InForce, JobPlace},
+        pauses::{self, PauseRequest},
+        status::Collector,
+    },
+    queue::{Connector, Keys, learned},
+    sandbox::Route,
+};
+
+const WAIT: Duration = Duration::from_secs(10);
+
+fn operator(rig: &Rig) -> (Config, RedisConfig) {
+    (rig.config.clone(), rig.redis_as("operator"))
+}
+
+fn ada() -> Actor {
+    Actor::new("ada", "box")
+}
+
+fn batch(name: &str) -> Selector {
+    Selector { batch: Some(name.to_owned()), ..Selector::default() }
+}
+
+fn lane(lane: Lane) -> Selector {
+    Selector { lane: Some(lane), ..Selector::default() }
+}
+
+async fn delayed(rig: &mut Rig, count: u64) {
+    rig.eventually("they are delayed", async |rig: &mut Rig| {
+        rig.connection.zcard::<_, u64>(rig.key("delayed")).await.unwrap() == count
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_explained_wherever_it_is() {
+    let mut rig = Setup::default().without_worker().await;
+    let (config, redis) = operator(&rig);
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    let unknown = jobs::explain(&mut backend, &config, "nobody", &NoProgress).await.unwrap();
+    assert!(!unknown.is_known());
+    let searched = json!({"live": 0, "ended": 0, "everything": true});
+    assert_eq!(json!(unknown), json!({"id": "nobody", "place": "unknown", "searched": searched}));
+
+    let entry = rig.enqueue(&check("first", "c")).await;
+    let waiting = jobs::explain(&mut backend, &config, "first", &NoProgress).await.unwrap();
+    let JobPlace::Waiting { job, .. } = &waiting.place else { panic!("{waiting:#?}") };
+    assert_eq!(
+        json!(waiting),
+        json!({
+            "id": "first", "partition": 0, "place": "waiting", "ahead": 0, "ahead_is_exact": true, "lane": "interactive",
+            "origin": format!("interactive:0:{entry}"), "enqueued_at": job.enqueued_at, "holds": ["no_worker"],
+        })
+    );
+
+    rig.start_worker();
+    rig.completion("first").await;
+    let ended = jobs::explain(&mut backend, &config, "first", &NoProgress).await.unwrap();
+    let JobPlace::Ended(how) = &ended.place else { panic!("{ended:#?}") };
+    assert_eq!((how.status.as_deref(), how.attempts, how.dead_letter), (Some("succeeded"), Some(1), false));
+    assert_eq!((&json!(ended)["place"], json!(ended).get("error")), (&json!("ended"), None));
+
+    let at = in_time(Duration::from_secs(3600));
+    rig.enqueue(&with(check("later", "c"), "run_at", at)).await;
+    delayed(&mut rig, 1).await;
+    let later = jobs::explain(&mut backend, &config, "later", &NoProgress).await.unwrap();
+    let JobPlace::Delayed { waits_for, until, job, .. } = &later.place else { panic!("{later:#?}") };
+    assert_eq!((*waits_for, until.is_some(), job.history.unwrap().attempts), (DelayReason::RunAt, true, 0));
+    assert_eq!((&json!(later)["place"], &json!(later)["waits_for"]), (&json!("parked"), &json!("run_at")));
+
+    let job = jobs::examine(&mut backend, "later", &NoProgress).await.unwrap();
+    assert_eq!(job.detail, CancelDetail::Delayed);
+    let done = jobs::cancel_job(&mut backend, &ada(), job).await.unwrap();
+    assert_eq!(json!(done), json!({"id": "later", "cancelled": true, "detail": "called up"}));
+    rig.completion("later").await;
+    let job = jobs::examine(&mut backend, "later", &NoProgress).await.unwrap();
+    assert_eq!(job.detail, CancelDetail::Ended("cancelled".to_owned()));
+    assert!(!jobs::cancel_job(&mut backend, &ada(), job).await.unwrap().cancelled);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_is_in_force_when_every_worker_says_so() {
+    let mut rig = Setup::default().without_worker().await;
+    let (_, redis) = operator(&rig);
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    assert_eq!(
+        pauses::in_force(&mut backend, WAIT).await.unwrap(),
+        InForce { in_force_on: 0, workers: 0 },
+        "without workers there is nothing to wait for"
+    );
+    rig.start_worker();
+    rig.start_worker();
+    rig.eventually("both are seen", async |rig: &mut Rig| {
+        rig.connection.hlen::<_, u64>(rig.key("workers")).await.unwrap() == 2
+    })
+    .await;
+    let both = InForce { in_force_on: 2, workers: 2 };
+    let request = PauseRequest { jobs: lane(Lane::Interactive), lasting: None };
+    pauses::pause(&mut backend, &ada(), request).await.unwrap();
+    let asked = Instant::now();
+    assert_eq!(pauses::in_force(&mut backend, WAIT).await.unwrap(), both);
+    assert!(asked.elapsed() < Duration::from_secs(5), "the news does not wait for the next heartbeat");
+    for n in 0..20 {
+        rig.enqueue(&check(&format!("j{n}"), &format!("c{n}"))).await;
+    }
+    // Neither worker takes any of them, however long one waits.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(rig.sandbox.calls_of(Route::Exists).len(), 0);
+    pauses::resume(&mut backend, &ada(), &lane(Lane::Interactive)).await.unwrap();
+    assert_eq!(pauses::in_force(&mut backend, WAIT).await.unwrap(), both, "no rules are rules, too");
+    rig.wait_for(20).await;
+    let status = Collector::start(&mut backend, 10).await.unwrap().collect(&mut backend).await.unwrap();
+    assert!(!json!(status).to_string().contains("rules_version"), "what is internal is not shown");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cancellation_covers_is_counted_before_it_is_ordered() {
+    let mut rig = Setup::default().without_worker().await;
+    let (config, redis) = operator(&rig);
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    for n in 0..5 {
+        rig.enqueue(&with(check(&format!("a{n}"), "c"), "batch", "spring")).await;
+    }
+    rig.enqueue(&check("other", "c")).await;
+    let counted = jobs::estimate(&mut backend, &config, &batch("spring"), &NoProgress).await.unwrap();
+    assert_eq!((counted.delayed, counted.waiting, counted.in_flight, counted.exact), (0, 5, 0, true));
+    assert_eq!(counted.total(), 5);
+    // Other jobs wait, but none of this batch.
+    let counted = jobs::estimate(&mut backend, &config, &batch("autumn"), &NoProgress).await.unwrap();
+    assert!(counted.is_empty(), "{counted:?}");
+    let control = rig.key("control");
+    assert!(!rig.connection.exists::<_, bool>(control).await.unwrap(), "counting orders nothing");
+    let nothing = jobs::cancel(&mut backend, &ada(), &config, &lane(Lane::Bulk), &NoProgress).await.unwrap_err();
+    assert!(matches!(nothing, Error::NothingFits(_)) && nothing.remedy().is_some(), "{nothing}");
+    let done = jobs::cancel(&mut backend, &ada(), &config, &batch("spring"), &NoProgress).await.unwrap();
+    assert_eq!(json!(done).to_string(), r#"{"cancelled":{"batch":"spring"},"in_lanes":6,"parked":0}"#);
+    rig.start_worker();
+    rig.wait_for(6).await;
+    let cancelled = rig.completions.iter().filter(|event| event["status"] == "cancelled").count();
+    assert_eq!((cancelled, rig.sandbox.calls_of(Route::Exists).len()), (5, 1));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_delayed_jobs_end_in_a_paused_lane() {
+    let mut setup = Setup::default();
+    setup.config.limits.caller = Some(limit("1/h", 1));
+    let mut rig = setup.start().await;
+    let (config, redis) = operator(&rig);
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    for n in 0..150 {
+        let job = with(check(&format!("j{n:03}"), "c"), "batch", if n % 2 == 0 { "spring" } else { "autumn" });
+        rig.enqueue(&job).await;
+    }
+    delayed(&mut rig, 149).await;
+    rig.wait_for(1).await;
+    pauses::pause(&mut backend, &ada(), PauseRequest { jobs: Selector::default(), lasting: None }).await.unwrap();
+    pauses::in_force(&mut backend, WAIT).await.unwrap();
+    rig.enqueue(&check("behind", "d")).await;
+
+    let counted = jobs::estimate(&mut backend, &config, &batch("spring"), &NoProgress).await.unwrap();
+    let count = counted.delayed;
+    assert_eq!((counted.total(), counted.exact), (count, true));
+    assert!((74..=75).contains(&count), "{counted:?}");
+    let done = jobs::cancel(&mut backend, &ada(), &config, &batch("spring"), &NoProgress).await.unwrap();
+    assert_eq!((done.delayed, done.in_force), (count, InForce { in_force_on: 1, workers: 1 }));
+    let explanation = jobs::explain(&mut backend, &config, "j148", &NoProgress).await.unwrap();
+    assert!(!json!(explanation).to_string().contains("1970"), "{explanation:?}");
+    rig.wait_for(usize::try_from(count).unwrap() + 1).await;
+    let cancelled = rig.completions.iter().filter(|event| event["status"] == "cancelled").count();
+    assert_eq!(cancelled as u64, count, "those that are paused stay");
+    let counted = jobs::estimate(&mut backend, &config, &batch("spring"), &NoProgress).await.unwrap();
+    assert!(counted.is_empty(), "{counted:?}");
+
+    pauses::resume(&mut backend, &ada(), &Selector::default()).await.unwrap();
+    rig.completion("behind").await;
+    jobs::cancel(&mut backend, &ada(), &config, &batch("autumn"), &NoProgress).await.unwrap();
+    rig.wait_for(151).await;
+    rig.end().await;
+}
+
+/// One record, and one decoder of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_the_learned_rate_as_grown_by_now() {
+    let mut rig = Setup::default().without_worker().await;
+    let (_, redis) = operator(&rig);
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut rig.connection).await.unwrap();
+    #[allow(clippy::cast_precision_loss)]
+    let now_us = (seconds * 1_000_000 + micros) as f64;
+    // Refused at 8 a second, lowered to 4, and half of the 25 s are over in which the rate grows back.
+    let then_us = now_us - 12_500_000.0;
+    let record = [then_us, then_us, 1.0, 0.000_004, then_us, 1.0, then_us, 0.0, 0.0, 0.000_008, then_us];
+    let record: Vec<u8> = record.into_iter().flat_map(f64::to_le_bytes).collect();
+    let mut pipe = redis::pipe();
+    pipe.zadd(rig.key("learned"), "caller:one", seconds * 1000 - 12_500).expire(rig.key("learned"), 60);
+    pipe.set_ex(rig.key("limit:caller:one"), record, 60);
+    pipe.exec_async(&mut rig.connection).await.unwrap();
+
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    let status = Collector::start(&mut backend, 10).await.unwrap().collect(&mut backend).await.unwrap();
+    let shown = status.learned_limits[0].calls_per_second.unwrap();
+    assert!((6.0..7.0).contains(&shown), "{shown}");
+    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
+    let keys = Keys::new(&rig.config.redis.namespace, 0);
+    let measured = learned::learned(&mut link, &keys, 10).await.unwrap().remove(0);
+    let explained = learned::learned_by(&mut link, &keys, "caller:one").await.unwrap().unwrap();
+    for other in [measured.rate_per_s.unwrap(), explained.rate_per_s.unwrap()] {
+        assert!((other - shown).abs() < 0.5, "{other} {shown}");
+    }
+    assert_eq!(measured.last_429_ms, explained.last_429_ms);
+    assert_eq!(learned::learned_by(&mut link, &keys, "caller:two").await.unwrap(), None);
+    rig.connection.del::<_, ()>(&[rig.key("learned"), rig.key("limit:caller:one")]).await.unwrap();
+    rig.end().await;
+}
