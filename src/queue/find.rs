@@ -1,15 +1,10 @@
 //! Finds one job or examines several, without changing anything. Every function is one bounded step, and the caller
 //! decides how many steps to take.
 
-use super::{GROUP, Keys, Link, RawEntry, Source, control::Parked, entry::entries, index::locate};
+use super::{GROUP, Keys, Link, RawEntry, Source, control::Parked, entry::entries};
 use crate::contract::{EntryId, Lane, Origin};
 use redis::{RedisResult, Value, cmd, pipe};
 use std::collections::{BTreeMap, HashMap};
-
-/// Returns the origin of the job that reserved an id.
-pub async fn reserved_by(link: &mut Link, keys: &Keys, id: &str) -> RedisResult<Option<Origin>> {
-    Ok(locate(link, keys, id).await?.map(|located| located.origin))
-}
 
 /// Returns a delayed job, and when it is due in milliseconds on Redis's clock.
 pub async fn parked(link: &mut Link, keys: &Keys, origin: Origin) -> RedisResult<Option<(Parked, u64)>> {

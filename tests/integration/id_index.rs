@@ -1,6 +1,11 @@
 //! The index of ids: it answers duplicates, it leads to completions, and it knows what former versions reserved.
 
-use super::support::{Rig, Setup, check, in_time, with};
+use super::{
+    backfill::environment,
+    support::{Rig, Setup, check, in_time, with},
+};
+use assert_cmd::Command;
+use predicates::str::contains;
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -8,6 +13,7 @@ use xco_worker::queue::{
     Connector, Keys,
     index::{Located, locate},
 };
+use xco_worker::sandbox::Fault;
 
 async fn located(rig: &Rig, id: &str) -> Option<Located> {
     let mut link = Connector::new(&rig.redis_as("operator")).unwrap().link(false);
@@ -51,6 +57,28 @@ async fn an_id_leads_to_where_its_job_is_and_then_to_its_completion() {
     let found: String = list.ids[0].get("event").unwrap();
     assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), event);
     rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_finds_a_jobs_end_behind_any_number_of_completions() {
+    let mut rig = Setup::default().start().await;
+    rig.sandbox.order(Fault::status(503).times(1));
+    rig.complete(check("early", "ip")).await;
+    rig.complete(with(check("failed", "ip"), "max_attempts", 1)).await;
+    let (completions, dead) = (rig.key("completions"), rig.key("dead"));
+    let many = "local entry for n = 1, 120000 do \
+                    entry = redis.call('XADD', KEYS[1], '*', 'id', 'other', 'event', '{}') \
+                end return entry";
+    for stream in [&completions, &dead] {
+        let _: String = redis::cmd("EVAL").arg(many).arg(1).arg(stream).query_async(&mut rig.connection).await.unwrap();
+    }
+    for (id, status) in [("early", "succeeded"), ("failed", "failed")] {
+        let mut why = Command::cargo_bin("xco-worker").unwrap();
+        why.env_clear().envs(environment(&rig)).args(["why", id]).assert().code(0).stdout(contains(status));
+    }
+    // The rig looks at every completion.
+    rig.stop_workers().await;
+    let _: u64 = rig.connection.del(&[completions, dead]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
