@@ -179,7 +179,7 @@ async fn run(
     let with_id = || requests.iter().filter(|request| request.reserve_id.is_some());
     let youngest = with_id().map(|request| request.entry).max();
     call.arg(youngest.map_or_else(String::new, |entry| entry.to_string()));
-    call.arg(with_id().count()).arg(u8::from(with_entries)).arg(index.width_ms()).arg(index.retention_ms());
+    call.arg(with_id().count()).arg(u8::from(with_entries)).arg(index.width_ms()).arg(index.life_ms());
     let mut before = 0;
     let mut firsts = Vec::with_capacity(groups.0.len());
     for group in &groups.0 {

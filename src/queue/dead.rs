@@ -169,7 +169,11 @@ impl Run {
         }
         call.arg(letters.len()).arg(self.step).arg(keys.partition);
         call.arg(format!("{}{:06}", self.name, self.step % 1_000_000));
-        call.arg(self.index.window_ms()).arg(BATCH_LIFE_S).arg(&self.who).arg(self.index.width_ms());
+        call.arg(self.index.window_ms())
+            .arg(BATCH_LIFE_S)
+            .arg(&self.who)
+            .arg(self.index.width_ms())
+            .arg(self.index.life_ms());
         for letter in letters {
             let Replay { entry, id, job, state, held_by, batch, original, .. } = letter;
             call.arg(entry.to_string()).arg(id).arg(job).arg(state).arg(held_by);

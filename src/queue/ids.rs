@@ -15,7 +15,7 @@ static FORGET: LazyLock<Script> = LazyLock::new(|| script!("forget_ids" on "atom
 const LOOK: usize = 1024;
 
 /// Maximum number of slices forgotten in one step.
-const MAX_SLICES: usize = 16;
+const MAX_SLICES: usize = 64;
 
 /// A slice with more fields than this is emptied first.
 const MAX_FIELDS: u64 = 4_096;
@@ -63,8 +63,16 @@ pub async fn forget_slices(link: &mut Link, keys: &Keys, index: IdIndex) -> Redi
     let mut old = cmd("ZRANGEBYSCORE");
     old.arg(&keys.index).arg("-inf").arg(before_ms).arg("LIMIT").arg(0).arg(MAX_SLICES);
     let slices: Vec<String> = link.query(&old).await?;
+    let mut more = false;
     for slice in &slices {
         let key = keys.slice(slice);
+        let left_ms: i64 = link.query(cmd("PTTL").arg(&key)).await?;
+        let reserved_ms_ago = index.life_ms().saturating_sub(u64::try_from(left_ms).unwrap_or(0));
+        if reserved_ms_ago < kept_ms(index.dedupe_window()) {
+            // A job that waited for long has reserved its id just now, and its duplicates may come next.
+            continue;
+        }
+        more = true;
         let fields: u64 = match link.query(cmd("HLEN").arg(&key)).await {
             Err(error) if error.code() == Some("WRONGTYPE") => 0,
             fields => fields?,
@@ -78,7 +86,7 @@ pub async fn forget_slices(link: &mut Link, keys: &Keys, index: IdIndex) -> Redi
         forgotten.cmd("ZREM").arg(&keys.index).arg(slice);
         link.pipeline::<(u64, u64)>(&forgotten).await?;
     }
-    Ok(slices.len() == MAX_SLICES)
+    Ok(more && slices.len() == MAX_SLICES)
 }
 
 /// Removes some of the fields of a slice.

@@ -15,6 +15,9 @@ const SLICES_IN_WINDOW: u64 = 3;
 /// Maximum number of slices that [`locate`] reads, the latest first.
 const MAX_SLICES: isize = 2_000;
 
+/// How long a job may wait and still find what was reserved before it, if no worker forgets ids meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86_400);
+
 /// How ids are reserved, and how long the index keeps them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdIndex {
@@ -52,6 +55,11 @@ impl IdIndex {
     /// Returns the width of a slice: never more than the window, so that an id has one holder in a slice.
     pub(super) fn width_ms(&self) -> u64 {
         self.window_ms().div_ceil(SLICES_IN_WINDOW)
+    }
+
+    /// Returns how long a slice is kept after the last reservation in it, if no worker deletes it earlier.
+    pub(super) fn life_ms(&self) -> u64 {
+        millis(self.dedupe_window.saturating_add(self.retention).saturating_add(LONGEST_WAIT))
     }
 
     pub(super) fn retention_ms(&self) -> u64 {

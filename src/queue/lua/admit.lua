@@ -6,8 +6,8 @@
 --       in the order of the jobs. The names of slices and of former reservations are made from keys 6 and 5.
 -- ARGV  1 number of jobs · 2 number of groups of buckets · 3 dedupe window in ms · 4 life of batch counters in s · 5
 --       consumer · 6 attempt number of this request, from 1 · 7 the youngest entry among the jobs with an id ('' if
---       none) · 8 number of ids · 9 '1' if jobs with an id include their entry ids · 10 width of a slice in ms · 11 how
---       long the index keeps ids in addition, in ms
+--       none) · 8 number of ids · 9 '1' if jobs with an id include their entry ids · 10 width of a slice in ms · 11 life
+--       of a slice in ms, from the last reservation
 --         then for each group, 5 values: number of buckets · interval · tolerance · slack in us · position of its queue
 --         in KEYS (0: not shared)
 --         then for each id, in the order of the jobs: the id · its holder
@@ -56,8 +56,8 @@ local now_us = limiter_now()
 local now_ms = math.floor(now_us / 1000)
 local window_ms = tonumber(ARGV[3])
 local width_ms = tonumber(ARGV[10])
--- If nobody forgets ids, they still expire.
-local life_ms = window_ms + SLICE_LIFE_MS + tonumber(ARGV[11])
+-- If no worker forgets ids, they still expire. The expiry also tells when an id was reserved last.
+local life_ms = tonumber(ARGV[11])
 local find = string.find
 
 local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 6, 11, 5

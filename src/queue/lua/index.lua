@@ -6,8 +6,6 @@
 -- which it was enqueued. The sorted set `<index>` names the slices that exist, `<width>:<number>` by the time at which
 -- each ends. Slices are narrower than the dedupe window, so an id has at most one holder in each.
 
-local SLICE_LIFE_MS = 7 * 86400000
-
 -- When a holder was enqueued. Never later than now, because a producer may have chosen the entry's id.
 local function enqueued_ms(holder, now_ms)
   return math.min(tonumber(string.match(holder, '(%d+)%-%d+')) or now_ms, now_ms)

@@ -4,7 +4,7 @@
 --       of ids that former versions reserved · then for each dead letter its batch, if ARGV has a status
 -- ARGV  1 number of dead letters · 2 number of this step within the run · 3 partition · 4 digits that are unique to
 --       this step · 5 dedupe window in ms · 6 life of batch counters in s · 7 the operator, for edits · 8 width of a
---       slice in ms · then for each dead letter: entry · id · job · state · the origin that may still have reserved its id ('' if unknown) · the status
+--       slice in ms · 9 life of a slice in ms · then for each dead letter: entry · id · job · state · the origin that may still have reserved its id ('' if unknown) · the status
 --       under which its batch counted it: failed, rejected, or new if it did not ('' without a batch) · the job before
 --       an edit ('' without one)
 -- Returns  one digit per dead letter: 1 moved · 0 no longer there · 2 not moved, because another job has its id now.
@@ -34,7 +34,7 @@ local function move(entry, id, job, state, original, number)
   local here = slice_key(index, slice)
   local before = slice_get(here, id)[1]
   local inverse = before and {'HSET', here, id, before} or {'HDEL', here, id}
-  slice_put(index, slice, window_ms + SLICE_LIFE_MS, {id, 'b' .. place}, inverse)
+  slice_put(index, slice, tonumber(ARGV[9]), {id, 'b' .. place}, inverse)
   if original ~= '' then
     append(KEYS[4], 'letter', entry, 'who', ARGV[7], 'original', original, 'job', job)
   end
@@ -61,7 +61,7 @@ local function is_taken(id, held_by)
 end
 
 local function replay()
-  local answer, moved, key, at = {}, {}, 6, 9
+  local answer, moved, key, at = {}, {}, 6, 10
   for i = 1, tonumber(ARGV[1]) do
     local entry, id, job, state, held_by, status, original = unpack(ARGV, at, at + 6)
     at = at + 7
