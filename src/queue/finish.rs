@@ -210,13 +210,7 @@ pub async fn finish(
         }
     }
 
-    let mut replies = Vec::new();
-    for one in batch {
-        if let FinishOp::Drop { reply_for: Some(id) } = &one.op {
-            more_keys.push(keys.reply(id));
-            replies.push(FIXED_KEYS + more_keys.len());
-        }
-    }
+    let replies = duplicates_replies(keys, batch, &mut more_keys);
 
     // Each queue is passed once, and only if a job goes there.
     let mut queues = [0; SharedBucket::ALL.len()];
@@ -294,6 +288,18 @@ pub async fn finish(
     }
     let courtesies = courtesies.iter().map(|why| ScriptFailure::new(SCRIPT.name(), why)).collect();
     Ok(Finishes { each, courtesies })
+}
+
+/// Adds the reply lists of duplicates to the keys. Returns their positions.
+fn duplicates_replies(keys: &Keys, batch: &[Finish], more_keys: &mut Vec<String>) -> Vec<usize> {
+    let mut places = Vec::new();
+    for one in batch {
+        if let FinishOp::Drop { reply_for: Some(id) } = &one.op {
+            more_keys.push(keys.reply(id));
+            places.push(FIXED_KEYS + more_keys.len());
+        }
+    }
+    places
 }
 
 /// Formats microseconds as milliseconds with three decimals, for the score of a sorted set. Exact below 2^53.

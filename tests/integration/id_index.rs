@@ -140,13 +140,13 @@ async fn reserve_as_before(rig: &mut Rig, id: &str, enqueued_ms: u64, window: Du
     let mut reserve = redis::pipe();
     reserve.cmd("RPUSH").arg(&list).arg(format!("@{reserved_ms}")).arg(&key);
     let life = window + Duration::from_secs(7 * 86_400);
-    reserve.cmd("SET").arg(&key).arg(format!("interactive:0:{enqueued_ms}-9")).arg("PX").arg(life.as_millis() as u64);
+    reserve.cmd("SET").arg(&key).arg(format!("interactive:0:{enqueued_ms}-9")).arg("EX").arg(life.as_secs());
     let _: (u64, String) = reserve.query_async(&mut rig.connection).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_former_version_reserved_is_reserved_until_its_window_has_passed() {
-    let window = Duration::from_millis(3_000);
+    let window = Duration::from_secs(3);
     let mut setup = Setup::default();
     setup.config.queue.dedupe_window = window;
     let mut rig = setup.without_worker().await;
