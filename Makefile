@@ -46,7 +46,7 @@ bench: setup
 	sh benches/run.sh
 
 bench-trouble: setup
-	$(CARGO) bench --locked --bench trouble
+	$(CARGO) bench --locked --bench degraded
 
 bench-backfill: setup
 	$(CARGO) bench --locked --bench backfill

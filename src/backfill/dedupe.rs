@@ -12,7 +12,7 @@ pub const BYTES_PER_ROW: usize = 120;
 
 /// The place where a customer was met first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RowPlace {
     pub(super) file: usize,
     pub(super) line: u64,
 }
@@ -36,8 +36,8 @@ impl Seen {
         &mut self,
         reference: &str,
         email: &str,
-        place: Place,
-    ) -> Result<Option<Place>, (&'static str, Place)> {
+        place: RowPlace,
+    ) -> Result<Option<RowPlace>, (&'static str, RowPlace)> {
         let by_reference = |reference: &str| self.hasher.hash_one((0_u8, reference));
         let by_form = |normal: &str| self.hasher.hash_one((2_u8, normal));
         let keys =
@@ -61,10 +61,10 @@ impl Seen {
         Ok(alike)
     }
 
-    fn find(&self, key: u64) -> Option<Place> {
+    fn find(&self, key: u64) -> Option<RowPlace> {
         let packed = self.places.get(&key)?;
         let file = usize::try_from(packed >> LINE_BITS).unwrap_or(usize::MAX);
-        Some(Place { file, line: packed & ((1 << LINE_BITS) - 1) })
+        Some(RowPlace { file, line: packed & ((1 << LINE_BITS) - 1) })
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_customer_is_known_again_by_either() {
         let mut seen = Seen::default();
-        let place = |file, line| Place { file, line };
+        let place = |file, line| RowPlace { file, line };
         assert_eq!(seen.note("c1", "Ada@example.com", place(0, 2)), Ok(None));
         assert_eq!(seen.note("c1", "b@example.com", place(0, 3)), Err(("customer_reference", place(0, 2))));
         assert_eq!(seen.note("c2", "ada@EXAMPLE.com", place(1, 4)), Err(("email", place(0, 2))));
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_mailbox_is_the_same_in_every_spelling() {
-        let place = |line| Place { file: 0, line };
+        let place = |line| RowPlace { file: 0, line };
         let mut seen = Seen::default();
         assert_eq!(seen.note("1", "Ann@m\u{fc}nchen.de", place(2)), Ok(None));
         for same in ["ann@xn--mnchen-3ya.de", "ann@XN--MNCHEN-3YA.DE", "ann@mu\u{308}nchen.de", "ANN@M\u{dc}NCHEN.de"] {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn references_that_look_alike_are_told() {
-        let place = |line| Place { file: 0, line };
+        let place = |line| RowPlace { file: 0, line };
         let mut seen = Seen::default();
         assert_eq!(seen.note("Ren\u{e9}", "1", place(2)), Ok(None));
         assert_eq!(seen.note("Rene\u{301}", "2", place(3)), Ok(Some(place(2))));

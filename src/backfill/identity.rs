@@ -16,7 +16,7 @@ const MAX_BATCH_BYTES: usize = 64;
 
 /// Which files to read, and how.
 #[derive(Debug, Clone, Default)]
-pub struct Source {
+pub struct RowSource {
     /// The files, in their order.
     pub files: Vec<PathBuf>,
     /// How the files are written.
@@ -131,8 +131,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`]: the request is wrong, or a file cannot be read.
-    pub fn new(source: Source, partitions: u16) -> Result<Self, IdentityError> {
-        let Source { files, layout, merchant_id, batch } = source;
+    pub fn new(source: RowSource, partitions: u16) -> Result<Self, IdentityError> {
+        let RowSource { files, layout, merchant_id, batch } = source;
         let files = absolute(&files)?;
         if merchant_id.as_ref().is_some_and(|merchant_id| uuid::Uuid::try_parse(merchant_id).is_err()) {
             return Err(IdentityError::MerchantId);
@@ -281,8 +281,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn source(file: &Path) -> Source {
-        Source { files: vec![file.to_owned()], ..Source::default() }
+    fn source(file: &Path) -> RowSource {
+        RowSource { files: vec![file.to_owned()], ..RowSource::default() }
     }
 
     #[test]
@@ -306,10 +306,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.csv");
         std::fs::write(&file, "").unwrap();
-        let is_usage = |source: Source| Identity::new(source, 1).unwrap_err().is_usage();
-        assert!(is_usage(Source { batch: Some("a b".to_owned()), ..source(&file) }));
-        assert!(is_usage(Source { merchant_id: Some("x".to_owned()), ..source(&file) }));
-        assert!(is_usage(Source { files: vec![file.clone(), file.clone()], ..Source::default() }));
+        let is_usage = |source: RowSource| Identity::new(source, 1).unwrap_err().is_usage();
+        assert!(is_usage(RowSource { batch: Some("a b".to_owned()), ..source(&file) }));
+        assert!(is_usage(RowSource { merchant_id: Some("x".to_owned()), ..source(&file) }));
+        assert!(is_usage(RowSource { files: vec![file.clone(), file.clone()], ..RowSource::default() }));
         assert!(is_usage(source(folder.path())));
         assert!(!is_usage(source(&folder.path().join("gone.csv"))));
     }

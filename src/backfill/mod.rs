@@ -32,10 +32,10 @@ mod window;
 
 pub use csv::quoted;
 pub use dedupe::BYTES_PER_ROW;
-pub use identity::{Identity, IdentityError, Source, describe_stored, file_digest};
+pub use identity::{Identity, IdentityError, RowSource, describe_stored, file_digest};
 pub use input::{Encoding, digest};
 pub use mapping::{COLUMNS, HeaderFault, MapEntry};
-pub use outcome::{RowOutcome, RowResult, RowUpdate, Tally, row_update};
+pub use outcome::{OutcomeCounts, RowOutcome, RowResult, RowUpdate, row_update};
 pub use row_job::{RowFault, Target};
-pub use rows::{Counts, Format, Layout, Row, Rows, RowsError, Verdict};
+pub use rows::{Format, Layout, Row, RowCounts, RowVerdict, Rows, RowsError};
 pub use window::MAX_ROW_BYTES;

@@ -7,9 +7,9 @@ use std::io::{self, Read};
 pub(super) type Line = (u64, Option<Vec<u8>>);
 
 /// Reads lines.
-pub(super) struct Lines<R>(Window<R>);
+pub(super) struct RowLines<R>(Window<R>);
 
-impl<R: Read> Lines<R> {
+impl<R: Read> RowLines<R> {
     pub(super) const fn new(input: R) -> Self {
         Self(Window::new(input))
     }
@@ -49,7 +49,7 @@ mod tests {
     fn blank_lines_count_and_long_ones_do_not_stop_the_rest() {
         let long = "x".repeat(MAX_ROW_BYTES + 1);
         let input = format!("a\n\n  \r\n{long}\nb\r\n{}", &long[1..]);
-        let mut lines = Lines::new(input.as_bytes());
+        let mut lines = RowLines::new(input.as_bytes());
         let mut read = Vec::new();
         while let Some((line, text)) = lines.next().unwrap() {
             read.push((line, text.map(|text| text.len())));

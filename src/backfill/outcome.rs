@@ -193,14 +193,14 @@ pub fn row_update(
 
 /// Number of rows by outcome, and of rows without success by error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct OutcomeCounts {
     /// Number of rows by [`RowOutcome::as_str`], without rows that have not ended.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Number of rows by [`ErrorKind::as_str`].
     pub errors: BTreeMap<&'static str, u64>,
 }
 
-impl Tally {
+impl OutcomeCounts {
     /// Adds every result in `bytes`.
     pub fn add(&mut self, bytes: &[u8]) {
         for result in bytes.chunks(RowResult::BYTES).map(RowResult::decode).filter(|result| result.outcome.is_final()) {
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_tally_counts_what_has_ended() {
-        let mut tally = Tally::default();
+        let mut tally = OutcomeCounts::default();
         tally.add(b"\0\0\0\0a-\x01\0c-\x01\x01c-\x01\x01fJ\x08\0e-\x01\0");
         assert_eq!(tally.total(), 4);
         assert_eq!(tally.outcomes, [("created", 2), ("failed", 1), ("needs_consent", 1)].into());

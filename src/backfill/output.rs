@@ -1,6 +1,6 @@
 //! Files that a backfill writes. Only their owner may read them, because they name customers.
 
-use super::{Row, RowFault, Verdict, quoted};
+use super::{Row, RowFault, RowVerdict, quoted};
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
@@ -91,9 +91,9 @@ impl Rejects {
     /// [`OutputError`].
     pub fn write(&mut self, row: &Row) -> Result<(), OutputError> {
         let (reference, faults) = match &row.verdict {
-            Verdict::Valid { .. } => return Ok(()),
-            Verdict::Rejected { reference, faults } => (reference.as_deref().unwrap_or_default(), faults.as_slice()),
-            Verdict::Duplicate { reference, fault } => (reference.as_str(), std::slice::from_ref(fault)),
+            RowVerdict::Valid { .. } => return Ok(()),
+            RowVerdict::Rejected { reference, faults } => (reference.as_deref().unwrap_or_default(), faults.as_slice()),
+            RowVerdict::Duplicate { reference, fault } => (reference.as_str(), std::slice::from_ref(fault)),
         };
         let Some(file) = self.0.get_mut(row.file) else { return Ok(()) };
         let mut places: Vec<_> = faults.iter().map(|fault| fault.place.as_str()).collect();

@@ -43,18 +43,18 @@ struct CreateUser<'a> {
 }
 
 #[derive(Serialize)]
-struct Next<'a> {
-    absent: Child<'a>,
+struct FollowUp<'a> {
+    absent: FollowUpJob<'a>,
 }
 
 #[derive(Serialize)]
-struct Child<'a> {
+struct FollowUpJob<'a> {
     r#type: JobType,
     args: &'a RawValue,
 }
 
 #[derive(Serialize)]
-struct Contact<'a> {
+struct RowContact<'a> {
     email: &'a str,
 }
 
@@ -66,8 +66,8 @@ struct CheckUser<'a> {
     batch: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     merchant_id: Option<&'a str>,
-    args: Contact<'a>,
-    next: Next<'a>,
+    args: RowContact<'a>,
+    next: FollowUp<'a>,
 }
 
 impl Target {
@@ -86,8 +86,8 @@ impl Target {
             customer_reference: reference,
             batch: &self.batch,
             merchant_id,
-            args: Contact { email },
-            next: Next { absent: Child { r#type: JobType::CreateUser, args } },
+            args: RowContact { email },
+            next: FollowUp { absent: FollowUpJob { r#type: JobType::CreateUser, args } },
         };
         let job = serde_json::to_string(&check).unwrap_or_default();
         if job.len() > MAX_JOB_BYTES {

@@ -2,10 +2,10 @@
 
 use super::{
     csv::{Record, Records},
-    dedupe::{Place, Seen},
+    dedupe::{RowPlace, Seen},
     input::{self, Encoding},
     mapping::{HeaderFault, MapEntry, Mapping, column},
-    ndjson::Lines,
+    ndjson::RowLines,
     row_job::{Prepared, RowFault, Target},
 };
 use serde_json::{Value, value::RawValue};
@@ -67,14 +67,14 @@ pub struct Row {
     /// The line of the file that the row begins in.
     pub line: u64,
     /// Whether the row is enqueued.
-    pub verdict: Verdict,
+    pub verdict: RowVerdict,
     /// The place of an earlier reference that looks the same and is written in another Unicode form. Only a valid row has one.
     pub alike: Option<String>,
 }
 
 /// Whether a row is enqueued, or why not.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RowVerdict {
     /// The row is valid.
     Valid {
         /// `customer_reference`
@@ -102,7 +102,7 @@ pub enum Verdict {
 
 /// Number of rows by verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Counts {
+pub struct RowCounts {
     /// All rows.
     pub rows: u64,
     /// Valid rows.
@@ -116,14 +116,14 @@ pub struct Counts {
     pub lookalikes: u64,
 }
 
-impl Counts {
+impl RowCounts {
     /// Counts one more row.
-    pub const fn add(&mut self, verdict: &Verdict) {
+    pub const fn add(&mut self, verdict: &RowVerdict) {
         self.rows += 1;
         match verdict {
-            Verdict::Valid { .. } => self.valid += 1,
-            Verdict::Rejected { .. } => self.rejected += 1,
-            Verdict::Duplicate { .. } => self.duplicates += 1,
+            RowVerdict::Valid { .. } => self.valid += 1,
+            RowVerdict::Rejected { .. } => self.rejected += 1,
+            RowVerdict::Duplicate { .. } => self.duplicates += 1,
         }
     }
 }
@@ -150,9 +150,9 @@ pub enum RowsError {
 }
 
 #[allow(clippy::large_enum_variant, reason = "there is one")]
-enum Reader {
+enum RowReader {
     Csv(Records<Box<dyn Read + Send>>, Mapping),
-    Ndjson(Lines<Box<dyn Read + Send>>),
+    Ndjson(RowLines<Box<dyn Read + Send>>),
 }
 
 /// Reads the rows of files.
@@ -161,7 +161,7 @@ pub struct Rows {
     layout: Layout,
     target: Target,
     read: Arc<AtomicU64>,
-    reader: Option<Reader>,
+    reader: Option<RowReader>,
     /// The current file, counted from 0.
     file: usize,
     number: u64,
@@ -187,10 +187,10 @@ impl Rows {
             }
             let number = self.number + 1;
             let checked = match &mut self.reader {
-                Some(Reader::Csv(records, mapping)) => {
+                Some(RowReader::Csv(records, mapping)) => {
                     records.next().map(|record| record.map(|record| csv(record, mapping, &self.target, number)))
                 }
-                Some(Reader::Ndjson(lines)) => {
+                Some(RowReader::Ndjson(lines)) => {
                     lines.next().map(|line| line.map(|line| json(line, &self.target, number)))
                 }
                 None => Ok(None),
@@ -209,16 +209,16 @@ impl Rows {
         let (number, file) = (self.number, self.file);
         let mut alike = None;
         let verdict = match result {
-            Err(faults) => Verdict::Rejected { reference, faults },
+            Err(faults) => RowVerdict::Rejected { reference, faults },
             Ok(Prepared { reference, email, job, partition }) => {
-                match self.seen.note(&reference, &email, Place { file, line }) {
+                match self.seen.note(&reference, &email, RowPlace { file, line }) {
                     Ok(first) => {
                         alike = first.map(|first| self.place_as_text(first));
-                        Verdict::Valid { reference, job, partition }
+                        RowVerdict::Valid { reference, job, partition }
                     }
                     Err((column, first)) => {
                         let reason = format!("is that of {}", self.place_as_text(first));
-                        Verdict::Duplicate { reference, fault: RowFault { place: column.to_owned(), reason } }
+                        RowVerdict::Duplicate { reference, fault: RowFault { place: column.to_owned(), reason } }
                     }
                 }
             }
@@ -227,14 +227,14 @@ impl Rows {
     }
 
     /// `line 7`, with the file's name if it is not the current file.
-    fn place_as_text(&self, place: Place) -> String {
+    fn place_as_text(&self, place: RowPlace) -> String {
         let other = self.files.get(place.file).filter(|_| place.file != self.file);
         let other = other.map_or_else(String::new, |path| format!(" of {}", path.display()));
         format!("line {}{other}", place.line)
     }
 }
 
-fn reader(path: &Path, layout: &Layout, read: Arc<AtomicU64>) -> Result<Reader, RowsError> {
+fn reader(path: &Path, layout: &Layout, read: Arc<AtomicU64>) -> Result<RowReader, RowsError> {
     let unreadable = |error| RowsError::Io { file: path.to_owned(), error };
     let mut input = input::open(path, layout.encoding, read).map_err(unreadable)?;
     let mut start = Vec::new();
@@ -242,7 +242,7 @@ fn reader(path: &Path, layout: &Layout, read: Arc<AtomicU64>) -> Result<Reader, 
     let looks = if start.trim_ascii_start().starts_with(b"{") { Format::Ndjson } else { Format::Csv };
     let input: Box<dyn Read + Send> = Box::new(Cursor::new(start).chain(input));
     if layout.format.unwrap_or(looks) == Format::Ndjson {
-        return Ok(Reader::Ndjson(Lines::new(input)));
+        return Ok(RowReader::Ndjson(RowLines::new(input)));
     }
     let mut records = Records::new(input, layout.delimiter).map_err(unreadable)?;
     let header = match records.next().map_err(unreadable)? {
@@ -252,7 +252,7 @@ fn reader(path: &Path, layout: &Layout, read: Arc<AtomicU64>) -> Result<Reader, 
     };
     let mapping: Mapping = header.map_err(|fault| RowsError::Header { file: path.to_owned(), fault })?;
     records.expect_width(mapping.width());
-    Ok(Reader::Csv(records, mapping))
+    Ok(RowReader::Csv(records, mapping))
 }
 
 struct Checked {
@@ -320,15 +320,15 @@ mod tests {
         let fault = |fault: &RowFault| format!("{} {}", fault.place, fault.reason);
         while let Some(row) = rows.next().unwrap() {
             let text = match row.verdict {
-                Verdict::Valid { reference, .. } => reference,
-                Verdict::Rejected { reference, faults } => {
+                RowVerdict::Valid { reference, .. } => reference,
+                RowVerdict::Rejected { reference, faults } => {
                     format!(
                         "{}: {}",
                         reference.unwrap_or_default(),
                         faults.iter().map(fault).collect::<Vec<_>>().join("; ")
                     )
                 }
-                Verdict::Duplicate { reference, fault: same } => format!("{reference} = {}", fault(&same)),
+                RowVerdict::Duplicate { reference, fault: same } => format!("{reference} = {}", fault(&same)),
             };
             let text = text.split(" /").next().unwrap_or_default().replace(folder.path().to_str().unwrap(), "");
             told.push((row.number, row.file, row.line, text));

@@ -11,7 +11,7 @@ use crate::{
         Backend,
         backfill::{
             self, Backfill, BackfillError, Encoding, Ending, FeedLimits, Format, Identity, IdentityError, Layout,
-            MapEntry, Source, file_digest,
+            MapEntry, RowSource, file_digest,
         },
     },
 };
@@ -173,11 +173,11 @@ fn failed<T>(error: BackfillError) -> anyhow::Result<T> {
     }
 }
 
-fn source(args: &BackfillArgs) -> anyhow::Result<Source> {
+fn source(args: &BackfillArgs) -> anyhow::Result<RowSource> {
     let layout =
         Layout { format: args.format, delimiter: args.delimiter, encoding: args.encoding, map: args.map.clone() };
     let files = args.files.iter().map(|path| if path == Path::new("-") { keep_stdin() } else { Ok(path.clone()) });
-    Ok(Source {
+    Ok(RowSource {
         files: files.collect::<anyhow::Result<_>>()?,
         layout,
         merchant_id: args.merchant_id.clone(),

@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{
     contract::{JobType, Lane},
-    control::Selector,
     operations::{
         Backend, Error,
         jobs::{self, CancelDetail, CancelEstimate, JobCancelled, JobToCancel},
     },
+    rules::Selector,
 };
 use clap::Args;
 use serde_json::json;
@@ -131,7 +131,7 @@ impl Cancel<'_> {
             }
         }
         if estimate.is_empty() {
-            return Err(Error::NothingFits(selector.shown()).into());
+            return Err(Error::NothingFits(selector.describe()).into());
         }
         if self.dry_run {
             return Ok(Exit::Done);
@@ -149,7 +149,7 @@ impl Cancel<'_> {
             return Ok(Exit::Done);
         }
         say(&done.in_force.to_string());
-        print_line(&format!("cancelled: {}", selector.shown()))?;
+        print_line(&format!("cancelled: {}", selector.describe()))?;
         print_line(&format!(
             "{} delayed {} now; of {} in the lanes, those that fit end as they come up",
             done.delayed,
@@ -168,7 +168,7 @@ fn counted(count: u64) -> String {
 fn in_words(estimate: &CancelEstimate) -> String {
     let CancelEstimate { jobs, delayed, waiting, in_flight, exact } = estimate;
     let more = if *exact { "" } else { ", and perhaps more: not all were read" };
-    format!("{}: {delayed} delayed, {waiting} waiting in the lanes, {in_flight} in flight{more}", jobs.shown())
+    format!("{}: {delayed} delayed, {waiting} waiting in the lanes, {in_flight} in flight{more}", jobs.describe())
 }
 
 fn sentence(detail: &CancelDetail) -> String {

@@ -118,7 +118,7 @@ async fn perform(
     let subscriber = Subscriber::start(redis, Options { start: Start::Beginning, ..Options::default() });
     let subscriber = subscriber.await.map_err(|error| Error::queue(redis, error))?;
     let backend = Backend::connect(redis).await?;
-    let running = Running::start(&config, context.metrics.clone()).await?;
+    let running = RunningWorker::start(&config, context.metrics.clone()).await?;
     narrator.heading("xco-worker demo: everything on this machine, no credentials, no real customers")?;
     narrator.say("")?;
     narrator.say(&format!("Redis    {}", environment.describe()))?;
@@ -151,7 +151,7 @@ async fn perform(
 async fn show(
     args: &DemoArgs,
     environment: &Environment,
-    running: &Running,
+    running: &RunningWorker,
     runner: &mut Runner<'_>,
     seed: u64,
 ) -> anyhow::Result<Exit> {
@@ -173,7 +173,7 @@ async fn show(
     }
 }
 
-fn look_around(environment: &Environment, running: &Running, runner: &mut Runner<'_>) -> anyhow::Result<()> {
+fn look_around(environment: &Environment, running: &RunningWorker, runner: &mut Runner<'_>) -> anyhow::Result<()> {
     let me = std::env::args().next().unwrap_or_else(|| "xco-worker".to_owned());
     let (cli, flags) = (environment.redis_cli(), environment.flags());
     let namespace = &environment.redis.namespace;
@@ -193,7 +193,7 @@ fn look_around(environment: &Environment, running: &Running, runner: &mut Runner
 }
 
 /// A worker and its endpoint, in this process.
-struct Running {
+struct RunningWorker {
     address: SocketAddr,
     stop: CancellationToken,
     worker: JoinHandle<Stopped>,
@@ -201,7 +201,7 @@ struct Running {
     endpoint: JoinHandle<std::io::Result<()>>,
 }
 
-impl Running {
+impl RunningWorker {
     async fn start(config: &Config, metrics: Metrics) -> anyhow::Result<Self> {
         let api = XcoClient::new(&config.xco)?;
         let worker = Worker::new(config.clone(), Arc::new(api), metrics.clone())?;

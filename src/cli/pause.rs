@@ -6,11 +6,11 @@ use super::{
 use crate::{
     config::parse_duration,
     contract::{JobType, Lane},
-    control::Selector,
     operations::{
         Backend, Error,
         pauses::{self, PauseRequest},
     },
+    rules::Selector,
 };
 use clap::Args;
 use serde_json::json;
@@ -78,7 +78,7 @@ pub(super) async fn pause(args: PauseArgs, context: Context) -> anyhow::Result<E
         print_json(&json!(paused))?;
     } else {
         let until = paused.until.map_or_else(|| "until `resume`".to_owned(), |until| format!("until {until}"));
-        print_line(&format!("paused: {}, {until}", paused.paused.shown()))?;
+        print_line(&format!("paused: {}, {until}", paused.paused.describe()))?;
     }
     let in_force = pauses::in_force(&mut backend, pauses::IN_FORCE_WITHIN).await?;
     if !context.json {
@@ -96,14 +96,14 @@ pub(super) async fn resume(args: ResumeArgs, context: Context) -> anyhow::Result
         if context.json {
             print_json(&json!(resumption))?;
         } else {
-            print_line(&format!("resumed: {}", resumption.resumed.shown()))?;
+            print_line(&format!("resumed: {}", resumption.resumed.describe()))?;
         }
     }
     if ended.others > 0 {
         say(&format!("{} other pauses are in force; `xco-worker status` lists them", ended.others));
     }
     if ended.resumed.is_empty() {
-        return Err(Error::NotPaused(jobs.shown()).into());
+        return Err(Error::NotPaused(jobs.describe()).into());
     }
     Ok(Exit::Done)
 }

@@ -5,7 +5,7 @@ mod view;
 use super::{Context, Exit, print_json, print_line, run::stop_on_signal, style::Style};
 use crate::{
     config::parse_duration,
-    operations::{Backend, status::Collector},
+    operations::{Backend, status::SnapshotCollector},
 };
 use clap::Args;
 use std::{io::IsTerminal, time::Duration};
@@ -37,7 +37,7 @@ pub(super) async fn run(args: StatusArgs, context: Context) -> anyhow::Result<Ex
     let every = args.every.max(Duration::from_millis(200));
     let mut backend = Backend::connect(&context.config.redis).await?;
     let most_delayed = if args.watch { MOST_DELAYED_WATCHING } else { MOST_DELAYED };
-    let mut collector = Collector::start(&mut backend, most_delayed).await?;
+    let mut collector = SnapshotCollector::start(&mut backend, most_delayed).await?;
     let clears = args.watch && !context.json && std::io::stdout().is_terminal();
     loop {
         // Rates are the counts between two snapshots.

@@ -100,9 +100,9 @@ pub(super) fn parse_moment(text: &str) -> Result<String, String> {
 
 /// JSON given on the command line, or with `@FILE` in a file. No `Debug`: it may be about a person.
 #[derive(Clone)]
-pub struct JsonText(pub serde_json::Value);
+pub struct JsonArgument(pub serde_json::Value);
 
-impl FromStr for JsonText {
+impl FromStr for JsonArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

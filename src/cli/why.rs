@@ -3,7 +3,7 @@
 use super::{Context, Exit, ages::age, print_json, print_line, rows::printable, search_progress::SearchProgress};
 use crate::operations::{
     Backend,
-    jobs::{self, DeadLetter, DelayReason, Ended, Explanation, Hold, JobPlace, LiveJob, Searched},
+    jobs::{self, DeadLetterSummary, DelayReason, EndedJob, Explanation, Hold, JobPlace, LiveJob, Searched},
 };
 use clap::Args;
 use serde_json::json;
@@ -68,7 +68,7 @@ fn lines(explanation: &Explanation) -> Vec<String> {
             live(vec![format!("{id}: delayed {until}: waits for {because}")], job)
         }
         JobPlace::Ended(ended) => lines_of_ended(id, ended),
-        JobPlace::Dead(DeadLetter { at, error, .. }) => {
+        JobPlace::Dead(DeadLetterSummary { at, error, .. }) => {
             let kind = error["kind"].as_str().unwrap_or("unknown");
             vec![format!("{id}: failed at {at} ({kind}); its dead letter is kept")]
         }
@@ -120,7 +120,7 @@ fn sentence(hold: &Hold) -> String {
     }
 }
 
-fn lines_of_ended(id: &str, ended: &Ended) -> Vec<String> {
+fn lines_of_ended(id: &str, ended: &EndedJob) -> Vec<String> {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let how = ended.error.as_ref().map_or(&ended.outcome, |error| &error.kind);
     let mut lines = vec![format!("{id}: {} ({}) at {}", text(&ended.status), text(how), text(&ended.completed_at))];

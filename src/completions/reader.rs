@@ -33,17 +33,17 @@ pub(super) struct Cursor {
 
 pub(super) enum Mode {
     Alone,
-    Member(Membership, Arc<Handed>, Demand),
+    Member(Membership, Arc<Handed>, ReadDemand),
 }
 
 /// Number of times the caller has asked for completions. A member reads only on request, because entries that it read
 /// ahead would be withheld from the group's other members.
-pub(super) struct Demand {
+pub(super) struct ReadDemand {
     pub(super) asked: watch::Receiver<u64>,
     served: u64,
 }
 
-impl Demand {
+impl ReadDemand {
     pub(super) const fn new(asked: watch::Receiver<u64>) -> Self {
         Self { asked, served: 0 }
     }
@@ -77,7 +77,7 @@ impl Reader {
     pub(super) async fn run(mut self, to: mpsc::Sender<RedisResult<Vec<Completed>>>) {
         let mut failures = 0_u32;
         loop {
-            if let Mode::Member(_, _, Demand { asked, served }) = &mut self.mode
+            if let Mode::Member(_, _, ReadDemand { asked, served }) = &mut self.mode
                 && asked.wait_for(|asked| *asked > *served).await.is_err()
             {
                 return;

@@ -5,7 +5,7 @@ use super::{
     gap::{self, Gap, Gaps, Position},
     group::{self, Handed},
     options::{Membership, Options, Start, ZERO},
-    reader::{Cursor, Demand, Mode, Reader},
+    reader::{Cursor, Mode, ReadDemand, Reader},
 };
 use crate::{
     config::RedisConfig,
@@ -83,7 +83,7 @@ impl Subscriber {
             let mode = match &member {
                 None => Mode::Alone,
                 Some(Member { membership, handed, asked }) => {
-                    Mode::Member(membership.clone(), Arc::clone(handed), Demand::new(asked.subscribe()))
+                    Mode::Member(membership.clone(), Arc::clone(handed), ReadDemand::new(asked.subscribe()))
                 }
             };
             let reader =

@@ -3,7 +3,7 @@
 use super::{
     CompletionsConfig, Config, GatewayConfig, HttpConfig, LimitsConfig, QueueConfig, RedisConfig, TelemetryConfig,
     WorkerConfig, XcoConfig,
-    schema::{Draft, keys},
+    schema::{ConfigDraft, keys},
     value::{Input, Value},
 };
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 static DEFAULTS: LazyLock<Config> = LazyLock::new(|| {
     let config = Config::blank();
-    let mut draft = Draft { config, buckets: BTreeMap::new(), client_secret_file: None, api_key_file: None };
+    let mut draft = ConfigDraft { config, buckets: BTreeMap::new(), client_secret_file: None, api_key_file: None };
     for key in keys() {
         let Some(Ok(value)) = key.default.map(DeValue::parse) else { continue };
         let value = Value::from_toml(value.get_ref());

@@ -2,7 +2,7 @@
 
 use super::{
     Config, Limit,
-    schema::{Bucket, BucketDraft, Draft, find, is_section, keys},
+    schema::{BucketDraft, BucketKey, ConfigDraft, find, is_section, keys},
     urls::is_safe_transport,
     value::{Input, Problems, Value, quote},
 };
@@ -95,7 +95,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigFaults> {
 
 #[derive(Default)]
 struct Loader {
-    draft: Draft,
+    draft: ConfigDraft,
     /// Where each key that was read, well or badly, was last written.
     origins: BTreeMap<String, String>,
     faults: Vec<ConfigFault>,
@@ -239,10 +239,10 @@ impl Loader {
     fn limits(&mut self) {
         for (bucket, BucketDraft { rate, burst }) in std::mem::take(&mut self.draft.buckets) {
             let name = match bucket {
-                Bucket::Caller => "limits.caller".to_owned(),
-                Bucket::Client => "limits.client".to_owned(),
-                Bucket::Total => "limits.total".to_owned(),
-                Bucket::Type(job_type) => format!("limits.types.{}", job_type.config_key()),
+                BucketKey::Caller => "limits.caller".to_owned(),
+                BucketKey::Client => "limits.client".to_owned(),
+                BucketKey::Total => "limits.total".to_owned(),
+                BucketKey::Type(job_type) => format!("limits.types.{}", job_type.config_key()),
             };
             let Some(rate) = rate else {
                 // A rate that is there and faulty has been reported already.
@@ -256,10 +256,10 @@ impl Loader {
             let limit = Limit { rate, burst: burst.unwrap_or_else(|| rate.one_second_burst()) };
             let limits = &mut self.draft.config.limits;
             match bucket {
-                Bucket::Caller => limits.caller = Some(limit),
-                Bucket::Client => limits.client = Some(limit),
-                Bucket::Total => limits.total = Some(limit),
-                Bucket::Type(job_type) => {
+                BucketKey::Caller => limits.caller = Some(limit),
+                BucketKey::Client => limits.client = Some(limit),
+                BucketKey::Total => limits.total = Some(limit),
+                BucketKey::Type(job_type) => {
                     limits.types.insert(job_type, limit);
                 }
             }

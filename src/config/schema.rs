@@ -15,7 +15,7 @@ mod sections;
 mod worker;
 mod xco;
 
-pub(super) use field::{Bucket, BucketDraft, Draft};
+pub(super) use field::{BucketDraft, BucketKey, ConfigDraft};
 pub use reference::{reference_file, reference_page};
 
 use super::value::{Input, Problems};
@@ -25,7 +25,7 @@ use sections::SECTIONS;
 use std::sync::OnceLock;
 
 /// One key.
-pub(super) struct Key {
+pub(super) struct ConfigKey {
     /// `worker.lease`
     pub(super) name: String,
     /// The default in TOML's spelling; `None` if the key has none.
@@ -36,16 +36,16 @@ pub(super) struct Key {
     set: Set,
 }
 
-impl Key {
+impl ConfigKey {
     /// Reads the value and stores it in the draft.
-    pub(super) fn apply(&self, draft: &mut Draft, input: &Input<'_>) -> Result<(), Problems> {
+    pub(super) fn apply(&self, draft: &mut ConfigDraft, input: &Input<'_>) -> Result<(), Problems> {
         (self.set)(draft, self.job_type, input)
     }
 }
 
 /// All keys, in the order of the reference file.
-pub(super) fn keys() -> &'static [Key] {
-    static KEYS: OnceLock<Vec<Key>> = OnceLock::new();
+pub(super) fn keys() -> &'static [ConfigKey] {
+    static KEYS: OnceLock<Vec<ConfigKey>> = OnceLock::new();
     KEYS.get_or_init(|| {
         let specs = SECTIONS.iter().flat_map(|section| section.keys.iter().map(|spec| (section.name, spec)));
         specs.flat_map(|(section, spec)| expand(section, spec)).collect()
@@ -53,7 +53,7 @@ pub(super) fn keys() -> &'static [Key] {
 }
 
 /// The key of that name.
-pub(super) fn find(name: &str) -> Option<&'static Key> {
+pub(super) fn find(name: &str) -> Option<&'static ConfigKey> {
     keys().iter().find(|key| key.name == name)
 }
 
@@ -63,8 +63,8 @@ pub(super) fn is_section(name: &str) -> bool {
 }
 
 /// The keys that a row stands for: one for each job type if its name has a `*`.
-fn expand<'s>(section: &'s str, spec: &'s Spec) -> impl Iterator<Item = Key> + 's {
-    spec.names().map(move |(name, job_type)| Key {
+fn expand<'s>(section: &'s str, spec: &'s Spec) -> impl Iterator<Item = ConfigKey> + 's {
+    spec.names().map(move |(name, job_type)| ConfigKey {
         name: format!("{section}.{name}"),
         default: spec.preset.of(job_type),
         secret: spec.secret,

@@ -36,8 +36,8 @@ impl JsonText {
             return Err("JSON that is nested too deeply");
         }
         let text = rewrite(raw.get(), |token| match token {
-            Token::Text(text) => readable(text),
-            Token::Number(_) => None,
+            JsonToken::Text(text) => readable(text),
+            JsonToken::Number(_) => None,
         });
         RawValue::from_string(text).map(Self).map_err(|_| "no JSON")
     }
@@ -77,8 +77,10 @@ impl JsonText {
     ) -> Self {
         let quote = |text: String| Value::String(text).to_string();
         let text = rewrite(self.get(), |token| match token {
-            Token::Text(text) => of_text(&serde_json::from_str::<Cow<'_, str>>(text).unwrap_or_default()).map(quote),
-            Token::Number(text) => of_number(text).map(quote),
+            JsonToken::Text(text) => {
+                of_text(&serde_json::from_str::<Cow<'_, str>>(text).unwrap_or_default()).map(quote)
+            }
+            JsonToken::Number(text) => of_number(text).map(quote),
         });
         RawValue::from_string(text).map_or_else(|_| Self::of(&()), Self)
     }
@@ -109,7 +111,7 @@ pub fn look_into(json: &str) -> Option<Value> {
     serde_json::from_str(json).ok().or_else(|| {
         let valid: &RawValue = serde_json::from_str(json).ok()?;
         let text = rewrite(valid.get(), |token| match token {
-            Token::Number(text) if serde_json::from_str::<f64>(text).is_err() => Some("null".to_owned()),
+            JsonToken::Number(text) if serde_json::from_str::<f64>(text).is_err() => Some("null".to_owned()),
             _ => None,
         });
         serde_json::from_str(&text).ok()
@@ -122,7 +124,7 @@ fn read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<RawValu
 }
 
 /// A part of a JSON text that can be replaced.
-enum Token<'a> {
+enum JsonToken<'a> {
     /// A string, including its quotes and escapes.
     Text(&'a str),
     /// A number in its original spelling.
@@ -144,12 +146,12 @@ fn depth(json: &str) -> usize {
 }
 
 /// Removes white space from a valid JSON text and replaces strings and numbers where `replacement` returns text.
-fn rewrite(json: &str, mut replacement: impl FnMut(Token<'_>) -> Option<String>) -> String {
+fn rewrite(json: &str, mut replacement: impl FnMut(JsonToken<'_>) -> Option<String>) -> String {
     let mut out = String::with_capacity(json.len());
     parts(json, |part| {
         let new = match part.as_bytes().first() {
-            Some(b'"') => replacement(Token::Text(part)),
-            Some(b'-' | b'0'..=b'9') => replacement(Token::Number(part)),
+            Some(b'"') => replacement(JsonToken::Text(part)),
+            Some(b'-' | b'0'..=b'9') => replacement(JsonToken::Number(part)),
             _ => None,
         };
         out.push_str(new.as_deref().unwrap_or(part));

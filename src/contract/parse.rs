@@ -30,7 +30,7 @@ use super::{
     json::{JsonFault, MAX_DEPTH, Node},
     redact::mask_embedded,
 };
-use draft::{Draft, Meta, Scope};
+use draft::{DraftScope, JobDraft, Meta};
 use faults::{Faults, Path};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -100,7 +100,7 @@ pub fn parse_job(bytes: &[u8], context: ParseContext<'_>) -> Result<Job, Box<Rej
         })
     })?;
     let mut faults = Faults::default();
-    let scope = Scope {
+    let scope = DraftScope {
         allow_missing_caller_id: context.allow_missing_caller_id,
         max_id_bytes: next::max_id_bytes(context.generation),
         generations_left: MAX_GENERATIONS.saturating_sub(context.generation),
@@ -128,7 +128,7 @@ fn check_text(bytes: &[u8], generation: u8) -> Result<&str, String> {
 }
 
 /// Returns `None` only if validation missed a fault.
-fn into_job(draft: Draft<'_>, default_id: &str) -> Option<Job> {
+fn into_job(draft: JobDraft<'_>, default_id: &str) -> Option<Job> {
     let parent_id = next::id_or(draft.id.as_ref(), default_id);
     let next = draft.children.iter().map(|child| next::complete(child, &draft, parent_id)).collect::<Option<_>>()?;
     Some(Job {
@@ -152,7 +152,7 @@ fn into_job(draft: Draft<'_>, default_id: &str) -> Option<Job> {
     })
 }
 
-fn into_rejection(draft: Draft<'_>, faults: Faults, root: &Node<'_>) -> Box<Rejection> {
+fn into_rejection(draft: JobDraft<'_>, faults: Faults, root: &Node<'_>) -> Box<Rejection> {
     let kind = if draft.unsupported {
         ErrorKind::UnsupportedVersion
     } else if faults.invalid() {

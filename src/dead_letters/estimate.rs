@@ -2,7 +2,7 @@
 //! takes at least. Pure.
 
 use super::{
-    BucketState, BusyBucket, Facts, LimitedBy, Ready, Refusal, Refused,
+    BucketState, BusyBucket, DeadLetterView, LimitedBy, ReadyReplay, Refused, ReplayRefusal,
     spending::{Spending, longest},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub struct ReplayEstimate {
     pub replay: u64,
     /// Of those that are replayed: how many have an effect that was allowed explicitly. Not part of the JSON.
     #[serde(skip)]
-    pub risks: BTreeMap<Refusal, u64>,
+    pub risks: BTreeMap<ReplayRefusal, u64>,
 }
 
 /// Number of dead letters of one type and error.
@@ -44,7 +44,7 @@ pub struct KindCount {
     pub error: &'static str,
     /// Why they are not replayed; `None`: they are.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<Refusal>,
+    pub refused: Option<ReplayRefusal>,
     /// The job type; `-` where it is none that is known.
     #[serde(rename = "type")]
     pub job_type: &'static str,
@@ -67,12 +67,12 @@ impl Serialize for InvalidAt {
 
 /// Counts dead letters by type and error.
 #[derive(Debug, Default)]
-pub struct KindCounts(BTreeMap<(Option<Refusal>, &'static str, &'static str), u64>);
+pub struct KindCounts(BTreeMap<(Option<ReplayRefusal>, &'static str, &'static str), u64>);
 
 impl KindCounts {
     /// Counts one; `refused` says why it is left where it is. A type or error that is unknown is counted as `-`, because it may
     /// be any text.
-    pub fn count(&mut self, facts: &Facts<'_>, refused: Option<Refusal>) {
+    pub fn count(&mut self, facts: &DeadLetterView<'_>, refused: Option<ReplayRefusal>) {
         let job_type = JobType::from_name(&facts.letter.job_type).map_or("-", JobType::as_str);
         let error = facts.error_kind().map_or("-", ErrorKind::as_str);
         *self.0.entry((refused, job_type, error)).or_default() += 1;
@@ -89,7 +89,7 @@ impl KindCounts {
 pub struct Estimator {
     kinds: KindCounts,
     invalid_at: BTreeMap<String, InvalidAt>,
-    risks: BTreeMap<Refusal, u64>,
+    risks: BTreeMap<ReplayRefusal, u64>,
     spending: Spending,
     replay: u64,
     refused: u64,
@@ -109,7 +109,7 @@ impl Estimator {
     }
 
     /// Counts a dead letter and what would become of it.
-    pub fn count(&mut self, facts: &Facts<'_>, decided: &Result<Ready, Refused>) {
+    pub fn count(&mut self, facts: &DeadLetterView<'_>, decided: &Result<ReadyReplay, Refused>) {
         self.kinds.count(facts, decided.as_ref().err().map(|refused| refused.refusal));
         match decided {
             Ok(ready) => {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Limit,
-        dead_letters::{Allowed, Changes, judge, testing::letter},
+        dead_letters::{AcceptedRisks, Changes, decide_replay, testing::dead_letter},
     };
     use serde_json::json;
 
@@ -175,9 +175,9 @@ mod tests {
         config.limits.caller = Some(Limit { rate: rate(2_000_000), burst: 1 });
         let mut estimator = Estimator::new(&config);
         let mut count = |job: &str, error: &str| {
-            let one = letter(job, error);
-            let facts = Facts::new(&one);
-            let decided = judge(&facts, &Changes::default(), Allowed::default());
+            let one = dead_letter(job, error);
+            let facts = DeadLetterView::new(&one);
+            let decided = decide_replay(&facts, &Changes::default(), AcceptedRisks::default());
             estimator.count(&facts, &decided);
         };
         let check = |caller: &str| {

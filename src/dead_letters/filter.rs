@@ -1,6 +1,6 @@
 //! Selects dead letters.
 
-use super::{Facts, Stretch};
+use super::{DeadLetterView, IdRange};
 use crate::{
     config::parse_duration,
     contract::{EntryId, ErrorKind, JobType, format_ms, millis},
@@ -129,15 +129,15 @@ impl Moment {
 impl Filter {
     /// Returns the range of entry ids in a partition that can match. `newest` is the partition's newest entry. `None`
     /// if no dead letter can match.
-    pub fn stretch(&self, now_ms: u64, newest: EntryId) -> Option<Stretch> {
+    pub fn stretch(&self, now_ms: u64, newest: EntryId) -> Option<IdRange> {
         let first = EntryId { ms: self.since.map_or(0, |since| since.ms(now_ms)), seq: 0 };
         let until = self.until.or(self.older_than.map(Moment::Ago));
         let last = until.map_or(newest, |until| newest.min(EntryId { ms: until.ms(now_ms), seq: u64::MAX }));
-        (first <= last).then_some(Stretch { first, last })
+        (first <= last).then_some(IdRange { first, last })
     }
 
     /// Whether a dead letter within that range matches. The cheapest tests come first.
-    pub fn wants(&self, facts: &Facts<'_>) -> bool {
+    pub fn wants(&self, facts: &DeadLetterView<'_>) -> bool {
         let letter = facts.letter;
         let is = |wanted: &Option<String>, fact: &dyn Fn() -> Option<String>| {
             wanted.as_ref().is_none_or(|wanted| fact().as_ref() == Some(wanted))

@@ -1,6 +1,6 @@
 //! Counting dead letters by what they have in common. Pure.
 
-use super::Facts;
+use super::DeadLetterView;
 use serde::{Serialize, Serializer};
 use std::{
     borrow::Cow,
@@ -75,7 +75,7 @@ impl GroupBy {
         }
     }
 
-    fn of<'f>(self, facts: &Facts<'f>) -> Cow<'f, str> {
+    fn of<'f>(self, facts: &DeadLetterView<'f>) -> Cow<'f, str> {
         let some = |text: Option<Cow<'f, str>>| text.unwrap_or_default();
         match self {
             Self::Type => Cow::Borrowed(facts.letter.job_type.as_str()),
@@ -117,12 +117,12 @@ impl Serialize for Group {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(untagged)]
-        enum Member<'a> {
+        enum GroupMember<'a> {
             Value(Option<&'a str>),
             Count(u64),
         }
-        let values = self.values.iter().map(|(by, value)| (by.name(), Member::Value(value.as_deref())));
-        let members: BTreeMap<_, _> = values.chain([("count", Member::Count(self.count))]).collect();
+        let values = self.values.iter().map(|(by, value)| (by.name(), GroupMember::Value(value.as_deref())));
+        let members: BTreeMap<_, _> = values.chain([("count", GroupMember::Count(self.count))]).collect();
         members.serialize(serializer)
     }
 }
@@ -168,7 +168,7 @@ impl GroupCounts {
     }
 
     /// Counts one.
-    pub fn count(&mut self, facts: &Facts<'_>) {
+    pub fn count(&mut self, facts: &DeadLetterView<'_>) {
         self.total += 1;
         self.scratch.clear();
         for by in &self.by {
@@ -213,13 +213,13 @@ impl GroupCounts {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::dead_letters::testing::letter;
+    use crate::dead_letters::testing::dead_letter;
 
     #[test]
     fn dead_letters_are_counted_by_several_things_at_once_the_most_first() {
         let mut counts = GroupCounts::new(vec![GroupBy::Type, "http_status".parse().unwrap(), GroupBy::Day]);
         for error in [r#"{"http_status":503}"#, r#"{"http_status":503}"#, "{}"] {
-            counts.count(&Facts::new(&letter("{}", error)));
+            counts.count(&DeadLetterView::new(&dead_letter("{}", error)));
         }
         let json = |groups: &Groups| {
             groups.groups.iter().map(|group| serde_json::to_string(group).unwrap()).collect::<Vec<_>>()

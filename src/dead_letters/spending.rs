@@ -1,10 +1,10 @@
 //! Which rate-limit buckets the replayed jobs spend, and how long that takes at least. Pure.
 
-use super::Ready;
+use super::ReadyReplay;
 use crate::{
     config::{Config, Rate},
     contract::MerchantId,
-    jobs::{JobState, Surroundings, plan},
+    jobs::{CallInputs, JobState, plan},
     limits::{Bucket, Limits},
 };
 use serde::{Serialize, Serializer};
@@ -101,9 +101,9 @@ impl Spending {
     }
 
     /// Counts the first call of a job.
-    pub(super) fn count(&mut self, partition: u16, ready: &Ready) {
+    pub(super) fn count(&mut self, partition: u16, ready: &ReadyReplay) {
         let Some(state) = JobState::from_json(ready.replay.state.as_bytes()) else { return };
-        let next = plan(&ready.job, &state, Surroundings { merchant: &self.merchant });
+        let next = plan(&ready.job, &state, CallInputs { merchant: &self.merchant });
         let bucket = self.limits.bucket(next.rate_class, next.spender);
         let limited_by = if bucket.name == "client" { LimitedBy::Client } else { LimitedBy::Caller };
         self.spend(partition, limited_by, bucket);

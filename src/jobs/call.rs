@@ -8,20 +8,20 @@ use crate::{
 
 /// How safe it is to repeat a call. A call that is not harmless sets a marker in Redis before it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum RepeatSafety {
     /// Harmless to repeat. The call sets no marker.
-    Harmless,
+    Safe,
     /// Never repeated. If its effect is unknown, the job ends as `in_doubt`.
-    Final,
+    Never,
     /// If the effect is unknown, a check is made before the call is repeated.
     CheckFirst,
     /// The call is repeated. If the answer suggests that an earlier call took effect, the job ends as `in_doubt`.
-    Repeat,
+    RepeatThenReport,
 }
 
 /// The next call of a job.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan<'a> {
+pub struct NextCall<'a> {
     /// The call to make.
     pub call: Call<'a>,
     /// The bucket that the call uses.
@@ -29,12 +29,12 @@ pub struct Plan<'a> {
     /// The job type whose rate and policy apply. It is that of the call, not of the job.
     pub rate_class: JobType,
     /// What to do if the effect of the call is unknown.
-    pub doubt: Doubt,
+    pub repeat_safety: RepeatSafety,
 }
 
 /// What a call needs in addition to its job.
 #[derive(Debug, Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct CallInputs<'a> {
     /// The job's merchant, or else the configured one.
     pub merchant: &'a MerchantId,
 }

@@ -1,6 +1,6 @@
 //! `CheckUser`: asks whether XCO knows a customer. It only reads, so it can be repeated freely.
 
-use super::{Doubt, Plan, Verdict, outcome::mismatched};
+use super::{NextCall, NextStep, RepeatSafety, next_step::mismatched};
 use crate::{
     contract::{Contact, Job, JobType, Outcome},
     limits::Spender,
@@ -9,13 +9,13 @@ use crate::{
 use serde_json::json;
 
 /// Looks up the contact, on behalf of the job's caller.
-pub(super) fn plan<'a>(job: &'a Job, contact: &'a Contact) -> Plan<'a> {
+pub(super) fn plan<'a>(job: &'a Job, contact: &'a Contact) -> NextCall<'a> {
     let caller = job.effective_caller.as_ref();
-    Plan {
+    NextCall {
         call: Call::CheckUser { contact, caller },
         spender: spender(job),
         rate_class: JobType::CheckUser,
-        doubt: Doubt::Harmless,
+        repeat_safety: RepeatSafety::Safe,
     }
 }
 
@@ -24,9 +24,9 @@ pub(super) fn spender(job: &Job) -> Spender<'_> {
     job.effective_caller.as_ref().map_or(Spender::Client, Spender::Caller)
 }
 
-pub(super) fn answered(answer: &Answer) -> Verdict {
+pub(super) fn answered(answer: &Answer) -> NextStep {
     match answer {
-        &Answer::Exists { exists, token_count } => Verdict::Succeeded {
+        &Answer::Exists { exists, token_count } => NextStep::Succeeded {
             outcome: if exists { Outcome::Exists } else { Outcome::Absent },
             result: Some(json!({"exists": exists, "token_count": token_count}).into()),
         },

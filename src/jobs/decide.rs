@@ -1,7 +1,7 @@
 //! From a job and its state to its next call, and from the end of that call to a verdict.
 
 use super::{
-    Circumstances, JobState, Plan, Surroundings, Verdict, check_user, create_user, finalize_consent, outcome,
+    CallCircumstances, CallInputs, JobState, NextCall, NextStep, check_user, create_user, finalize_consent, next_step,
     start_otp, verify_otp,
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Returns the next call of `job`. The same state always gives the same call.
-pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: Surroundings<'a>) -> Plan<'a> {
+pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: CallInputs<'a>) -> NextCall<'a> {
     match &job.args {
         Args::CheckUser { contact } => check_user::plan(job, contact),
         Args::CreateUser { customer_reference, contact, user } => {
@@ -28,11 +28,11 @@ pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: Surroundings<'a>) -> 
 pub fn judge(
     job: &Job,
     state: &mut JobState,
-    around: Surroundings<'_>,
-    circumstances: Circumstances,
+    around: CallInputs<'_>,
+    circumstances: CallCircumstances,
     report: CallReport,
-) -> Verdict {
-    let doubt = plan(job, state, around).doubt;
+) -> NextStep {
+    let doubt = plan(job, state, around).repeat_safety;
     state.attempts = state.attempts.saturating_add(report.calls);
     state.xco_ms += millis(report.elapsed);
     state.spend_slots();
@@ -49,9 +49,9 @@ pub fn judge(
                 Args::CreateUser { customer_reference, .. } => create_user::failed(state, customer_reference, &failure),
                 _ => None,
             };
-            match special.unwrap_or_else(|| outcome::failed(job, state, circumstances, doubt, failure)) {
-                Verdict::Failed { error, dead_letter } => {
-                    Verdict::Failed { dead_letter: dead_letter || state.in_doubt(), error: doubt_first(state, error) }
+            match special.unwrap_or_else(|| next_step::failed(job, state, circumstances, doubt, failure)) {
+                NextStep::Failed { error, dead_letter } => {
+                    NextStep::Failed { dead_letter: dead_letter || state.in_doubt(), error: doubt_first(state, error) }
                 }
                 verdict => verdict,
             }
@@ -76,12 +76,12 @@ pub fn doubt_first(state: &JobState, error: JobError) -> JobError {
 }
 
 /// Returns the error of a job that made the worker panic. `calling` is whether a call had begun and not ended.
-pub fn panicked(job: &Job, state: &mut JobState, around: Surroundings<'_>, calling: bool) -> JobError {
-    let doubt = plan(job, state, around).doubt;
+pub fn panicked(job: &Job, state: &mut JobState, around: CallInputs<'_>, calling: bool) -> JobError {
+    let doubt = plan(job, state, around).repeat_safety;
     if calling {
         state.attempts = state.attempts.saturating_add(1);
         state.spend_slots();
-        if let Some(error) = outcome::in_doubt(state, doubt, "the worker failed on this job during the call") {
+        if let Some(error) = next_step::in_doubt(state, doubt, "the worker failed on this job during the call") {
             return error;
         }
     }
@@ -91,9 +91,9 @@ pub fn panicked(job: &Job, state: &mut JobState, around: Surroundings<'_>, calli
 
 /// Decides about a job whose worker was lost during a call that is unsafe to repeat. Returns `None` if the job
 /// continues (`state` has what it must know), or the error it ends with.
-pub fn lost(job: &Job, state: &mut JobState, around: Surroundings<'_>) -> Option<JobError> {
-    let doubt = plan(job, state, around).doubt;
+pub fn lost(job: &Job, state: &mut JobState, around: CallInputs<'_>) -> Option<JobError> {
+    let doubt = plan(job, state, around).repeat_safety;
     state.attempts = state.attempts.saturating_add(1);
     state.spend_slots();
-    outcome::in_doubt(state, doubt, "the worker was lost during the call")
+    next_step::in_doubt(state, doubt, "the worker was lost during the call")
 }

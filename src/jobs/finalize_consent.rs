@@ -3,7 +3,7 @@
 //! Between the two steps, the challenge is stored in the job's state, so that a retry of the consent never uses the
 //! code again.
 
-use super::{Checkpoint, Doubt, JobState, Plan, Verdict, outcome::mismatched, verify_otp};
+use super::{Checkpoint, JobState, NextCall, NextStep, RepeatSafety, next_step::mismatched, verify_otp};
 use crate::{
     contract::{ConsentProof, CustomerReference, Job, JobType, JsonText, MerchantId, Outcome},
     limits::Spender,
@@ -24,25 +24,25 @@ pub(super) fn plan<'a>(
     merchant: &'a MerchantId,
     customer_reference: &'a CustomerReference,
     proof: &'a ConsentProof,
-) -> Plan<'a> {
+) -> NextCall<'a> {
     let challenge_id = match (proof, &state.checkpoint) {
         (_, Some(checkpoint)) => checkpoint.challenge_id.as_str(),
         (ConsentProof::Challenge(challenge_id), None) => challenge_id.as_str(),
         (ConsentProof::Code { contact, code }, None) => return verify_otp::plan(job, merchant, contact, code),
     };
-    Plan {
+    NextCall {
         call: Call::CreateConsent { merchant, customer_reference, challenge_id },
         spender: Spender::Client,
         rate_class: JobType::FinalizeConsent,
-        doubt: Doubt::Repeat,
+        repeat_safety: RepeatSafety::RepeatThenReport,
     }
 }
 
-pub(super) fn answered(state: &mut JobState, proof: &ConsentProof, answer: Answer) -> Verdict {
+pub(super) fn answered(state: &mut JobState, proof: &ConsentProof, answer: Answer) -> NextStep {
     match answer {
         Answer::Verified { consent_challenge_id, user } => {
             state.checkpoint = Some(Checkpoint { challenge_id: consent_challenge_id, user });
-            Verdict::Continue
+            NextStep::Continue
         }
         Answer::Consented => {
             let result = match (&state.checkpoint, proof) {
@@ -51,7 +51,7 @@ pub(super) fn answered(state: &mut JobState, proof: &ConsentProof, answer: Answe
                 (None, ConsentProof::Code { .. }) => None,
             };
             let result = result.map(|(consent_challenge_id, user)| ConsentedResult { consent_challenge_id, user });
-            Verdict::Succeeded { outcome: Outcome::Consented, result: Some(JsonText::of(&result)) }
+            NextStep::Succeeded { outcome: Outcome::Consented, result: Some(JsonText::of(&result)) }
         }
         _ => mismatched(),
     }

@@ -21,7 +21,7 @@ mod check_user;
 mod create_user;
 mod decide;
 mod finalize_consent;
-mod outcome;
+mod next_step;
 mod start_otp;
 mod state;
 mod verify_otp;
@@ -29,7 +29,7 @@ mod verify_otp;
 #[cfg(test)]
 mod tests;
 
-pub use call::{Doubt, Plan, Surroundings};
+pub use call::{CallInputs, NextCall, RepeatSafety};
 pub use decide::{doubt_first, judge, lost, panicked, plan};
-pub use outcome::{Circumstances, Refusal, Verdict, retry_delay_ms};
+pub use next_step::{CallCircumstances, CredentialRefusal, NextStep, retry_delay_ms};
 pub use state::{Checkpoint, JobState, Waiting, fresh};

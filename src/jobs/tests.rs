@@ -36,7 +36,7 @@ struct Case {
     state: JobState,
     merchant: MerchantId,
     outage: bool,
-    refusal: Refusal,
+    refusal: CredentialRefusal,
 }
 
 impl Case {
@@ -46,21 +46,22 @@ impl Case {
             state: fresh(Lane::Interactive, 0),
             merchant: MerchantId::from_checked("m"),
             outage: false,
-            refusal: Refusal::Own,
+            refusal: CredentialRefusal::Own,
         }
     }
 
-    fn plan(&self) -> Plan<'_> {
-        plan(&self.job, &self.state, Surroundings { merchant: &self.merchant })
+    fn plan(&self) -> NextCall<'_> {
+        plan(&self.job, &self.state, CallInputs { merchant: &self.merchant })
     }
 
-    fn end(&mut self, result: Result<Answer, CallFailure>) -> Verdict {
+    fn end(&mut self, result: Result<Answer, CallFailure>) -> NextStep {
         let report = CallReport { result, calls: 1, elapsed: Duration::from_millis(7) };
-        let circumstances = Circumstances { policy: POLICY, jitter: 0.5, outage: self.outage, refusal: self.refusal };
-        judge(&self.job, &mut self.state, Surroundings { merchant: &self.merchant }, circumstances, report)
+        let circumstances =
+            CallCircumstances { policy: POLICY, jitter: 0.5, outage: self.outage, refusal: self.refusal };
+        judge(&self.job, &mut self.state, CallInputs { merchant: &self.merchant }, circumstances, report)
     }
 
-    fn fail(&mut self, kind: FailureKind) -> Verdict {
+    fn fail(&mut self, kind: FailureKind) -> NextStep {
         self.end(Err(CallFailure {
             kind,
             http_status: None,
@@ -85,7 +86,7 @@ fn a_refusal_is_final_and_keeps_a_letter_but_for_a_wrong_code() {
             (FailureKind::InvalidCode, ErrorKind::InvalidCode),
             (FailureKind::Internal, ErrorKind::Internal),
         ] {
-            let Verdict::Failed { error, dead_letter } = Case::new(kind).fail(failure) else {
+            let NextStep::Failed { error, dead_letter } = Case::new(kind).fail(failure) else {
                 panic!("{kind} {failure:?}")
             };
             assert_eq!(error.kind, error_kind);
@@ -102,10 +103,10 @@ fn a_failure_without_effect_is_retried_until_the_attempts_are_spent() {
         {
             let mut case = Case::new(kind);
             for bound in [100, 200] {
-                let Verdict::Retry { delay_ms, .. } = case.fail(failure) else { panic!("{kind}") };
+                let NextStep::Retry { delay_ms, .. } = case.fail(failure) else { panic!("{kind}") };
                 assert_eq!(delay_ms, bound / 2);
             }
-            let Verdict::Failed { error, dead_letter: true } = case.fail(failure) else { panic!("{kind}") };
+            let NextStep::Failed { error, dead_letter: true } = case.fail(failure) else { panic!("{kind}") };
             assert_eq!((error.kind, error.retryable), (error_kind, true));
             assert_eq!((case.state.attempts, case.state.failures, case.state.xco_ms), (3, 3, 21));
         }
@@ -118,7 +119,7 @@ fn an_outage_costs_no_attempt() {
         let mut case = Case::new(kind);
         case.outage = true;
         for _ in 0..20 {
-            assert!(matches!(case.fail(FailureKind::Upstream), Verdict::Retry { .. }), "{kind}");
+            assert!(matches!(case.fail(FailureKind::Upstream), NextStep::Retry { .. }), "{kind}");
         }
         assert_eq!((case.state.attempts, case.state.failures), (20, 0));
     }
@@ -137,7 +138,7 @@ fn a_wait_for_a_token_costs_no_attempt_and_is_as_long_as_was_asked() {
                 message: "said".to_owned(),
                 remedy: None,
             };
-            let Verdict::Retry { delay_ms: 60_000, .. } = case.end(Err(failure)) else { panic!("{kind}") };
+            let NextStep::Retry { delay_ms: 60_000, .. } = case.end(Err(failure)) else { panic!("{kind}") };
         }
         assert_eq!((case.state.failures, case.state.doubt), (0, false));
     }
@@ -148,22 +149,22 @@ fn a_refusal_of_everybody_costs_no_attempt_and_ends_nobody() {
     for kind in TYPES {
         for failure in [FailureKind::Unauthorized, FailureKind::Forbidden] {
             let mut case = Case::new(kind);
-            case.refusal = Refusal::Everybodys;
+            case.refusal = CredentialRefusal::Everybodys;
             for _ in 0..20 {
-                assert!(matches!(case.fail(failure), Verdict::Retry { .. }), "{kind}");
+                assert!(matches!(case.fail(failure), NextStep::Retry { .. }), "{kind}");
             }
             assert_eq!(case.state.failures, 0);
             // A wrong code always concerns only the customer.
-            assert!(matches!(case.fail(FailureKind::InvalidCode), Verdict::Failed { .. }));
+            assert!(matches!(case.fail(FailureKind::InvalidCode), NextStep::Failed { .. }));
         }
         let mut case = Case::new(kind);
-        case.refusal = Refusal::Suspected;
+        case.refusal = CredentialRefusal::Suspected;
         for _ in 0..2 {
-            assert!(matches!(case.fail(FailureKind::Unauthorized), Verdict::Retry { .. }), "{kind}");
+            assert!(matches!(case.fail(FailureKind::Unauthorized), NextStep::Retry { .. }), "{kind}");
         }
-        let Verdict::Failed { error, .. } = case.fail(FailureKind::Unauthorized) else { panic!("{kind}") };
+        let NextStep::Failed { error, .. } = case.fail(FailureKind::Unauthorized) else { panic!("{kind}") };
         assert_eq!((error.kind, case.state.failures), (ErrorKind::Unauthorized, 3));
-        assert!(matches!(case.fail(FailureKind::Forbidden), Verdict::Failed { .. }));
+        assert!(matches!(case.fail(FailureKind::Forbidden), NextStep::Failed { .. }));
     }
 }
 
@@ -171,14 +172,14 @@ fn a_refusal_of_everybody_costs_no_attempt_and_ends_nobody() {
 fn one_attempt_is_one_call_even_in_an_outage() {
     for kind in TYPES {
         for (outage, refusal, failure) in [
-            (true, Refusal::Own, FailureKind::Upstream),
-            (true, Refusal::Own, FailureKind::Network),
-            (true, Refusal::Everybodys, FailureKind::Unauthorized),
+            (true, CredentialRefusal::Own, FailureKind::Upstream),
+            (true, CredentialRefusal::Own, FailureKind::Network),
+            (true, CredentialRefusal::Everybodys, FailureKind::Unauthorized),
         ] {
             let mut case = Case::new(kind);
             case.job.max_attempts = Some(1);
             (case.outage, case.refusal) = (outage, refusal);
-            assert!(matches!(case.fail(failure), Verdict::Failed { .. }), "{kind} {failure:?}");
+            assert!(matches!(case.fail(failure), NextStep::Failed { .. }), "{kind} {failure:?}");
         }
     }
 }
@@ -187,7 +188,7 @@ fn one_attempt_is_one_call_even_in_an_outage() {
 fn max_attempts_of_the_job_goes_before_its_types() {
     let mut case = Case::new("CheckUser");
     case.job.max_attempts = Some(1);
-    assert!(matches!(case.fail(FailureKind::Upstream), Verdict::Failed { .. }));
+    assert!(matches!(case.fail(FailureKind::Upstream), NextStep::Failed { .. }));
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn a_429_costs_no_attempt() {
     for kind in TYPES {
         let mut case = Case::new(kind);
         case.state.reserved = true;
-        assert_eq!(case.fail(FailureKind::RateLimited), Verdict::Defer { retry_after: None });
+        assert_eq!(case.fail(FailureKind::RateLimited), NextStep::Defer { retry_after: None });
         assert_eq!((case.state.attempts, case.state.failures, case.state.reserved), (1, 0, false));
     }
 }
@@ -203,13 +204,13 @@ fn a_429_costs_no_attempt() {
 #[test]
 fn an_unknown_effect_is_looked_at_by_type() {
     for failure in [FailureKind::Gateway, FailureKind::Timeout, FailureKind::Broken] {
-        assert!(matches!(Case::new("CheckUser").fail(failure), Verdict::Retry { .. }));
+        assert!(matches!(Case::new("CheckUser").fail(failure), NextStep::Retry { .. }));
         for kind in ["StartOtp", "VerifyOtp", "FinalizeConsent"] {
-            let Verdict::Failed { error, dead_letter: true } = Case::new(kind).fail(failure) else { panic!("{kind}") };
+            let NextStep::Failed { error, dead_letter: true } = Case::new(kind).fail(failure) else { panic!("{kind}") };
             assert_eq!((error.kind, error.retryable), (ErrorKind::InDoubt, false), "{kind}");
         }
         let mut create = Case::new("CreateUser");
-        assert!(matches!(create.fail(failure), Verdict::Retry { .. }));
+        assert!(matches!(create.fail(failure), NextStep::Retry { .. }));
         assert!(matches!(create.plan().call, Call::CheckUser { .. }), "no second POST before a check");
     }
 }
@@ -218,7 +219,7 @@ fn an_unknown_effect_is_looked_at_by_type() {
 fn a_lost_worker_is_an_unknown_effect() {
     for (kind, ends) in [("StartOtp", true), ("VerifyOtp", true), ("FinalizeConsent", true), ("CreateUser", false)] {
         let mut case = Case::new(kind);
-        let error = lost(&case.job, &mut case.state, Surroundings { merchant: &case.merchant });
+        let error = lost(&case.job, &mut case.state, CallInputs { merchant: &case.merchant });
         assert_eq!(error.map(|error| error.kind), ends.then_some(ErrorKind::InDoubt), "{kind}");
         assert_eq!(case.state.attempts, 1);
     }
@@ -228,14 +229,14 @@ fn a_lost_worker_is_an_unknown_effect() {
 fn a_create_in_doubt_is_checked_and_then_posted_again_or_done() {
     let mut case = Case::new("CreateUser");
     case.fail(FailureKind::Timeout);
-    assert_eq!(case.plan().doubt, Doubt::Harmless);
-    assert_eq!(case.end(Ok(Answer::Exists { exists: false, token_count: 0 })), Verdict::Continue);
+    assert_eq!(case.plan().repeat_safety, RepeatSafety::Safe);
+    assert_eq!(case.end(Ok(Answer::Exists { exists: false, token_count: 0 })), NextStep::Continue);
     assert!(matches!(case.plan().call, Call::CreateUser { .. }));
     case.fail(FailureKind::Broken);
     assert!(matches!(case.plan().call, Call::CheckUser { .. }), "a second doubt is checked again");
     let done = case.end(Ok(Answer::Exists { exists: true, token_count: 0 }));
     let result = json!({"customer_reference": "r", "after_doubt": true});
-    assert_eq!(done, Verdict::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result.into()) });
+    assert_eq!(done, NextStep::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result.into()) });
 }
 
 #[test]
@@ -243,10 +244,10 @@ fn a_conflict_is_success_for_create_alone() {
     for kind in TYPES {
         let mut case = Case::new(kind);
         match case.fail(FailureKind::Conflict) {
-            Verdict::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result) } => {
+            NextStep::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result) } => {
                 assert_eq!((kind, result.value()), ("CreateUser", json!({"customer_reference": "r"})));
             }
-            Verdict::Failed { error, .. } => assert_eq!(error.kind, ErrorKind::Conflict),
+            NextStep::Failed { error, .. } => assert_eq!(error.kind, ErrorKind::Conflict),
             other => panic!("{kind} {other:?}"),
         }
     }
@@ -255,7 +256,7 @@ fn a_conflict_is_success_for_create_alone() {
 fn verified(case: &mut Case) {
     let answer =
         Answer::Verified { consent_challenge_id: "ch".to_owned(), user: Some(json!({"first_name": "A"}).into()) };
-    assert_eq!(case.end(Ok(answer)), Verdict::Continue);
+    assert_eq!(case.end(Ok(answer)), NextStep::Continue);
 }
 
 #[test]
@@ -265,12 +266,12 @@ fn a_consent_with_a_code_verifies_once() {
     verified(&mut case);
     for failure in [FailureKind::Upstream, FailureKind::Timeout] {
         let Call::CreateConsent { challenge_id: "ch", .. } = case.plan().call else { panic!("the checkpoint is kept") };
-        assert!(matches!(case.fail(failure), Verdict::Retry { .. }));
+        assert!(matches!(case.fail(failure), NextStep::Retry { .. }));
     }
     let result = json!({"consent_challenge_id": "ch", "user": {"first_name": "A"}});
     assert_eq!(
         case.end(Ok(Answer::Consented)),
-        Verdict::Succeeded { outcome: Outcome::Consented, result: Some(result.into()) }
+        NextStep::Succeeded { outcome: Outcome::Consented, result: Some(result.into()) }
     );
 }
 
@@ -278,10 +279,10 @@ fn a_consent_with_a_code_verifies_once() {
 fn a_challenge_that_is_gone_is_not_found_at_first_and_in_doubt_after_one() {
     let mut case = Case::new("FinalizeConsent");
     verified(&mut case);
-    let Verdict::Failed { error, .. } = case.fail(FailureKind::NotFound) else { panic!() };
+    let NextStep::Failed { error, .. } = case.fail(FailureKind::NotFound) else { panic!() };
     assert_eq!(error.kind, ErrorKind::NotFound);
     case.fail(FailureKind::Timeout);
-    let Verdict::Failed { error, .. } = case.fail(FailureKind::NotFound) else { panic!() };
+    let NextStep::Failed { error, .. } = case.fail(FailureKind::NotFound) else { panic!() };
     assert_eq!(error.kind, ErrorKind::InDoubt);
 }
 
@@ -312,7 +313,7 @@ fn successes_have_the_contracts_results() {
     for (kind, answer, outcome, result) in cases {
         assert_eq!(
             Case::new(kind).end(Ok(answer)),
-            Verdict::Succeeded { outcome, result: result.map(Into::into) },
+            NextStep::Succeeded { outcome, result: result.map(Into::into) },
             "{kind}"
         );
     }

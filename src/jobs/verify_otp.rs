@@ -1,6 +1,6 @@
 //! `VerifyOtp`: verifies the code that the customer typed. It is never repeated if the code may have been used.
 
-use super::{Doubt, Plan, Verdict, check_user::spender, outcome::mismatched};
+use super::{NextCall, NextStep, RepeatSafety, check_user::spender, next_step::mismatched};
 use crate::{
     contract::{Contact, Job, JobType, JsonText, MerchantId, Outcome, VerificationCode},
     xco::{Answer, Call},
@@ -19,18 +19,18 @@ pub(super) fn plan<'a>(
     merchant: &'a MerchantId,
     contact: &'a Contact,
     code: &'a VerificationCode,
-) -> Plan<'a> {
-    Plan {
+) -> NextCall<'a> {
+    NextCall {
         call: Call::VerifyOtp { merchant, contact, code, caller: job.effective_caller.as_ref() },
         spender: spender(job),
         rate_class: JobType::VerifyOtp,
-        doubt: Doubt::Final,
+        repeat_safety: RepeatSafety::Never,
     }
 }
 
-pub(super) fn answered(answer: Answer) -> Verdict {
+pub(super) fn answered(answer: Answer) -> NextStep {
     match answer {
-        Answer::Verified { consent_challenge_id, user } => Verdict::Succeeded {
+        Answer::Verified { consent_challenge_id, user } => NextStep::Succeeded {
             outcome: Outcome::Verified,
             result: Some(JsonText::of(&VerifiedResult {
                 consent_challenge_id: &consent_challenge_id,

@@ -44,7 +44,7 @@ pub enum LoadSign {
 
 /// A call that ended, as the limit sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct CallSeen {
+pub struct ObservedCall {
     /// The route of the call, named by the job type.
     pub route: JobType,
     /// The duration of the call.
@@ -69,7 +69,7 @@ pub struct Adaptive {
     phase: Phase,
     /// Start and end of the last light load. A call that began within it counts towards the baseline, whenever it ends.
     light: (Duration, Duration),
-    window: Window,
+    window: AnswerWindow,
     /// How often the limit shrank since the last light load.
     shrunk: u32,
 }
@@ -107,7 +107,7 @@ const TOLERATED: f64 = 0.1;
 
 /// The baseline of a route: how its calls behave under a light load.
 #[derive(Debug, Clone, Copy, Default)]
-struct Usual(Tally);
+struct Usual(RouteTally);
 
 impl Usual {
     /// Reduces the weight of earlier light loads when a new one begins.
@@ -129,7 +129,7 @@ impl Usual {
 
 /// The answers of one route in a window.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tally {
+struct RouteTally {
     answers: f64,
     worked: f64,
     latency_sum: f64,
@@ -138,9 +138,9 @@ struct Tally {
 
 /// The answers since the last decision: about one round trip.
 #[derive(Debug, Clone, Default)]
-struct Window {
+struct AnswerWindow {
     answers: usize,
-    routes: [Tally; ROUTES],
+    routes: [RouteTally; ROUTES],
     peak: usize,
     wanted: bool,
 }
@@ -156,7 +156,7 @@ impl Adaptive {
             usual: [Usual::default(); ROUTES],
             phase: Phase::Steady(FIRST_LIGHT),
             light: (Duration::MAX, Duration::MAX),
-            window: Window::default(),
+            window: AnswerWindow::default(),
             shrunk: 0,
         }
     }
@@ -179,7 +179,7 @@ impl Adaptive {
     }
 
     /// Records a call that ended. Returns whether the limit changed.
-    pub fn record(&mut self, call: CallSeen) -> bool {
+    pub fn record(&mut self, call: ObservedCall) -> bool {
         let before = self.limit();
         let known = self.known();
         self.window.answers += 1;
@@ -204,7 +204,7 @@ impl Adaptive {
             Phase::Lightening if call.in_flight <= (known / 2).max(before) => {
                 self.usual.iter_mut().for_each(Usual::fade);
                 self.light = (call.at, Duration::MAX);
-                (self.phase, self.window) = (Phase::Light(0), Window::default());
+                (self.phase, self.window) = (Phase::Light(0), AnswerWindow::default());
             }
             Phase::Lightening if in_vain => self.steady(),
             Phase::Lightening => {}
@@ -225,11 +225,11 @@ impl Adaptive {
     }
 
     fn steady(&mut self) {
-        (self.phase, self.window, self.shrunk) = (Phase::Steady(LIGHT_EVERY), Window::default(), 0);
+        (self.phase, self.window, self.shrunk) = (Phase::Steady(LIGHT_EVERY), AnswerWindow::default(), 0);
     }
 
     #[allow(clippy::cast_precision_loss, reason = "thousands at most")]
-    fn look(&mut self, window: &Window) {
+    fn look(&mut self, window: &AnswerWindow) {
         let light = window.peak as f64 <= self.limit * LIGHT_SHARE;
         if light {
             // There are so few calls that the load is light already.
@@ -239,7 +239,7 @@ impl Adaptive {
             }
         } else if self.is_too_much(window) {
             if self.shrunk >= MOST_SHRUNK {
-                (self.phase, self.window) = (Phase::Lightening, Window::default());
+                (self.phase, self.window) = (Phase::Lightening, AnswerWindow::default());
                 return;
             }
             self.shrunk += 1;
@@ -259,7 +259,7 @@ impl Adaptive {
     }
 
     /// Whether a lighter load would avoid some of the delay or some of the refusals.
-    fn is_too_much(&self, window: &Window) -> bool {
+    fn is_too_much(&self, window: &AnswerWindow) -> bool {
         let (mut took, mut usual_s, mut worked) = (0.0, 0.0, 0.0);
         let (mut overloaded, mut expected, mut variance, mut answers) = (0.0, 0.0, 0.0, 0.0);
         for (usual, seen) in self.usual.iter().zip(&window.routes) {
@@ -284,8 +284,8 @@ impl Adaptive {
     }
 }
 
-impl Tally {
-    fn count(&mut self, call: CallSeen) {
+impl RouteTally {
+    fn count(&mut self, call: ObservedCall) {
         self.answers += 1.0;
         match call.sign {
             LoadSign::Worked => {

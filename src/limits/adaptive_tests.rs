@@ -65,7 +65,7 @@ fn run(link: Link<'_>, seconds: f64, fixed: Option<usize>, start: usize) -> Run 
             away += u64::from(sign == LoadSign::Overloaded);
             limits += limit as u64;
         }
-        adaptive.record(CallSeen {
+        adaptive.record(ObservedCall {
             route,
             latency: Duration::from_micros(end_us - began_us),
             sign,
@@ -205,7 +205,7 @@ fn demand_grows_it_although_one_lane_may_not_use_all() {
         let in_flight = (adaptive.limit() / 2).max(1);
         let at = Duration::from_millis(n);
         let latency = Duration::from_millis(20);
-        adaptive.record(CallSeen { route: CreateUser, latency, sign: Worked, in_flight, wanted: true, at });
+        adaptive.record(ObservedCall { route: CreateUser, latency, sign: Worked, in_flight, wanted: true, at });
     }
     assert_eq!(adaptive.known(), MOST);
 }
@@ -215,7 +215,7 @@ fn an_idle_worker_does_not_grow_and_noise_does_not_shrink_it() {
     let mut adaptive = Adaptive::new(policy());
     adaptive.limit = 10.0;
     for n in 0..1_000_u64 {
-        adaptive.record(CallSeen {
+        adaptive.record(ObservedCall {
             route: CheckUser,
             latency: Duration::from_micros(100 + n % 20_000),
             sign: Worked,

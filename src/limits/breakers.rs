@@ -18,14 +18,14 @@ const QUIET_MS: u64 = 60_000;
 
 /// What a breaker covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
+pub enum BreakerScope {
     /// All calls, on every route.
     All,
     /// The calls of one route.
     Route(JobType),
 }
 
-impl Scope {
+impl BreakerScope {
     /// Returns every scope, starting with all calls.
     pub fn every() -> impl Iterator<Item = Self> {
         std::iter::once(Self::All).chain(JobType::ALL.into_iter().map(Self::Route))
@@ -114,21 +114,23 @@ impl Breakers {
     }
 
     /// Returns the breaker of a scope.
-    pub const fn of(&mut self, scope: Scope) -> &mut Breaker {
+    pub const fn of(&mut self, scope: BreakerScope) -> &mut Breaker {
         match scope {
-            Scope::All => &mut self.all,
-            Scope::Route(route) => &mut self.routes[route as usize],
+            BreakerScope::All => &mut self.all,
+            BreakerScope::Route(route) => &mut self.routes[route as usize],
         }
     }
 
     /// Returns the state of a scope's breaker at `now_ms`.
-    pub const fn state(&mut self, scope: Scope, now_ms: u64) -> BreakerState {
+    pub const fn state(&mut self, scope: BreakerScope, now_ms: u64) -> BreakerState {
         self.of(scope).state(now_ms)
     }
 
     /// Whether XCO currently fails for calls of this route: the breaker of the route or of all calls is not closed.
     pub fn is_outage(&mut self, route: JobType, now_ms: u64) -> bool {
-        [Scope::All, Scope::Route(route)].into_iter().any(|scope| self.state(scope, now_ms) != BreakerState::Closed)
+        [BreakerScope::All, BreakerScope::Route(route)]
+            .into_iter()
+            .any(|scope| self.state(scope, now_ms) != BreakerState::Closed)
     }
 
     /// Whether any route's breaker is not closed. First closes half-open breakers whose route had no call for a while.
@@ -143,9 +145,9 @@ impl Breakers {
     }
 
     /// Records a call that ended. Returns the breakers whose state changed.
-    pub fn observe(&mut self, route: JobType, end: RouteEnd, now_ms: u64) -> [Option<(Scope, BreakerState)>; 2] {
+    pub fn observe(&mut self, route: JobType, end: RouteEnd, now_ms: u64) -> [Option<(BreakerScope, BreakerState)>; 2] {
         let mut changes = [None; 2];
-        let ends = [(Scope::All, end.of_all()), (Scope::Route(route), end.of_route())];
+        let ends = [(BreakerScope::All, end.of_all()), (BreakerScope::Route(route), end.of_route())];
         for (change, (scope, end)) in changes.iter_mut().zip(ends) {
             if let Some(end) = end
                 && self.of(scope).observe(end, now_ms)
@@ -194,7 +196,7 @@ impl Breakers {
 mod tests {
     use super::*;
 
-    const CREATE: Scope = Scope::Route(JobType::CreateUser);
+    const CREATE: BreakerScope = BreakerScope::Route(JobType::CreateUser);
 
     fn breakers() -> Breakers {
         Breakers::new(BreakerPolicy::default())
@@ -212,7 +214,7 @@ mod tests {
             let mut breakers = breakers();
             fail(&mut breakers, JobType::CreateUser, end, 20);
             assert!(matches!(breakers.state(CREATE, 0), BreakerState::Open { .. }));
-            assert_eq!(breakers.state(Scope::All, 0), BreakerState::Closed);
+            assert_eq!(breakers.state(BreakerScope::All, 0), BreakerState::Closed);
             assert_eq!(breakers.look(JobType::CheckUser, Lane::Bulk, 0), Permit::Go);
             assert_eq!(breakers.look(JobType::CreateUser, Lane::Interactive, 0), Permit::Wait);
             assert!(breakers.is_outage(JobType::CreateUser, 0) && !breakers.is_outage(JobType::CheckUser, 0));
@@ -224,7 +226,7 @@ mod tests {
         for (end, times) in [(RouteEnd::Unreached, 20), (RouteEnd::Refused { in_a_row: 5 }, 5)] {
             let mut breakers = breakers();
             fail(&mut breakers, JobType::CreateUser, end, times);
-            assert!(matches!(breakers.state(Scope::All, 0), BreakerState::Open { .. }));
+            assert!(matches!(breakers.state(BreakerScope::All, 0), BreakerState::Open { .. }));
             assert_eq!(breakers.state(CREATE, 0), BreakerState::Closed);
             assert!(breakers.is_outage(JobType::CheckUser, 0));
         }

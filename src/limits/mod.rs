@@ -7,12 +7,12 @@
 mod adaptive;
 mod breaker;
 mod breakers;
-mod budget;
+mod retry_budget;
 
-pub use adaptive::{Adaptive, AdaptivePolicy, CallSeen, LoadSign};
+pub use adaptive::{Adaptive, AdaptivePolicy, LoadSign, ObservedCall};
 pub use breaker::{Breaker, BreakerPolicy, BreakerState, CallEnd};
-pub use breakers::{Breakers, Permit, RouteEnd, Scope};
-pub use budget::RetryBudget;
+pub use breakers::{BreakerScope, Breakers, Permit, RouteEnd};
+pub use retry_budget::RetryBudget;
 
 use crate::{
     config::{Limit, LimitsConfig, Rate},

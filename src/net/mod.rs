@@ -3,5 +3,5 @@
 mod names;
 mod tls;
 
-pub use names::{LookUp, Looked, Lookup, Names, Pace};
+pub use names::{LookUp, Looked, Lookup, LookupPace, Names};
 pub use tls::{TlsFault, TlsFiles, TlsFilesFault, find_below, tls_fault};

@@ -38,7 +38,7 @@ const MAX_ADDRESSES: usize = 16;
 
 /// How long cached answers are used.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct LookupPace {
     /// A younger answer is used without a lookup.
     pub fresh: Duration,
     /// How long to wait for a new lookup before an older answer is used.
@@ -47,7 +47,7 @@ pub struct Pace {
     pub stale: Duration,
 }
 
-impl Default for Pace {
+impl Default for LookupPace {
     fn default() -> Self {
         Self {
             fresh: Duration::from_secs(10),
@@ -65,7 +65,7 @@ pub struct Names {
 
 struct Inner {
     look_up: Box<LookUp>,
-    pace: Pace,
+    pace: LookupPace,
     known: Mutex<HashMap<String, Entry>>,
 }
 
@@ -91,11 +91,11 @@ impl Names {
     /// Returns the process's shared resolver, which uses the system's.
     pub fn shared() -> Self {
         static SHARED: OnceLock<Names> = OnceLock::new();
-        SHARED.get_or_init(|| Self::new(Pace::default(), by_system)).clone()
+        SHARED.get_or_init(|| Self::new(LookupPace::default(), by_system)).clone()
     }
 
     /// Creates a resolver that uses `look_up`.
-    pub fn new(pace: Pace, look_up: impl Fn(String) -> Lookup + Send + Sync + 'static) -> Self {
+    pub fn new(pace: LookupPace, look_up: impl Fn(String) -> Lookup + Send + Sync + 'static) -> Self {
         Self { inner: Arc::new(Inner { look_up: Box::new(look_up), pace, known: Mutex::default() }) }
     }
 

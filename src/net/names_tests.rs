@@ -20,7 +20,7 @@ fn resolver(
 ) -> (Names, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let (count, answers) = (Arc::clone(&asked), Arc::new(answers));
-    let names = Names::new(Pace::default(), move |_| {
+    let names = Names::new(LookupPace::default(), move |_| {
         let number = count.fetch_add(1, Ordering::Relaxed);
         let (takes, answers) = (takes(number), Arc::clone(&answers));
         async move {

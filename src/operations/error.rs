@@ -2,8 +2,8 @@
 
 use crate::{
     config::{RedisConfig, RedisUrl, parse_redis_url},
-    control::MAX_RULES,
     queue::{self, QueueError},
+    rules::MAX_RULES,
 };
 use redis::RedisError;
 use secrecy::ExposeSecret;

@@ -1,7 +1,7 @@
 //! Whether the workers know the operators' rules.
 
 use super::{Backend, Error};
-use crate::queue::{control, workers};
+use crate::queue::{rules, workers};
 use redis::RedisResult;
 use serde::Serialize;
 use std::{fmt, time::Duration};
@@ -62,9 +62,9 @@ async fn look(backend: &mut Backend<'_>) -> RedisResult<InForce> {
     let keys = backend.common_keys();
     let link = &mut backend.link;
     // The version first: a worker cannot have loaded one that does not exist yet.
-    let version = workers::loaded_rules(control::version(link, &keys).await?.as_deref());
+    let version = workers::loaded_rules(rules::version(link, &keys).await?.as_deref());
     let listed = workers::workers(link, &keys).await?;
-    let now_ms = control::now_ms(link).await?;
+    let now_ms = rules::now_ms(link).await?;
     let running = || listed.values().filter(|beat| beat.is_recent(now_ms));
     let in_force_on = running().filter(|beat| beat.rules_version.as_deref() == Some(&version)).count();
     Ok(InForce { in_force_on, workers: running().count() })

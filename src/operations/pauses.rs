@@ -5,8 +5,8 @@ pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};
 use super::{Actor, Backend, Error};
 use crate::{
     contract::{format_ms, millis},
-    control::{Rule, Selector, Verb},
-    queue::control,
+    queue::rules,
+    rules::{Rule, RuleAction, Selector},
 };
 use redis::RedisResult;
 use serde::Serialize;
@@ -58,12 +58,12 @@ pub async fn pause(backend: &mut Backend<'_>, actor: &Actor, request: PauseReque
     let lasting_ms = lasting.map(millis);
     let link = &mut backend.link;
     let done: RedisResult<(Rule, bool)> = async {
-        let what = json!({"jobs": jobs.told(), "for_ms": lasting_ms});
+        let what = json!({"jobs": jobs.redacted(), "for_ms": lasting_ms});
         actor.record(link, namespace, "pause", &what, 1).await?;
-        let at_ms = control::now_ms(link).await?;
+        let at_ms = rules::now_ms(link).await?;
         let order = actor.order(at_ms, lasting_ms.map(|lasting_ms| at_ms.saturating_add(lasting_ms)));
-        let rule = Rule { verb: Verb::Pause, selector: jobs, order };
-        let set = control::set_rule(link, &keys, &rule).await?;
+        let rule = Rule { verb: RuleAction::Pause, selector: jobs, order };
+        let set = rules::set_rule(link, &keys, &rule).await?;
         Ok((rule, set))
     }
     .await;
@@ -86,18 +86,18 @@ pub async fn resume(backend: &mut Backend<'_>, actor: &Actor, jobs: &Selector) -
 async fn end(backend: &mut Backend<'_>, actor: &Actor, jobs: &Selector) -> RedisResult<Resumed> {
     let (keys, namespace) = (backend.common_keys(), backend.namespace());
     let link = &mut backend.link;
-    let now_ms = control::now_ms(link).await?;
-    let (_, rules) = control::load(link, &keys).await?;
-    let pauses = rules.all().filter(|(verb, _, order)| *verb == Verb::Pause && order.holds(now_ms));
+    let now_ms = rules::now_ms(link).await?;
+    let (_, rules) = rules::load(link, &keys).await?;
+    let pauses = rules.all().filter(|(verb, _, order)| *verb == RuleAction::Pause && order.holds(now_ms));
     let (meant, others): (Vec<_>, Vec<_>) =
         pauses.map(|(_, paused, _)| paused.clone()).partition(|paused| jobs.is_everything() || paused == jobs);
     if !meant.is_empty() {
-        let what = json!({"jobs": jobs.told()});
+        let what = json!({"jobs": jobs.redacted()});
         actor.record(link, namespace, "resume", &what, u64::try_from(meant.len()).unwrap_or(0)).await?;
     }
     let mut resumed = Vec::new();
     for paused in meant {
-        if control::drop_rule(link, &keys, &Rule::name(Verb::Pause, &paused), None).await? {
+        if rules::drop_rule(link, &keys, &Rule::name(RuleAction::Pause, &paused), None).await? {
             resumed.push(Resumption { resumed: paused });
         }
     }

@@ -12,8 +12,8 @@ use crate::contract::{EntryId, Lane};
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{collections::HashMap, sync::LazyLock};
 
-static FEED: LazyLock<Script> = LazyLock::new(|| script!("feed" on "atomic"));
-static RECORD: LazyLock<Script> = LazyLock::new(|| script!("record" on "atomic"));
+static FEED: LazyLock<Script> = LazyLock::new(|| script!("backfill_enqueue" on "atomic"));
+static RECORD: LazyLock<Script> = LazyLock::new(|| script!("backfill_record" on "atomic"));
 
 /// Maximum number of rows that are enqueued, or results that are recorded, in one step.
 pub const MAX_ROWS: usize = 256;
@@ -33,7 +33,7 @@ pub struct StoredIdentity {
 
 /// How far a backfill is in one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct EnqueueCheckpoint {
     /// The highest row enqueued in this partition. 0 means none.
     pub row: u64,
     /// Number of rows enqueued here.
@@ -44,7 +44,7 @@ pub struct Checkpoint {
 
 /// Number of rows that have ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedRows {
     /// All of them.
     pub rows: u64,
     /// Of these, the rows without success.
@@ -121,7 +121,7 @@ pub async fn store_counts(link: &mut Link, first: &Keys, batch: &str, counts: &s
 
 /// Takes the backfill over for `run`, in one partition: no other run can enqueue rows there any more. From here on,
 /// completions are kept until they are collected.
-pub async fn take_over(link: &mut Link, keys: &Keys, batch: &str, run: &str) -> RedisResult<Checkpoint> {
+pub async fn take_over(link: &mut Link, keys: &Keys, batch: &str, run: &str) -> RedisResult<EnqueueCheckpoint> {
     let key = keys.backfill(batch);
     let mut set = pipe();
     set.cmd("HSET").arg(&key).arg("run").arg(run).ignore();
@@ -144,12 +144,12 @@ pub async fn take_over(link: &mut Link, keys: &Keys, batch: &str, run: &str) -> 
 }
 
 /// How far a backfill is in one partition.
-pub async fn checkpoint(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Checkpoint> {
+pub async fn checkpoint(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<EnqueueCheckpoint> {
     let mut get = cmd("HMGET");
     get.arg(keys.backfill(batch)).arg("mark").arg("fed").arg("collected");
     let (row, enqueued, collected): (Option<u64>, Option<u64>, Option<String>) = link.query(&get).await?;
     let collected = collected.and_then(|entry| entry.parse().ok());
-    Ok(Checkpoint { row: row.unwrap_or(0), enqueued: enqueued.unwrap_or(0), collected })
+    Ok(EnqueueCheckpoint { row: row.unwrap_or(0), enqueued: enqueued.unwrap_or(0), collected })
 }
 
 async fn group_at(link: &mut Link, keys: &Keys, batch: &str) -> RedisResult<Option<EntryId>> {
@@ -183,7 +183,7 @@ pub async fn record_results(
     first: &Keys,
     batch: &str,
     updates: &[ResultUpdate],
-) -> RedisResult<Ended> {
+) -> RedisResult<EndedRows> {
     let mut call = RECORD.call(2);
     call.arg(first.backfill_results(batch)).arg(first.backfill(batch)).arg(LIFE_S);
     for ResultUpdate { row, code, checks, creates } in updates {
@@ -192,15 +192,15 @@ pub async fn record_results(
     }
     let reply = integers(RECORD.run(link, &call).await?)?;
     let field = |at: usize| reply.get(at).and_then(|number| u64::try_from(*number).ok()).unwrap_or(0);
-    Ok(Ended { rows: field(0), unsuccessful: field(1) })
+    Ok(EndedRows { rows: field(0), unsuccessful: field(1) })
 }
 
 /// The rows that have ended, as far as recorded, and the run that has taken the backfill over.
-pub async fn progress(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<(Ended, Option<String>)> {
+pub async fn progress(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<(EndedRows, Option<String>)> {
     let mut get = cmd("HMGET");
     get.arg(first.backfill(batch)).arg("ended").arg("unsuccessful").arg("run");
     let (rows, unsuccessful, run): (Option<u64>, Option<u64>, Option<String>) = link.query(&get).await?;
-    Ok((Ended { rows: rows.unwrap_or(0), unsuccessful: unsuccessful.unwrap_or(0) }, run))
+    Ok((EndedRows { rows: rows.unwrap_or(0), unsuccessful: unsuccessful.unwrap_or(0) }, run))
 }
 
 /// Records that completions of the batch may have been trimmed before they were collected.

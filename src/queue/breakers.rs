@@ -7,7 +7,7 @@
 use super::{Keys, Link};
 use crate::{
     contract::{JobType, Lane},
-    limits::Scope,
+    limits::BreakerScope,
 };
 use redis::{RedisResult, cmd, pipe};
 
@@ -15,7 +15,7 @@ use redis::{RedisResult, cmd, pipe};
 const LONGEST_OPEN_MS: u64 = 10_000;
 
 /// Informs the other workers that a breaker opened for `open_ms`. Of two such reports, the longer one counts.
-pub async fn tell(link: &mut Link, keys: &Keys, scope: Scope, open_ms: u64) -> RedisResult<()> {
+pub async fn tell(link: &mut Link, keys: &Keys, scope: BreakerScope, open_ms: u64) -> RedisResult<()> {
     let key = keys.breaker_of(scope);
     let already_ms: i64 = link.query(cmd("PTTL").arg(&key)).await?;
     match open_for(already_ms) {
@@ -25,13 +25,13 @@ pub async fn tell(link: &mut Link, keys: &Keys, scope: Scope, open_ms: u64) -> R
 }
 
 /// Returns the breakers that are open on any worker, with the remaining milliseconds. One round trip.
-pub async fn open(link: &mut Link, keys: &Keys) -> RedisResult<Vec<(Scope, u64)>> {
+pub async fn open(link: &mut Link, keys: &Keys) -> RedisResult<Vec<(BreakerScope, u64)>> {
     let mut asked = pipe();
-    for scope in Scope::every() {
+    for scope in BreakerScope::every() {
         asked.cmd("PTTL").arg(keys.breaker_of(scope));
     }
     let lives: Vec<i64> = link.pipeline(&asked).await?;
-    Ok(Scope::every().zip(lives).filter_map(|(scope, life_ms)| Some((scope, open_for(life_ms)?))).collect())
+    Ok(BreakerScope::every().zip(lives).filter_map(|(scope, life_ms)| Some((scope, open_for(life_ms)?))).collect())
 }
 
 /// Converts the remaining life of a key. A life longer than any breaker stays open means that Redis's clock went back,

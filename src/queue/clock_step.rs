@@ -109,7 +109,7 @@ pub async fn look(link: &mut Link, keys: &Keys, least_ms: Option<u64>, gap: Dura
 
 /// A delayed job whose wait began in the future, according to the current clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ahead {
+pub struct ClockAhead {
     /// The job's origin, as text.
     pub origin: String,
     /// The job's state, as JSON.
@@ -118,14 +118,14 @@ pub struct Ahead {
 
 /// One step of a search for delayed jobs whose wait for a retry, a limit or a worker slot began in the future. Returns
 /// the cursor for the next step (`None` at the end) and the jobs found.
-pub async fn ahead(link: &mut Link, keys: &Keys, cursor: &str) -> RedisResult<(Option<String>, Vec<Ahead>)> {
+pub async fn ahead(link: &mut Link, keys: &Keys, cursor: &str) -> RedisResult<(Option<String>, Vec<ClockAhead>)> {
     let mut call = AHEAD.call(1);
     call.arg(&keys.delayed_jobs).arg(cursor).arg(MAX_PUT_BACK);
     let texts: Vec<Vec<u8>> = redis::from_redis_value(AHEAD.run(link, &call).await?)?;
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
     let Some((next, pairs)) = texts.split_first() else { return Ok((None, Vec::new())) };
     let found =
-        pairs.chunks_exact(2).filter_map(|pair| Some(Ahead { origin: text(&pair[0])?, state: text(&pair[1])? }));
+        pairs.chunks_exact(2).filter_map(|pair| Some(ClockAhead { origin: text(&pair[0])?, state: text(&pair[1])? }));
     Ok((text(next).filter(|next| next != "0"), found.collect()))
 }
 
@@ -133,7 +133,7 @@ pub async fn ahead(link: &mut Link, keys: &Keys, cursor: &str) -> RedisResult<(O
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutBack {
     /// The job, with the state in which it was found.
-    pub job: Ahead,
+    pub job: ClockAhead,
     /// The new state, as JSON.
     pub state: String,
     /// How much earlier the job becomes due, in milliseconds.

@@ -51,15 +51,15 @@ pub struct Connector {
 }
 
 struct Inner {
-    kind: Kind,
+    kind: ServerKind,
     reach: Reach,
     starved: Notify,
-    place: Place,
+    place: Location,
     shared: Mutex<HashMap<(&'static str, usize), Arc<SharedConnection>>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a handful in a process")]
-enum Kind {
+enum ServerKind {
     Single(ConnectionInfo),
     Sentinel(Sentinels),
     Cluster(Vec<ConnectionInfo>),
@@ -67,14 +67,14 @@ enum Kind {
 
 /// The known location of Redis.
 #[derive(Default)]
-struct Place {
+struct Location {
     generation: AtomicU64,
     /// Addresses, or the master's host and port. Empty before the first connection.
     known: Mutex<BTreeSet<String>>,
     watched: AtomicBool,
 }
 
-impl Place {
+impl Location {
     fn known(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.known.lock()
     }
@@ -99,9 +99,9 @@ impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // URLs contain passwords, so only the kind is shown.
         let kind = match self.inner.kind {
-            Kind::Single(_) => "single",
-            Kind::Sentinel(_) => "sentinel",
-            Kind::Cluster(_) => "cluster",
+            ServerKind::Single(_) => "single",
+            ServerKind::Sentinel(_) => "sentinel",
+            ServerKind::Cluster(_) => "cluster",
         };
         f.debug_struct("Connector").field("kind", &kind).finish_non_exhaustive()
     }
@@ -121,13 +121,13 @@ impl Connector {
         let kind = match urls.as_slice() {
             [] => return Err(QueueError::Url("is empty".to_owned())),
             [url] => match parse_redis_url(url).map_err(QueueError::Url)? {
-                RedisUrl::Sentinel(url) => Kind::Sentinel(Sentinels::new(url, config.sentinel.clone())),
-                RedisUrl::Server(url) => Kind::Single(server(url.expose_secret())?),
+                RedisUrl::Sentinel(url) => ServerKind::Sentinel(Sentinels::new(url, config.sentinel.clone())),
+                RedisUrl::Server(url) => ServerKind::Single(server(url.expose_secret())?),
             },
-            many => Kind::Cluster(many.iter().map(|url| server(url)).collect::<Result<_, _>>()?),
+            many => ServerKind::Cluster(many.iter().map(|url| server(url)).collect::<Result<_, _>>()?),
         };
         let reach = Reach::new(config, names)?;
-        let inner = Inner { kind, reach, starved: Notify::new(), place: Place::default(), shared: Mutex::default() };
+        let inner = Inner { kind, reach, starved: Notify::new(), place: Location::default(), shared: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -139,7 +139,7 @@ impl Connector {
 
     /// Whether all keys are on one server, so that one command may use keys of several partitions.
     pub fn is_one_server(&self) -> bool {
-        !matches!(self.inner.kind, Kind::Cluster(_))
+        !matches!(self.inner.kind, ServerKind::Cluster(_))
     }
 
     /// Waits until a connection fails because this process has too many open files. Components with spare open files
@@ -150,9 +150,9 @@ impl Connector {
 
     fn is_secure(&self) -> bool {
         match &self.inner.kind {
-            Kind::Single(info) => is_tls(info),
-            Kind::Sentinel(sentinels) => !sentinels.is_plain(),
-            Kind::Cluster(nodes) => nodes.iter().any(is_tls),
+            ServerKind::Single(info) => is_tls(info),
+            ServerKind::Sentinel(sentinels) => !sentinels.is_plain(),
+            ServerKind::Cluster(nodes) => nodes.iter().any(is_tls),
         }
     }
 
@@ -185,16 +185,18 @@ impl Connector {
     async fn open(&self, patient: bool) -> RedisResult<(Connection, BTreeSet<String>)> {
         let reach = &self.inner.reach;
         match &self.inner.kind {
-            Kind::Single(info) => {
+            ServerKind::Single(info) => {
                 let (connection, place) = reach.connect(info.clone(), patient).await?;
                 Ok((Connection::Single(connection), place))
             }
-            Kind::Sentinel(sentinels) => {
+            ServerKind::Sentinel(sentinels) => {
                 // In a box, because every future that may connect would otherwise be this large.
                 let (connection, place) = Box::pin(sentinels.connect(reach, patient)).await?;
                 Ok((Connection::Single(connection), BTreeSet::from([place])))
             }
-            Kind::Cluster(nodes) => Ok((Connection::Cluster(reach.cluster(nodes, patient).await?), BTreeSet::new())),
+            ServerKind::Cluster(nodes) => {
+                Ok((Connection::Cluster(reach.cluster(nodes, patient).await?), BTreeSet::new()))
+            }
         }
     }
 
@@ -202,9 +204,9 @@ impl Connector {
     /// first call starts it.
     fn watch(&self) {
         let every = match &self.inner.kind {
-            Kind::Sentinel(_) => ASK_SENTINELS,
-            Kind::Single(info) if host_name(info.addr()).is_some() => self.inner.reach.names().fresh(),
-            Kind::Single(_) | Kind::Cluster(_) => return,
+            ServerKind::Sentinel(_) => ASK_SENTINELS,
+            ServerKind::Single(info) if host_name(info.addr()).is_some() => self.inner.reach.names().fresh(),
+            ServerKind::Single(_) | ServerKind::Cluster(_) => return,
         };
         if self.inner.place.watched.swap(true, Ordering::AcqRel) {
             return;
@@ -223,18 +225,18 @@ impl Connector {
     async fn look(&self) {
         let inner = &self.inner;
         let now = match &inner.kind {
-            Kind::Sentinel(sentinels) => match Box::pin(sentinels.master(&inner.reach)).await {
+            ServerKind::Sentinel(sentinels) => match Box::pin(sentinels.master(&inner.reach)).await {
                 Ok(master) => BTreeSet::from([master.place()]),
                 Err(_) => return,
             },
-            Kind::Single(info) => match host_name(info.addr()) {
+            ServerKind::Single(info) => match host_name(info.addr()) {
                 Some(host) => match timeout(inner.reach.connect_timeout(), inner.reach.names().addresses(host)).await {
                     Ok(Ok(addresses)) => addresses.iter().map(ToString::to_string).collect(),
                     _ => return,
                 },
                 None => return,
             },
-            Kind::Cluster(_) => return,
+            ServerKind::Cluster(_) => return,
         };
         if inner.place.note(now) {
             tracing::warn!(
@@ -255,7 +257,7 @@ impl Connector {
         }
         // With TLS, the server does not report it.
         let places: Vec<SocketAddr> = match &self.inner.kind {
-            Kind::Single(info) => match info.addr() {
+            ServerKind::Single(info) => match info.addr() {
                 ConnectionAddr::Tcp(host, port) => {
                     let addresses = timeout(SAYS_WHY, self.inner.reach.names().addresses(host)).await;
                     let Ok(Ok(addresses)) = addresses else { return error };
@@ -263,12 +265,12 @@ impl Connector {
                 }
                 _ => return error,
             },
-            Kind::Sentinel(sentinels) if sentinels.is_plain() => {
+            ServerKind::Sentinel(sentinels) if sentinels.is_plain() => {
                 let named = timeout(SAYS_WHY, Box::pin(sentinels.master(&self.inner.reach))).await;
                 let Ok(Ok(master)) = named else { return error };
                 master.place().parse().into_iter().collect()
             }
-            Kind::Sentinel(_) | Kind::Cluster(_) => return error,
+            ServerKind::Sentinel(_) | ServerKind::Cluster(_) => return error,
         };
         for place in places.into_iter().take(2) {
             if timeout(SAYS_WHY, is_full(place)).await.unwrap_or(false) {
@@ -310,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_place_that_has_nothing_in_common_with_the_last_is_another() {
-        let known = Place::default();
+        let known = Location::default();
         for (now, moved) in [
             ("", false),
             ("10.0.0.1", false),

@@ -2,7 +2,7 @@
 
 use super::{
     Keys, Link, Source,
-    finish::{Place, parked},
+    finish::{QueuePosition, parked},
     script::{Script, ScriptFailure, script},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub struct Deferral {
     pub state: String,
     /// For a bulk job in a shared bucket: its position in the queue, and the latest time to leave it, in milliseconds
     /// on Redis's clock.
-    pub place: Option<(Place, u64)>,
+    pub place: Option<(QueuePosition, u64)>,
     /// The job's JSON.
     pub job: Vec<u8>,
 }
@@ -42,7 +42,7 @@ pub struct Deferral {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deferred {
     /// The job is delayed until the bucket opens again.
-    Parked {
+    Delayed {
         /// When the job is due, in milliseconds on Redis's clock.
         due_ms: u64,
     },
@@ -94,7 +94,7 @@ pub async fn defer(
     }
     let (verdict, due_ms, why): (i64, i64, String) = redis::from_redis_value(SCRIPT.run(link, &call).await?)?;
     Ok(match verdict {
-        1 => Deferred::Parked { due_ms: u64::try_from(due_ms).unwrap_or(0) },
+        1 => Deferred::Delayed { due_ms: u64::try_from(due_ms).unwrap_or(0) },
         2 => Deferred::TooLate,
         3 => Deferred::Failed(ScriptFailure::new(SCRIPT.name(), &why)),
         _ => Deferred::NotOurs,

@@ -1,13 +1,13 @@
 //! Finds one job or examines several, without changing anything. Every function is one bounded step, and the caller
 //! decides how many steps to take.
 
-use super::{GROUP, Keys, Link, RawEntry, Source, control::Parked, entry::entries};
+use super::{GROUP, Keys, Link, RawEntry, Source, entry::entries, rules::DelayedJob};
 use crate::contract::{EntryId, Lane, Origin};
 use redis::{RedisResult, Value, cmd, pipe};
 use std::collections::{BTreeMap, HashMap};
 
 /// Returns a delayed job, and when it is due in milliseconds on Redis's clock.
-pub async fn parked(link: &mut Link, keys: &Keys, origin: Origin) -> RedisResult<Option<(Parked, u64)>> {
+pub async fn parked(link: &mut Link, keys: &Keys, origin: Origin) -> RedisResult<Option<(DelayedJob, u64)>> {
     let name = origin.to_string();
     let mut asked = pipe();
     asked.cmd("ZSCORE").arg(&keys.delayed).arg(&name);
@@ -15,7 +15,7 @@ pub async fn parked(link: &mut Link, keys: &Keys, origin: Origin) -> RedisResult
     let (due_ms, kept): (Option<f64>, Option<Vec<u8>>) = link.pipeline(&asked).await?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time; the cast saturates")]
     let due_ms = due_ms.map(|ms| ms.ceil() as u64);
-    Ok(kept.and_then(|kept| Parked::parse(&name, &kept)).zip(due_ms))
+    Ok(kept.and_then(|kept| DelayedJob::parse(&name, &kept)).zip(due_ms))
 }
 
 /// Returns one entry of one of a lane's streams.

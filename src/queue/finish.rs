@@ -2,7 +2,7 @@
 
 use super::{
     IdIndex, Keys, Link, Source,
-    admit::BATCH_LIFE_S,
+    admission::BATCH_LIFE_S,
     index::holder,
     script::{Script, ScriptFailure, failures, script},
 };
@@ -21,7 +21,7 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("finish" on "atomic" 
 
 /// A dead letter to write to `{NS:P}:dead`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Dead {
+pub struct NewDeadLetter {
     /// The job's JSON, without codes.
     pub job: String,
     /// The error's JSON.
@@ -36,7 +36,7 @@ pub struct Dead {
 
 /// A child to enqueue.
 #[derive(Debug, Clone, Serialize)]
-pub struct Child {
+pub struct NewChild {
     /// The child's complete JSON.
     pub job: String,
     /// The id of the child's parent.
@@ -53,9 +53,9 @@ pub struct Extras {
     /// The batch that counts the job.
     pub batch: Option<String>,
     /// The dead letter to keep.
-    pub dead: Option<Dead>,
+    pub dead: Option<NewDeadLetter>,
     /// The child to enqueue.
-    pub child: Option<Child>,
+    pub child: Option<NewChild>,
 }
 
 /// How a delivery ends.
@@ -79,7 +79,7 @@ pub enum FinishOp {
         /// When the job is due, in microseconds on Redis's clock.
         due_us: u64,
         /// The job's position in the queue of a shared bucket. It comes back earlier if that bucket has room.
-        place: Option<Place>,
+        place: Option<QueuePosition>,
         /// The job's state, as JSON.
         state: String,
         /// The job's JSON.
@@ -101,7 +101,7 @@ pub enum FinishOp {
 
 /// A bulk job's position in the queue of a shared bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct QueuePosition {
     /// The shared bucket.
     pub bucket: SharedBucket,
     /// The job's age. A lower number is older, and the oldest goes first.
@@ -110,13 +110,13 @@ pub struct Place {
 
 /// Which call marker is removed when a delivery ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Unmark {
+pub enum MarkerRemoval {
     /// No marker is removed.
     #[default]
     Nothing,
     /// The job's marker is removed, no matter which delivery set it. The call is accounted for.
     Any,
-    /// Like [`Unmark::Any`], for a delivery that set this marker when it was admitted. While the marker exists, the
+    /// Like [`MarkerRemoval::Any`], for a delivery that set this marker when it was admitted. While the marker exists, the
     /// delivery has not ended, even if its whole lane is gone.
     Called(String),
     /// Only this marker is removed, as requested in an [`super::AdmissionRequest`]. It is not known whether it was set.
@@ -132,7 +132,7 @@ pub struct Finish {
     /// The job's origin, as text.
     pub origin: String,
     /// Which call marker is removed.
-    pub unmark: Unmark,
+    pub unmark: MarkerRemoval,
     /// How the delivery ends.
     pub op: FinishOp,
 }
@@ -147,9 +147,9 @@ struct WireExtras<'a> {
     batch: Option<usize>,
     batch_s: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dead: Option<&'a Dead>,
+    dead: Option<&'a NewDeadLetter>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<&'a Child>,
+    next: Option<&'a NewChild>,
 }
 
 const FIXED_KEYS: usize = 10;
@@ -244,10 +244,10 @@ pub async fn finish(
     let (mut tails, mut replies) = (tails.iter(), replies.iter());
     for one in batch {
         let mark = match &one.unmark {
-            Unmark::Nothing => Cow::Borrowed(""),
-            Unmark::Any => Cow::Borrowed(one.origin.as_str()),
-            Unmark::Called(mark) => Cow::Owned(format!("{}\n!{mark}", one.origin)),
-            Unmark::Own(mark) => Cow::Owned(format!("{}\n{mark}", one.origin)),
+            MarkerRemoval::Nothing => Cow::Borrowed(""),
+            MarkerRemoval::Any => Cow::Borrowed(one.origin.as_str()),
+            MarkerRemoval::Called(mark) => Cow::Owned(format!("{}\n!{mark}", one.origin)),
+            MarkerRemoval::Own(mark) => Cow::Owned(format!("{}\n{mark}", one.origin)),
         };
         match &one.op {
             FinishOp::Complete { id, job_type, status, event, extras } => {

@@ -2,8 +2,8 @@
 
 use super::{
     IdIndex, Keys, Link, clock,
+    maintenance::heads,
     script::{Script, script},
-    upkeep::heads,
 };
 use crate::contract::{Lane, millis};
 use redis::{RedisResult, cmd, pipe};

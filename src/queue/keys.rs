@@ -39,7 +39,7 @@
 
 use crate::{
     contract::{Lane, Origin},
-    limits::{Scope, SharedBucket},
+    limits::{BreakerScope, SharedBucket},
 };
 
 /// The consumer group of all workers (contract §1).
@@ -275,10 +275,10 @@ impl Keys {
     }
 
     /// Returns the key that exists while a breaker is open.
-    pub fn breaker_of(&self, scope: Scope) -> String {
+    pub fn breaker_of(&self, scope: BreakerScope) -> String {
         match scope {
-            Scope::All => self.breaker.clone(),
-            Scope::Route(route) => format!("{}:{}", self.breaker, route.config_key()),
+            BreakerScope::All => self.breaker.clone(),
+            BreakerScope::Route(route) => format!("{}:{}", self.breaker, route.config_key()),
         }
     }
 

@@ -4,7 +4,7 @@
 //! ([`finish`], [`defer`]). The rest is maintenance ([`upkeep`]), operators' rules ([`control`], [`audit`]) and the
 //! list of workers ([`workers`]).
 
-mod admit;
+mod admission;
 pub mod audit;
 pub mod backfill;
 pub mod breakers;
@@ -12,8 +12,7 @@ pub mod clock;
 pub mod clock_step;
 mod connection;
 mod connector;
-pub mod control;
-pub mod dead;
+pub mod dead_letters;
 mod defer;
 mod enqueue;
 mod entry;
@@ -25,24 +24,28 @@ mod keys;
 pub mod learned;
 mod link;
 mod load;
+pub mod maintenance;
 pub mod preflight;
 mod reach;
 mod read;
 pub mod rescue;
+pub mod rules;
 mod script;
 mod sentinel;
 mod tls;
 mod trouble;
-pub mod upkeep;
 pub mod workers;
 
-pub use admit::{Admission, AdmissionRequest, Admissions, Held, HeldSlot, MAX_ADMIT, admit};
+pub use admission::{Admission, AdmissionRequest, Admissions, MAX_ADMIT, Reservation, ReservationState, admission};
 pub use connection::{Connection, QueueError, is_transient};
 pub use connector::{Connector, SHARED};
 pub use defer::{Deferral, Deferred, defer};
 pub use enqueue::{LaneJob, MAX_PIPELINE_BYTES, MAX_PIPELINE_JOBS, Replies, enqueue, enqueue_one};
 pub use entry::RawEntry;
-pub use finish::{Child, Dead, Extras, Finish, FinishOp, Finished, Finishes, MAX_FINISH, Place, Unmark, finish};
+pub use finish::{
+    Extras, Finish, FinishOp, Finished, Finishes, MAX_FINISH, MarkerRemoval, NewChild, NewDeadLetter, QueuePosition,
+    finish,
+};
 pub use index::IdIndex;
 pub use keys::{FixedKey, GROUP, Keys, Kind, Source};
 pub use link::Link;

@@ -80,7 +80,7 @@ pub struct Rescued {
 
 /// A worker that may have deliveries, as its heartbeat describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct LeaseHolder {
     /// The worker's name in the consumer group.
     pub consumer: String,
     /// The worker's own lease. Its deliveries are not taken over earlier.
@@ -97,7 +97,7 @@ pub struct Terms<'a> {
     /// The lease of the worker that looks, for deliveries without a consumer.
     pub own: Duration,
     /// The workers known by a heartbeat. For any other consumer, the longest of all leases applies.
-    pub holders: &'a [Holder],
+    pub holders: &'a [LeaseHolder],
 }
 
 impl Terms<'_> {
@@ -114,7 +114,7 @@ impl Terms<'_> {
 
 /// The stream to examine, and the consumer that takes over.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct RescueTarget<'a> {
     /// The lane of the stream.
     pub lane: Lane,
     /// Which of the lane's two streams is meant.
@@ -128,7 +128,7 @@ pub struct Place<'a> {
 pub async fn rescue(
     link: &mut Link,
     keys: &Keys,
-    place: Place<'_>,
+    place: RescueTarget<'_>,
     terms: &Terms<'_>,
     most: usize,
     round: &mut Round,
@@ -138,7 +138,7 @@ pub async fn rescue(
 
 /// One step through the pending list of a stream that restarts the idle time of every delivery, without changing its
 /// consumer. It is needed after Redis's clock went back, because idle times are then meaningless.
-pub async fn restamp(link: &mut Link, keys: &Keys, place: Place<'_>, round: &mut Round) -> RedisResult<Rescued> {
+pub async fn restamp(link: &mut Link, keys: &Keys, place: RescueTarget<'_>, round: &mut Round) -> RedisResult<Rescued> {
     let terms = Terms { own: Duration::MAX, holders: &[] };
     step(link, keys, place, (&terms, 0, true), round).await
 }
@@ -149,7 +149,7 @@ type Reply = (String, Vec<(String, u64)>, Vec<Vec<u8>>, Vec<String>);
 async fn step(
     link: &mut Link,
     keys: &Keys,
-    Place { lane, source, consumer }: Place<'_>,
+    RescueTarget { lane, source, consumer }: RescueTarget<'_>,
     (terms, most, restamp): (&Terms<'_>, usize, bool),
     round: &mut Round,
 ) -> RedisResult<Rescued> {
@@ -158,7 +158,7 @@ async fn step(
     call.arg(keys.stream(lane, source)).arg(consumer).arg(bounded_ms(terms.own)).arg(most);
     call.arg(round.cursor.as_deref().unwrap_or("-")).arg(LOOKED_AT).arg(u8::from(restamp)).arg(MAX_FIELD_BYTES);
     call.arg(bounded_ms(terms.longest())).arg(terms.holders.len());
-    for Holder { consumer, lease, silent } in terms.holders {
+    for LeaseHolder { consumer, lease, silent } in terms.holders {
         call.arg(consumer).arg(bounded_ms(*lease)).arg(bounded_ms(*silent));
     }
     for id in &round.suspects {
@@ -252,7 +252,7 @@ fn removed_field(lane: Lane) -> String {
 pub async fn claim_unread(
     link: &mut Link,
     keys: &Keys,
-    Place { lane, source, consumer }: Place<'_>,
+    RescueTarget { lane, source, consumer }: RescueTarget<'_>,
     lease: Duration,
     ids: &[EntryId],
 ) -> RedisResult<Vec<RawEntry>> {

@@ -36,7 +36,7 @@ pub struct Heartbeat {
     /// Current limit on concurrent calls.
     pub allowed: u64,
     /// Number of calls in flight, by lane.
-    pub running: Running,
+    pub running: RunningJobs,
     /// Number of calls that ended within the last minute.
     pub calls_last_minute: u64,
     /// Number of those calls that failed because of XCO or the network.
@@ -133,7 +133,7 @@ impl std::fmt::Display for Difference {
 
 /// Number of calls in flight, by lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
+pub struct RunningJobs {
     /// Calls of interactive jobs.
     pub interactive: u64,
     /// Calls of bulk jobs.

@@ -27,7 +27,7 @@ struct Connected {
 
 /// One caller's place. Dropping it frees the place.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     number: u64,
     leave: CancellationToken,
     callers: Callers,
@@ -40,13 +40,13 @@ impl Callers {
     }
 
     /// Takes a place for a new caller. If all are taken, one caller is disconnected: see [`Callers::dismiss_one`].
-    pub(super) fn enter(&self) -> Place {
+    pub(super) fn enter(&self) -> ConnectionSlot {
         let mut inner = self.lock();
         while inner.connected.len() >= self.most && inner.dismiss_one() {}
         inner.next += 1;
         let (number, leave) = (inner.next, CancellationToken::new());
         inner.connected.insert(number, Connected { leave: leave.clone(), asked: false });
-        Place { number, leave, callers: self.clone() }
+        ConnectionSlot { number, leave, callers: self.clone() }
     }
 
     /// Disconnects one caller: the oldest that has not sent a whole request. If all have, the oldest, which is slow to
@@ -80,7 +80,7 @@ impl Inner {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Records that a whole request has arrived.
     pub(super) fn asked(&self) {
         if let Some(connected) = self.callers.lock().connected.get_mut(&self.number) {
@@ -94,7 +94,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.callers.lock().connected.remove(&self.number);
     }
@@ -104,7 +104,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn left(places: &[Place]) -> Vec<u64> {
+    fn left(places: &[ConnectionSlot]) -> Vec<u64> {
         places.iter().filter(|place| place.leave.is_cancelled()).map(|place| place.number).collect()
     }
 

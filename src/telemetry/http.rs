@@ -6,7 +6,7 @@
 
 use super::{
     Metrics, Readiness,
-    callers::{Callers, Place},
+    callers::{Callers, ConnectionSlot},
 };
 use axum::{
     Json, Router,
@@ -41,7 +41,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 const DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
-struct Shared {
+struct EndpointState {
     readiness: Readiness,
     metrics: Metrics,
 }
@@ -79,7 +79,7 @@ impl HttpEndpoint {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(scrape))
-            .with_state(Shared { readiness, metrics });
+            .with_state(EndpointState { readiness, metrics });
         self.serve_router(router, stop).await;
         Ok(())
     }
@@ -120,7 +120,7 @@ fn is_about_one_caller(error: &io::Error) -> bool {
 }
 
 /// Serves one connection: one request and one answer.
-async fn answer_one(stream: TcpStream, place: Place, router: Router) {
+async fn answer_one(stream: TcpStream, place: ConnectionSlot, router: Router) {
     let place = Arc::new(place);
     let asked = Arc::clone(&place);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -144,7 +144,7 @@ async fn healthz() -> Json<serde_json::Value> {
     Json(json!({"alive": true}))
 }
 
-async fn readyz(State(shared): State<Shared>) -> Response {
+async fn readyz(State(shared): State<EndpointState>) -> Response {
     let (status, mut told) = match shared.readiness.reason() {
         None => (StatusCode::OK, json!({"ready": true})),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "reason": reason})),
@@ -156,7 +156,7 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     (status, Json(told)).into_response()
 }
 
-async fn scrape(State(shared): State<Shared>) -> Response {
+async fn scrape(State(shared): State<EndpointState>) -> Response {
     match shared.metrics.prometheus_text() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {

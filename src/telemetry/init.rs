@@ -3,7 +3,7 @@
 use super::{
     Metrics, TelemetryError,
     exports::Exports,
-    lines::{Lines, LinesGuard, report_panics_as_lines},
+    lines::{LinesGuard, LogLines, report_panics_as_lines},
 };
 use crate::config::{LogFormat, TelemetryConfig};
 use opentelemetry::trace::TracerProvider as _;
@@ -56,7 +56,7 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
         None
     };
     let metrics = Metrics::with_provider(meters).map_err(TelemetryError::Metrics)?;
-    let (lines, lines_guard) = Lines::to_stderr();
+    let (lines, lines_guard) = LogLines::to_stderr();
     let dropped = lines.clone();
     metrics.log_lines_dropped(move || dropped.dropped());
     let guard = TelemetryGuard { metrics, tracer, exports, _lines: lines_guard };

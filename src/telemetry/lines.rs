@@ -27,11 +27,11 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 const FLUSH_STEP: Duration = Duration::from_millis(1);
 
 /// The log lines of this process, for [`flush_logs`].
-static LINES: OnceLock<Lines> = OnceLock::new();
+static LINES: OnceLock<LogLines> = OnceLock::new();
 
 /// Counters of the lines so far.
 #[derive(Debug, Default)]
-struct Counts {
+struct LineCounts {
     /// Lines given to the queue, including those that it dropped.
     offered: AtomicU64,
     /// Lines taken from the queue, whether stderr accepted or refused them.
@@ -42,20 +42,20 @@ struct Counts {
 
 /// Makes the writers of the log layer. They never block.
 #[derive(Debug, Clone)]
-pub(super) struct Lines {
+pub(super) struct LogLines {
     queue: NonBlocking,
     dropped: ErrorCounter,
-    counts: Arc<Counts>,
+    counts: Arc<LineCounts>,
 }
 
 /// When dropped, writes the lines that still wait, for at most a second.
 #[derive(Debug)]
 pub(super) struct LinesGuard {
-    lines: Lines,
+    lines: LogLines,
     worker: Option<WorkerGuard>,
 }
 
-impl Lines {
+impl LogLines {
     /// Sets up lines for stderr.
     pub(super) fn to_stderr() -> (Self, LinesGuard) {
         let (lines, guard) = Self::to(io::stderr(), MAX_WAITING);
@@ -65,7 +65,7 @@ impl Lines {
     }
 
     fn to(out: impl Write + Send + 'static, max_waiting: usize) -> (Self, LinesGuard) {
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(LineCounts::default());
         let dropped = Arc::new(OnceLock::new());
         let writer = Writer { out, counts: Arc::clone(&counts), dropped: Arc::clone(&dropped), told: 0 };
         let (queue, worker) = NonBlockingBuilder::default()
@@ -106,7 +106,7 @@ fn full(counter: &ErrorCounter) -> u64 {
     counter.dropped_lines() as u64
 }
 
-impl Write for Lines {
+impl Write for LogLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.counts.offered.fetch_add(1, Ordering::AcqRel);
         self.queue.write(line)
@@ -117,7 +117,7 @@ impl Write for Lines {
     }
 }
 
-impl MakeWriter<'_> for Lines {
+impl MakeWriter<'_> for LogLines {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -138,7 +138,7 @@ impl Drop for LinesGuard {
 /// The writing side, in the thread that may block on stderr.
 struct Writer<W> {
     out: W,
-    counts: Arc<Counts>,
+    counts: Arc<LineCounts>,
     dropped: Arc<OnceLock<ErrorCounter>>,
     /// Number of dropped lines that have been reported.
     told: u64,
@@ -232,9 +232,9 @@ mod tests {
     }
 
     /// Refuses every write, as a closed pipe does.
-    struct Closed;
+    struct LinesClosed;
 
-    impl Write for Closed {
+    impl Write for LinesClosed {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
             Err(io::ErrorKind::BrokenPipe.into())
         }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_dropped_and_counted() {
         let pipe = Pipe::default();
-        let (mut lines, guard) = Lines::to(pipe.clone(), 10);
+        let (mut lines, guard) = LogLines::to(pipe.clone(), 10);
         for n in 0..100 {
             lines.write_all(format!("{n}\n").as_bytes()).unwrap();
         }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_never_comes_does_not_hold_the_end() {
-        let (mut lines, guard) = Lines::to(Pipe::default(), 10);
+        let (mut lines, guard) = LogLines::to(Pipe::default(), 10);
         for _ in 0..100 {
             lines.write_all(b"x\n").unwrap();
         }
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_a_closed_pipe_refuses_is_counted_and_not_reported_to_it() {
-        let (lines, guard) = Lines::to(Closed, 10);
+        let (lines, guard) = LogLines::to(LinesClosed, 10);
         let subscriber =
             tracing_subscriber::registry().with(tracing_subscriber::fmt::layer().with_writer(lines.clone()));
         tracing::subscriber::with_default(subscriber, || tracing::info!("one"));

@@ -1,14 +1,14 @@
 //! Builds the completion of a job, and everything that must be written with it.
 
-use super::delivery::{Held, Rejected};
+use super::active_job::{ActiveJob, Rejected};
 use crate::{
     contract::{Completion, ErrorKind, JobError, JsonText, Outcome, Status, Timings, dead_letter_job, format_ms},
     jobs::{JobState, Waiting},
-    queue::{Child, Dead, Extras, FinishOp},
+    queue::{Extras, FinishOp, NewChild, NewDeadLetter},
 };
 
 /// How a job completes.
-pub(super) enum Final<'a> {
+pub(super) enum JobEnd<'a> {
     Succeeded { outcome: Outcome, result: Option<&'a JsonText> },
     Failed { error: &'a JobError, dead_letter: bool },
     Expired { error: &'a JobError },
@@ -16,17 +16,17 @@ pub(super) enum Final<'a> {
 }
 
 /// The completion of a valid job, as one operation for Redis.
-pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp {
+pub(super) fn of_job(held: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> FinishOp {
     held.state.resume(now_ms);
     let (job, state) = (&held.job, &held.state);
     let enqueued_at_ms = state.enqueued_at_ms();
     // The producer chooses the entry id, which may be ahead of Redis's clock.
     let completed_at_ms = now_ms.max(enqueued_at_ms).max(state.started_at_ms.unwrap_or(0));
     let (status, outcome, result, error, dead_letter) = match end {
-        Final::Succeeded { outcome, result } => (Status::Succeeded, Some(*outcome), *result, None, false),
-        Final::Failed { error, dead_letter } => (Status::Failed, None, None, Some(*error), *dead_letter),
-        Final::Expired { error } => (Status::Expired, None, None, Some(*error), false),
-        Final::Cancelled { error } => (Status::Cancelled, None, None, Some(*error), false),
+        JobEnd::Succeeded { outcome, result } => (Status::Succeeded, Some(*outcome), *result, None, false),
+        JobEnd::Failed { error, dead_letter } => (Status::Failed, None, None, Some(*error), *dead_letter),
+        JobEnd::Expired { error } => (Status::Expired, None, None, Some(*error), false),
+        JobEnd::Cancelled { error } => (Status::Cancelled, None, None, Some(*error), false),
     };
     let event = Completion {
         v: 1,
@@ -54,7 +54,7 @@ pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp 
     .to_json();
 
     let child = outcome.and_then(|outcome| {
-        job.next.iter().find(|next| next.outcome == outcome).map(|next| Child {
+        job.next.iter().find(|next| next.outcome == outcome).map(|next| NewChild {
             job: next.job.clone(),
             parent: held.id.clone(),
             generation: state.generation.saturating_add(1),
@@ -69,7 +69,7 @@ pub(super) fn of_job(held: &mut Held, end: &Final<'_>, now_ms: u64) -> FinishOp 
 }
 
 /// Divides the `total` milliseconds of a job among queueing, limits, retries and calls.
-pub(super) fn timings(held: &Held, total: u64) -> Timings {
+pub(super) fn timings(held: &ActiveJob, total: u64) -> Timings {
     let state = &held.state;
     let (limited, retrying, xco) = (state.limited_ms, state.retrying_ms, state.xco_ms);
     Timings { queued: total.saturating_sub(limited + retrying + xco), limited, retrying, xco, total }
@@ -122,8 +122,8 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> FinishOp {
     }
 }
 
-fn letter(raw: &[u8], state: &JobState, error: &JobError, at_ms: u64, replayable: &'static str) -> Dead {
-    Dead {
+fn letter(raw: &[u8], state: &JobState, error: &JobError, at_ms: u64, replayable: &'static str) -> NewDeadLetter {
+    NewDeadLetter {
         job: dead_letter_job(raw),
         // Strings, numbers and XCO's own JSON: serialisation cannot fail.
         error: serde_json::to_string(error).unwrap_or_default(),
@@ -134,7 +134,7 @@ fn letter(raw: &[u8], state: &JobState, error: &JobError, at_ms: u64, replayable
 }
 
 /// The error of a job whose deadline has passed.
-pub(super) fn expired(held: &Held, limited: bool) -> JobError {
+pub(super) fn expired(held: &ActiveJob, limited: bool) -> JobError {
     if held.state.doubt {
         let message = "its time is up, and an earlier call may have taken effect";
         return JobError::plain(ErrorKind::InDoubt, message, false);
@@ -148,7 +148,7 @@ pub(super) fn expired(held: &Held, limited: bool) -> JobError {
 }
 
 /// The error of a job that an operator cancelled.
-pub(super) fn cancelled(held: &Held) -> JobError {
+pub(super) fn cancelled(held: &ActiveJob) -> JobError {
     if held.state.doubt {
         let message = "an operator cancelled it, and an earlier call may have taken effect";
         return JobError::plain(ErrorKind::InDoubt, message, false);

@@ -16,8 +16,8 @@ const FOR_ALL: u64 = 6;
 /// of a cluster.
 pub fn connections(config: &Config) -> u64 {
     let partitions = u64::from(config.redis.partitions.max(1));
-    let (few, members, shared) = (FEW as u64, MEMBERS as u64, SHARED as u64);
-    let in_turn = partitions.min(shared);
+    let (few, members, context) = (FEW as u64, MEMBERS as u64, SHARED as u64);
+    let in_turn = partitions.min(context);
     let readers = if config.redis.url.len() > 1 || partitions <= few {
         2 * partitions
     } else {

@@ -1,19 +1,19 @@
 //! Reads a lane while the worker runs.
 
 use super::{
+    admission::Admitter,
     clock_steps,
-    health::Pulse,
-    intake::Intake,
-    lane_reader::{BLOCK, Together},
-    shared::{Partition, Shared},
-    sorter::{Crowd, Sorted, Sorter},
+    context::{Partition, WorkerContext},
+    decode::{BackloggedJobs, DecodedJobs, Decoder},
+    health::LoopHealth,
+    lane_reader::{BLOCK, SharedRead},
 };
 use crate::{
     contract::{EntryId, Lane},
     jobs::JobState,
     queue::{
         self, Keys, Link, RawEntry, Source, find,
-        rescue::{self, Place},
+        rescue::{self, RescueTarget},
     },
 };
 use redis::RedisResult;
@@ -48,30 +48,30 @@ const CANCELLED_PAGE: usize = 64;
 
 /// Reads one lane of one partition.
 pub(super) struct Fetcher {
-    shared: Arc<Shared>,
+    context: Arc<WorkerContext>,
     partition: usize,
     lane: Lane,
     link: Link,
-    together: Option<Together>,
-    intake: Intake,
+    together: Option<SharedRead>,
+    admitter: Admitter,
     /// Admission of the jobs of backlogged callers, on the deferred path.
-    side: Intake,
+    side: Admitter,
     stop: CancellationToken,
     batch: usize,
 }
 
 /// The half of a fetcher that reads; the other half admits.
-struct Reader<'a> {
-    shared: Arc<Shared>,
+struct LaneFetch<'a> {
+    context: Arc<WorkerContext>,
     partition: usize,
     lane: Lane,
     link: Link,
     /// The shared blocking read on an empty lane; `None` if this fetcher waits on its own connection.
-    together: Option<Together>,
-    sorter: Sorter,
+    together: Option<SharedRead>,
+    decoder: Decoder,
     stop: CancellationToken,
     batch: usize,
-    pulse: Pulse,
+    loop_health: LoopHealth,
     /// Number of failed shared reads in a row.
     failed_together: u32,
     /// Whether the last batch got its slots at once, or nearly so.
@@ -83,108 +83,108 @@ struct Reader<'a> {
 
 impl Fetcher {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        context: Arc<WorkerContext>,
         partition: usize,
         lane: Lane,
-        together: Option<Together>,
-        [intake, side]: [Intake; 2],
+        together: Option<SharedRead>,
+        [admitter, side]: [Admitter; 2],
         stop: CancellationToken,
         concurrency: usize,
     ) -> Self {
         let link = match (&together, lane) {
-            (None, _) => shared.connector.link(true),
-            (Some(_), Lane::Interactive) => shared.connector.shared_link("read interactive", partition, true),
-            (Some(_), Lane::Bulk) => shared.connector.shared_link("read bulk", partition, true),
+            (None, _) => context.connector.link(true),
+            (Some(_), Lane::Interactive) => context.connector.shared_link("read interactive", partition, true),
+            (Some(_), Lane::Bulk) => context.connector.shared_link("read bulk", partition, true),
         };
         // A full worker reads when an eighth of its slots are free: one round trip for several jobs.
         let batch = (concurrency / 8).clamp(1, 64);
-        Self { shared, partition, lane, link, together, intake, side, stop, batch }
+        Self { context, partition, lane, link, together, admitter, side, stop, batch }
     }
 
     /// Reads until stopped and admits what was read. The next batch is read while the previous one is admitted.
     pub(super) async fn run(self) {
-        let Self { shared, partition, lane, link, together, mut intake, mut side, stop, batch } = self;
-        if !shared.control.loaded(&stop).await {
+        let Self { context, partition, lane, link, together, mut admitter, mut side, stop, batch } = self;
+        if !context.control.loaded(&stop).await {
             return;
         }
         let (read, mut batches) = mpsc::channel(1);
-        let (sidelined, mut crowds) = mpsc::channel(SIDELINED);
+        let (sidelined, mut backlogged_callers) = mpsc::channel(SIDELINED);
         let quick = AtomicBool::new(false);
         let (count, counted) = watch::channel(0);
-        let sorter = intake.sorter();
-        let pulse = shared.health.pulse();
-        let reader = Reader {
-            shared,
+        let decoder = admitter.decoder();
+        let loop_health = context.health.loop_health();
+        let reader = LaneFetch {
+            context,
             partition,
             lane,
             link,
             together,
-            sorter,
+            decoder,
             stop,
             batch,
-            pulse,
+            loop_health,
             failed_together: 0,
             quick: &quick,
             sent: 0,
             taken_in: counted,
         };
         let take_in = async {
-            while let Some(sorted) = batches.recv().await {
-                let waited = intake.let_in(sorted).await;
+            while let Some(decoded) = batches.recv().await {
+                let waited = admitter.let_in(decoded).await;
                 quick.store(waited < QUICK, Ordering::Relaxed);
                 count.send_modify(|taken_in| *taken_in += 1);
             }
         };
         let put_aside = async {
-            while let Some(crowd) = crowds.recv().await {
-                side.put_aside(crowd).await;
+            while let Some(backlogged) = backlogged_callers.recv().await {
+                side.put_aside(backlogged).await;
             }
         };
         tokio::join!(reader.run(read, sidelined), take_in, put_aside);
     }
 }
 
-impl Reader<'_> {
+impl LaneFetch<'_> {
     /// Reads the lane. While it may have more jobs than were read, it signals demand to the other lane, which then does
     /// not take a slot that comes free during a round trip. Such a read does not block, so that an empty lane withdraws
     /// its demand at once.
-    async fn run(mut self, out: mpsc::Sender<Sorted>, sidelined: mpsc::Sender<Crowd>) {
-        let shared = Arc::clone(&self.shared);
+    async fn run(mut self, out: mpsc::Sender<DecodedJobs>, sidelined: mpsc::Sender<BackloggedJobs>) {
+        let context = Arc::clone(&self.context);
         let mut more = false;
         let mut demand = None;
         while !self.stop.is_cancelled() {
-            if !shared.gate.is_open() {
+            if !context.gate.is_open() {
                 (more, demand) = (false, None);
-                if !shared.gate.opened(&self.stop).await {
+                if !context.gate.opened(&self.stop).await {
                     return;
                 }
             }
-            if shared.control.is_lane_paused(self.lane, &shared.clock) {
+            if context.control.is_lane_paused(self.lane, &context.clock) {
                 // Nothing is read: the jobs keep their order, and the other lane can use all slots.
                 (more, demand) = (false, None);
                 // Meanwhile the watcher of rules reports whether Redis answers.
-                self.pulse.well();
+                self.loop_health.ok();
                 self.while_paused(&out).await;
                 continue;
             }
             // There is room once the previous batch is being admitted.
             let Ok(room) = out.reserve().await else { return };
-            if demand.is_none() && shared.slots.free_now(self.lane) == 0 {
-                demand = Some(shared.slots.demand(self.lane));
+            if demand.is_none() && context.slots.free_now(self.lane) == 0 {
+                demand = Some(context.slots.demand(self.lane));
             }
-            let count = if more && self.quick.load(Ordering::Relaxed) && !shared.slots.is_backed_up() {
+            let count = if more && self.quick.load(Ordering::Relaxed) && !context.slots.is_backed_up() {
                 // Slots come free faster than a read takes, so it need not wait for them.
-                shared.slots.free_now(self.lane).clamp(self.batch, MAX_READ)
+                context.slots.free_now(self.lane).clamp(self.batch, MAX_READ)
             } else {
                 let batch = if more { self.batch } else { 1 };
                 tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return,
-                    count = shared.slots.available(self.lane, batch) => count.min(MAX_READ),
+                    count = context.slots.available(self.lane, batch) => count.min(MAX_READ),
                 }
             };
-            let Partition { keys, aside, .. } = &shared.partitions[self.partition];
-            let asked_at_ms = shared.clock.elapsed_ms();
+            let Partition { keys, aside, .. } = &context.partitions[self.partition];
+            let asked_at_ms = context.clock.elapsed_ms();
             // The lane has delayed its maximum of jobs, so new ones wait. Resumed jobs belong to other routes, too.
             let only_due = aside.is_full(self.lane);
             let block = (only_due || demand.is_none()).then_some(BLOCK);
@@ -196,36 +196,37 @@ impl Reader<'_> {
                     self.failed_together += u32::from(read.is_err());
                     read
                 }
-                _ if only_due => queue::read_due(&mut self.link, keys, self.lane, &shared.consumer, BLOCK).await,
+                _ if only_due => queue::read_due(&mut self.link, keys, self.lane, &context.consumer, BLOCK).await,
                 _ => self.read(keys, count, block).await,
             };
             more = !only_due && read.as_ref().is_ok_and(|entries| entries.len() >= count);
             if !more {
                 demand = None;
             } else if demand.is_none() {
-                demand = Some(shared.slots.demand(self.lane));
+                demand = Some(context.slots.demand(self.lane));
             }
             match read {
                 Ok(entries) => {
-                    self.pulse.well();
+                    self.loop_health.ok();
                     self.failed_together = 0;
                     if !entries.is_empty() {
                         // The lease counts from the question, because Redis counts from its answer, which may have been
                         // delayed or have reached a sleeping process. The lease runs, and is renewed, while the entries
                         // wait for admission.
-                        if self.sorter.finds_future(&entries) {
+                        if self.decoder.finds_future(&entries) {
                             // Unless this worker's estimate of the time is late. Without an answer the estimate counts.
-                            let look = clock_steps::watcher::look(&shared, &mut self.link, self.partition);
-                            let _ = timeout(shared.response_timeout, look).await;
+                            let look = clock_steps::watcher::look(&context, &mut self.link, self.partition);
+                            let _ = timeout(context.response_timeout, look).await;
                         }
-                        let mut sorted = self.sorter.sort(entries, asked_at_ms);
-                        let crowd = sorted.crowd(&shared.partitions[self.partition].crowds, &shared.clock);
-                        if !sorted.is_empty() {
+                        let mut decoded = self.decoder.sort(entries, asked_at_ms);
+                        let backlogged =
+                            decoded.backlogged(&context.partitions[self.partition].backlogged_callers, &context.clock);
+                        if !decoded.is_empty() {
                             self.sent += 1;
-                            room.send(sorted);
+                            room.send(decoded);
                         }
-                        if !crowd.is_empty() {
-                            self.sideline(crowd, &sidelined).await;
+                        if !backlogged.is_empty() {
+                            self.sideline(backlogged, &sidelined).await;
                         }
                     }
                 }
@@ -236,9 +237,9 @@ impl Reader<'_> {
 
     /// Returns when the lane is no longer paused, or the worker stops. Meanwhile delayed jobs that an operator cancelled end: they
     /// came back to the lane, and nothing else in it is read.
-    async fn while_paused(&mut self, out: &mpsc::Sender<Sorted>) {
-        let shared = Arc::clone(&self.shared);
-        let mut resumed = std::pin::pin!(shared.control.lane_resumed(self.lane, &shared.clock));
+    async fn while_paused(&mut self, out: &mpsc::Sender<DecodedJobs>) {
+        let context = Arc::clone(&self.context);
+        let mut resumed = std::pin::pin!(context.control.lane_resumed(self.lane, &context.clock));
         let (mut after, mut round, mut wait) = (None, Instant::now(), CANCELLED_LOOK);
         loop {
             tokio::select! {
@@ -246,12 +247,12 @@ impl Reader<'_> {
                 () = &mut resumed => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            if round.elapsed() >= shared.lease {
+            if round.elapsed() >= context.lease {
                 // What another worker took and did not end is free by now.
                 (after, round) = (None, Instant::now());
             }
             let Ok(room) = out.reserve().await else { return };
-            let asked_at_ms = shared.clock.elapsed_ms();
+            let asked_at_ms = context.clock.elapsed_ms();
             let before = after;
             let cancelled = self.cancelled(&mut after).await;
             wait = if after == before { CANCELLED_LOOK } else { Duration::ZERO };
@@ -259,11 +260,11 @@ impl Reader<'_> {
                 Ok(entries) if entries.is_empty() => {}
                 Ok(entries) => {
                     self.sent += 1;
-                    room.send(self.sorter.sort(entries, asked_at_ms));
+                    room.send(self.decoder.sort(entries, asked_at_ms));
                 }
                 // The next look asks again. Without a group there is nothing to end.
                 Err(error) if error.code() == Some("NOGROUP") => {}
-                Err(_) => shared.metrics.redis_error("read"),
+                Err(_) => context.metrics.redis_error("read"),
             }
         }
     }
@@ -272,7 +273,7 @@ impl Reader<'_> {
     /// `after` on.
     async fn cancelled(&mut self, after: &mut Option<EntryId>) -> RedisResult<Vec<RawEntry>> {
         let (lane, source) = (self.lane, Source::Due);
-        let keys = &self.shared.partitions[self.partition].keys;
+        let keys = &self.context.partitions[self.partition].keys;
         let page = find::page(&mut self.link, keys, lane, source, *after, CANCELLED_PAGE).await?;
         let Some(last) = page.last().map(|entry| entry.id) else { return Ok(page) };
         let is_cancelled = |entry: &&RawEntry| {
@@ -282,8 +283,8 @@ impl Reader<'_> {
         let claimed = if ids.is_empty() {
             Vec::new()
         } else {
-            let place = Place { lane, source, consumer: &self.shared.consumer };
-            rescue::claim_unread(&mut self.link, keys, place, self.shared.lease, &ids).await?
+            let place = RescueTarget { lane, source, consumer: &self.context.consumer };
+            rescue::claim_unread(&mut self.link, keys, place, self.context.lease, &ids).await?
         };
         *after = Some(last);
         Ok(claimed)
@@ -292,7 +293,7 @@ impl Reader<'_> {
     /// Reads up to `count` entries. If oversized entries are at the head of the lane, reads no more of each than a job
     /// may have, to bound memory.
     async fn read(&mut self, keys: &Keys, count: usize, block: Option<Duration>) -> RedisResult<Vec<RawEntry>> {
-        let (lane, consumer) = (self.lane, &self.shared.consumer);
+        let (lane, consumer) = (self.lane, &self.context.consumer);
         if block.is_some() || queue::is_light(&mut self.link, keys, lane).await? {
             return queue::read_lane(&mut self.link, keys, lane, consumer, count, block).await;
         }
@@ -301,16 +302,16 @@ impl Reader<'_> {
 
     /// Sends jobs to the deferred path after their callers' jobs on the direct path are admitted. If the path is full,
     /// reading waits here, which bounds memory.
-    async fn sideline(&mut self, mut crowd: Crowd, way: &mpsc::Sender<Crowd>) {
-        if !crowd.is_clear() {
+    async fn sideline(&mut self, mut backlogged: BackloggedJobs, way: &mpsc::Sender<BackloggedJobs>) {
+        if !backlogged.is_clear() {
             let sent = self.sent;
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return crowd.release(),
-                _ = self.taken_in.wait_for(|taken_in| *taken_in >= sent) => crowd.cleared(),
+                () = self.stop.cancelled() => return backlogged.release(),
+                _ = self.taken_in.wait_for(|taken_in| *taken_in >= sent) => backlogged.cleared(),
             }
         }
-        if let Err(refused) = way.send(crowd).await {
+        if let Err(refused) = way.send(backlogged).await {
             refused.0.release();
         }
     }
@@ -318,8 +319,8 @@ impl Reader<'_> {
     /// Returns when Redis accepts writes again. The next read may have to wait for slots, and that wait must not look
     /// like a failure.
     async fn recover(&mut self, mut error: redis::RedisError) {
-        let shared = Arc::clone(&self.shared);
-        let keys = &shared.partitions[self.partition].keys;
+        let context = Arc::clone(&self.context);
+        let keys = &context.partitions[self.partition].keys;
         loop {
             if error.code() == Some("NOGROUP") {
                 // The stream is new, or someone removed the group or emptied the database.
@@ -328,8 +329,8 @@ impl Reader<'_> {
                     Err(refused) => error = refused,
                 }
             }
-            shared.metrics.redis_error("read");
-            let wait = self.pulse.ill("read", &error);
+            context.metrics.redis_error("read");
+            let wait = self.loop_health.failed("read", &error);
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
@@ -338,7 +339,7 @@ impl Reader<'_> {
                 // The probe has another connection. If that works and the shared one does not, the read is still
                 // failing.
                 Ok(()) if self.failed_together > 1 => return,
-                Ok(()) => return self.pulse.well(),
+                Ok(()) => return self.loop_health.ok(),
                 Err(refused) => error = refused,
             }
         }

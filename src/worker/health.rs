@@ -1,6 +1,6 @@
 //! Whether Redis is usable, for the readiness endpoint and the log.
 //!
-//! Each loop that uses Redis has its own [`Pulse`]. A loop that works does not hide one that does not: a replica
+//! Each loop that uses Redis has its own [`LoopHealth`]. A loop that works does not hide one that does not: a replica
 //! answers reads and refuses writes, and a full Redis accepts completions and refuses admissions.
 
 use crate::queue::{explain, is_transient};
@@ -69,21 +69,21 @@ impl Health {
         });
     }
 
-    /// Creates the pulse of a loop that readiness depends on.
-    pub(super) fn pulse(&self) -> Pulse {
+    /// Creates the loop_health of a loop that readiness depends on.
+    pub(super) fn loop_health(&self) -> LoopHealth {
         let number = self.0.loops.fetch_add(1, Ordering::Relaxed);
-        Pulse { health: self.clone(), number: Some(number), failures: 0, heard: false }
+        LoopHealth { health: self.clone(), number: Some(number), failures: 0, heard: false }
     }
 
-    /// Creates the gate's pulse. If there are several reasons not to be ready, the gate's comes first, because it names
+    /// Creates the gate's loop_health. If there are several reasons not to be ready, the gate's comes first, because it names
     /// the cause.
-    pub(super) fn pulse_of_gate(&self) -> Pulse {
-        Pulse { health: self.clone(), number: Some(0), failures: 0, heard: false }
+    pub(super) fn pulse_of_gate(&self) -> LoopHealth {
+        LoopHealth { health: self.clone(), number: Some(0), failures: 0, heard: false }
     }
 
-    /// Creates the pulse of a loop that may fail for a while. Its failures are only logged.
-    pub(super) fn pulse_aside(&self) -> Pulse {
-        Pulse { health: self.clone(), number: None, failures: 0, heard: false }
+    /// Creates the loop_health of a loop that may fail for a while. Its failures are only logged.
+    pub(super) fn pulse_aside(&self) -> LoopHealth {
+        LoopHealth { health: self.clone(), number: None, failures: 0, heard: false }
     }
 
     /// Records that Redis refused a command, and that waiting alone does not cure this.
@@ -117,7 +117,7 @@ impl Health {
 
 /// The state of one loop's work with Redis.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct LoopHealth {
     health: Health,
     /// `None` if readiness does not depend on this loop.
     number: Option<usize>,
@@ -125,9 +125,9 @@ pub(super) struct Pulse {
     heard: bool,
 }
 
-impl Pulse {
+impl LoopHealth {
     /// Records that a command worked.
-    pub(super) fn well(&mut self) {
+    pub(super) fn ok(&mut self) {
         if self.failures == 0 && self.heard {
             return;
         }
@@ -139,36 +139,36 @@ impl Pulse {
 
     /// Records that a command failed. Returns the wait before the next one, which grows from 50 ms to 1.6 s. Logs the
     /// first failure of a row and then every tenth.
-    pub(super) fn ill(&mut self, what: &'static str, error: &RedisError) -> Duration {
+    pub(super) fn failed(&mut self, what: &'static str, error: &RedisError) -> Duration {
         let reason = explain(error);
         if is_transient(error) {
-            return self.hindered(what, reason);
+            return self.blocked(what, reason);
         }
         if self.is_worth_a_line() {
             tracing::error!(what, reason, failures = self.failures + 1, "Redis refuses a command");
         }
         self.health.refused();
-        self.failed(reason)
+        self.back_off(reason)
     }
 
-    /// Records that Redis answered but cannot do what is needed. Returns the wait and logs like [`Pulse::ill`].
-    pub(super) fn hindered(&mut self, what: &'static str, reason: String) -> Duration {
+    /// Records that Redis answered but cannot do what is needed. Returns the wait and logs like [`LoopHealth::failed`].
+    pub(super) fn blocked(&mut self, what: &'static str, reason: String) -> Duration {
         if self.is_worth_a_line() {
             tracing::warn!(what, reason, failures = self.failures + 1, "Redis is not usable; retrying");
         }
-        self.failed(reason)
+        self.back_off(reason)
     }
 
     /// Records that work must not start, for a reason that the caller logs.
     pub(super) fn stopped(&mut self, reason: String) {
-        self.failed(reason);
+        self.back_off(reason);
     }
 
     const fn is_worth_a_line(&self) -> bool {
         self.failures.is_multiple_of(10)
     }
 
-    fn failed(&mut self, reason: String) -> Duration {
+    fn back_off(&mut self, reason: String) -> Duration {
         self.failures = self.failures.saturating_add(1);
         if let Some(number) = self.number {
             self.health.tell(number, Some(reason));
@@ -184,30 +184,31 @@ mod tests {
     #[test]
     fn ready_is_when_every_loop_works() {
         let health = Health::default();
-        let (mut reading, mut admitting, mut trimming) = (health.pulse(), health.pulse(), health.pulse_aside());
+        let (mut reading, mut admitting, mut trimming) =
+            (health.loop_health(), health.loop_health(), health.pulse_aside());
         let state = health.watch();
         assert!(state.borrow().is_err(), "nothing was heard yet");
-        reading.well();
+        reading.ok();
         assert!(state.borrow().is_ok());
-        admitting.hindered("admit", "OOM".to_owned());
-        trimming.hindered("trim", "NOPERM".to_owned());
-        reading.well();
+        admitting.blocked("admit", "OOM".to_owned());
+        trimming.blocked("trim", "NOPERM".to_owned());
+        reading.ok();
         assert_eq!(*state.borrow(), Err("OOM".to_owned()), "a loop that works hides none that does not");
         let mut gate = health.pulse_of_gate();
         gate.stopped("Redis forbids XADD to user worker".to_owned());
         assert_eq!(*state.borrow(), Err("Redis forbids XADD to user worker".to_owned()), "the cause comes first");
-        gate.well();
-        admitting.well();
+        gate.ok();
+        admitting.ok();
         assert!(state.borrow().is_ok(), "what may fail for a while is not asked");
     }
 
     #[test]
     fn a_row_of_failures_is_tried_ever_more_slowly() {
         let health = Health::default();
-        let mut pulse = health.pulse();
-        let waits: Vec<_> = (0..8).map(|_| pulse.hindered("read", "LOADING".to_owned()).as_millis()).collect();
+        let mut loop_health = health.loop_health();
+        let waits: Vec<_> = (0..8).map(|_| loop_health.blocked("read", "LOADING".to_owned()).as_millis()).collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 1600, 1600]);
-        pulse.well();
-        assert_eq!(pulse.hindered("read", "LOADING".to_owned()).as_millis(), 50);
+        loop_health.ok();
+        assert_eq!(loop_health.blocked("read", "LOADING".to_owned()).as_millis(), 50);
     }
 }

@@ -1,10 +1,10 @@
 //! The heartbeat: publishes the state of this worker once a second.
 
-use super::shared::Shared;
+use super::context::WorkerContext;
 use crate::queue::{
     Link,
-    control::now_ms,
-    workers::{self, Heartbeat, Running},
+    rules::now_ms,
+    workers::{self, Heartbeat, RunningJobs},
 };
 use redis::RedisResult;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -18,16 +18,16 @@ const MINUTE: usize = 60;
 const COMPARE: u64 = 10;
 
 /// Sends heartbeats until `stop`, then removes this worker from the list. Only operators' views depend on it.
-pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut link = shared.connector.link(false);
-    let keys = &shared.partitions[0].keys;
-    let host = shared.consumer.rsplitn(3, '-').nth(2).unwrap_or("host").to_owned();
+pub(super) async fn beat(context: Arc<WorkerContext>, stop: CancellationToken) {
+    let mut link = context.connector.link(false);
+    let keys = &context.partitions[0].keys;
+    let host = context.consumer.rsplitn(3, '-').nth(2).unwrap_or("host").to_owned();
     let mut started_at_ms = None;
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut past: VecDeque<(u64, u64)> = VecDeque::with_capacity(MINUTE);
     let mut told = String::new();
-    let mut rules = shared.control.changes();
+    let mut rules = context.control.changes();
     let mut count = 0_u64;
     loop {
         // An operator waits for the news that changed rules are loaded: it does not wait for the next beat.
@@ -36,9 +36,9 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
             _ = beats.tick() => false,
             Ok(()) = rules.changed() => true,
         };
-        let (calls, failures) = shared.weather.calls();
+        let (calls, failures) = context.upstream_health.calls();
         let (calls_before, failures_before) = past.front().copied().unwrap_or((0, 0));
-        let (interactive, bulk) = shared.slots.running();
+        let (interactive, bulk) = context.slots.running();
         let beat: RedisResult<()> = async {
             let now_ms = now_ms(&mut link).await?;
             let heartbeat = Heartbeat {
@@ -47,24 +47,24 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
                 pid: std::process::id(),
                 started_at_ms: *started_at_ms.get_or_insert(now_ms),
                 seen_at_ms: now_ms,
-                slots: number(shared.slots.total()),
-                allowed: number(shared.slots.allowed()),
-                running: Running { interactive: number(interactive), bulk: number(bulk) },
+                slots: number(context.slots.total()),
+                allowed: number(context.slots.allowed()),
+                running: RunningJobs { interactive: number(interactive), bulk: number(bulk) },
                 calls_last_minute: calls - calls_before,
                 failures_last_minute: failures - failures_before,
-                breaker: shared.weather.breaker(shared.clock.monotonic_ms()).to_owned(),
-                breaker_routes: shared.weather.troubled_routes(shared.clock.monotonic_ms()),
-                breaker_reason: shared.weather.is_refused().then(|| "refused".to_owned()),
-                lease_ms: u64::try_from(shared.lease.as_millis()).ok(),
-                settings: shared.settings.clone(),
-                rules_version: shared.control.version(),
+                breaker: context.upstream_health.breaker(context.clock.monotonic_ms()).to_owned(),
+                breaker_routes: context.upstream_health.troubled_routes(context.clock.monotonic_ms()),
+                breaker_reason: context.upstream_health.is_refused().then(|| "refused".to_owned()),
+                lease_ms: u64::try_from(context.lease.as_millis()).ok(),
+                settings: context.settings.clone(),
+                rules_version: context.control.version(),
             };
-            workers::beat(&mut link, keys, &shared.consumer, &heartbeat).await?;
+            workers::beat(&mut link, keys, &context.consumer, &heartbeat).await?;
             if is_extra {
                 return Ok(());
             }
             if count % COMPARE == 1 {
-                compare(&shared, &mut link, now_ms, &mut told).await?;
+                compare(&context, &mut link, now_ms, &mut told).await?;
             }
             if count.is_multiple_of(30) {
                 workers::forget_gone(&mut link, keys, now_ms).await?;
@@ -73,7 +73,7 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
         }
         .await;
         if beat.is_err() {
-            shared.metrics.redis_error("heartbeat");
+            context.metrics.redis_error("heartbeat");
         }
         if is_extra {
             continue;
@@ -85,15 +85,15 @@ pub(super) async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
         }
     }
     // If this fails, the entry is removed after a minute.
-    let _ = workers::forget(&mut link, keys, &shared.consumer).await;
+    let _ = workers::forget(&mut link, keys, &context.consumer).await;
 }
 
 /// Logs once when settings differ between workers, and again when the difference changes.
-async fn compare(shared: &Shared, link: &mut Link, now_ms: u64, told: &mut String) -> RedisResult<()> {
-    let others = workers::workers(link, &shared.partitions[0].keys).await?;
-    let living = others.iter().filter(|(name, beat)| **name != shared.consumer && beat.is_recent(now_ms));
+async fn compare(context: &WorkerContext, link: &mut Link, now_ms: u64, told: &mut String) -> RedisResult<()> {
+    let others = workers::workers(link, &context.partitions[0].keys).await?;
+    let living = others.iter().filter(|(name, beat)| **name != context.consumer && beat.is_recent(now_ms));
     let parties = living.map(|(name, beat)| (name.as_str(), &beat.settings));
-    let found = workers::differences(parties.chain([(shared.consumer.as_str(), &shared.settings)]));
+    let found = workers::differences(parties.chain([(context.consumer.as_str(), &context.settings)]));
     let keys: Vec<_> = found.iter().map(|difference| difference.setting.as_str()).collect();
     let keys = keys.join(", ");
     if keys != *told && !keys.is_empty() {

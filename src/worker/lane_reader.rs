@@ -5,7 +5,7 @@
 //! together: one `XREADGROUP` names all of their streams. A cluster refuses such a command, because the streams are in
 //! different slots.
 
-use super::shared::Shared;
+use super::context::WorkerContext;
 use crate::{
     contract::Lane,
     queue::{self, Keys, Link, RawEntry},
@@ -40,9 +40,9 @@ struct Request {
 
 /// A fetcher's handle to the shared blocking read.
 #[derive(Debug, Clone)]
-pub(super) struct Together(mpsc::Sender<Request>);
+pub(super) struct SharedRead(mpsc::Sender<Request>);
 
-impl Together {
+impl SharedRead {
     /// Waits for entries of one partition, for [`BLOCK`] or a little longer. Returns at most one entry of each stream;
     /// with `only_due`, no new jobs.
     pub(super) async fn read(&self, partition: usize, only_due: bool) -> RedisResult<Vec<RawEntry>> {
@@ -57,7 +57,7 @@ impl Together {
 
 /// Reads for the fetchers of one lane in several partitions.
 pub(super) struct LaneReader {
-    shared: Arc<Shared>,
+    context: Arc<WorkerContext>,
     lane: Lane,
     members: usize,
     link: Link,
@@ -66,20 +66,20 @@ pub(super) struct LaneReader {
 
 impl LaneReader {
     /// Starts the readers of a lane. Returns one handle for each partition; none if each fetcher waits by itself.
-    pub(super) fn spawn(shared: &Arc<Shared>, lane: Lane, tasks: &mut JoinSet<()>) -> Vec<Together> {
-        let count = shared.partitions.len();
+    pub(super) fn spawn(context: &Arc<WorkerContext>, lane: Lane, tasks: &mut JoinSet<()>) -> Vec<SharedRead> {
+        let count = context.partitions.len();
         let mut ways = Vec::new();
-        if count <= FEW || !shared.connector.is_one_server() {
+        if count <= FEW || !context.connector.is_one_server() {
             return ways;
         }
         let mut left = count;
         while left > 0 {
             let members = left.min(MEMBERS);
             let (way, requests) = mpsc::channel(members);
-            let link = shared.connector.link(true);
-            let reader = Self { shared: Arc::clone(shared), lane, members, link, requests };
+            let link = context.connector.link(true);
+            let reader = Self { context: Arc::clone(context), lane, members, link, requests };
             tasks.spawn(reader.run());
-            ways.extend(std::iter::repeat_n(Together(way), members));
+            ways.extend(std::iter::repeat_n(SharedRead(way), members));
             left -= members;
         }
         ways
@@ -104,10 +104,10 @@ impl LaneReader {
                 continue;
             }
             let block = if waiting.len() < self.members { WITHOUT_ALL } else { BLOCK };
-            let shared = Arc::clone(&self.shared);
+            let context = Arc::clone(&self.context);
             let wanted: Vec<(&Keys, bool)> =
-                waiting.iter().map(|request| (&shared.partitions[request.partition].keys, request.only_due)).collect();
-            let read = queue::read_lanes(&mut self.link, &wanted, self.lane, &shared.consumer, block).await;
+                waiting.iter().map(|request| (&context.partitions[request.partition].keys, request.only_due)).collect();
+            let read = queue::read_lanes(&mut self.link, &wanted, self.lane, &context.consumer, block).await;
             let now = Instant::now();
             match read {
                 Ok(mut found) => {

@@ -13,37 +13,37 @@
 //! and are then cut off; those whose effect is then unknown end in doubt. Every end is written, and only then do the
 //! loops that renew leases end.
 
-mod aside;
-mod backend;
-mod clock;
+mod active_job;
+mod admission;
+mod apalis_backend;
+mod backlogged_callers;
 mod clock_steps;
+mod completer;
 mod completion;
+mod completion_bytes;
 mod connection_count;
-mod control;
-mod crowds;
-mod delivery;
+mod context;
+mod decode;
+mod delayed_by_route;
+mod executor;
 mod fetcher;
-mod finisher;
 mod gate;
-mod handler;
 mod health;
 mod heartbeat;
-mod housekeeper;
-mod intake;
 mod lane_reader;
 mod lease;
-mod orders;
+mod maintenance;
 mod ready;
+mod redis_clock;
+mod refused_ends;
 mod replication;
 mod rescuer;
+mod rule_check;
+mod rules;
 mod settlement;
-mod shared;
 mod slots;
-mod sorter;
-mod stuck;
 mod trace;
-mod weather;
-mod written;
+mod upstream_health;
 
 pub use connection_count::connections;
 pub use health::{Breakers, Health};
@@ -56,21 +56,21 @@ use crate::{
     telemetry::Metrics,
     xco::XcoApi,
 };
+use admission::Admitter;
 use apalis::{layers::catch_panic::CatchPanicLayer, prelude::WorkerBuilder};
+use apalis_backend::StreamsBackend;
 use apalis_core::error::WorkerError;
-use backend::StreamsBackend;
+use completer::Completer;
+use context::{Partition, WorkerContext};
+use executor::Executor;
 use fetcher::Fetcher;
-use finisher::Finisher;
 use futures::FutureExt;
 use gate::keeper::Gatekeeper;
-use handler::Handler;
-use housekeeper::{Housekeeper, Timekeeper};
-use intake::Intake;
 use lane_reader::LaneReader;
+use maintenance::{Cleaner, Scheduler};
+use refused_ends::RefusedEnds;
 use rescuer::Rescuer;
-use shared::{Partition, Shared};
 use std::{sync::Arc, time::Duration};
-use stuck::Stuck;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::JoinSet,
@@ -131,51 +131,52 @@ impl<A: XcoApi> Worker<A> {
         let Self { config, api, metrics, health, connector } = self;
         let consumer = consumer_name();
         let (partitions, endings) = partitions_of(&config, &health);
-        let shared = Arc::new(Shared::new(&config, consumer, connector, metrics, health, partitions));
-        tracing::info!(consumer = shared.consumer, concurrency = shared.slots.total(), "worker starting");
+        let context = Arc::new(WorkerContext::new(&config, consumer, connector, metrics, health, partitions));
+        tracing::info!(consumer = context.consumer, concurrency = context.slots.total(), "worker starting");
 
         let (deliveries, receiver) = mpsc::channel(64);
         let mut readers = JoinSet::new();
         let mut upkeep = JoinSet::new();
         let mut finishers = JoinSet::new();
-        let gatekeeper = Gatekeeper::new(Arc::clone(&shared), Wanted::new(&config.redis));
+        let gatekeeper = Gatekeeper::new(Arc::clone(&context), Wanted::new(&config.redis));
         readers.spawn(gatekeeper.watch(stop.clone()));
-        let mut together = Lane::ALL.map(|lane| LaneReader::spawn(&shared, lane, &mut readers).into_iter());
+        let mut together = Lane::ALL.map(|lane| LaneReader::spawn(&context, lane, &mut readers).into_iter());
         for (partition, endings) in endings.into_iter().enumerate() {
-            let intake = |kind| Intake::new(Arc::clone(&shared), kind, partition, deliveries.clone(), stop.clone());
+            let admitter =
+                |kind| Admitter::new(Arc::clone(&context), kind, partition, deliveries.clone(), stop.clone());
             for lane in Lane::ALL {
-                let concurrency = shared.slots.total();
+                let concurrency = context.slots.total();
                 let ways_in = match lane {
-                    Lane::Interactive => [intake("admit interactive"), intake("put aside interactive")],
-                    Lane::Bulk => [intake("admit bulk"), intake("put aside bulk")],
+                    Lane::Interactive => [admitter("admit interactive"), admitter("put aside interactive")],
+                    Lane::Bulk => [admitter("admit bulk"), admitter("put aside bulk")],
                 };
                 let together = together[lane as usize].next();
                 let fetcher =
-                    Fetcher::new(Arc::clone(&shared), partition, lane, together, ways_in, stop.clone(), concurrency);
+                    Fetcher::new(Arc::clone(&context), partition, lane, together, ways_in, stop.clone(), concurrency);
                 readers.spawn(fetcher.run());
             }
-            let housekeeper = Housekeeper::new(Arc::clone(&shared), partition, config.completions.clone());
+            let housekeeper = Cleaner::new(Arc::clone(&context), partition, config.completions.clone());
             readers.spawn(housekeeper.run(stop.clone()));
-            let of_rescuer = [intake("admit rescued interactive"), intake("admit rescued bulk")];
-            readers.spawn(Rescuer::run(Arc::clone(&shared), partition, of_rescuer, stop.clone()));
-            upkeep.spawn(Timekeeper::new(Arc::clone(&shared), partition).run());
+            let of_rescuer = [admitter("admit rescued interactive"), admitter("admit rescued bulk")];
+            readers.spawn(Rescuer::run(Arc::clone(&context), partition, of_rescuer, stop.clone()));
+            upkeep.spawn(Scheduler::new(Arc::clone(&context), partition).run());
             for kind in FINISHERS {
-                finishers.spawn(Finisher::new(Arc::clone(&shared), partition, kind).run(Arc::clone(&endings)));
+                finishers.spawn(Completer::new(Arc::clone(&context), partition, kind).run(Arc::clone(&endings)));
             }
         }
         drop(deliveries);
-        readers.spawn(aside::watcher::watch(Arc::clone(&shared), stop.clone()));
-        readers.spawn(control::watcher::watch(Arc::clone(&shared), stop.clone()));
-        readers.spawn(heartbeat::beat(Arc::clone(&shared), stop.clone()));
-        readers.spawn(clock_steps::watcher::watch(Arc::clone(&shared), stop.clone()));
+        readers.spawn(delayed_by_route::watcher::watch(Arc::clone(&context), stop.clone()));
+        readers.spawn(rules::watcher::watch(Arc::clone(&context), stop.clone()));
+        readers.spawn(heartbeat::beat(Arc::clone(&context), stop.clone()));
+        readers.spawn(clock_steps::watcher::watch(Arc::clone(&context), stop.clone()));
 
-        upkeep.spawn(spare(Arc::clone(&shared), Arc::clone(&api)));
-        let handler = Handler::new(Arc::clone(&shared), api);
+        upkeep.spawn(spare(Arc::clone(&context), Arc::clone(&api)));
+        let handler = Executor::new(Arc::clone(&context), api);
         let backend = StreamsBackend::new(receiver, stop.clone());
         let apalis = WorkerBuilder::new("xco-worker")
             .backend(backend)
             .layer(CatchPanicLayer::new())
-            .build(move |delivery: delivery::Delivery| handler.clone().run(delivery));
+            .build(move |delivery: active_job::Delivery| handler.clone().run(delivery));
         let stopping = stop.clone();
         let until_stop = async move {
             stopping.cancelled().await;
@@ -199,7 +200,7 @@ impl<A: XcoApi> Worker<A> {
         let until = deadline.max(Instant::now() + LAST_WORDS);
         let idle = async {
             sleep(LAST_WORDS).await;
-            shared.slots.all_written().await;
+            context.slots.all_written().await;
         };
         tokio::select! {
             () = async { while readers.join_next().await.is_some() {} } => {}
@@ -210,14 +211,14 @@ impl<A: XcoApi> Worker<A> {
         let cut_off = if broken || timeout_at(deadline, &mut calls).await.is_ok() {
             0
         } else {
-            let (running, _) = shared.slots.in_use();
+            let (running, _) = context.slots.in_use();
             calls.abort();
             let _ = calls.await;
             running
         };
         // Every delivery has ended. Waits until the ends are written, but not for a Redis that does not recover.
-        let written = timeout_at(deadline.max(Instant::now() + LAST_WORDS), shared.slots.all_written()).await;
-        let (_, unwritten) = shared.slots.in_use();
+        let written = timeout_at(deadline.max(Instant::now() + LAST_WORDS), context.slots.all_written()).await;
+        let (_, unwritten) = context.slots.in_use();
         let unwritten = if written.is_ok() { 0 } else { unwritten };
         // Cutting off a command here loses nothing, because each is one atomic step. (And Redis may never answer it.)
         upkeep.shutdown().await;
@@ -229,7 +230,7 @@ impl<A: XcoApi> Worker<A> {
 }
 
 /// The ends of a partition's deliveries. Its finishers take them in turn.
-type Endings = Arc<Mutex<mpsc::UnboundedReceiver<delivery::Ending>>>;
+type Endings = Arc<Mutex<mpsc::UnboundedReceiver<active_job::CompleterTask>>>;
 
 /// Creates each partition's state, and the receiver of its deliveries' ends.
 fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endings>) {
@@ -239,12 +240,12 @@ fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endin
         let partition = Partition {
             keys: Keys::new(&config.redis.namespace, number),
             leases: Arc::default(),
-            crowds: Arc::default(),
-            aside: aside::Aside::default(),
+            backlogged_callers: Arc::default(),
+            aside: delayed_by_route::DelayedByRoute::default(),
             endings: sender,
-            parked: Notify::new(),
-            stuck: Stuck::new(health.pulse()),
-            completions_written: written::Written::new(config.completions.max_bytes / count),
+            delayed: Notify::new(),
+            stuck: RefusedEnds::new(health.loop_health()),
+            completions_written: completion_bytes::CompletionBytes::new(config.completions.max_bytes / count),
             steps: clock_steps::KnownSteps::default(),
         };
         (partition, Arc::new(Mutex::new(receiver)))
@@ -253,9 +254,9 @@ fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endin
 }
 
 /// Closes idle connections to XCO when there is no file descriptor for a connection to Redis, which is more important.
-async fn spare<A: XcoApi>(shared: Arc<Shared>, api: Arc<A>) {
+async fn spare<A: XcoApi>(context: Arc<WorkerContext>, api: Arc<A>) {
     loop {
-        shared.connector.starved().await;
+        context.connector.starved().await;
         tracing::warn!("no file descriptor is left for Redis: closing idle connections to XCO");
         api.give_up_idle();
         sleep(SPARED).await;

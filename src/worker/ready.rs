@@ -3,20 +3,20 @@
 use super::lease::LeaseKey;
 use crate::{
     contract::{JobType, Lane, Status},
-    queue::{Finish, Source, control::Hold},
+    queue::{Finish, Source, rules::PausedDelivery},
 };
 
 /// A delivery's end, ready for Redis.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct ReadyEnd {
     pub(super) key: LeaseKey,
     pub(super) finish: Finish,
-    pub(super) note: Note,
+    pub(super) note: EndMetric,
 }
 
 /// The metric to count once the end is written.
 #[derive(Debug)]
-pub(super) enum Note {
+pub(super) enum EndMetric {
     Completed { job_type: Option<JobType>, status: Status, queued_ms: u64, total_ms: u64, dead: bool },
     Retry(JobType),
     Limited(JobType),
@@ -26,10 +26,10 @@ pub(super) enum Note {
 
 /// Deliveries of one stream that a rule or a breaker delays, ready to be written.
 #[derive(Debug)]
-pub(super) struct Pause {
+pub(super) struct DelayedDeliveries {
     pub(super) lane: Lane,
     pub(super) source: Source,
     /// Name of the rule or the breaker.
     pub(super) name: String,
-    pub(super) holds: Vec<Hold>,
+    pub(super) holds: Vec<PausedDelivery>,
 }

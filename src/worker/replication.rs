@@ -1,7 +1,7 @@
 //! Waits for replicas if `redis.durability = "replicated"`, so that a write survives the loss of the master.
 
-use super::{health::Pulse, shared::Shared};
-use crate::queue::{Link, upkeep};
+use super::{context::WorkerContext, health::LoopHealth};
+use crate::queue::{Link, maintenance};
 use std::time::Duration;
 
 /// How long one `WAIT` blocks.
@@ -9,20 +9,20 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Waits until a replica has the last write on `link`. Returns `false` if the connection broke or Redis is no longer
 /// the master: then it is unknown which servers have the write, and it must be repeated.
-pub(super) async fn await_replica(shared: &Shared, link: &mut Link, pulse: &mut Pulse) -> bool {
+pub(super) async fn await_replica(context: &WorkerContext, link: &mut Link, loop_health: &mut LoopHealth) -> bool {
     // An answer later than the link's timeout would look like an unreachable Redis.
-    let patience = PATIENCE.min(shared.response_timeout / 2);
+    let patience = PATIENCE.min(context.response_timeout / 2);
     loop {
-        match upkeep::wait_for_replica(link, patience).await {
+        match maintenance::wait_for_replica(link, patience).await {
             Ok(0) => {
                 // The wait itself was pause enough.
-                pulse.hindered("replicate", "no replica acknowledges (redis.durability)".to_owned());
-                shared.metrics.redis_error("replicate");
+                loop_health.blocked("replicate", "no replica acknowledges (redis.durability)".to_owned());
+                context.metrics.redis_error("replicate");
             }
             Ok(_) => return true,
             Err(error) => {
-                shared.metrics.redis_error("replicate");
-                tokio::time::sleep(pulse.ill("replicate", &error)).await;
+                context.metrics.redis_error("replicate");
+                tokio::time::sleep(loop_health.failed("replicate", &error)).await;
                 return false;
             }
         }

@@ -5,17 +5,17 @@
 //! look is not enough: a clock that steps ahead makes every delivery look idle, but living workers renew theirs.
 
 use super::{
-    health::Pulse,
-    intake::Intake,
+    admission::Admitter,
+    context::WorkerContext,
+    decode::{DecodedJobs, Decoder},
+    health::LoopHealth,
     lease::stream_place,
-    shared::Shared,
-    sorter::{Sorted, Sorter},
 };
 use crate::{
     contract::{EntryId, Lane},
     queue::{
         Link, Source, is_transient,
-        rescue::{self, Holder, Place, Rescued, Round, Search, Terms},
+        rescue::{self, LeaseHolder, RescueTarget, Rescued, Round, Search, Terms},
         workers,
     },
 };
@@ -52,35 +52,40 @@ struct Known {
 
 /// Rescues the deliveries of one partition.
 pub(super) struct Rescuer {
-    shared: Arc<Shared>,
+    context: Arc<WorkerContext>,
     partition: usize,
     link: Link,
-    pulse: Pulse,
-    sorter: Sorter,
+    loop_health: LoopHealth,
+    decoder: Decoder,
     /// Admission of rescued jobs, by [`Lane`]. Jobs wait there for slots without delaying the other lane or the next
     /// look.
-    ways_in: [mpsc::Sender<Sorted>; 2],
+    ways_in: [mpsc::Sender<DecodedJobs>; 2],
     /// By [`stream_place`].
     known: [Known; 4],
     /// The other workers, at the last look.
-    holders: Arc<[Holder]>,
+    holders: Arc<[LeaseHolder]>,
     /// The last backward step of Redis's clock after which idle times were restarted; `None` before the first look.
     restamped: Option<u32>,
 }
 
 impl Rescuer {
     /// Rescues a partition's deliveries until `stop`. `intakes` admit the jobs of each lane.
-    pub(super) async fn run(shared: Arc<Shared>, partition: usize, intakes: [Intake; 2], stop: CancellationToken) {
-        let link = shared.link("rescue", partition);
-        let pulse = shared.health.pulse_aside();
-        let sorter = intakes[0].sorter();
+    pub(super) async fn run(
+        context: Arc<WorkerContext>,
+        partition: usize,
+        intakes: [Admitter; 2],
+        stop: CancellationToken,
+    ) {
+        let link = context.link("rescue", partition);
+        let loop_health = context.health.pulse_aside();
+        let decoder = intakes[0].decoder();
         let ((interactive, of_interactive), (bulk, of_bulk)) = (mpsc::channel(1), mpsc::channel(1));
         let rescuer = Self {
-            shared,
+            context,
             partition,
             link,
-            pulse,
-            sorter,
+            loop_health,
+            decoder,
             ways_in: [interactive, bulk],
             known: Default::default(),
             holders: Arc::default(),
@@ -91,7 +96,7 @@ impl Rescuer {
     }
 
     async fn look_until(mut self, stop: CancellationToken) {
-        if !self.shared.control.loaded(&stop).await {
+        if !self.context.control.loaded(&stop).await {
             return;
         }
         let mut next = Duration::ZERO;
@@ -101,15 +106,15 @@ impl Rescuer {
                 () = sleep(next) => {}
             }
             match self.look().await {
-                Ok(()) => self.pulse.well(),
+                Ok(()) => self.loop_health.ok(),
                 Err(error) if error.code() == Some("NOGROUP") => {}
                 Err(error) => {
-                    self.shared.metrics.redis_error("rescue");
-                    self.shared.whole_script_failed("rescue", &error);
-                    tokio::time::sleep(self.pulse.ill("rescue", &error)).await;
+                    self.context.metrics.redis_error("rescue");
+                    self.context.whole_script_failed("rescue", &error);
+                    tokio::time::sleep(self.loop_health.failed("rescue", &error)).await;
                 }
             }
-            let terms = Terms { own: self.shared.lease, holders: &self.holders };
+            let terms = Terms { own: self.context.lease, holders: &self.holders };
             next = (terms.shortest() / 4).clamp(SOONEST_LOOK, LATEST_LOOK);
         }
     }
@@ -121,7 +126,7 @@ impl Rescuer {
             for source in SOURCES {
                 self.count_removed(lane, source).await?;
                 self.find_adrift(lane, source).await?;
-                if self.shared.gate.is_open() && !self.shared.control.is_lane_paused(lane, &self.shared.clock) {
+                if self.context.gate.is_open() && !self.context.control.is_lane_paused(lane, &self.context.clock) {
                     self.take_over(lane, source).await?;
                 }
             }
@@ -131,8 +136,8 @@ impl Rescuer {
 
     /// Restarts idle times after Redis's clock went back, because they mean nothing until the clock has caught up.
     async fn restamp(&mut self) -> Result<(), RedisError> {
-        let shared = Arc::clone(&self.shared);
-        let partition = &shared.partitions[self.partition];
+        let context = Arc::clone(&self.context);
+        let partition = &context.partitions[self.partition];
         let steps = partition.steps.all();
         let first = self.restamped.is_none();
         if self.restamped.replace(steps.last_number()) == Some(steps.last_number()) {
@@ -140,12 +145,12 @@ impl Rescuer {
         }
         let Some(step) = steps.last() else { return Ok(()) };
         let caught_up_ms = step.to_ms.saturating_add(step.by_ms);
-        if first && shared.clock.now_ms() >= caught_up_ms {
+        if first && context.clock.now_ms() >= caught_up_ms {
             return Ok(());
         }
         for lane in Lane::ALL {
             for source in SOURCES {
-                let place = Place { lane, source, consumer: &shared.consumer };
+                let place = RescueTarget { lane, source, consumer: &context.consumer };
                 let mut round = Round::default();
                 for _ in 0..MOST_STEPS {
                     let step = rescue::restamp(&mut self.link, &partition.keys, place, &mut round).await;
@@ -160,15 +165,15 @@ impl Rescuer {
 
     /// Reads which workers exist, and their leases. If the list cannot be read, the previous one remains in use.
     async fn ask_for_holders(&mut self) -> Result<(), RedisError> {
-        let shared = Arc::clone(&self.shared);
-        match workers::workers(&mut self.link, &shared.partitions[0].keys).await {
+        let context = Arc::clone(&self.context);
+        match workers::workers(&mut self.link, &context.partitions[0].keys).await {
             Ok(listed) => {
-                let now_ms = shared.clock.now_ms();
-                let others = listed.into_iter().filter(|(name, _)| *name != shared.consumer);
+                let now_ms = context.clock.now_ms();
+                let others = listed.into_iter().filter(|(name, _)| *name != context.consumer);
                 self.holders = others
                     .filter_map(|(consumer, beat)| {
                         let silent = Duration::from_millis(now_ms.saturating_sub(beat.seen_at_ms));
-                        Some(Holder { consumer, lease: beat.lease()?, silent })
+                        Some(LeaseHolder { consumer, lease: beat.lease()?, silent })
                     })
                     .take(MOST_HOLDERS)
                     .collect();
@@ -177,7 +182,7 @@ impl Rescuer {
             Err(error) if is_transient(&error) => Err(error),
             Err(error) => {
                 // A fault of this key is no reason to abandon lost jobs.
-                shared.metrics.redis_error("rescue");
+                context.metrics.redis_error("rescue");
                 tracing::debug!(%error, "the list of workers could not be read");
                 Ok(())
             }
@@ -186,17 +191,17 @@ impl Rescuer {
 
     /// Takes over deliveries of a stream that have been idle for long enough.
     async fn take_over(&mut self, lane: Lane, source: Source) -> Result<(), RedisError> {
-        let shared = Arc::clone(&self.shared);
+        let context = Arc::clone(&self.context);
         let way_in = self.ways_in[lane as usize].clone();
         if way_in.capacity() == 0 {
             // Jobs taken over earlier still wait for their slots.
             return Ok(());
         }
-        let keys = &shared.partitions[self.partition].keys;
-        let place = Place { lane, source, consumer: &shared.consumer };
-        let asked_at_ms = shared.clock.elapsed_ms();
+        let keys = &context.partitions[self.partition].keys;
+        let place = RescueTarget { lane, source, consumer: &context.consumer };
+        let asked_at_ms = context.clock.elapsed_ms();
         let holders = Arc::clone(&self.holders);
-        let terms = Terms { own: shared.lease, holders: &holders };
+        let terms = Terms { own: context.lease, holders: &holders };
         // A worker renews four times within a lease.
         let would_be_renewed = |(since_ms, lease): &(i64, Duration)| {
             asked_at_ms.saturating_sub(*since_ms) >= i64::try_from(lease.as_millis() / 2).unwrap_or(i64::MAX)
@@ -207,8 +212,8 @@ impl Rescuer {
         let mut idle = BTreeMap::new();
         for _ in 0..MOST_STEPS {
             // At most the number of free slots. The rest is for other workers, or for the next round.
-            let (running, _) = shared.slots.in_use();
-            let most = shared.slots.total().saturating_sub(running).clamp(1, 128);
+            let (running, _) = context.slots.in_use();
+            let most = context.slots.total().saturating_sub(running).clamp(1, 128);
             let Rescued { idle: found, taken, removed, at_end } =
                 rescue::rescue(&mut self.link, keys, place, &terms, most, &mut round).await?;
             idle.extend(found);
@@ -216,9 +221,9 @@ impl Rescuer {
                 self.removed(lane, source, removed).await?;
             }
             if !taken.is_empty() {
-                shared.metrics.reclaimed(u64::try_from(taken.len()).unwrap_or(0));
-                let sorted = self.sorter.sort(taken, asked_at_ms);
-                if let Err(refused) = way_in.send(sorted).await {
+                context.metrics.reclaimed(u64::try_from(taken.len()).unwrap_or(0));
+                let decoded = self.decoder.sort(taken, asked_at_ms);
+                if let Err(refused) = way_in.send(decoded).await {
                     refused.0.release();
                 }
             }
@@ -240,19 +245,19 @@ impl Rescuer {
     /// Handles deliveries whose entries were removed. A living worker can still complete its job; without one the job
     /// is lost.
     async fn removed(&mut self, lane: Lane, source: Source, removed: Vec<(EntryId, String)>) -> Result<(), RedisError> {
-        let shared = Arc::clone(&self.shared);
-        let partition = &shared.partitions[self.partition];
-        let living = workers::workers(&mut self.link, &shared.partitions[0].keys).await?;
-        let now_ms = shared.clock.now_ms();
+        let context = Arc::clone(&self.context);
+        let partition = &context.partitions[self.partition];
+        let living = workers::workers(&mut self.link, &context.partitions[0].keys).await?;
+        let now_ms = context.clock.now_ms();
         for (id, consumer) in removed {
-            let held = if consumer == shared.consumer {
+            let held = if consumer == context.consumer {
                 partition.leases.holds(&(lane, source, id))
             } else {
                 living.get(&consumer).is_some_and(|worker| worker.is_recent(now_ms))
             };
             let stream = partition.keys.stream(lane, source);
             if !held && rescue::forget(&mut self.link, stream, id).await? {
-                shared.metrics.entries_removed(lane, partition.keys.partition, 1);
+                context.metrics.entries_removed(lane, partition.keys.partition, 1);
                 tracing::error!(
                     stream,
                     entry = %id,
@@ -265,13 +270,13 @@ impl Rescuer {
     }
 
     async fn find_adrift(&mut self, lane: Lane, source: Source) -> Result<(), RedisError> {
-        let keys = &self.shared.partitions[self.partition].keys;
+        let keys = &self.context.partitions[self.partition].keys;
         let stream = keys.stream(lane, source);
         let search = &mut self.known[stream_place(lane, source)].search;
         for _ in 0..MOST_STEPS {
             let (found, at_end) = rescue::find_adrift(&mut self.link, stream, search).await?;
             if found > 0 {
-                self.shared.metrics.adrift(found);
+                self.context.metrics.adrift(found);
                 tracing::warn!(
                     stream,
                     found,
@@ -290,13 +295,13 @@ impl Rescuer {
         if source == Source::Due {
             return Ok(());
         }
-        let keys = &self.shared.partitions[self.partition].keys;
+        let keys = &self.context.partitions[self.partition].keys;
         let stream = keys.jobs(lane);
         let known = &mut self.known[stream_place(lane, source)].removed;
         let (count, more) = rescue::count_removed(&mut self.link, keys, lane, *known).await?;
         *known = count;
         if more > 0 {
-            self.shared.metrics.entries_removed(lane, keys.partition, more);
+            self.context.metrics.entries_removed(lane, keys.partition, more);
             tracing::error!(
                 stream,
                 jobs = more,
@@ -308,8 +313,8 @@ impl Rescuer {
 }
 
 /// Admits the rescued jobs of one lane until the channel closes.
-async fn take_in(mut intake: Intake, mut taken: mpsc::Receiver<Sorted>) {
-    while let Some(sorted) = taken.recv().await {
-        intake.let_in(sorted).await;
+async fn take_in(mut admitter: Admitter, mut taken: mpsc::Receiver<DecodedJobs>) {
+    while let Some(decoded) = taken.recv().await {
+        admitter.let_in(decoded).await;
     }
 }

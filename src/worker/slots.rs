@@ -161,9 +161,9 @@ impl Slots {
     }
 
     /// Signals that the lane has, or may have, waiting jobs, until the returned guard is dropped.
-    pub(super) fn demand(&self, lane: Lane) -> Demand<'_> {
-        *Demand::count(&mut self.ledger(), lane) += 1;
-        Demand { slots: self, lane }
+    pub(super) fn demand(&self, lane: Lane) -> SlotDemand<'_> {
+        *SlotDemand::count(&mut self.ledger(), lane) += 1;
+        SlotDemand { slots: self, lane }
     }
 
     /// Number of slots that the lane could take now. A hint, not a claim.
@@ -284,12 +284,12 @@ impl Slots {
 
 /// Signals a lane's demand for slots while it exists: the other lane then leaves the lane its share.
 #[derive(Debug)]
-pub(super) struct Demand<'a> {
+pub(super) struct SlotDemand<'a> {
     slots: &'a Slots,
     lane: Lane,
 }
 
-impl Demand<'_> {
+impl SlotDemand<'_> {
     fn count(ledger: &mut Ledger, lane: Lane) -> &mut usize {
         match lane {
             Lane::Interactive => &mut ledger.interactive_demands,
@@ -298,7 +298,7 @@ impl Demand<'_> {
     }
 }
 
-impl Drop for Demand<'_> {
+impl Drop for SlotDemand<'_> {
     fn drop(&mut self) {
         {
             let mut ledger = self.slots.ledger();

@@ -1,13 +1,13 @@
 //! Spans around the work on a job. They contain ids and types, never personal data, and cost almost nothing if neither
 //! a `debug` log nor an exporter uses them.
 
-use super::delivery::Held;
+use super::active_job::ActiveJob;
 use crate::telemetry::{current_traceparent, parent_context};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The span of one attempt: a child of the producer's trace. Its attribute `waited_ms` is the wait before it.
-pub(super) fn attempt(held: &Held, now_ms: u64) -> Span {
+pub(super) fn attempt(held: &ActiveJob, now_ms: u64) -> Span {
     let span = tracing::debug_span!(
         "attempt",
         id = held.id,

@@ -37,10 +37,10 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// answer.
 #[derive(Clone)]
 pub struct XcoClient {
-    shared: Arc<Shared>,
+    shared: Arc<ClientState>,
 }
 
-struct Shared {
+struct ClientState {
     http: Http,
     base_url: Url,
     api_key: Option<HeaderValue>,
@@ -86,7 +86,7 @@ impl XcoClient {
         let setup = setup::check(config)?;
         let http = Http::new(config, names.clone())?;
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ClientState {
                 // The token endpoint has its own pool, because the two servers may speak different versions of HTTP.
                 tokens: TokenCache::new(Http::new(config, names)?, setup.credentials),
                 http,
@@ -175,7 +175,7 @@ fn unsendable(why: Unsendable) -> CallFailure {
     }
 }
 
-impl Shared {
+impl ClientState {
     async fn make(
         &self,
         request: &WireRequest,

@@ -104,7 +104,7 @@ pub(super) struct Policy {
 
 /// Meaning of an error answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct AnswerMeaning {
     /// Meaning for the job, if nothing can be done about it.
     pub(super) kind: FailureKind,
     /// Whether this is a 401 about the token: fetch a new token and repeat the call once.
@@ -125,8 +125,8 @@ pub(super) struct Verdict {
 /// | 500, 503 | [`Upstream`](FailureKind::Upstream): XCO's own guide says to retry |
 /// | other 5xx | a proxy's answer (502, 504, 520 to 527 …). The proxy may have passed the request on, and XCO may have executed it: [`Gateway`](FailureKind::Gateway) |
 /// | 1xx, 3xx, 6xx and up | not from XCO: from a proxy, or `xco.base_url` is wrong. A redirect may follow the effect (303 does): [`Gateway`](FailureKind::Gateway) |
-pub(super) fn classify(answer: ErrorAnswer<'_>, policy: &Policy) -> Verdict {
-    let kind = |kind| Verdict { kind, token: false };
+pub(super) fn classify(answer: ErrorAnswer<'_>, policy: &Policy) -> AnswerMeaning {
+    let kind = |kind| AnswerMeaning { kind, token: false };
     match answer.status {
         429 => kind(FailureKind::RateLimited),
         400 | 422 if answer.route == Route::Create && says_already_exists(answer.problem, policy) => {
@@ -135,7 +135,7 @@ pub(super) fn classify(answer: ErrorAnswer<'_>, policy: &Policy) -> Verdict {
         400..=499 if answer.route == Route::Verify && policy.invalid_code_statuses.contains(&answer.status) => {
             verify(answer)
         }
-        401 => Verdict { kind: FailureKind::Unauthorized, token: true },
+        401 => AnswerMeaning { kind: FailureKind::Unauthorized, token: true },
         403 => kind(FailureKind::Forbidden),
         404 => kind(FailureKind::NotFound),
         408 | 421 | 425 | 500 | 503 => kind(FailureKind::Upstream),
@@ -165,8 +165,8 @@ const SUBJECT_WORDS: [&str; 4] = ["merchant", "user", "customer", "route"];
 /// answer says so (`WWW-Authenticate: … error="invalid_token"`, or the problem's `type` or `error`), if our clock says
 /// so, or if the token endpoint did not report the token's lifetime. The repetition uses a new token, about which there
 /// is no such doubt, so it is the last.
-fn verify(answer: ErrorAnswer<'_>) -> Verdict {
-    let kind = |kind| Verdict { kind, token: false };
+fn verify(answer: ErrorAnswer<'_>) -> AnswerMeaning {
+    let kind = |kind| AnswerMeaning { kind, token: false };
     let words = problem::words(answer.problem);
     let says = |list: &[&str]| list.iter().any(|word| words.contains(word));
     if says(&CODE_WORDS) || problem::pointers(answer.problem).any(|pointer| pointer == "/verification_code") {
@@ -174,7 +174,7 @@ fn verify(answer: ErrorAnswer<'_>) -> Verdict {
     }
     match answer.status {
         401 if answer.token_expired || challenge_blames_token(answer.www_authenticate) || says(&TOKEN_WORDS) => {
-            Verdict { kind: FailureKind::Unauthorized, token: true }
+            AnswerMeaning { kind: FailureKind::Unauthorized, token: true }
         }
         403 if says(&PERMISSION_WORDS) => kind(FailureKind::Forbidden),
         404 if says(&SUBJECT_WORDS) => kind(FailureKind::NotFound),

@@ -14,7 +14,7 @@ fn policy() -> Policy {
     }
 }
 
-fn judge(route: Route, status: u16, problem: Option<&Value>) -> Verdict {
+fn judge(route: Route, status: u16, problem: Option<&Value>) -> AnswerMeaning {
     let answer = ErrorAnswer { route, status, problem, www_authenticate: None, token_expired: false };
     classify(answer, &policy())
 }
@@ -52,7 +52,7 @@ fn statuses_of_the_four_plain_calls() {
             (999, Gateway),
         ] {
             let verdict = judge(route, status, None);
-            assert_eq!(verdict, Verdict { kind, token: status == 401 }, "{route:?} {status}");
+            assert_eq!(verdict, AnswerMeaning { kind, token: status == 401 }, "{route:?} {status}");
         }
     }
 }
@@ -88,7 +88,7 @@ fn a_listed_type_means_an_existing_account_at_create_only() {
 #[test]
 fn verify_without_words_asks_for_the_code_again() {
     for status in [400, 401, 403, 404, 422] {
-        assert_eq!(judge(Verify, status, None), Verdict { kind: InvalidCode, token: false }, "{status}");
+        assert_eq!(judge(Verify, status, None), AnswerMeaning { kind: InvalidCode, token: false }, "{status}");
     }
     for (status, kind) in [(409, Conflict), (429, RateLimited), (500, Upstream), (502, Gateway), (408, Upstream)] {
         assert_eq!(judge(Verify, status, None).kind, kind, "{status}");
@@ -116,7 +116,7 @@ fn verify_with_words() {
         (422, json!({"errors": [{"pointer": "/email"}, {"pointer": "/verification_code"}]}), InvalidCode),
     ] {
         let verdict = judge(Verify, status, Some(&problem));
-        assert_eq!(verdict, Verdict { kind, token: kind == Unauthorized }, "{status} {problem}");
+        assert_eq!(verdict, AnswerMeaning { kind, token: kind == Unauthorized }, "{status} {problem}");
     }
 }
 

@@ -50,11 +50,11 @@ pub fn install_tls_provider() {
 /// was made.
 #[derive(Debug, Clone)]
 pub(super) struct Http {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PoolState {
     config: XcoConfig,
     names: Names,
     pool: RwLock<Pool>,
@@ -85,7 +85,7 @@ impl Http {
             tried: now,
             spare: client(config, &names, version).ok(),
         };
-        let shared = Shared {
+        let shared = PoolState {
             config: config.clone(),
             names,
             pool: RwLock::new(pool),
@@ -111,7 +111,7 @@ impl Http {
     /// use that version.
     pub(super) fn wants_another_version(&self, version: HttpVersion, error: &reqwest::Error) -> bool {
         let Some(wanted) = version.wanted_instead(error) else { return false };
-        let Shared { config, names, .. } = &*self.shared;
+        let PoolState { config, names, .. } = &*self.shared;
         let mut pool = self.shared.pool.write();
         // If several exchanges fail for this reason, the first one makes the change.
         if pool.version == version {
@@ -178,7 +178,7 @@ impl Http {
 }
 
 impl Pool {
-    fn forget(&mut self, shared: &Shared) {
+    fn forget(&mut self, shared: &PoolState) {
         let made = client(&shared.config, &shared.names, self.version).ok();
         if made.is_some() && self.spare.is_none() {
             self.spare = client(&shared.config, &shared.names, self.version).ok();

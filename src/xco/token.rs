@@ -16,7 +16,7 @@ use super::{
     CallFailure, FailureKind,
     pool::Http,
     setup::Credentials,
-    token_endpoint::{self, Closed, Grant, TokenFault},
+    token_endpoint::{self, EndpointClosed, Grant, TokenFault},
 };
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -100,8 +100,8 @@ impl Flight {
     /// Starts a pause if the endpoint's failure asks for one.
     fn pause(&mut self, fault: &TokenFault) {
         let length = match fault.closed {
-            Some(Closed::For(asked)) => asked,
-            Some(Closed::Unsaid) => self.next_pause(),
+            Some(EndpointClosed::For(asked)) => asked,
+            Some(EndpointClosed::Unsaid) => self.next_pause(),
             None if fault.refused => self.next_pause(),
             None => return,
         };

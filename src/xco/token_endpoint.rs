@@ -42,7 +42,7 @@ pub(super) struct TokenFault {
     /// Status of the answer, if there was one.
     pub(super) http_status: Option<u16>,
     /// Set if the endpoint asks for time: it answered 429, or 503 with `Retry-After`.
-    pub(super) closed: Option<Closed>,
+    pub(super) closed: Option<EndpointClosed>,
     /// One sentence without anything secret.
     pub(super) message: String,
     /// What an operator can do, if the message ends with that.
@@ -51,7 +51,7 @@ pub(super) struct TokenFault {
 
 /// How long a token endpoint does not want to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closed {
+pub(super) enum EndpointClosed {
     /// For the time in its `Retry-After` (bounded).
     For(Duration),
     /// It gave no time.
@@ -171,13 +171,13 @@ async fn fetch_once(
     grant(&body, asked).map_err(|why| fault(Some(status), format!("the token endpoint's answer {why}")))
 }
 
-fn closed(status: u16, headers: &HeaderMap, now: Option<Timestamp>) -> Option<Closed> {
+fn closed(status: u16, headers: &HeaderMap, now: Option<Timestamp>) -> Option<EndpointClosed> {
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let asked = header(RETRY_AFTER)
         .and_then(|value| retry_after::parse(value, header(DATE), now.unwrap_or_else(Timestamp::now)))
-        .map(Closed::For);
+        .map(EndpointClosed::For);
     match status {
-        429 => Some(asked.unwrap_or(Closed::Unsaid)),
+        429 => Some(asked.unwrap_or(EndpointClosed::Unsaid)),
         503 => asked,
         _ => None,
     }
@@ -325,13 +325,13 @@ mod tests {
         let headers = |value: Option<&str>| {
             value.map(|value| (RETRY_AFTER, HeaderValue::from_str(value).unwrap())).into_iter().collect::<HeaderMap>()
         };
-        let minute = Some(Closed::For(Duration::from_secs(60)));
+        let minute = Some(EndpointClosed::For(Duration::from_secs(60)));
         for (status, value, expected) in [
             (429, Some("60"), minute),
             (503, Some("60"), minute),
-            (429, None, Some(Closed::Unsaid)),
-            (429, Some("soon"), Some(Closed::Unsaid)),
-            (429, Some("9999999"), Some(Closed::For(Duration::from_secs(86_400)))),
+            (429, None, Some(EndpointClosed::Unsaid)),
+            (429, Some("soon"), Some(EndpointClosed::Unsaid)),
+            (429, Some("9999999"), Some(EndpointClosed::For(Duration::from_secs(86_400)))),
             (503, None, None),
             (500, Some("60"), None),
             (401, Some("60"), None),

@@ -4,16 +4,17 @@
 //! Workers are real processes, Redis is a real server, the sandbox runs in the test over real HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod backlogged_callers;
 mod clock_steps;
+mod connection_cuts;
 mod crash_loop;
-mod crowd;
-mod cuts;
 mod exhausted;
 mod foreign_hands;
 mod half_open;
-mod hole;
+mod half_open_proxy;
 mod host;
 mod http_versions;
+mod idle_budget;
 mod jobs;
 mod kills;
 mod leases;
@@ -21,7 +22,6 @@ mod ledger;
 mod model;
 mod overload;
 mod oversized;
-mod patience;
 mod process;
 mod process_life;
 mod producer;

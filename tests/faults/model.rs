@@ -23,8 +23,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xco_worker::{
     contract::{JobType, Lane},
-    control::{Order, Rule, Selector, Verb},
-    queue::{Connector, Keys, control},
+    queue::{Connector, Keys, rules},
+    rules::{Rule, RuleAction, RuleOrigin, Selector},
     sandbox::{Fault, FaultKind, Latency},
     telemetry::Metrics,
     worker::{Stopped, Worker},
@@ -124,7 +124,7 @@ impl World {
     /// Pauses something briefly, or cancels a batch.
     async fn give_order(&mut self) {
         let mut link = Connector::new(&self.rig.redis_as("operator")).unwrap().link(false);
-        let at_ms = control::past_ms(&mut link).await.unwrap();
+        let at_ms = rules::past_ms(&mut link).await.unwrap();
         let mut selector = Selector::default();
         match self.rng.random_range(0..4) {
             0 => selector.lane = Some(Lane::Bulk),
@@ -140,12 +140,12 @@ impl World {
                 }
             }
         }
-        let verb = if selector.batch.is_some() { Verb::Cancel } else { Verb::Pause };
-        let lasting_ms = if verb == Verb::Cancel { 60_000 } else { self.rng.random_range(50..500) };
+        let verb = if selector.batch.is_some() { RuleAction::Cancel } else { RuleAction::Pause };
+        let lasting_ms = if verb == RuleAction::Cancel { 60_000 } else { self.rng.random_range(50..500) };
         let until_ms = Some(at_ms + lasting_ms);
-        let order = Order { who: "ada".to_owned(), from: "box".to_owned(), at_ms, until_ms };
+        let order = RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms, until_ms };
         let keys = Keys::new(&self.rig.config.redis.namespace, 0);
-        assert!(control::set_rule(&mut link, &keys, &Rule { verb, selector, order }).await.unwrap());
+        assert!(rules::set_rule(&mut link, &keys, &Rule { verb, selector, order }).await.unwrap());
     }
 
     async fn enqueue(&mut self) {

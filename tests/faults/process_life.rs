@@ -1,7 +1,7 @@
 //! How a process ends: by which signals, and how quickly if name servers and Redis are silent.
 
 use super::{
-    hole::Hole,
+    half_open_proxy::Hole,
     kills::{ids, own_redis, rig},
     ledger::{all_complete, settle},
     process::{Process, Settings},

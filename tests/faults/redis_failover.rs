@@ -2,10 +2,10 @@
 //! once.
 
 use super::{
+    idle_budget::Rest,
     jobs::{email, ids_of, mixed, seed, start},
     kills::own_redis,
     ledger::{all_complete, assert_no_blind_repetition, calls_by_key, of, settle, tally},
-    patience::Rest,
     process::Process,
     producer::produce,
     sentinel::{Sentinel, primary, replica_of},

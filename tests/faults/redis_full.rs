@@ -1,10 +1,10 @@
 //! Redis is full (`OOM` under `noeviction`): running jobs end, no job starts, nothing is lost.
 
 use super::{
+    idle_budget::Rest,
     jobs::{email, ids_of, seed, start},
     kills::own_redis,
     ledger::{all_complete, assert_no_blind_repetition, calls_by_key, of, settle},
-    patience::Rest,
     process::Process,
     producer::produce,
     support::{Rig, Setup, check},

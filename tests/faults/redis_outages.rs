@@ -2,11 +2,11 @@
 //! Redis does.
 
 use super::{
-    hole::Hole,
+    half_open_proxy::Hole,
+    idle_budget::Rest,
     jobs::{ids_of, mixed},
     kills::own_redis,
     ledger::{all_complete, assert_no_blind_repetition, settle, tally},
-    patience::Rest,
     process::Process,
     producer::produce,
     support::{RedisServer, Rig, Setup, as_user},

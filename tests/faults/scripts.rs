@@ -10,8 +10,8 @@ use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
 use xco_worker::{
     contract::JobType,
-    control::{Order, Rule, Selector, Verb},
-    queue::{Connector, Keys, control},
+    queue::{Connector, Keys, rules},
+    rules::{Rule, RuleAction, RuleOrigin, Selector},
     sandbox::Route,
 };
 
@@ -165,9 +165,9 @@ async fn jobs_that_were_paused_come_back_in_the_order_of_the_lane(#[case] n: usi
     let mut link = Connector::new(&rig.redis_as("operator")).unwrap().link(false);
     let keys = Keys::new(&rig.config.redis.namespace, 0);
     let selector = Selector { job_type: Some(JobType::CheckUser), ..Selector::default() };
-    let order = Order { who: "ada".to_owned(), from: "here".to_owned(), at_ms: 1, until_ms: None };
-    let rule = Rule { verb: Verb::Pause, selector, order };
-    assert!(control::set_rule(&mut link, &keys, &rule).await.unwrap());
+    let order = RuleOrigin { who: "ada".to_owned(), from: "here".to_owned(), at_ms: 1, until_ms: None };
+    let rule = Rule { verb: RuleAction::Pause, selector, order };
+    assert!(rules::set_rule(&mut link, &keys, &rule).await.unwrap());
     rig.start_worker();
     let jobs: Vec<_> = (0..n).map(|n| check(&format!("j{n}"), &format!("c{n}"))).collect();
     enqueue_together(&mut rig, &jobs).await;
@@ -176,7 +176,7 @@ async fn jobs_that_were_paused_come_back_in_the_order_of_the_lane(#[case] n: usi
     })
     .await;
     let name = Rule::name(rule.verb, &rule.selector);
-    assert!(control::drop_rule(&mut link, &keys, &name, None).await.unwrap());
+    assert!(rules::drop_rule(&mut link, &keys, &name, None).await.unwrap());
     complete_in_order(rig, n).await;
 }
 

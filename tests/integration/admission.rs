@@ -8,8 +8,8 @@ use xco_worker::{
     contract::{EntryId, JobType, Lane},
     limits::{Bucket, Limits, Spender},
     queue::{
-        self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, Held, IdIndex, Keys,
-        Source, Unmark,
+        self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, IdIndex, Keys,
+        MarkerRemoval, ReservationState, Source,
     },
 };
 
@@ -30,7 +30,7 @@ fn request(entry: EntryId, id: &str, bucket: &Bucket) -> AdmissionRequest {
         token: format!("interactive:0:{entry}"),
         reserve_id: Some(id.to_owned()),
         count_in_batch: None,
-        bucket: (bucket.clone(), Held::No),
+        bucket: (bucket.clone(), ReservationState::No),
         total: None,
         slot: None,
         bulk_age: None,
@@ -115,7 +115,7 @@ async fn who_gives_up_takes_no_other_mark_off(#[case] found: &str, #[case] stays
     let origin = format!("interactive:0:{}", entries[0].id);
     let () = rig.connection.hset(rig.key("begun"), &origin, format!("{found}/3")).await.unwrap();
     let op = FinishOp::Requeue { state: format!(r#"{{"o":"{origin}"}}"#), job: entries[0].job.clone() };
-    let unmark = Unmark::Own("me:1".to_owned());
+    let unmark = MarkerRemoval::Own("me:1".to_owned());
     let handed_back = Finish { entry: entries[0].id, origin: origin.clone(), unmark, op };
     let life = Duration::from_secs(60);
     let ended = queue::finish(&mut link, &keys, Lane::Interactive, Source::Jobs, ("me", life, INDEX), &[handed_back])
@@ -194,8 +194,10 @@ async fn an_end_counts_where_its_own_mark_was_set(#[case] mark: &str, #[case] ou
         unmark,
         op: FinishOp::Park { due_us: 1_000, place: None, state: "{}".to_owned(), job: b"{}".to_vec() },
     };
-    for unmark in [Unmark::Any, Unmark::Called("me:1".to_owned()), Unmark::Called("me:1".to_owned())] {
-        let first = unmark != Unmark::Any && rig.connection.hexists(&keys.begun, &origin).await.unwrap();
+    for unmark in
+        [MarkerRemoval::Any, MarkerRemoval::Called("me:1".to_owned()), MarkerRemoval::Called("me:1".to_owned())]
+    {
+        let first = unmark != MarkerRemoval::Any && rig.connection.hexists(&keys.begun, &origin).await.unwrap();
         let whose = ("me", Duration::from_secs(60), INDEX);
         let finishes =
             queue::finish(&mut link, &keys, Lane::Interactive, Source::Jobs, whose, &[end(unmark)]).await.unwrap();

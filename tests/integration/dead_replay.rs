@@ -2,7 +2,7 @@
 
 use super::{
     commands::{environment, json_lines, pointed},
-    dead::{audit, rows},
+    dead_letters::{audit, rows},
     support::{Rig, Setup, account, check, consent, create, start, verify, with},
 };
 use predicates::str::contains;
@@ -17,7 +17,7 @@ use xco_worker::{
     contract::EntryId,
     queue::{
         Connector, IdIndex, Keys,
-        dead::{Replay, Replayed, Run},
+        dead_letters::{Replay, ReplayRun, Replayed},
     },
     sandbox::Fault,
 };
@@ -336,7 +336,7 @@ async fn a_step_whose_answer_was_lost_can_be_taken_again() {
     };
     let mut link = Connector::new(&rig.redis_as("operator")).unwrap().link(false);
     let keys = Keys::new(&rig.config.redis.namespace, 0);
-    let mut run = Run::new("ada".to_owned(), IdIndex::new(Duration::from_secs(60), Duration::ZERO));
+    let mut run = ReplayRun::new("ada".to_owned(), IdIndex::new(Duration::from_secs(60), Duration::ZERO));
     run.next_step();
     for _ in 0..3 {
         assert_eq!(run.replay(&mut link, &keys, &[letter(entry)]).await.unwrap(), [Replayed::Moved]);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use xco_worker::operations::{
     Actor, Backend, NoProgress, Progress,
     backfill::{
-        Backfill, BackfillError, BackfillProgress, BackfillState, Ending, FeedLimits, Identity, Source, report,
+        Backfill, BackfillError, BackfillProgress, BackfillState, Ending, FeedLimits, Identity, RowSource, report,
     },
 };
 
@@ -49,7 +49,7 @@ async fn a_backfill_runs_and_reports_without_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c.csv");
     fs::write(&file, plain(50) + "c51,nobody\n").unwrap();
-    let source = Source { files: vec![file.clone()], batch: Some("b".to_owned()), ..Source::default() };
+    let source = RowSource { files: vec![file.clone()], batch: Some("b".to_owned()), ..RowSource::default() };
     let identity = Identity::new(source.clone(), 1).unwrap();
     let checked = Backfill::open(identity.clone()).unwrap().check(Arc::new(NoProgress)).await.unwrap();
     assert_eq!((checked.counts.rows, checked.counts.valid, checked.counts.rejected), (51, 50, 1));

@@ -1,7 +1,7 @@
 //! Operations on dead letters, called as a program calls them: without the binary.
 
 use super::{
-    dead::audit,
+    dead_letters::audit,
     dead_replay::write,
     support::{Rig, Setup, check, with},
 };

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use xco_worker::{
     config::{Config, RedisConfig},
     contract::Lane,
-    control::Selector,
     operations::{
         Actor, Backend, Error, NoProgress,
         jobs::{self, CancelDetail, DelayReason, InForce, JobPlace},
         pauses::{self, PauseRequest},
-        status::Collector,
+        status::SnapshotCollector,
     },
     queue::{Connector, Keys, learned},
+    rules::Selector,
     sandbox::Route,
 };
 
@@ -121,7 +121,7 @@ async fn a_pause_is_in_force_when_every_worker_says_so() {
     pauses::resume(&mut backend, &ada(), &lane(Lane::Interactive)).await.unwrap();
     assert_eq!(pauses::in_force(&mut backend, WAIT).await.unwrap(), both, "no rules are rules, too");
     rig.wait_for(20).await;
-    let status = Collector::start(&mut backend, 10).await.unwrap().collect(&mut backend).await.unwrap();
+    let status = SnapshotCollector::start(&mut backend, 10).await.unwrap().collect(&mut backend).await.unwrap();
     assert!(!json!(status).to_string().contains("rules_version"), "what is internal is not shown");
     rig.end().await;
 }
@@ -210,7 +210,7 @@ async fn status_shows_the_learned_rate_as_grown_by_now() {
     pipe.exec_async(&mut rig.connection).await.unwrap();
 
     let mut backend = Backend::connect(&redis).await.unwrap();
-    let status = Collector::start(&mut backend, 10).await.unwrap().collect(&mut backend).await.unwrap();
+    let status = SnapshotCollector::start(&mut backend, 10).await.unwrap().collect(&mut backend).await.unwrap();
     let shown = status.learned_limits[0].calls_per_second.unwrap();
     assert!((6.0..7.0).contains(&shown), "{shown}");
     let mut link = Connector::new(&rig.config.redis).unwrap().link(false);

@@ -6,7 +6,7 @@ use super::{
 };
 use redis::cmd;
 use std::time::Duration;
-use xco_worker::queue::{Connector, Keys, Link, upkeep};
+use xco_worker::queue::{Connector, Keys, Link, maintenance};
 
 const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -68,20 +68,20 @@ async fn age_never_trims_past_the_slowest_group_and_the_byte_budget_does_and_say
     read(&mut rig, "quick", 2000).await;
     read(&mut rig, "slow", 500).await;
 
-    let by_age = upkeep::trim_completions(&mut link, &keys, Duration::ZERO, u64::MAX).await.unwrap();
+    let by_age = maintenance::trim_completions(&mut link, &keys, Duration::ZERO, u64::MAX).await.unwrap();
     assert!(by_age.removed > 0 && by_age.removed < 500, "{by_age:?}");
     assert!(!by_age.past_readers, "within the budget nobody loses anything");
     read(&mut rig, "slow", 100).await;
 
-    let by_bytes = upkeep::trim_completions(&mut link, &keys, AGES, 500_000).await.unwrap();
+    let by_bytes = maintenance::trim_completions(&mut link, &keys, AGES, 500_000).await.unwrap();
     assert!(by_bytes.past_readers, "{by_bytes:?}");
     assert!(length(&mut rig).await < 600, "the budget holds, whoever has not read");
 
     // The group that lost completions is behind by what is left. The one that reads misses nothing.
-    let groups = upkeep::reader_groups(&mut link, &keys.completions).await.unwrap();
+    let groups = maintenance::reader_groups(&mut link, &keys.completions).await.unwrap();
     let mut behind = Vec::new();
     for group in &groups {
-        if upkeep::oldest_unread(&mut link, &keys.completions, group).await.unwrap().is_some() {
+        if maintenance::oldest_unread(&mut link, &keys.completions, group).await.unwrap().is_some() {
             behind.push(group.name.as_str());
         }
     }
@@ -94,7 +94,7 @@ async fn the_byte_budget_alarms_nobody_where_every_group_has_read() {
     completions(&mut rig, 2000).await;
     group(&mut rig, "quick").await;
     read(&mut rig, "quick", 2000).await;
-    let trimmed = upkeep::trim_completions(&mut link, &keys, AGES, 500_000).await.unwrap();
+    let trimmed = maintenance::trim_completions(&mut link, &keys, AGES, 500_000).await.unwrap();
     assert!(trimmed.removed > 1000 && !trimmed.past_readers, "{trimmed:?}");
 }
 
@@ -110,10 +110,10 @@ async fn what_a_reader_was_given_and_has_not_acknowledged_is_kept() {
         .query_async(&mut rig.connection)
         .await
         .unwrap();
-    let trimmed = upkeep::trim_completions(&mut link, &keys, Duration::ZERO, u64::MAX).await.unwrap();
+    let trimmed = maintenance::trim_completions(&mut link, &keys, Duration::ZERO, u64::MAX).await.unwrap();
     assert_eq!((trimmed.removed, length(&mut rig).await), (0, 1000));
-    let groups = upkeep::reader_groups(&mut link, &key).await.unwrap();
-    assert!(upkeep::oldest_unread(&mut link, &key, &groups[0]).await.unwrap().is_some());
+    let groups = maintenance::reader_groups(&mut link, &key).await.unwrap();
+    assert!(maintenance::oldest_unread(&mut link, &key, &groups[0]).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,7 @@ use tokio_rustls::{
 };
 use tokio_util::sync::CancellationToken;
 use xco_worker::{
-    net::{Lookup, Names, Pace},
+    net::{Lookup, LookupPace, Names},
     telemetry::Metrics,
     worker::{Stopped, Worker},
     xco::{XcoClient, install_tls_provider},
@@ -67,7 +67,7 @@ async fn a_lookup_that_takes_longer_than_connecting_may_delays_work_and_no_more(
     let asked = Arc::new(AtomicUsize::new(0));
     let (answer, answered) = watch::channel(false);
     let count = Arc::clone(&asked);
-    let names = Names::new(Pace::default(), move |host| -> Lookup {
+    let names = Names::new(LookupPace::default(), move |host| -> Lookup {
         assert_eq!(host, NAME);
         count.fetch_add(1, Ordering::Relaxed);
         let mut answered = answered.clone();
@@ -110,7 +110,7 @@ async fn a_name_that_moves_is_followed_although_the_old_server_answers() {
     carry((OTHER, rig.redis.port()), next.port()).await;
     let addresses = Arc::new(Mutex::new(vec![IpAddr::from(Ipv4Addr::LOCALHOST)]));
     let now = Arc::clone(&addresses);
-    let pace = Pace { fresh: Duration::from_millis(100), ..Pace::default() };
+    let pace = LookupPace { fresh: Duration::from_millis(100), ..LookupPace::default() };
     let worker = worker(
         &rig,
         Names::new(pace, move |_| -> Lookup {
@@ -236,7 +236,7 @@ async fn command(stream: &mut BufReader<impl AsyncReadExt + Unpin>) -> Option<Ve
 }
 
 fn here() -> Names {
-    Names::new(Pace::default(), |_| -> Lookup { Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into()]) }) })
+    Names::new(LookupPace::default(), |_| -> Lookup { Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into()]) }) })
 }
 
 #[tokio::test(flavor = "multi_thread")]

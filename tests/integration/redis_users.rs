@@ -23,8 +23,8 @@ const OF_SENTINELS: [&str; 2] = ["role", "sentinel"];
 
 /// Commands of `src/queue` for other users than the worker: file, command, user.
 const OTHERS: [(&str, &str, &str); 7] = [
-    ("record.lua", "getrange", "operator: a backfill's results"),
-    ("record.lua", "setrange", "operator: a backfill's results"),
+    ("backfill_record.lua", "getrange", "operator: a backfill's results"),
+    ("backfill_record.lua", "setrange", "operator: a backfill's results"),
     ("backfill.rs", "getrange", "operator: a backfill's results"),
     ("backfill.rs", "xgroup|destroy", "operator: a backfill's own group"),
     ("backfill.rs", "xgroup|setid", "operator: a backfill's own group"),
@@ -126,7 +126,7 @@ async fn every_command_of_a_worker_is_tried_before_work_and_no_other_is_permitte
     let mut named: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (file, text) in files("src/queue/lua", "lua") {
         let commands = in_lua(&text, &known);
-        let has_none = ["peek.lua", "fields.lua", "order.lua"].contains(&file.as_str());
+        let has_none = ["bucket_peek.lua", "fields.lua", "order.lua"].contains(&file.as_str());
         assert!(!commands.is_empty() || has_none, "{file}: no command is recognised");
         if file != "preflight.lua" {
             named.insert(file, commands);
@@ -143,7 +143,7 @@ async fn every_command_of_a_worker_is_tried_before_work_and_no_other_is_permitte
     }
     assert!(named["finish.lua"].contains("xdel") && named["atomic.lua"].contains("xadd"), "{named:?}");
     assert!(
-        named["retire.lua"].contains("xgroup|delconsumer") && named["read.rs"].contains("xgroup|create"),
+        named["remove_consumer.lua"].contains("xgroup|delconsumer") && named["read.rs"].contains("xgroup|create"),
         "{named:?}"
     );
 

@@ -30,7 +30,7 @@ use tokio_rustls::{
 };
 use xco_worker::{
     config::{TlsConfig, XcoConfig},
-    net::{Lookup, Names, Pace},
+    net::{Lookup, LookupPace, Names},
     xco::{CallContext, CallFailure, CallReport, FailureKind, XcoApi, XcoClient, install_tls_provider},
 };
 
@@ -153,7 +153,7 @@ fn config(scheme: &str, port: u16) -> XcoConfig {
 }
 
 /// A resolver for which every name has the addresses in `now` at that moment.
-fn names(now: &Arc<Mutex<Vec<IpAddr>>>, pace: Pace) -> Names {
+fn names(now: &Arc<Mutex<Vec<IpAddr>>>, pace: LookupPace) -> Names {
     let now = Arc::clone(now);
     Names::new(pace, move |_| -> Lookup {
         let found = now.lock().unwrap().clone();
@@ -162,7 +162,7 @@ fn names(now: &Arc<Mutex<Vec<IpAddr>>>, pace: Pace) -> Names {
 }
 
 fn here() -> Names {
-    names(&Arc::new(Mutex::new(vec![Ipv4Addr::LOCALHOST.into()])), Pace::default())
+    names(&Arc::new(Mutex::new(vec![Ipv4Addr::LOCALHOST.into()])), LookupPace::default())
 }
 
 fn trusting(ca_file: &Path) -> TlsConfig {
@@ -277,7 +277,7 @@ async fn calls_follow_a_name_to_its_new_address_although_the_old_one_answers() {
     let addresses = Arc::new(Mutex::new(vec![Ipv4Addr::LOCALHOST.into()]));
     let mut config = config("http", old.port);
     config.connection_max_age = Duration::from_secs(3);
-    let pace = Pace { fresh: Duration::from_millis(100), ..Pace::default() };
+    let pace = LookupPace { fresh: Duration::from_millis(100), ..LookupPace::default() };
     let client = client(&config, names(&addresses, pace));
     call(&client).await.result.unwrap();
     *addresses.lock().unwrap() = vec![Ipv4Addr::new(127, 0, 0, 2).into()];
@@ -310,7 +310,7 @@ async fn the_second_address_is_tried_where_the_first_is_dead() {
     let addresses = Arc::new(Mutex::new(vec![Ipv4Addr::new(127, 0, 0, 3).into(), Ipv4Addr::LOCALHOST.into()]));
     let mut config = config("http", server.port);
     (config.timeout, config.connect_timeout) = (Duration::from_secs(3), Duration::from_secs(3));
-    let report = call(&client(&config, names(&addresses, Pace::default()))).await;
+    let report = call(&client(&config, names(&addresses, LookupPace::default()))).await;
     report.result.unwrap();
 }
 
@@ -320,7 +320,7 @@ async fn a_lookup_that_takes_longer_than_a_call_serves_the_next_call() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let (answer, wait) = tokio::sync::watch::channel(false);
-    let names = Names::new(Pace::default(), move |_| -> Lookup {
+    let names = Names::new(LookupPace::default(), move |_| -> Lookup {
         count.fetch_add(1, Ordering::Relaxed);
         let mut wait = wait.clone();
         Box::pin(async move {

@@ -145,11 +145,11 @@ fn rounded(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::backfill::Counts;
+    use crate::operations::backfill::RowCounts;
 
     #[test]
     fn a_line_shows_all_that_is_known() {
-        let counts = Counts { rows: 300, valid: 290, rejected: 6, duplicates: 4, lookalikes: 0 };
+        let counts = RowCounts { rows: 300, valid: 290, rejected: 6, duplicates: 4, lookalikes: 0 };
         let ended = BackfillState { ended: 100, unsuccessful: 2, ..BackfillState::default() };
         assert_eq!(
             line(&BackfillState { counts, ..ended }, Some(1100), Some(10.0)),

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{print_line, say},
-    operations::backfill::{BackfillReport, CheckReport, Counts},
+    operations::backfill::{BackfillReport, CheckReport, RowCounts},
 };
 
 pub(super) fn report(report: &BackfillReport) -> anyhow::Result<()> {
@@ -47,7 +47,7 @@ pub(super) fn check(report: &CheckReport) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_counts(counts: &Counts) -> anyhow::Result<()> {
+fn print_counts(counts: &RowCounts) -> anyhow::Result<()> {
     figure("rows", counts.rows)?;
     figure("  rejected", counts.rejected)?;
     figure("  duplicates", counts.duplicates)?;

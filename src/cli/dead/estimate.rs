@@ -3,7 +3,7 @@
 use super::words::{counted, spoken};
 use crate::{
     cli::rows::printable,
-    operations::dead_letters::{Refusal, ReplayEstimate},
+    operations::dead_letters::{ReplayEstimate, ReplayRefusal},
 };
 use std::{fmt::Write, time::Duration};
 
@@ -11,7 +11,7 @@ use std::{fmt::Write, time::Duration};
 pub(super) fn text(estimate: &ReplayEstimate) -> String {
     // Writing to a String cannot fail.
     let mut out = String::new();
-    let table = |out: &mut String, refusal: Option<Refusal>| {
+    let table = |out: &mut String, refusal: Option<ReplayRefusal>| {
         for kind in estimate.kinds.iter().filter(|kind| kind.refused == refusal) {
             let _ = writeln!(out, "  {:>9}  {:<15}  {}", kind.count, kind.job_type, kind.error);
         }
@@ -32,7 +32,7 @@ pub(super) fn text(estimate: &ReplayEstimate) -> String {
     }
     for (risk, count) in &estimate.risks {
         let what = match risk {
-            Refusal::NobodyWaits => "send a code, although the customer may have left",
+            ReplayRefusal::NobodyWaits => "send a code, although the customer may have left",
             _ => "may have taken effect already, and are repeated",
         };
         let _ = writeln!(out, "careful: {count} of them {what}");
@@ -45,13 +45,13 @@ pub(super) fn text(estimate: &ReplayEstimate) -> String {
 }
 
 /// Why dead letters are not replayed, and which flag would change that.
-const fn reason(refusal: Refusal) -> &'static str {
+const fn reason(refusal: ReplayRefusal) -> &'static str {
     match refusal {
-        Refusal::NeedsCode => "the job needs a code, and codes are not kept: it cannot be replayed",
-        Refusal::Rejected => "the job was rejected: `--set` or `--edit` what is wrong",
-        Refusal::NobodyWaits => "the job sends a code, and the customer may have left: only with --force",
-        Refusal::InDoubt => "the job may have taken effect, and would be repeated: only with --accept-doubt",
-        Refusal::Invalid => "the job is not valid",
+        ReplayRefusal::NeedsCode => "the job needs a code, and codes are not kept: it cannot be replayed",
+        ReplayRefusal::Rejected => "the job was rejected: `--set` or `--edit` what is wrong",
+        ReplayRefusal::NobodyWaits => "the job sends a code, and the customer may have left: only with --force",
+        ReplayRefusal::InDoubt => "the job may have taken effect, and would be repeated: only with --accept-doubt",
+        ReplayRefusal::Invalid => "the job is not valid",
     }
 }
 
@@ -68,13 +68,13 @@ mod tests {
             invalid_at: [("/args".to_owned(), InvalidAt { count: 1, detail: "is required".to_owned() })].into(),
             kinds: vec![
                 kind(4, "upstream", None),
-                kind(1, "in_doubt", Some(Refusal::InDoubt)),
-                kind(1, "timeout", Some(Refusal::Invalid)),
+                kind(1, "in_doubt", Some(ReplayRefusal::InDoubt)),
+                kind(1, "timeout", Some(ReplayRefusal::Invalid)),
             ],
             limited_by: LimitedBy::Caller,
             refused: 2,
             replay: 4,
-            risks: [(Refusal::InDoubt, 2)].into(),
+            risks: [(ReplayRefusal::InDoubt, 2)].into(),
         };
         assert_eq!(
             text(&estimate).lines().collect::<Vec<_>>(),

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         contract::EntryId,
-        dead_letters::{Facts, testing::letter},
+        dead_letters::{DeadLetterView, testing::dead_letter},
     };
     use clap::Parser;
 
@@ -124,11 +124,11 @@ mod tests {
 
     #[test]
     fn a_dead_letter_fits_what_is_asked_for_and_nothing_else() {
-        let one = letter(
+        let one = dead_letter(
             r#"{"batch":"b","caller_id":"192.0.2.7","customer_reference":"r","args":{"email":"ada@example.com"}}"#,
             r#"{"kind":"upstream","http_status":503,"problem":{"type":"https://x/problems/busy"}}"#,
         );
-        let facts = Facts::new(&one);
+        let facts = DeadLetterView::new(&one);
         for flags in [
             "",
             "--type CheckUser",
@@ -167,13 +167,17 @@ mod tests {
     fn a_rejected_job_and_a_crash_loop_are_told_apart_by_status() {
         for (kind, fitting) in [("invalid_job", "rejected"), ("crash_loop", "crash_loop,failed"), ("timeout", "failed")]
         {
-            let one = letter("{}", &format!(r#"{{"kind":"{kind}"}}"#));
+            let one = dead_letter("{}", &format!(r#"{{"kind":"{kind}"}}"#));
             for status in ["failed", "rejected", "crash_loop"] {
                 let wanted = fitting.split(',').any(|name| name == status);
-                assert_eq!(filter(&format!("--status {status}")).wants(&Facts::new(&one)), wanted, "{kind} {status}");
+                assert_eq!(
+                    filter(&format!("--status {status}")).wants(&DeadLetterView::new(&one)),
+                    wanted,
+                    "{kind} {status}"
+                );
             }
         }
-        assert!(!filter("--status failed").wants(&Facts::new(&letter("{}", r#"{"kind":"unheard_of"}"#))));
+        assert!(!filter("--status failed").wants(&DeadLetterView::new(&dead_letter("{}", r#"{"kind":"unheard_of"}"#))));
     }
 
     #[test]

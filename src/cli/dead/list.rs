@@ -67,13 +67,13 @@ pub(super) async fn run(args: ListArgs, context: Context) -> anyhow::Result<Exit
 
 fn row(dead_letter: &DeadLetterSummary) -> String {
     let error = &dead_letter.error;
-    let at = shown(Some(&dead_letter.at)).replace('T', " ");
+    let at = describe(Some(&dead_letter.at)).replace('T', " ");
     let positive = |number: u32| if number > 0 { number.to_string() } else { String::new() };
     line([
         at.get(..19).unwrap_or("-"),
-        &shown(Some(&dead_letter.id)),
-        &shown(Some(&dead_letter.job_type)),
-        &shown(error.kind.as_deref()),
+        &describe(Some(&dead_letter.id)),
+        &describe(Some(&dead_letter.job_type)),
+        &describe(error.kind.as_deref()),
         &positive(error.http_status.map_or(0, u32::from)),
         &positive(dead_letter.replay),
         if dead_letter.replayable { "" } else { "not replayable as it is" },
@@ -85,7 +85,7 @@ fn line([at, id, job_type, error, status, replays, note]: [&str; 7]) -> String {
     line.trim_end().to_owned()
 }
 
-fn shown(value: Option<&str>) -> String {
+fn describe(value: Option<&str>) -> String {
     printable(value.filter(|text| !text.is_empty()).unwrap_or("-"))
 }
 
@@ -106,7 +106,7 @@ fn print_groups(groups: &Groups, by: &[GroupBy]) -> anyhow::Result<Exit> {
     for group in &groups.groups {
         let values = group.values.iter().zip(&names);
         let values: Vec<_> =
-            values.map(|((_, value), name)| format!("{:<1$}", shown(value.as_deref()), name.len())).collect();
+            values.map(|((_, value), name)| format!("{:<1$}", describe(value.as_deref()), name.len())).collect();
         print_line(format!("{:>9}  {}", group.count, values.join("  ")).trim_end())?;
     }
     if let Some(others) = groups.others {

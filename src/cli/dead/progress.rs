@@ -17,10 +17,10 @@ pub(super) struct ProgressLine {
     /// Whether notes are printed.
     notes: bool,
     draws: bool,
-    state: Mutex<State>,
+    state: Mutex<ProgressState>,
 }
 
-struct State {
+struct ProgressState {
     total: u64,
     steps: u64,
     drawn: Option<Instant>,
@@ -29,11 +29,11 @@ struct State {
 
 impl ProgressLine {
     pub(super) fn new(done: &'static str, notes: bool) -> Self {
-        let state = State { total: 0, steps: 0, drawn: None, begun: Instant::now() };
+        let state = ProgressState { total: 0, steps: 0, drawn: None, begun: Instant::now() };
         Self { done, notes, draws: io::stderr().is_terminal(), state: Mutex::new(state) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

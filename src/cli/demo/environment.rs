@@ -3,7 +3,7 @@
 use crate::{
     cli::{HintExt, local_redis::LocalRedis},
     config::RedisConfig,
-    operations::{Backend, namespace, redis_place as shown},
+    operations::{Backend, namespace, redis_place},
 };
 use secrecy::SecretString;
 
@@ -38,7 +38,7 @@ impl Environment {
                 format!("{} on 127.0.0.1:{}, in {}", own.program(), own.port(), own.folder().display())
             }
             Some(own) => format!("{} on 127.0.0.1:{}, started for the demo", own.program(), own.port()),
-            None => format!("{}, under the namespace {}", shown(&self.redis), self.redis.namespace),
+            None => format!("{}, under the namespace {}", redis_place(&self.redis), self.redis.namespace),
         }
     }
 
@@ -46,7 +46,7 @@ impl Environment {
     pub(super) fn redis_cli(&self) -> String {
         match &self.own {
             Some(own) => format!("redis-cli -p {}", own.port()),
-            None => format!("redis-cli -u {}", shown(&self.redis)),
+            None => format!("redis-cli -u {}", redis_place(&self.redis)),
         }
     }
 
@@ -56,7 +56,7 @@ impl Environment {
             Some(_) => String::new(),
             None => format!(" --namespace {}", self.redis.namespace),
         };
-        format!("--redis-url {}{namespace}", shown(&self.redis))
+        format!("--redis-url {}{namespace}", redis_place(&self.redis))
     }
 
     /// What `--keep` leaves behind, and how to remove it.

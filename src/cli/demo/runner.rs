@@ -16,7 +16,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// The facts of a completion that the summary needs.
 #[derive(Debug, Clone)]
-pub(super) struct JobEnd {
+pub(super) struct StepEnd {
     pub(super) job_type: Option<JobType>,
     pub(super) status: Status,
     /// `outcome` of a success, else `error.kind`.
@@ -27,7 +27,7 @@ pub(super) struct JobEnd {
     pub(super) retrying_ms: u64,
 }
 
-impl From<&Completed> for JobEnd {
+impl From<&Completed> for StepEnd {
     fn from(completed: &Completed) -> Self {
         let event = &completed.event;
         let outcome = event["outcome"].as_str().or_else(|| event["error"]["kind"].as_str());
@@ -84,13 +84,13 @@ pub(super) struct Runner<'a> {
     /// The expected end of each job, by id.
     expected: BTreeMap<String, Expected>,
     /// The completions of each job, by id, in the order in which they came.
-    pub(super) seen: BTreeMap<String, Vec<JobEnd>>,
+    pub(super) seen: BTreeMap<String, Vec<StepEnd>>,
     waiting: usize,
 }
 
 /// The jobs whose completions are missing, came twice, or are not as expected.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct DemoTally {
     pub(super) jobs: usize,
     pub(super) completions: u64,
     pub(super) missing: Vec<String>,
@@ -98,7 +98,7 @@ pub(super) struct Tally {
     pub(super) otherwise: Vec<String>,
 }
 
-impl Tally {
+impl DemoTally {
     pub(super) fn is_good(&self) -> bool {
         let counted = u64::try_from(self.jobs).is_ok_and(|jobs| jobs == self.completions);
         counted && self.missing.is_empty() && self.twice.is_empty() && self.otherwise.is_empty()
@@ -160,9 +160,9 @@ impl<'a> Runner<'a> {
     }
 
     /// Compares the completions with those that are expected, and with their number in Redis.
-    pub(super) async fn tally(&mut self) -> anyhow::Result<Tally> {
+    pub(super) async fn tally(&mut self) -> anyhow::Result<DemoTally> {
         let completions = namespace::kept_completions(&mut self.backend).await?;
-        let mut tally = Tally { jobs: self.expected.len(), completions, ..Tally::default() };
+        let mut tally = DemoTally { jobs: self.expected.len(), completions, ..DemoTally::default() };
         for (id, expected) in &self.expected {
             match self.seen.get(id).map(Vec::as_slice) {
                 None | Some([]) => tally.missing.push(id.clone()),
@@ -178,15 +178,15 @@ impl<'a> Runner<'a> {
 
 /// Adds a completion. Returns whether it is the first of an expected job.
 fn note(
-    seen: &mut BTreeMap<String, Vec<JobEnd>>,
+    seen: &mut BTreeMap<String, Vec<StepEnd>>,
     expected: &BTreeMap<String, Expected>,
     completed: &Completed,
 ) -> bool {
     let events = seen.entry(completed.id.clone()).or_default();
-    events.push(JobEnd::from(completed));
+    events.push(StepEnd::from(completed));
     events.len() == 1 && expected.contains_key(&completed.id)
 }
 
-fn fits(expected: &Expected, ended: &JobEnd) -> bool {
+fn fits(expected: &Expected, ended: &StepEnd) -> bool {
     ended.status == expected.status && expected.outcome.is_none_or(|outcome| ended.outcome == outcome.as_str())
 }

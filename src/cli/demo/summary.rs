@@ -1,6 +1,6 @@
 //! The summary of the demo.
 
-use super::runner::{JobEnd, Runner, Tally};
+use super::runner::{DemoTally, Runner, StepEnd};
 use crate::{
     cli::{print_json, style::Tone},
     contract::JobType,
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// Completions with the same type, status and outcome.
 #[derive(Debug, Default)]
-struct Group {
+struct SummaryGroup {
     calls: u64,
     total_ms: Vec<u64>,
     limited: usize,
@@ -18,10 +18,10 @@ struct Group {
 }
 
 /// Prints the summary.
-pub(super) fn print(runner: &Runner<'_>, tally: &Tally) -> anyhow::Result<()> {
-    let ends: Vec<&JobEnd> = runner.seen.values().flatten().collect();
+pub(super) fn print(runner: &Runner<'_>, tally: &DemoTally) -> anyhow::Result<()> {
+    let ends: Vec<&StepEnd> = runner.seen.values().flatten().collect();
     let groups = grouped(&ends);
-    let longest = |of: fn(&JobEnd) -> u64| ends.iter().map(|ended| of(ended)).max().unwrap_or(0);
+    let longest = |of: fn(&StepEnd) -> u64| ends.iter().map(|ended| of(ended)).max().unwrap_or(0);
     let stats = runner.sandbox.stats();
     let answered = |wanted: u16| -> u64 { stats.answers.values().filter_map(|by_status| by_status.get(&wanted)).sum() };
     let (limited_ms, retrying_ms) = (longest(|ended| ended.limited_ms), longest(|ended| ended.retrying_ms));
@@ -78,8 +78,8 @@ pub(super) fn print(runner: &Runner<'_>, tally: &Tally) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn grouped<'a>(ends: &[&'a JobEnd]) -> BTreeMap<(&'static str, &'static str, &'a str), Group> {
-    let mut groups: BTreeMap<_, Group> = BTreeMap::new();
+fn grouped<'a>(ends: &[&'a StepEnd]) -> BTreeMap<(&'static str, &'static str, &'a str), SummaryGroup> {
+    let mut groups: BTreeMap<_, SummaryGroup> = BTreeMap::new();
     for ended in ends {
         let job_type = ended.job_type.map_or("-", JobType::as_str);
         let group = groups.entry((job_type, ended.status.as_str(), ended.outcome.as_str())).or_default();

@@ -2,7 +2,7 @@
 #![allow(clippy::doc_markdown, reason = "the texts of --help have no markup")]
 
 use crate::{
-    cli::values::{JsonText, MetaEntry, parse_job_type, parse_moment},
+    cli::values::{JsonArgument, MetaEntry, parse_job_type, parse_moment},
     config::parse_duration,
     contract::{JobType, Lane},
 };
@@ -55,7 +55,7 @@ pub struct EnqueueArgs {
     pub meta: Vec<MetaEntry>,
     /// What to enqueue by outcome, in JSON: {"absent": {"type": "CreateUser", …}}
     #[arg(long, help_heading = "Job", value_name = "JSON|@FILE")]
-    pub next: Option<JsonText>,
+    pub next: Option<JsonArgument>,
     /// Push the completion to the job's reply list too (needs --id)
     #[arg(long, help_heading = "Job")]
     pub reply: bool,
@@ -80,7 +80,7 @@ pub struct EnqueueArgs {
     pub consent_challenge_id: Option<String>,
     /// The customer, as XCO's `user` object
     #[arg(long, help_heading = "Arguments", value_name = "JSON|@FILE")]
-    pub user: Option<JsonText>,
+    pub user: Option<JsonArgument>,
 }
 
 /// What a line of `--file` says for itself.

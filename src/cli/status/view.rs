@@ -98,7 +98,7 @@ fn rules(out: &mut String, snapshot: &Snapshot, style: Style) {
     for order in &snapshot.orders {
         let until = order.until.as_ref().map(|until| format!(", until {until}")).unwrap_or_default();
         let by = format!("by {} from {} at {}{until}", order.who, order.from, order.at);
-        let line = format!("  {:<7} {}  {by}", order.order, order.jobs.shown());
+        let line = format!("  {:<7} {}  {by}", order.order, order.jobs.describe());
         let _ = writeln!(out, "{}", printable(&line));
     }
     if snapshot.orders_total > snapshot.orders.len() {

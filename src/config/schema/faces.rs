@@ -2,7 +2,7 @@
 
 use super::{
     super::{LogFormat, tokens::read_tokens},
-    field::{Field, Kind, Section, field, key, listen, secret, unset, word},
+    field::{Field, Section, ValueKind, field, key, listen, secret, unset, word},
     read::read_filter,
 };
 
@@ -27,7 +27,7 @@ pub(super) static GATEWAY: Section = Section {
             "tokens",
             "[]",
             Field {
-                kind: Kind::Other("array of tables"),
+                kind: ValueKind::Other("array of tables"),
                 set: |draft, _, input| {
                     draft.config.gateway.tokens = read_tokens(input)?;
                     Ok(())
@@ -47,7 +47,7 @@ pub(super) static TELEMETRY: Section = Section {
         key(
             "log",
             "\"info\"",
-            field!(Kind::Other("filter"), telemetry.log, read_filter),
+            field!(ValueKind::Other("filter"), telemetry.log, read_filter),
             "Which log lines are written: `error`, `warn`, `info`, `debug`, `trace`, or by module: \
              `info,xco_worker::worker=debug`.",
         ),

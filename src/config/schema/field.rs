@@ -9,16 +9,16 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// A configuration while its sources are read, with the values that are resolved after the last source.
 #[derive(Default)]
-pub(in crate::config) struct Draft {
+pub(in crate::config) struct ConfigDraft {
     pub(in crate::config) config: Config,
-    pub(in crate::config) buckets: BTreeMap<Bucket, BucketDraft>,
+    pub(in crate::config) buckets: BTreeMap<BucketKey, BucketDraft>,
     pub(in crate::config) client_secret_file: Option<String>,
     pub(in crate::config) api_key_file: Option<String>,
 }
 
 /// A bucket whose rate and burst `limits.*` may set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::config) enum Bucket {
+pub(in crate::config) enum BucketKey {
     Caller,
     Client,
     Total,
@@ -31,17 +31,17 @@ pub(in crate::config) struct BucketDraft {
     pub(in crate::config) burst: Option<u32>,
 }
 
-impl Draft {
-    pub(super) fn bucket(&mut self, bucket: Bucket) -> &mut BucketDraft {
+impl ConfigDraft {
+    pub(super) fn bucket(&mut self, bucket: BucketKey) -> &mut BucketDraft {
         self.buckets.entry(bucket).or_default()
     }
 }
 
 /// Reads a value and stores it in the draft. The job type matters only to a key with a `*`.
-pub(super) type Set = fn(&mut Draft, JobType, &Input<'_>) -> Result<(), Problems>;
+pub(super) type Set = fn(&mut ConfigDraft, JobType, &Input<'_>) -> Result<(), Problems>;
 
 /// What a key takes, for the documentation.
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Text,
     Secret,
     File,
@@ -56,7 +56,7 @@ pub(super) enum Kind {
     Other(&'static str),
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text => f.write_str("text"),
@@ -81,7 +81,7 @@ impl fmt::Display for Kind {
 
 /// What a key takes and where its value goes.
 pub(super) struct Field {
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     pub(super) set: Set,
 }
 
@@ -208,7 +208,7 @@ macro_rules! field {
 /// A field whose kind needs no parameters.
 macro_rules! simple {
     ($kind:ident, $read:expr, $($place:tt)+) => {
-        $crate::config::schema::field::field!($crate::config::schema::field::Kind::$kind, $($place)+, $read)
+        $crate::config::schema::field::field!($crate::config::schema::field::ValueKind::$kind, $($place)+, $read)
     };
 }
 
@@ -236,7 +236,7 @@ macro_rules! listen {
 macro_rules! integer {
     ($least:literal..=$most:expr, $($place:tt)+) => {
         $crate::config::schema::field::field!(
-            $crate::config::schema::field::Kind::Integer($least, $most), $($place)+, |input| input.integer($least..=$most)
+            $crate::config::schema::field::ValueKind::Integer($least, $most), $($place)+, |input| input.integer($least..=$most)
         )
     };
 }
@@ -245,7 +245,7 @@ macro_rules! integer {
 macro_rules! duration {
     ($least:expr, $most:expr, $($place:tt)+) => {
         $crate::config::schema::field::field!(
-            $crate::config::schema::field::Kind::Duration($least, $most), $($place)+, |input| input.duration($least..=$most)
+            $crate::config::schema::field::ValueKind::Duration($least, $most), $($place)+, |input| input.duration($least..=$most)
         )
     };
 }
@@ -254,7 +254,7 @@ macro_rules! duration {
 macro_rules! word {
     ([$(($word:literal, $value:expr)),+], $($place:tt)+) => {
         $crate::config::schema::field::field!(
-            $crate::config::schema::field::Kind::Words(&[$($word),+]),
+            $crate::config::schema::field::ValueKind::Words(&[$($word),+]),
             $($place)+,
             |input| input.word(&[$(($word, $value)),+])
         )

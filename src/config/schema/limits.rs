@@ -2,12 +2,12 @@
 
 use super::{
     super::value::{Input, Problems},
-    field::{Bucket, Draft, Field, Kind, Section, boolean, duration, key, seconds, unset},
+    field::{BucketKey, ConfigDraft, Field, Section, ValueKind, boolean, duration, key, seconds, unset},
 };
 use std::time::Duration;
 
 const MAX_BURST: i64 = 1_000_000;
-const BURST: Kind = Kind::Integer(1, MAX_BURST);
+const BURST: ValueKind = ValueKind::Integer(1, MAX_BURST);
 
 pub(super) static SECTION: Section = Section {
     name: "limits",
@@ -17,42 +17,42 @@ pub(super) static SECTION: Section = Section {
     keys: &[
         unset(
             "caller.rate",
-            Field { kind: Kind::Rate, set: |d, _, i| set_rate(d, Bucket::Caller, i) },
+            Field { kind: ValueKind::Rate, set: |d, _, i| set_rate(d, BucketKey::Caller, i) },
             "Limit of each caller (the customer's browser address or session).",
         ),
         unset(
             "caller.burst",
-            Field { kind: BURST, set: |d, _, i| set_burst(d, Bucket::Caller, i) },
+            Field { kind: BURST, set: |d, _, i| set_burst(d, BucketKey::Caller, i) },
             "Burst of each caller.",
         ),
         unset(
             "client.rate",
-            Field { kind: Kind::Rate, set: |d, _, i| set_rate(d, Bucket::Client, i) },
+            Field { kind: ValueKind::Rate, set: |d, _, i| set_rate(d, BucketKey::Client, i) },
             "Limit of all calls without a caller, together. Interactive jobs go first; bulk jobs get the rest.",
         ),
         unset(
             "client.burst",
-            Field { kind: BURST, set: |d, _, i| set_burst(d, Bucket::Client, i) },
+            Field { kind: BURST, set: |d, _, i| set_burst(d, BucketKey::Client, i) },
             "Burst of all calls without a caller.",
         ),
         unset(
             "total.rate",
-            Field { kind: Kind::Rate, set: |d, _, i| set_rate(d, Bucket::Total, i) },
+            Field { kind: ValueKind::Rate, set: |d, _, i| set_rate(d, BucketKey::Total, i) },
             "Limit of all calls together. Interactive jobs go first; bulk jobs get the rest.",
         ),
         unset(
             "total.burst",
-            Field { kind: BURST, set: |d, _, i| set_burst(d, Bucket::Total, i) },
+            Field { kind: BURST, set: |d, _, i| set_burst(d, BucketKey::Total, i) },
             "Burst of all calls together.",
         ),
         unset(
             "types.*.rate",
-            Field { kind: Kind::Rate, set: |d, job_type, i| set_rate(d, Bucket::Type(job_type), i) },
+            Field { kind: ValueKind::Rate, set: |d, job_type, i| set_rate(d, BucketKey::Type(job_type), i) },
             "Limit of each caller for the calls of one job type, in a bucket of its own.",
         ),
         unset(
             "types.*.burst",
-            Field { kind: BURST, set: |d, job_type, i| set_burst(d, Bucket::Type(job_type), i) },
+            Field { kind: BURST, set: |d, job_type, i| set_burst(d, BucketKey::Type(job_type), i) },
             "Burst of each caller for the calls of one job type.",
         ),
         key(
@@ -80,12 +80,12 @@ pub(super) static SECTION: Section = Section {
     ],
 };
 
-fn set_rate(draft: &mut Draft, bucket: Bucket, input: &Input<'_>) -> Result<(), Problems> {
+fn set_rate(draft: &mut ConfigDraft, bucket: BucketKey, input: &Input<'_>) -> Result<(), Problems> {
     draft.bucket(bucket).rate = Some(input.rate()?);
     Ok(())
 }
 
-fn set_burst(draft: &mut Draft, bucket: Bucket, input: &Input<'_>) -> Result<(), Problems> {
+fn set_burst(draft: &mut ConfigDraft, bucket: BucketKey, input: &Input<'_>) -> Result<(), Problems> {
     draft.bucket(bucket).burst = Some(input.integer(1..=MAX_BURST)?);
     Ok(())
 }

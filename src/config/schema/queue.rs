@@ -1,6 +1,6 @@
 //! `queue.*` and `completions.*`
 
-use super::field::{Field, Kind, Section, by_type, days, duration, integer, key, minutes, ms, seconds};
+use super::field::{Field, Section, ValueKind, by_type, days, duration, integer, key, minutes, ms, seconds};
 use crate::contract::JobType;
 
 pub(super) static QUEUE: Section = Section {
@@ -24,7 +24,7 @@ pub(super) static QUEUE: Section = Section {
             "ttl.*",
             default_ttl,
             Field {
-                kind: Kind::Other("duration, 1ms to 30d, or `off`"),
+                kind: ValueKind::Other("duration, 1ms to 30d, or `off`"),
                 set: |draft, job_type, input| {
                     if input.text().is_ok_and(|text| text == "off") {
                         draft.config.queue.ttl.remove(&job_type);

@@ -2,8 +2,8 @@
 
 use super::{
     field::{
-        Field, Kind, Section, boolean, duration, field, file, integer, key, minutes, ms, secret, secret_text, text,
-        unset, word,
+        Field, Section, ValueKind, boolean, duration, field, file, integer, key, minutes, ms, secret, secret_text,
+        text, unset, word,
     },
     read::{read_namespace, read_redis_urls},
 };
@@ -17,7 +17,7 @@ pub(super) static SECTION: Section = Section {
             "url",
             "\"redis://127.0.0.1:6379\"",
             Field {
-                kind: Kind::Other("URL, or array of URLs, a secret"),
+                kind: ValueKind::Other("URL, or array of URLs, a secret"),
                 set: |draft, _, input| {
                     draft.config.redis.url = read_redis_urls(input)?;
                     Ok(())
@@ -30,7 +30,7 @@ pub(super) static SECTION: Section = Section {
         key(
             "namespace",
             "\"xco\"",
-            field!(Kind::Other("1 to 64 of `A-Z a-z 0-9 _ . -`"), redis.namespace, read_namespace),
+            field!(ValueKind::Other("1 to 64 of `A-Z a-z 0-9 _ . -`"), redis.namespace, read_namespace),
             "Prefix of every Redis key: `xco` makes `{xco:0}:…`. Producers use the same prefix.",
         ),
         key(

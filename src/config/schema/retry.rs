@@ -1,6 +1,6 @@
 //! `retry.*`
 
-use super::field::{Field, Kind, Section, by_type, days, duration, hours, integer, key, ms, unset};
+use super::field::{Field, Section, ValueKind, by_type, days, duration, hours, integer, key, ms, unset};
 use crate::contract::JobType;
 
 pub(super) static SECTION: Section = Section {
@@ -24,7 +24,7 @@ pub(super) static SECTION: Section = Section {
         unset(
             "*.base",
             Field {
-                kind: Kind::Duration(ms(1), hours(1)),
+                kind: ValueKind::Duration(ms(1), hours(1)),
                 set: |draft, job_type, input| {
                     draft.config.retry.types.entry(job_type).or_default().base =
                         Some(input.duration(ms(1)..=hours(1))?);
@@ -36,7 +36,7 @@ pub(super) static SECTION: Section = Section {
         unset(
             "*.cap",
             Field {
-                kind: Kind::Duration(ms(1), days(1)),
+                kind: ValueKind::Duration(ms(1), days(1)),
                 set: |draft, job_type, input| {
                     draft.config.retry.types.entry(job_type).or_default().cap = Some(input.duration(ms(1)..=days(1))?);
                     Ok(())
@@ -48,7 +48,7 @@ pub(super) static SECTION: Section = Section {
             "*.max_attempts",
             default_attempts,
             Field {
-                kind: Kind::Integer(1, 100),
+                kind: ValueKind::Integer(1, 100),
                 set: |draft, job_type, input| {
                     draft.config.retry.types.entry(job_type).or_default().max_attempts = Some(input.integer(1..=100)?);
                     Ok(())

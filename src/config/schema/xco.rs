@@ -3,7 +3,7 @@
 use super::{
     super::{TokenAuth, urls::parse_http_url, value::Separator},
     field::{
-        Field, Kind, Section, boolean, days, duration, field, file, integer, key, minutes, ms, seconds, secret,
+        Field, Section, ValueKind, boolean, days, duration, field, file, integer, key, minutes, ms, seconds, secret,
         secret_text, text, unset, word,
     },
     read::text_item,
@@ -15,13 +15,13 @@ pub(super) static SECTION: Section = Section {
     keys: &[
         unset(
             "base_url",
-            field!(Kind::Url, some xco.base_url, |input| parse_http_url(&input.text()?)),
+            field!(ValueKind::Url, some xco.base_url, |input| parse_http_url(&input.text()?)),
             "Address of the XCO API, such as `https://xco-api.purse-sandbox.com`. A worker needs it. There is no default, so \
              that customers' data goes nowhere by accident.",
         ),
         unset(
             "token_url",
-            field!(Kind::Url, some xco.token_url, |input| parse_http_url(&input.text()?)),
+            field!(ValueKind::Url, some xco.token_url, |input| parse_http_url(&input.text()?)),
             "Address that issues access tokens (OAuth 2, `client_credentials`). A worker needs it.",
         ),
         unset("client_id", text!(some xco.client_id), "OAuth client id. A worker needs it."),
@@ -33,7 +33,7 @@ pub(super) static SECTION: Section = Section {
         unset(
             "client_secret_file",
             Field {
-                kind: Kind::File,
+                kind: ValueKind::File,
                 set: |draft, _, input| {
                     draft.client_secret_file = Some(input.text()?);
                     Ok(())
@@ -49,7 +49,7 @@ pub(super) static SECTION: Section = Section {
         unset(
             "api_key_file",
             Field {
-                kind: Kind::File,
+                kind: ValueKind::File,
                 set: |draft, _, input| {
                     draft.api_key_file = Some(input.text()?);
                     Ok(())
@@ -59,7 +59,7 @@ pub(super) static SECTION: Section = Section {
         ),
         unset(
             "merchant_id",
-            field!(Kind::Other("UUID"), some xco.merchant_id, |input| input.merchant()),
+            field!(ValueKind::Other("UUID"), some xco.merchant_id, |input| input.merchant()),
             "Merchant of the jobs that name no `merchant_id`.",
         ),
         key("scope", "\"xco-api\"", text!(xco.scope), "OAuth scope to request with the token."),
@@ -85,7 +85,7 @@ pub(super) static SECTION: Section = Section {
             "already_exists_types",
             "[]",
             Field {
-                kind: Kind::Other("array of URIs"),
+                kind: ValueKind::Other("array of URIs"),
                 set: |draft, _, input| {
                     draft.config.xco.already_exists_types = input.each(Separator::Comma, text_item)?;
                     Ok(())
@@ -98,7 +98,7 @@ pub(super) static SECTION: Section = Section {
             "invalid_code_statuses",
             "[400, 401, 403, 404, 422]",
             Field {
-                kind: Kind::Other("array of HTTP statuses, 400 to 499"),
+                kind: ValueKind::Other("array of HTTP statuses, 400 to 499"),
                 set: |draft, _, input| {
                     draft.config.xco.invalid_code_statuses = input.each(Separator::Comma, |i| i.integer(400..=499))?;
                     Ok(())

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 /// The context that a job's rules depend on.
 #[derive(Clone, Copy)]
-pub(super) struct Scope<'s> {
+pub(super) struct DraftScope<'s> {
     pub(super) allow_missing_caller_id: bool,
     /// The longest id that the job may give itself.
     pub(super) max_id_bytes: usize,
@@ -26,7 +26,7 @@ pub(super) enum Caller {
 
 /// The readable part of a job. It is complete and valid if no fault was added while it was read.
 #[derive(Debug, Default)]
-pub(super) struct Draft<'n> {
+pub(super) struct JobDraft<'n> {
     pub(super) unsupported: bool,
     pub(super) id: Option<JobId>,
     pub(super) job_type: Option<JobType>,
@@ -43,7 +43,7 @@ pub(super) struct Draft<'n> {
     pub(super) meta: Option<Meta<'n>>,
     pub(super) traceparent: Option<&'n str>,
     pub(super) tracestate: Option<&'n str>,
-    pub(super) children: Vec<Child<'n>>,
+    pub(super) children: Vec<ChildDraft<'n>>,
     pub(super) carries_code: bool,
     pub(super) nodes: Nodes<'n>,
 }
@@ -68,7 +68,7 @@ pub(super) struct Nodes<'n> {
 
 /// A child, and the parent's outcome that enqueues it.
 #[derive(Debug)]
-pub(super) struct Child<'n> {
+pub(super) struct ChildDraft<'n> {
     pub(super) outcome: Outcome,
-    pub(super) draft: Draft<'n>,
+    pub(super) draft: JobDraft<'n>,
 }

@@ -2,7 +2,7 @@
 
 use super::{
     args,
-    draft::{Caller, Draft, Meta, Nodes, Scope},
+    draft::{Caller, DraftScope, JobDraft, Meta, Nodes},
     faults::{Faults, Path, fields, nearest, required, text, whole},
     formats, next,
 };
@@ -36,15 +36,20 @@ const NAMES: [&str; 16] = [
 ];
 
 /// Validates the job object at `path`.
-pub(super) fn judge<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Draft<'n> {
+pub(super) fn judge<'n>(
+    node: &'n Node<'n>,
+    path: &Path<'_>,
+    scope: DraftScope<'_>,
+    faults: &mut Faults,
+) -> JobDraft<'n> {
     if !is_other_version(node) {
         return judge_fields(node, path, scope, faults);
     }
     // The other fields of an unknown version cannot be validated, but the readable ones go into the rejection.
     faults.add(&path.key("v"), "must be 1: no other version of the contract is known here");
     let mut unjudged = Faults::default();
-    let draft = judge_fields(node, path, Scope { generations_left: 0, ..scope }, &mut unjudged);
-    Draft { unsupported: true, ..draft }
+    let draft = judge_fields(node, path, DraftScope { generations_left: 0, ..scope }, &mut unjudged);
+    JobDraft { unsupported: true, ..draft }
 }
 
 fn is_other_version(node: &Node<'_>) -> bool {
@@ -56,8 +61,8 @@ fn is_other_version(node: &Node<'_>) -> bool {
     })
 }
 
-fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Draft<'n> {
-    let Some(found) = fields(node, &NAMES, path, faults) else { return Draft::default() };
+fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: DraftScope<'_>, faults: &mut Faults) -> JobDraft<'n> {
+    let Some(found) = fields(node, &NAMES, path, faults) else { return JobDraft::default() };
     let [
         type_,
         args,
@@ -78,7 +83,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, fault
     ] = found;
     // An empty PHP array stands for an empty object.
     let next = next.filter(|next| !matches!(next, Node::Array(values) if values.is_empty()));
-    let mut draft = Draft { nodes: Nodes { args, run_at, next }, ..Draft::default() };
+    let mut draft = JobDraft { nodes: Nodes { args, run_at, next }, ..JobDraft::default() };
 
     if let Some(v) = v.filter(|v| !matches!(v, Node::Number(_))) {
         faults.add(&path.key("v"), format!("must be the number 1, not {}", v.kind()));
@@ -132,7 +137,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: Scope<'_>, fault
 }
 
 /// Returns `caller_id`, else the job's customer reference, else the one in its arguments.
-fn own_caller(draft: &Draft<'_>, unreadable: bool) -> Caller {
+fn own_caller(draft: &JobDraft<'_>, unreadable: bool) -> Caller {
     if let Some(caller) = &draft.caller_id {
         return Caller::Known(caller.clone());
     }
@@ -153,7 +158,13 @@ const fn is_always_called_for(job_type: Option<JobType>) -> bool {
 }
 
 /// Determines the caller. A child keeps its parent's caller, and a type that needs a caller must have one.
-fn settle_caller(own: Caller, draft: &Draft<'_>, path: &Path<'_>, scope: Scope<'_>, faults: &mut Faults) -> Caller {
+fn settle_caller(
+    own: Caller,
+    draft: &JobDraft<'_>,
+    path: &Path<'_>,
+    scope: DraftScope<'_>,
+    faults: &mut Faults,
+) -> Caller {
     let caller = match (scope.parent, own) {
         (Some(Caller::Known(parent)), _) => {
             if draft.caller_id.as_ref().is_some_and(|named| named != parent) {
@@ -176,7 +187,7 @@ fn settle_caller(own: Caller, draft: &Draft<'_>, path: &Path<'_>, scope: Scope<'
 }
 
 /// Clears each field that occurs twice. The intended value is unknown, so the field is not echoed.
-fn forget_ambiguous(draft: &mut Draft<'_>, path: &Path<'_>, faults: &Faults) {
+fn forget_ambiguous(draft: &mut JobDraft<'_>, path: &Path<'_>, faults: &Faults) {
     let unsure = |name: &str| faults.at(&path.key(name).pointer());
     draft.id.take_if(|_| unsure("id"));
     draft.job_type.take_if(|_| unsure("type"));

@@ -1,7 +1,7 @@
 //! Validates the children in `next` together with their parent, and completes them with the fields they inherit.
 
 use super::{
-    draft::{Caller, Child, Draft, Meta, Scope},
+    draft::{Caller, ChildDraft, DraftScope, JobDraft, Meta},
     faults::{Faults, Path, nearest},
 };
 use crate::contract::{CallerId, CustomerReference, JobId, JobType, MerchantId, Next, Outcome, json::Node};
@@ -13,11 +13,11 @@ pub(super) const MAX_ID_BYTES: usize = 128;
 /// Judges `next` of a job whose type, caller and scope are these. Each child is judged by `judge_child`.
 pub(super) fn judge<'n>(
     node: &'n Node<'n>,
-    (job_type, caller, scope): (Option<JobType>, &Caller, Scope<'_>),
+    (job_type, caller, scope): (Option<JobType>, &Caller, DraftScope<'_>),
     path: &Path<'_>,
     faults: &mut Faults,
-    judge_child: impl Fn(&'n Node<'n>, &Path<'_>, Scope<'_>, &mut Faults) -> Draft<'n>,
-) -> Vec<Child<'n>> {
+    judge_child: impl Fn(&'n Node<'n>, &Path<'_>, DraftScope<'_>, &mut Faults) -> JobDraft<'n>,
+) -> Vec<ChildDraft<'n>> {
     let Node::Object(members) = node else {
         faults.add(path, format!("must be an object of outcome and job, not {}", node.kind()));
         return Vec::new();
@@ -26,13 +26,13 @@ pub(super) fn judge<'n>(
         faults.add(path, "must be left out: at most 4 generations of children");
         return Vec::new();
     }
-    let below = Scope {
+    let below = DraftScope {
         max_id_bytes: MAX_ID_BYTES,
         generations_left: scope.generations_left.saturating_sub(1),
         parent: Some(caller),
         ..scope
     };
-    let mut children: Vec<Child<'n>> = Vec::new();
+    let mut children: Vec<ChildDraft<'n>> = Vec::new();
     let mut seen = [false; Outcome::ALL.len()];
     for (key, value) in members {
         let at = path.key(key);
@@ -48,7 +48,7 @@ pub(super) fn judge<'n>(
             faults.add(&at, impossible(key, job_type));
         }
         if *value != Node::Null {
-            children.push(Child { outcome, draft: judge_child(value, &at, below, faults) });
+            children.push(ChildDraft { outcome, draft: judge_child(value, &at, below, faults) });
         }
     }
     children
@@ -110,8 +110,8 @@ struct ChildJob<'a> {
 /// default id.
 ///
 /// Returns `None` if the parent or the child turns out to be invalid.
-pub(super) fn complete(child: &Child<'_>, parent: &Draft<'_>, parent_id: &str) -> Option<Next> {
-    let Child { outcome, draft } = child;
+pub(super) fn complete(child: &ChildDraft<'_>, parent: &JobDraft<'_>, parent_id: &str) -> Option<Next> {
+    let ChildDraft { outcome, draft } = child;
     let derived;
     let id = if let Some(id) = &draft.id {
         id.as_str()

@@ -1,7 +1,7 @@
 //! Enqueues rows as earlier rows end: never more than the window, never faster than the rate.
 
 use super::{
-    BackfillError, BackfillProgress, BackfillState, Counts, Identity,
+    BackfillError, BackfillProgress, BackfillState, Identity, RowCounts,
     collector::Collector,
     lost::Lost,
     reader::{Chunk, RowJob},
@@ -11,7 +11,7 @@ use crate::{
     operations::{Backend, Progress},
     queue::{
         self, Keys, Link,
-        backfill::{self, Checkpoint, RowsEnqueued},
+        backfill::{self, EnqueueCheckpoint, RowsEnqueued},
         is_transient,
     },
 };
@@ -57,24 +57,24 @@ pub struct Feeder {
     pub(super) identity: Identity,
     pub(super) keys: Vec<Keys>,
     pub(super) run: String,
-    pub(super) checkpoints: Vec<Checkpoint>,
+    pub(super) checkpoints: Vec<EnqueueCheckpoint>,
     pub(super) collector: Collector,
     pub(super) window: u64,
-    pub(super) pace: Option<Pace>,
+    pub(super) pace: Option<EnqueueRate>,
     pub(super) chunks: mpsc::Receiver<Chunk>,
-    pub(super) reader: Option<JoinHandle<Result<Counts, BackfillError>>>,
+    pub(super) reader: Option<JoinHandle<Result<RowCounts, BackfillError>>>,
     pub(super) bytes_read: Arc<AtomicU64>,
     pub(super) bytes: u64,
     pub(super) progress: Arc<dyn BackfillProgress>,
 }
 
 /// Spaces rows evenly.
-pub(super) struct Pace {
+pub(super) struct EnqueueRate {
     rate: Rate,
     next: Instant,
 }
 
-impl Pace {
+impl EnqueueRate {
     pub(super) fn new(rate: Rate) -> Self {
         Self { rate, next: Instant::now() }
     }
@@ -193,7 +193,7 @@ impl Feeder {
 
     fn has_room(&self, chunk: &Chunk, ended: u64) -> bool {
         let rows = chunk.jobs.len() as u64;
-        rows == 0 || self.outstanding(ended) + rows <= self.window && self.pace.as_ref().is_none_or(Pace::is_due)
+        rows == 0 || self.outstanding(ended) + rows <= self.window && self.pace.as_ref().is_none_or(EnqueueRate::is_due)
     }
 
     async fn enqueue(
@@ -226,9 +226,9 @@ impl Feeder {
     async fn finish_reading(
         &self,
         backend: &mut Backend<'_>,
-        reader: JoinHandle<Result<Counts, BackfillError>>,
+        reader: JoinHandle<Result<RowCounts, BackfillError>>,
         stop: &CancellationToken,
-    ) -> Result<Counts, BackfillError> {
+    ) -> Result<RowCounts, BackfillError> {
         let counts = reader.await??;
         let json = serde_json::to_string(&counts)?;
         let (first, batch) = (&self.keys[0], self.identity.batch());

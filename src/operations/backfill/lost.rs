@@ -5,14 +5,14 @@
 
 use super::BackfillError;
 use crate::{
-    backfill::{Identity, RowResult, Rows, RowsError, Verdict},
+    backfill::{Identity, RowResult, RowVerdict, Rows, RowsError},
     contract::{EntryId, Lane, look_into},
     operations::Backend,
     queue::{
         Keys, Link, Source,
-        backfill::{self, Checkpoint, MAX_ROWS, RESULT_BYTES, ResultUpdate},
-        control::scan_parked,
+        backfill::{self, EnqueueCheckpoint, MAX_ROWS, RESULT_BYTES, ResultUpdate},
         find,
+        rules::scan_delayed,
     },
 };
 use redis::RedisResult;
@@ -65,7 +65,7 @@ impl Lost {
 }
 
 /// The checkpoint of each partition, and the rows whose jobs wait or run.
-async fn jobs_of(link: &mut Link, keys: &[Keys], batch: &str) -> RedisResult<(Vec<Checkpoint>, BTreeSet<u64>)> {
+async fn jobs_of(link: &mut Link, keys: &[Keys], batch: &str) -> RedisResult<(Vec<EnqueueCheckpoint>, BTreeSet<u64>)> {
     let mut checkpoints = Vec::with_capacity(keys.len());
     for keys in keys {
         checkpoints.push(backfill::checkpoint(link, keys, batch).await?);
@@ -78,14 +78,14 @@ async fn jobs_of(link: &mut Link, keys: &[Keys], batch: &str) -> RedisResult<(Ve
 }
 
 /// The rows that were enqueued, in order.
-fn enqueued(mut rows: Rows, checkpoints: &[Checkpoint]) -> Result<Vec<u64>, RowsError> {
+fn enqueued(mut rows: Rows, checkpoints: &[EnqueueCheckpoint]) -> Result<Vec<u64>, RowsError> {
     let highest = checkpoints.iter().map(|checkpoint| checkpoint.row).max().unwrap_or(0);
     let mut enqueued = Vec::new();
     while let Some(row) = rows.next()? {
         if row.number > highest {
             break;
         }
-        if let Verdict::Valid { partition, .. } = row.verdict
+        if let RowVerdict::Valid { partition, .. } = row.verdict
             && checkpoints.get(usize::from(partition)).is_some_and(|checkpoint| row.number <= checkpoint.row)
         {
             enqueued.push(row.number);
@@ -121,7 +121,7 @@ async fn without_result(
 async fn alive_in(link: &mut Link, keys: &Keys, batch: &str, alive: &mut BTreeSet<u64>) -> RedisResult<()> {
     let mut cursor = 0;
     loop {
-        let (next, delayed) = scan_parked(link, keys, cursor, STEP).await?;
+        let (next, delayed) = scan_delayed(link, keys, cursor, STEP).await?;
         alive.extend(delayed.iter().filter_map(|delayed| row_of(&delayed.job, batch)));
         cursor = next;
         if cursor == 0 {

@@ -28,7 +28,7 @@ pub use start::{Backfill, CheckReport, FeedLimits};
 pub use state::{BackfillProgress, BackfillState};
 
 pub use crate::backfill::{
-    Counts, Encoding, Format, Identity, IdentityError, Layout, MapEntry, RowsError, Source, file_digest,
+    Encoding, Format, Identity, IdentityError, Layout, MapEntry, RowCounts, RowSource, RowsError, file_digest,
 };
 
 use crate::{backfill::RowResult, queue::backfill::RESULT_BYTES};

@@ -2,9 +2,9 @@
 
 use super::BackfillError;
 use crate::{
-    backfill::{Counts, Row, Rows, Verdict, output::Rejects},
+    backfill::{Row, RowCounts, RowVerdict, Rows, output::Rejects},
     operations::Progress,
-    queue::backfill::Checkpoint,
+    queue::backfill::EnqueueCheckpoint,
 };
 use tokio::sync::mpsc;
 
@@ -25,25 +25,25 @@ pub(super) struct RowJob {
 /// Some rows to enqueue, in order, and the counts up to there.
 pub(super) struct Chunk {
     pub(super) jobs: Vec<RowJob>,
-    pub(super) counts: Counts,
+    pub(super) counts: RowCounts,
 }
 
 /// Reads all rows and sends those that no run has enqueued yet, at most `max_rows` in a chunk. Ends early if nobody receives.
 pub(super) fn read(
     mut rows: Rows,
     mut rejects: Rejects,
-    checkpoints: &[Checkpoint],
+    checkpoints: &[EnqueueCheckpoint],
     max_rows: usize,
     to: &mpsc::Sender<Chunk>,
     progress: &dyn Progress,
-) -> Result<Counts, BackfillError> {
-    let mut counts = Counts::default();
+) -> Result<RowCounts, BackfillError> {
+    let mut counts = RowCounts::default();
     let mut jobs = Vec::new();
     let (mut bytes, mut sent_at) = (0, 0);
     while let Some(row) = rows.next()? {
         count(&row, &mut counts, progress);
         rejects.write(&row)?;
-        if let Verdict::Valid { job, partition, .. } = row.verdict
+        if let RowVerdict::Valid { job, partition, .. } = row.verdict
             && checkpoints.get(usize::from(partition)).is_none_or(|checkpoint| row.number > checkpoint.row)
         {
             bytes += job.len();
@@ -68,8 +68,8 @@ pub(super) fn check_all(
     mut rows: Rows,
     mut rejects: Rejects,
     progress: &dyn Progress,
-) -> Result<Counts, BackfillError> {
-    let mut counts = Counts::default();
+) -> Result<RowCounts, BackfillError> {
+    let mut counts = RowCounts::default();
     while let Some(row) = rows.next()? {
         count(&row, &mut counts, progress);
         rejects.write(&row)?;
@@ -80,7 +80,7 @@ pub(super) fn check_all(
 
 /// Counts a row. Names a reference that looks like an earlier one: XCO takes them for two customers, and often one of them is a
 /// mistake.
-fn count(row: &Row, counts: &mut Counts, progress: &dyn Progress) {
+fn count(row: &Row, counts: &mut RowCounts, progress: &dyn Progress) {
     counts.add(&row.verdict);
     let Some(first) = &row.alike else { return };
     counts.lookalikes += 1;

@@ -8,14 +8,14 @@ use super::{
 };
 use crate::{
     backfill::{
-        Counts, Identity, Row, RowResult, RowsError, Tally, Verdict,
+        Identity, OutcomeCounts, Row, RowCounts, RowResult, RowVerdict, RowsError,
         output::{self, Results},
     },
     contract::ErrorKind,
     operations::{Backend, Progress},
     queue::{
         Keys, Link,
-        backfill::{self, Checkpoint},
+        backfill::{self, EnqueueCheckpoint},
     },
 };
 use redis::RedisResult;
@@ -56,7 +56,7 @@ pub struct BackfillReport {
 
 /// Number of rows by verdict. Its fields are null until a run has read the files to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CountsReport(pub Option<Counts>);
+pub struct CountsReport(pub Option<RowCounts>);
 
 impl Serialize for CountsReport {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -105,10 +105,10 @@ impl FileReport {
 /// The state of a backfill in Redis.
 struct Standing {
     /// What the files hold; `None` until a run has read them to the end.
-    counts: Option<Counts>,
+    counts: Option<RowCounts>,
     /// By partition.
-    checkpoints: Vec<Checkpoint>,
-    tally: Tally,
+    checkpoints: Vec<EnqueueCheckpoint>,
+    tally: OutcomeCounts,
 }
 
 impl Standing {
@@ -179,7 +179,7 @@ async fn collect(
 }
 
 /// Reads the state. Completions are no longer kept for a backfill that is complete.
-async fn standing(link: &mut Link, keys: &[Keys], batch: &str, counts: Option<Counts>) -> RedisResult<Standing> {
+async fn standing(link: &mut Link, keys: &[Keys], batch: &str, counts: Option<RowCounts>) -> RedisResult<Standing> {
     let mut checkpoints = Vec::with_capacity(keys.len());
     for keys in keys {
         checkpoints.push(backfill::checkpoint(link, keys, batch).await?);
@@ -194,9 +194,14 @@ async fn standing(link: &mut Link, keys: &[Keys], batch: &str, counts: Option<Co
     Ok(standing)
 }
 
-async fn tally(link: &mut Link, first: &Keys, batch: &str, checkpoints: &[Checkpoint]) -> RedisResult<Tally> {
+async fn tally(
+    link: &mut Link,
+    first: &Keys,
+    batch: &str,
+    checkpoints: &[EnqueueCheckpoint],
+) -> RedisResult<OutcomeCounts> {
     let last = checkpoints.iter().map(|checkpoint| checkpoint.row).max().unwrap_or(0);
-    let mut tally = Tally::default();
+    let mut tally = OutcomeCounts::default();
     let mut from = 1;
     while from <= last {
         let count = RESULT_PAGE_ROWS.min(last - from + 1);
@@ -237,7 +242,9 @@ async fn write_results(
         let mut results = results.chunks(RowResult::BYTES);
         for row in chunk {
             let result = RowResult::decode(results.next().unwrap_or_default());
-            if let (Verdict::Valid { reference, partition, .. }, Some(file)) = (&row.verdict, files.get_mut(row.file)) {
+            if let (RowVerdict::Valid { reference, partition, .. }, Some(file)) =
+                (&row.verdict, files.get_mut(row.file))
+            {
                 let checkpoint = standing.checkpoints.get(usize::from(*partition));
                 let is_enqueued = checkpoint.is_some_and(|checkpoint| row.number <= checkpoint.row);
                 let outcome = if is_enqueued { result.outcome.as_str() } else { "not_enqueued" };
@@ -251,7 +258,7 @@ async fn write_results(
 }
 
 fn without_job(mut row: Row) -> Row {
-    if let Verdict::Valid { job, .. } = &mut row.verdict {
+    if let RowVerdict::Valid { job, .. } = &mut row.verdict {
         *job = String::new();
     }
     row

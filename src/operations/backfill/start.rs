@@ -3,11 +3,11 @@
 use super::{
     BackfillError, BackfillProgress, FileReport,
     collector::Collector,
-    feeder::{Feeder, Pace},
+    feeder::{EnqueueRate, Feeder},
     reader,
 };
 use crate::{
-    backfill::{Counts, Identity, Rows, RowsError, describe_stored, output::Rejects},
+    backfill::{Identity, RowCounts, Rows, RowsError, describe_stored, output::Rejects},
     config::Rate,
     operations::{Actor, Backend, Progress},
     queue::backfill::{self, MAX_ROWS, StoredIdentity},
@@ -44,7 +44,7 @@ pub struct CheckReport {
     dry_run: bool,
     /// Number of rows by verdict.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: RowCounts,
     /// Each file, with the file of its rejected rows.
     pub files: Vec<FileReport>,
 }
@@ -112,7 +112,7 @@ impl Backfill {
             checkpoints,
             collector,
             window: limits.window,
-            pace: limits.rate.map(Pace::new),
+            pace: limits.rate.map(EnqueueRate::new),
             chunks,
             reader: Some(reader),
             bytes_read,

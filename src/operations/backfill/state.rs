@@ -1,16 +1,16 @@
 //! How far a run of a backfill is.
 
 use crate::{
-    backfill::Counts,
+    backfill::RowCounts,
     operations::{NoProgress, Progress},
-    queue::backfill::Ended,
+    queue::backfill::EndedRows,
 };
 
 /// How far a run of a backfill is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackfillState {
     /// The rows read so far.
-    pub counts: Counts,
+    pub counts: RowCounts,
     /// Whether all rows are read.
     pub is_read: bool,
     /// Rows that have ended, in this run and in earlier ones.
@@ -34,7 +34,7 @@ impl BackfillState {
         u64::try_from(expected).ok().filter(|expected| *expected > 0)
     }
 
-    pub(super) const fn set_ended(&mut self, ended: Ended) {
+    pub(super) const fn set_ended(&mut self, ended: EndedRows) {
         (self.ended, self.unsuccessful) = (ended.rows, ended.unsuccessful);
     }
 }
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_number_of_rows_is_estimated_by_bytes() {
-        let counts = Counts { rows: 12, valid: 10, ..Counts::default() };
+        let counts = RowCounts { rows: 12, valid: 10, ..RowCounts::default() };
         let state = BackfillState { counts, bytes_read: 100, bytes: 1000, ..BackfillState::default() };
         assert_eq!(state.expected(), Some(100));
         assert_eq!(BackfillState { is_read: true, ..state }.expected(), Some(10));

@@ -3,11 +3,11 @@
 use super::scan::{Patience, Scope, scan, scope};
 use crate::{
     contract::EntryId,
-    dead_letters::{Facts, Filter, KindCount, KindCounts},
+    dead_letters::{DeadLetterView, Filter, KindCount, KindCounts},
     operations::{Actor, Backend, Error, Progress, Unfinished},
     queue::{
         Keys, Link,
-        dead::{self, Order},
+        dead_letters::{self, ReadOrder},
     },
 };
 use redis::RedisError;
@@ -55,7 +55,7 @@ pub struct DiscardReport {
 pub async fn plan(backend: &mut Backend<'_>, filter: Filter) -> Result<DiscardPlan, Error> {
     let scope = scope(backend, &filter).await?;
     let (mut kinds, mut discard) = (KindCounts::default(), 0);
-    let mut scan = scan(backend, &scope, Order::OldestFirst);
+    let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let _: ControlFlow<Infallible> = scan
         .for_each(&filter, |facts| {
             kinds.count(facts, None);
@@ -104,12 +104,12 @@ async fn remove(
     let failed = backend.failed();
     let (keys, mut link) = (backend.keys(), backend.another_link());
     let mut left = usize::try_from(plan.estimate.discard).unwrap_or(usize::MAX);
-    let mut scan = scan(backend, &plan.scope, Order::OldestFirst);
+    let mut scan = scan(backend, &plan.scope, ReadOrder::OldestFirst);
     while let Some(page) = scan.next().await? {
         let Some(keys) = page.first().and_then(|letter| keys.get(usize::from(letter.partition))) else {
             continue;
         };
-        let fitting = page.iter().filter(|letter| plan.filter.wants(&Facts::new(letter)));
+        let fitting = page.iter().filter(|letter| plan.filter.wants(&DeadLetterView::new(letter)));
         let fitting: Vec<EntryId> = fitting.take(left).map(|letter| letter.entry).collect();
         left -= fitting.len();
         for step in fitting.chunks(STEP) {
@@ -132,7 +132,7 @@ async fn remove(
 async fn remove_step(link: &mut Link, keys: &Keys, step: &[EntryId]) -> Result<u64, RedisError> {
     let mut patience = Patience::default();
     loop {
-        match dead::discard(link, keys, step).await {
+        match dead_letters::discard(link, keys, step).await {
             Ok(_) if patience.was_tried() => return Ok(step.len() as u64),
             Ok(removed) => return Ok(removed),
             Err(error) => patience.after(error).await?,

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     contract::EntryId,
-    dead_letters::{Filter, Letter},
+    dead_letters::{DeadLetter, Filter},
     operations::{Actor, Backend, Error},
-    queue::dead::Order,
+    queue::dead_letters::ReadOrder,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -48,7 +48,7 @@ pub async fn export(
     backend.record(actor, "dead export", &what, 0).await?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
     let mut count = 0;
-    let mut scan = scan(backend, &scope, Order::OldestFirst);
+    let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let read = scan.for_each(filter, |facts| match write_line(&mut out, facts.letter) {
         Ok(()) => {
             count += 1;
@@ -65,7 +65,7 @@ pub async fn export(
     written.map(|()| count)
 }
 
-fn write_line(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
+fn write_line(out: &mut impl Write, letter: &DeadLetter) -> io::Result<()> {
     serde_json::to_writer(&mut *out, &exported(letter)?)?;
     out.write_all(b"\n")
 }
@@ -85,7 +85,7 @@ struct Exported<'a> {
     state: Box<RawValue>,
 }
 
-fn exported(letter: &Letter) -> serde_json::Result<Exported<'_>> {
+fn exported(letter: &DeadLetter) -> serde_json::Result<Exported<'_>> {
     let raw = |text: &str| match RawValue::from_string(text.to_owned()) {
         // JSON may contain line breaks, but each dead letter is one line.
         Ok(raw) if !text.contains('\n') => Ok(raw),

@@ -4,7 +4,7 @@ use super::scan::{scan, scope};
 use crate::{
     dead_letters::{Filter, GroupBy, GroupCounts, Groups},
     operations::{Backend, Error},
-    queue::dead::Order,
+    queue::dead_letters::ReadOrder,
 };
 use std::{convert::Infallible, ops::ControlFlow};
 
@@ -21,7 +21,7 @@ pub async fn group(
 ) -> Result<Groups, Error> {
     let scope = scope(backend, filter).await?;
     let mut counts = GroupCounts::new(by);
-    let mut scan = scan(backend, &scope, Order::OldestFirst);
+    let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let _: ControlFlow<Infallible> = scan
         .for_each(filter, |facts| {
             counts.count(facts);

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     contract::EntryId,
-    dead_letters::{Facts, Filter},
+    dead_letters::{DeadLetterView, Filter},
     operations::{Backend, Error},
-    queue::dead::{self, Order},
+    queue::dead_letters::{self, ReadOrder},
 };
 use serde::Serialize;
 use std::{cmp::Reverse, ops::ControlFlow};
@@ -21,12 +21,12 @@ pub struct ListRequest {
     /// Maximum number.
     pub limit: usize,
     /// Begin after this one; `None`: with the newest.
-    pub after: Option<Cursor>,
+    pub after: Option<ListCursor>,
 }
 
 /// A place in a list of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
+pub struct ListCursor {
     /// The entry of the last dead letter that was listed.
     pub entry: EntryId,
     /// The partition that has the dead letter.
@@ -41,7 +41,7 @@ pub struct DeadLetterList {
     /// How many are older than these.
     pub rest: Rest,
     /// Where the next list begins; `None`: there is nothing more.
-    pub next: Option<Cursor>,
+    pub next: Option<ListCursor>,
 }
 
 /// How many dead letters fit beside those that are listed.
@@ -122,7 +122,7 @@ pub async fn list(backend: &mut Backend<'_>, request: &ListRequest) -> Result<De
         }
         true => Rest::Some,
     };
-    let last = found.last().map(|last| Cursor { entry: last.entry, partition: last.partition });
+    let last = found.last().map(|last| ListCursor { entry: last.entry, partition: last.partition });
     Ok(DeadLetterList { next: last.filter(|_| more), dead_letters: found, rest })
 }
 
@@ -135,7 +135,7 @@ async fn newest_of(
     found: &mut Vec<DeadLetterSummary>,
 ) -> Result<bool, Error> {
     let before = found.len();
-    let mut scan = scan(backend, partition, Order::NewestFirst);
+    let mut scan = scan(backend, partition, ReadOrder::NewestFirst);
     let ended = scan
         .for_each(filter, |facts| {
             if found.len() - before == limit {
@@ -152,12 +152,12 @@ async fn count(backend: &mut Backend<'_>) -> Result<u64, Error> {
     let failed = backend.failed();
     let mut count = 0;
     for keys in backend.keys() {
-        count += dead::count_letters(&mut backend.link, &keys).await.map_err(&failed)?;
+        count += dead_letters::count_letters(&mut backend.link, &keys).await.map_err(&failed)?;
     }
     Ok(count)
 }
 
-fn summary(facts: &Facts<'_>) -> DeadLetterSummary {
+fn summary(facts: &DeadLetterView<'_>) -> DeadLetterSummary {
     let letter = facts.letter;
     DeadLetterSummary {
         at: letter.at.clone(),
@@ -177,7 +177,7 @@ fn summary(facts: &Facts<'_>) -> DeadLetterSummary {
     }
 }
 
-impl Cursor {
+impl ListCursor {
     /// What of a range comes after it in a list: older entries, and the same entry in a higher partition.
     fn narrow(&self, range: PartitionRange) -> Option<PartitionRange> {
         let newest = if range.partition > self.partition { self.entry } else { before(self.entry)? };
@@ -203,10 +203,10 @@ mod tests {
     fn a_list_goes_on_after_its_cursor_and_repeats_nothing() {
         let id = |ms, seq| EntryId { ms, seq };
         let range = |partition| PartitionRange { partition, first: id(3, 0), last: id(9, 0) };
-        let cursor = Cursor { entry: id(7, 0), partition: 1 };
+        let cursor = ListCursor { entry: id(7, 0), partition: 1 };
         let last = |partition| cursor.narrow(range(partition)).unwrap().last;
         assert_eq!((last(0), last(1), last(2)), (id(6, u64::MAX), id(6, u64::MAX), id(7, 0)));
-        let oldest = Cursor { entry: id(3, 0), partition: 1 };
+        let oldest = ListCursor { entry: id(3, 0), partition: 1 };
         assert_eq!(oldest.narrow(range(1)), None);
         assert_eq!((before(id(0, 0)), before(id(4, 5))), (None, Some(id(4, 4))));
     }

@@ -26,11 +26,11 @@ mod show;
 pub use self::{
     export::{ExportError, export},
     group::group,
-    list::{Cursor, DeadLetterList, DeadLetterSummary, ErrorSummary, ListRequest, Rest, list},
+    list::{DeadLetterList, DeadLetterSummary, ErrorSummary, ListCursor, ListRequest, Rest, list},
     scan::{PartitionRange, Scope, scope},
     show::{DeadLetterDetails, EditDetails, ShowReport, show},
 };
 pub use crate::dead_letters::{
     Assignment, Changes, DeadStatus, Filter, Group, GroupBy, Groups, InvalidAt, KindCount, LimitedBy, Moment,
-    OtherGroups, Refusal, ReplayEstimate, Statuses, parse_pointer,
+    OtherGroups, ReplayEstimate, ReplayRefusal, Statuses, parse_pointer,
 };

@@ -2,16 +2,16 @@
 
 use super::{
     outcomes::Outcomes,
-    replayer::{Replayer, Tally},
+    replayer::{ReplayTally, Replayer},
     scan::{Scope, scan, scope},
 };
 use crate::{
     config::{Config, Rate},
-    dead_letters::{Allowed, Changes, Estimator, Facts, Filter, ReplayEstimate, judge},
+    dead_letters::{AcceptedRisks, Changes, DeadLetterView, Estimator, Filter, ReplayEstimate, decide_replay},
     operations::{Actor, Backend, Error, Progress, Unfinished},
     queue::{
         IdIndex,
-        dead::{self, Order, Run},
+        dead_letters::{self, ReadOrder, ReplayRun},
     },
 };
 use serde::Serialize;
@@ -88,8 +88,8 @@ pub struct SingleDeadLetter {
 }
 
 impl ReplayRequest {
-    fn allowed(&self, config: &Config) -> Allowed {
-        Allowed {
+    fn allowed(&self, config: &Config) -> AcceptedRisks {
+        AcceptedRisks {
             codes: self.send_codes,
             doubt: self.accept_doubt,
             missing_caller: config.limits.allow_missing_caller_id,
@@ -119,7 +119,7 @@ impl ReplayRequest {
 pub async fn single(backend: &mut Backend<'_>, filter: &Filter) -> Result<SingleDeadLetter, Error> {
     let scope = scope(backend, filter).await?;
     let mut found: Option<String> = None;
-    let mut scan = scan(backend, &scope, Order::OldestFirst);
+    let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let ended = scan
         .for_each(filter, |facts| {
             if found.is_some() {
@@ -151,10 +151,10 @@ pub async fn plan(
 ) -> Result<ReplayPlan, Error> {
     let (allowed, limit) = (request.allowed(config), request.limit.unwrap_or(u64::MAX));
     let mut estimator = Estimator::new(config);
-    let mut scan = scan(backend, &scope, Order::OldestFirst);
+    let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let _ = scan
         .for_each(&request.filter, |facts| {
-            estimator.count(facts, &judge(facts, &request.changes, allowed));
+            estimator.count(facts, &decide_replay(facts, &request.changes, allowed));
             if estimator.replay() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .await?;
@@ -162,7 +162,7 @@ pub async fn plan(
     let mut buckets = Vec::new();
     for busy in estimator.busiest() {
         let Some(keys) = keys.get(usize::from(busy.partition)) else { continue };
-        let state = dead::peek(&mut backend.link, keys, &busy.bucket).await.map_err(&failed)?;
+        let state = dead_letters::peek(&mut backend.link, keys, &busy.bucket).await.map_err(&failed)?;
         buckets.push((busy, state));
     }
     let estimate = estimator.finish(request.rate, &buckets);
@@ -199,7 +199,7 @@ pub async fn run(
     };
     progress.set_total(plan.estimate.replay);
     let start = Instant::now();
-    let run = Run::new(actor.name().to_owned(), IdIndex::of(&config.queue));
+    let run = ReplayRun::new(actor.name().to_owned(), IdIndex::of(&config.queue));
     let to = (backend.another_link(), backend.keys());
     let mut replayer = Replayer::new(to, run, plan.request.rate, outcomes, progress, stop);
     let moved = replay(backend, plan, plan.request.allowed(config), &mut replayer).await;
@@ -225,21 +225,21 @@ pub async fn run(
 async fn replay(
     backend: &Backend<'_>,
     plan: &ReplayPlan,
-    allowed: Allowed,
+    allowed: AcceptedRisks,
     replayer: &mut Replayer<'_>,
 ) -> Result<(), Error> {
     let ReplayPlan { request, scope, estimate } = plan;
     let failed = backend.failed();
     let mut left = estimate.replay;
-    let mut scan = scan(backend, scope, Order::OldestFirst);
+    let mut scan = scan(backend, scope, ReadOrder::OldestFirst);
     while let Some(page) = scan.next().await? {
         for letter in &page {
             if left == 0 {
                 break;
             }
             let decided = {
-                let facts = Facts::new(letter);
-                request.filter.wants(&facts).then(|| judge(&facts, &request.changes, allowed))
+                let facts = DeadLetterView::new(letter);
+                request.filter.wants(&facts).then(|| decide_replay(&facts, &request.changes, allowed))
             };
             let Some(Ok(ready)) = decided else { continue };
             left -= 1;
@@ -255,8 +255,8 @@ async fn replay(
     replayer.flush().await.map_err(failed)
 }
 
-fn report(tally: Tally, interrupted: bool, took: Duration, outcomes: Option<Outcomes>) -> ReplayReport {
-    let Tally { replayed, gone, superseded } = tally;
+fn report(tally: ReplayTally, interrupted: bool, took: Duration, outcomes: Option<Outcomes>) -> ReplayReport {
+    let ReplayTally { replayed, gone, superseded } = tally;
     let ends =
         outcomes.map(|outcomes| JobEnds { outstanding: outcomes.outstanding(), outcomes: outcomes.into_counts() });
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);

@@ -6,7 +6,7 @@ use crate::{
     operations::Progress,
     queue::{
         Keys, Link,
-        dead::{MAX_REPLAY, Replay, Replayed, Run},
+        dead_letters::{MAX_REPLAY, Replay, ReplayRun, Replayed},
     },
 };
 use redis::RedisError;
@@ -19,7 +19,7 @@ const STEP: Duration = Duration::from_millis(200);
 
 /// What became of the dead letters so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tally {
+pub(super) struct ReplayTally {
     pub(super) replayed: u64,
     pub(super) gone: u64,
     pub(super) superseded: u64,
@@ -29,7 +29,7 @@ pub(super) struct Tally {
 pub(super) struct Replayer<'a> {
     link: Link,
     keys: Vec<Keys>,
-    run: Run,
+    run: ReplayRun,
     batch: Vec<Replay>,
     partition: u16,
     per_step: usize,
@@ -38,14 +38,14 @@ pub(super) struct Replayer<'a> {
     due: Instant,
     progress: &'a dyn Progress,
     stop: &'a CancellationToken,
-    tally: Tally,
+    tally: ReplayTally,
     outcomes: Option<Outcomes>,
 }
 
 impl<'a> Replayer<'a> {
     pub(super) fn new(
         (link, keys): (Link, Vec<Keys>),
-        run: Run,
+        run: ReplayRun,
         rate: Rate,
         outcomes: Option<Outcomes>,
         progress: &'a dyn Progress,
@@ -64,7 +64,7 @@ impl<'a> Replayer<'a> {
             due: Instant::now(),
             progress,
             stop,
-            tally: Tally::default(),
+            tally: ReplayTally::default(),
             outcomes,
         }
     }
@@ -131,7 +131,7 @@ impl<'a> Replayer<'a> {
     }
 
     /// What was done, and what to wait for.
-    pub(super) fn finish(self) -> (Tally, Option<Outcomes>) {
+    pub(super) fn finish(self) -> (ReplayTally, Option<Outcomes>) {
         (self.tally, self.outcomes)
     }
 }

@@ -4,12 +4,12 @@ use super::json::{entry_as_text, entry_from_text};
 use crate::{
     config::RedisConfig,
     contract::EntryId,
-    dead_letters::{Facts, Filter, Letter, Stretch},
+    dead_letters::{DeadLetter, DeadLetterView, Filter, IdRange},
     operations::{Backend, Error},
     queue::{
-        Keys, Link, control,
-        dead::{self, LetterReader, Order},
-        is_transient,
+        Keys, Link,
+        dead_letters::{self, DeadLetterReader, ReadOrder},
+        is_transient, rules,
     },
 };
 use redis::RedisError;
@@ -62,11 +62,11 @@ impl Scope {
 /// [`Error::Redis`].
 pub async fn scope(backend: &mut Backend<'_>, filter: &Filter) -> Result<Scope, Error> {
     let failed = backend.failed();
-    let as_of_ms = control::now_ms(&mut backend.link).await.map_err(&failed)?;
+    let as_of_ms = rules::now_ms(&mut backend.link).await.map_err(&failed)?;
     let mut ranges = Vec::new();
     for keys in backend.keys() {
-        let newest = dead::newest_letter(&mut backend.link, &keys).await.map_err(&failed)?;
-        if let Some(Stretch { first, last }) = newest.and_then(|newest| filter.stretch(as_of_ms, newest)) {
+        let newest = dead_letters::newest_letter(&mut backend.link, &keys).await.map_err(&failed)?;
+        if let Some(IdRange { first, last }) = newest.and_then(|newest| filter.stretch(as_of_ms, newest)) {
             ranges.push(PartitionRange { partition: keys.partition, first, last });
         }
     }
@@ -74,10 +74,10 @@ pub async fn scope(backend: &mut Backend<'_>, filter: &Filter) -> Result<Scope, 
 }
 
 /// Starts to read the dead letters in scope, partition by partition.
-pub(super) fn scan<'a>(backend: &Backend<'a>, scope: &Scope, order: Order) -> Scan<'a> {
+pub(super) fn scan<'a>(backend: &Backend<'a>, scope: &Scope, order: ReadOrder) -> Scan<'a> {
     let redis = backend.redis();
     let ranges = scope.ranges.iter().map(|range| {
-        let stretch = Stretch { first: range.first, last: range.last };
+        let stretch = IdRange { first: range.first, last: range.last };
         (Keys::new(&redis.namespace, range.partition), stretch)
     });
     let (to, pages) = mpsc::channel(2);
@@ -87,13 +87,13 @@ pub(super) fn scan<'a>(backend: &Backend<'a>, scope: &Scope, order: Order) -> Sc
 
 /// Pages of dead letters that are being read. Reading stops when it is dropped.
 pub(super) struct Scan<'a> {
-    pages: mpsc::Receiver<Result<Vec<Letter>, RedisError>>,
+    pages: mpsc::Receiver<Result<Vec<DeadLetter>, RedisError>>,
     redis: &'a RedisConfig,
 }
 
 impl Scan<'_> {
     /// The next page, of one partition; `None` after the last.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Letter>>, Error> {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<DeadLetter>>, Error> {
         self.pages.recv().await.transpose().map_err(|error| Error::redis(self.redis, &error))
     }
 
@@ -101,11 +101,11 @@ impl Scan<'_> {
     pub(super) async fn for_each<B>(
         &mut self,
         filter: &Filter,
-        mut each: impl FnMut(&Facts<'_>) -> ControlFlow<B>,
+        mut each: impl FnMut(&DeadLetterView<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, Error> {
         while let Some(page) = self.next().await? {
             for letter in &page {
-                let facts = Facts::new(letter);
+                let facts = DeadLetterView::new(letter);
                 if filter.wants(&facts)
                     && let ControlFlow::Break(value) = each(&facts)
                 {
@@ -119,12 +119,12 @@ impl Scan<'_> {
 
 async fn read(
     mut link: Link,
-    ranges: Vec<(Keys, Stretch)>,
-    order: Order,
-    to: mpsc::Sender<Result<Vec<Letter>, RedisError>>,
+    ranges: Vec<(Keys, IdRange)>,
+    order: ReadOrder,
+    to: mpsc::Sender<Result<Vec<DeadLetter>, RedisError>>,
 ) {
     for (keys, range) in ranges {
-        let mut reader = LetterReader::new(keys, range, order);
+        let mut reader = DeadLetterReader::new(keys, range, order);
         let mut patience = Patience::default();
         loop {
             match reader.next(&mut link).await {

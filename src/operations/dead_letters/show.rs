@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     contract::{EntryId, format_ms},
-    dead_letters::{Facts, Filter, Letter, masked_error, masked_job},
+    dead_letters::{DeadLetter, DeadLetterView, Filter, masked_error, masked_job},
     operations::{Actor, Backend, Error},
-    queue::dead::{self, Edit, Order},
+    queue::dead_letters::{self, Edit, ReadOrder},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -88,8 +88,8 @@ pub async fn show(backend: &mut Backend<'_>, actor: &Actor, id: &str, reveal: bo
     }
     let job = |text: &str| if reveal { as_json(text) } else { masked_job(text) };
     let error = |text: &str| if reveal { as_json(text) } else { masked_error(text) };
-    let details = |letter: Letter| {
-        let facts = Facts::new(&letter);
+    let details = |letter: DeadLetter| {
+        let facts = DeadLetterView::new(&letter);
         DeadLetterDetails {
             error: error(&letter.error),
             job: job(&letter.job),
@@ -116,7 +116,7 @@ pub async fn show(backend: &mut Backend<'_>, actor: &Actor, id: &str, reveal: bo
     })
 }
 
-async fn find(backend: &mut Backend<'_>, id: &str) -> Result<Vec<Letter>, Error> {
+async fn find(backend: &mut Backend<'_>, id: &str) -> Result<Vec<DeadLetter>, Error> {
     let (filter, scope) = if let Ok(entry) = id.parse::<EntryId>() {
         (Filter::default(), Scope::of_entry(entry, backend.redis().partitions))
     } else {
@@ -125,7 +125,7 @@ async fn find(backend: &mut Backend<'_>, id: &str) -> Result<Vec<Letter>, Error>
         (filter, scope)
     };
     let mut found = Vec::new();
-    let mut scan = scan(backend, &scope, Order::NewestFirst);
+    let mut scan = scan(backend, &scope, ReadOrder::NewestFirst);
     let _ = scan
         .for_each(&filter, |facts| {
             found.push(facts.letter.clone());
@@ -139,7 +139,7 @@ async fn find_edits(backend: &mut Backend<'_>, id: &str) -> Result<Vec<Edit>, Er
     let failed = backend.failed();
     let mut found = Vec::new();
     for keys in backend.keys() {
-        let edits = dead::edits(&mut backend.link, &keys, MAX_EDITS).await.map_err(&failed)?;
+        let edits = dead_letters::edits(&mut backend.link, &keys, MAX_EDITS).await.map_err(&failed)?;
         found.extend(edits.into_iter().filter(|edit| edit.letter == id || has_id(&edit.job, id)));
     }
     Ok(found)

@@ -3,7 +3,7 @@
 use super::HealthCheck;
 use crate::{
     config::{CompletionsConfig, RedisConfig, format_duration},
-    queue::{Keys, Link, clock::now_ms, upkeep},
+    queue::{Keys, Link, clock::now_ms, maintenance},
 };
 use redis::{RedisResult, cmd};
 use std::time::Duration;
@@ -13,7 +13,7 @@ const BEHIND: Duration = Duration::from_secs(3600);
 
 /// The figures of all streams together.
 #[derive(Debug, Default)]
-struct Seen {
+struct StreamFigures {
     bytes: u64,
     length: u64,
     groups: usize,
@@ -27,17 +27,17 @@ pub(super) async fn check(
     redis: &RedisConfig,
     config: &CompletionsConfig,
 ) -> RedisResult<HealthCheck> {
-    let mut seen = Seen::default();
+    let mut seen = StreamFigures::default();
     let now_ms = now_ms(link).await?;
     for number in 0..redis.partitions {
         let stream = Keys::new(&redis.namespace, number).completions;
         let bytes: Option<u64> = link.query(cmd("MEMORY").arg("USAGE").arg(&stream).arg("SAMPLES").arg(64)).await?;
         seen.bytes += bytes.unwrap_or(0);
         seen.length += link.query::<u64>(cmd("XLEN").arg(&stream)).await?;
-        let groups = upkeep::reader_groups(link, &stream).await?;
+        let groups = maintenance::reader_groups(link, &stream).await?;
         seen.groups = seen.groups.max(groups.len());
         for group in groups {
-            let Some(unread) = upkeep::oldest_unread(link, &stream, &group).await? else { continue };
+            let Some(unread) = maintenance::oldest_unread(link, &stream, &group).await? else { continue };
             let behind = Duration::from_millis(now_ms.saturating_sub(unread.ms));
             if seen.slowest.as_ref().is_none_or(|(most, ..)| behind > *most) {
                 seen.slowest = Some((behind, group.name, stream.clone()));
@@ -47,7 +47,7 @@ pub(super) async fn check(
     Ok(tell(&seen, config.max_bytes))
 }
 
-fn tell(seen: &Seen, max_bytes: u64) -> HealthCheck {
+fn tell(seen: &StreamFigures, max_bytes: u64) -> HealthCheck {
     const NAME: &str = "completions";
     let figures =
         format!("{} kept, {} of {} MiB, {} reader groups", seen.length, seen.bytes >> 20, max_bytes >> 20, seen.groups);
@@ -72,15 +72,15 @@ mod tests {
     use super::super::HealthStatus;
     use super::*;
 
-    fn seen(bytes: u64, behind_s: u64) -> Seen {
+    fn seen(bytes: u64, behind_s: u64) -> StreamFigures {
         let slowest = Some((Duration::from_secs(behind_s), "shop".to_owned(), "{xco:0}:completions".to_owned()));
-        Seen { bytes, length: 7, groups: 1, slowest }
+        StreamFigures { bytes, length: 7, groups: 1, slowest }
     }
 
     #[test]
     fn a_group_nobody_reads_for_is_named_and_so_is_a_stream_that_is_full() {
         assert_eq!(tell(&seen(10, 60), 1 << 20).status, HealthStatus::Ok);
-        assert_eq!(tell(&Seen::default(), 1 << 20).status, HealthStatus::Ok);
+        assert_eq!(tell(&StreamFigures::default(), 1 << 20).status, HealthStatus::Ok);
         let dead = tell(&seen(10, 200_000), 1 << 20);
         assert_eq!(dead.status, HealthStatus::Warn);
         assert!(dead.remedy.is_some_and(|remedy| remedy.contains("XGROUP DESTROY {xco:0}:completions shop")));

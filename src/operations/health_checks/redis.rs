@@ -7,9 +7,9 @@ use crate::{
     queue::{
         Connector, GROUP, Keys, Link, Load, QueueError, Source, cause,
         clock::RedisTime,
-        lane_load,
+        lane_load, maintenance,
         preflight::{self, ServerInfo, Wanted},
-        remedy, upkeep,
+        remedy,
     },
 };
 use redis::{RedisResult, Value, cmd};
@@ -181,7 +181,7 @@ async fn queue(link: &mut Link, redis: &RedisConfig, max_pending: u64) -> RedisR
                 }
             }
             if grouped {
-                let backlog = upkeep::backlog(link, &keys, lane).await?;
+                let backlog = maintenance::backlog(link, &keys, lane).await?;
                 waiting += backlog.entries.saturating_sub(backlog.in_flight);
                 in_flight += backlog.in_flight;
                 oldest = oldest.max(backlog.oldest);

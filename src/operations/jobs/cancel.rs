@@ -6,15 +6,15 @@
 use super::{
     IN_FORCE_WITHIN, InForce,
     estimate::Fits,
-    find::{Finder, Found, Place},
+    find::{Finder, Found, FoundPlace},
     in_force,
 };
 use crate::{
     config::Config,
     contract::Origin,
-    control::{Rule, Selector, Verb},
     operations::{Actor, Backend, Error, Progress},
-    queue::{control, upkeep},
+    queue::{maintenance, rules},
+    rules::{Rule, RuleAction, Selector},
 };
 use redis::RedisResult;
 use serde::{Serialize, Serializer};
@@ -114,15 +114,15 @@ pub async fn examine(backend: &mut Backend<'_>, id: &str, progress: &dyn Progres
     let found = Finder::new(backend, id, progress).find().await.map_err(failed)?;
     let (origin, detail) = match found.map(|Found { place, .. }| place) {
         None => (None, CancelDetail::Unknown),
-        Some(Place::Ended { completion, .. }) => {
+        Some(FoundPlace::Ended { completion, .. }) => {
             let status = completion["status"].as_str().unwrap_or("completed");
             (None, CancelDetail::Ended(status.to_owned()))
         }
-        Some(Place::Dead { .. }) => (None, CancelDetail::Dead),
-        Some(Place::Delayed { live, .. }) => (Some(live.origin), CancelDetail::Delayed),
-        Some(Place::Waiting { live, .. }) => (Some(live.origin), CancelDetail::Waiting),
-        Some(Place::Adrift { live }) => (Some(live.origin), CancelDetail::Adrift),
-        Some(Place::InFlight { live, .. }) => (Some(live.origin), CancelDetail::InFlight),
+        Some(FoundPlace::Dead { .. }) => (None, CancelDetail::Dead),
+        Some(FoundPlace::Delayed { live, .. }) => (Some(live.origin), CancelDetail::Delayed),
+        Some(FoundPlace::Waiting { live, .. }) => (Some(live.origin), CancelDetail::Waiting),
+        Some(FoundPlace::Adrift { live }) => (Some(live.origin), CancelDetail::Adrift),
+        Some(FoundPlace::InFlight { live, .. }) => (Some(live.origin), CancelDetail::InFlight),
     };
     Ok(JobToCancel { id: id.to_owned(), detail, origin })
 }
@@ -139,10 +139,10 @@ pub async fn cancel_job(backend: &mut Backend<'_>, actor: &Actor, job: JobToCanc
     let rule = order(backend, actor, &selector).await?;
     let keys = backend.keys_of(origin.partition);
     // The job may be delayed by now, wherever it was. Once every worker knows the rule, none delays it again.
-    let mut called_up = control::call_up(&mut backend.link, &keys, &[origin]).await.map_err(&failed)?;
+    let mut called_up = rules::cancel_delayed(&mut backend.link, &keys, &[origin]).await.map_err(&failed)?;
     if called_up == 0 {
         in_force(backend, IN_FORCE_WITHIN).await?;
-        called_up = control::call_up(&mut backend.link, &keys, &[origin]).await.map_err(&failed)?;
+        called_up = rules::cancel_delayed(&mut backend.link, &keys, &[origin]).await.map_err(&failed)?;
     }
     if called_up > 0 {
         // The job itself is marked as cancelled: the rule has done its work.
@@ -168,17 +168,17 @@ pub async fn cancel(
     // What a worker delays from then on, it has checked against the rule.
     let in_force = in_force(backend, IN_FORCE_WITHIN).await?;
     let done: RedisResult<(u64, u64)> = async {
-        let now_ms = control::now_ms(&mut backend.link).await?;
+        let now_ms = rules::now_ms(&mut backend.link).await?;
         let fits = Fits::new(jobs, rule.order.clone(), now_ms, config);
         let (mut delayed, mut in_lanes) = (0, 0);
         for partition in 0..backend.partitions() {
             let keys = backend.keys_of(partition);
             delayed += fits.delayed(backend, &keys, progress, true).await?;
             for lane in fits.lanes() {
-                in_lanes += upkeep::entries(&mut backend.link, &keys, lane).await?;
+                in_lanes += maintenance::entries(&mut backend.link, &keys, lane).await?;
             }
         }
-        let what = json!({"jobs": jobs.told()});
+        let what = json!({"jobs": jobs.redacted()});
         actor.record(&mut backend.link, namespace, "cancel parked", &what, delayed).await?;
         if delayed == 0 && in_lanes == 0 {
             take_back(backend, &rule).await?;
@@ -187,7 +187,7 @@ pub async fn cancel(
     }
     .await;
     match done.map_err(failed)? {
-        (0, 0) => Err(Error::NothingFits(jobs.shown())),
+        (0, 0) => Err(Error::NothingFits(jobs.describe())),
         (delayed, in_lanes) => Ok(Cancelled { jobs: jobs.clone(), delayed, in_lanes, in_force }),
     }
 }
@@ -197,12 +197,12 @@ async fn order(backend: &mut Backend<'_>, actor: &Actor, selector: &Selector) ->
     let (keys, namespace, failed) = (backend.common_keys(), backend.namespace(), backend.failed());
     let link = &mut backend.link;
     let done: RedisResult<Option<Rule>> = async {
-        let what = json!({"jobs": selector.told()});
+        let what = json!({"jobs": selector.redacted()});
         actor.record(link, namespace, "cancel", &what, 1).await?;
-        let at_ms = control::past_ms(link).await?;
+        let at_ms = rules::past_ms(link).await?;
         let order = actor.order(at_ms, Some(at_ms.saturating_add(LIFE_MS)));
-        let rule = Rule { verb: Verb::Cancel, selector: selector.clone(), order };
-        Ok(control::set_rule(link, &keys, &rule).await?.then_some(rule))
+        let rule = Rule { verb: RuleAction::Cancel, selector: selector.clone(), order };
+        Ok(rules::set_rule(link, &keys, &rule).await?.then_some(rule))
     }
     .await;
     done.map_err(failed)?.ok_or(Error::TooManyRules)
@@ -210,7 +210,7 @@ async fn order(backend: &mut Backend<'_>, actor: &Actor, selector: &Selector) ->
 
 async fn take_back(backend: &mut Backend<'_>, rule: &Rule) -> RedisResult<()> {
     let (keys, name) = (backend.common_keys(), Rule::name(rule.verb, &rule.selector));
-    control::drop_rule(&mut backend.link, &keys, &name, Some(&rule.value())).await.map(drop)
+    rules::drop_rule(&mut backend.link, &keys, &name, Some(&rule.value())).await.map(drop)
 }
 
 #[cfg(test)]

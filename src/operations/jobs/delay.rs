@@ -4,11 +4,11 @@ use super::{DelayReason, find::Live};
 use crate::{
     config::Config,
     contract::{MerchantId, format_ms},
-    control::{Decision, NO_END_MS, Selector, Subject},
-    jobs::{Surroundings, plan},
+    jobs::{CallInputs, plan},
     limits::Limits,
     operations::Backend,
-    queue::{Keys, Link, control, learned},
+    queue::{Keys, Link, learned, rules},
+    rules::{Decision, NO_END_MS, Selector, Subject},
 };
 use redis::RedisResult;
 use std::fmt::Write;
@@ -61,7 +61,7 @@ async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_m
     let merchant = job.merchant_id.clone().or_else(|| config.xco.merchant_id.clone());
     let merchant = merchant.unwrap_or_else(|| MerchantId::from_checked(""));
     let limits = Limits::new(config.limits.clone(), config.redis.partitions);
-    let planned = plan(&job, state, Surroundings { merchant: &merchant });
+    let planned = plan(&job, state, CallInputs { merchant: &merchant });
     let bucket = limits.bucket(planned.rate_class, planned.spender).name;
     let learned = learned::learned_by(link, keys, &bucket).await?;
     let mut because = if state.reserved_total {
@@ -82,7 +82,7 @@ async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_m
 
 async fn pause(backend: &mut Backend<'_>, config: &Config, live: &Live, now_ms: u64) -> RedisResult<String> {
     let keys = backend.common_keys();
-    let (_, rules) = control::load(&mut backend.link, &keys).await?;
+    let (_, rules) = rules::load(&mut backend.link, &keys).await?;
     let job = live.parse(config.limits.allow_missing_caller_id);
     let paused = job.and_then(|(job, id)| {
         match rules.decide(&Subject::of(&job, &id, live.lane, live.origin.entry.ms), now_ms) {
@@ -102,5 +102,5 @@ async fn pause(backend: &mut Backend<'_>, config: &Config, live: &Live, now_ms: 
 /// The jobs that a rule selects, in words, from the rule's name.
 fn selector_of(name: &str) -> String {
     let selector = name.split_once(' ').and_then(|(_, json)| serde_json::from_str::<Selector>(json).ok());
-    selector.map_or_else(|| name.to_owned(), |selector| selector.shown())
+    selector.map_or_else(|| name.to_owned(), |selector| selector.describe())
 }

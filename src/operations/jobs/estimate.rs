@@ -4,13 +4,12 @@ use super::find::Live;
 use crate::{
     config::Config,
     contract::Lane,
-    control::{Order, Rule, Rules, Selector, Subject, Verb},
     operations::{Actor, Backend, Error, Progress},
     queue::{
-        Keys, Source,
-        control::{self, MAX_CALL_UP},
-        find,
+        Keys, Source, find,
+        rules::{self, MAX_CANCEL_DELAYED},
     },
+    rules::{Rule, RuleAction, RuleOrigin, RuleSet, Selector, Subject},
 };
 use redis::RedisResult;
 use serde::Serialize;
@@ -74,7 +73,7 @@ async fn count(
     jobs: &Selector,
     progress: &dyn Progress,
 ) -> RedisResult<CancelEstimate> {
-    let now_ms = control::now_ms(&mut backend.link).await?;
+    let now_ms = rules::now_ms(&mut backend.link).await?;
     let fits = Fits::new(jobs, Actor::new("", "").order(now_ms, None), now_ms, config);
     let mut counted = CancelEstimate { jobs: jobs.clone(), delayed: 0, waiting: 0, in_flight: 0, exact: true };
     let mut left = MOST_COUNTED;
@@ -122,15 +121,15 @@ async fn count_stream(
 /// Tells which jobs a cancellation covers.
 pub(super) struct Fits<'a> {
     selector: &'a Selector,
-    rules: Rules,
+    rules: RuleSet,
     now_ms: u64,
     lenient: bool,
 }
 
 impl<'a> Fits<'a> {
     /// Of a cancellation by that order.
-    pub(super) fn new(selector: &'a Selector, order: Order, now_ms: u64, config: &Config) -> Self {
-        let rule = Rule { verb: Verb::Cancel, selector: selector.clone(), order };
+    pub(super) fn new(selector: &'a Selector, order: RuleOrigin, now_ms: u64, config: &Config) -> Self {
+        let rule = Rule { verb: RuleAction::Cancel, selector: selector.clone(), order };
         let rules = std::iter::once(rule).collect();
         Self { selector, rules, now_ms, lenient: config.limits.allow_missing_caller_id }
     }
@@ -160,13 +159,13 @@ impl<'a> Fits<'a> {
     ) -> RedisResult<u64> {
         let (mut cursor, mut count) = (0, 0);
         loop {
-            let (next, page) = control::scan_parked(&mut backend.link, keys, cursor, STEP).await?;
+            let (next, page) = rules::scan_delayed(&mut backend.link, keys, cursor, STEP).await?;
             progress.advance(u64::try_from(page.len()).unwrap_or(0));
             let delayed = page.into_iter().map(Live::delayed);
             let origins: Vec<_> = delayed.filter(|live| self.covers(live)).map(|live| live.origin).collect();
             if call_up {
-                for origins in origins.chunks(MAX_CALL_UP) {
-                    count += control::call_up(&mut backend.link, keys, origins).await?;
+                for origins in origins.chunks(MAX_CANCEL_DELAYED) {
+                    count += rules::cancel_delayed(&mut backend.link, keys, origins).await?;
                 }
             } else {
                 count += u64::try_from(origins.len()).unwrap_or(0);

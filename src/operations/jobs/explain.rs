@@ -3,14 +3,14 @@
 use super::{
     DelayReason, Hold,
     delay::Delay,
-    find::{Ahead, Finder, Found, Live, Place},
+    find::{Finder, Found, FoundPlace, JobsAhead, Live},
     hold::holds,
 };
 use crate::{
     config::Config,
     contract::{Lane, format_ms, look_into},
     operations::{Backend, Error, Progress},
-    queue::{Source, control},
+    queue::{Source, rules},
 };
 use redis::RedisResult;
 use serde::Serialize;
@@ -90,9 +90,9 @@ pub enum JobPlace {
         job: LiveJob,
     },
     /// It has a completion.
-    Ended(Ended),
+    Ended(EndedJob),
     /// Its completion is no longer kept; its dead letter is.
-    Dead(DeadLetter),
+    Dead(DeadLetterSummary),
     /// Nothing was found.
     Unknown {
         /// What was looked through.
@@ -135,7 +135,7 @@ pub struct History {
 
 /// How a job ended: what its completion says, without a customer's data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Ended {
+pub struct EndedJob {
     /// Its dead letter is still kept.
     pub dead_letter: bool,
     /// `succeeded`, `failed`, `expired`, `cancelled` or `rejected`.
@@ -164,12 +164,12 @@ pub struct Ended {
     pub batch: Option<String>,
     /// Why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<JobError>,
+    pub error: Option<LastError>,
 }
 
 /// Why a job did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct JobError {
+pub struct LastError {
     /// As in the contract: `upstream`, `in_doubt`, …
     pub kind: Option<String>,
     /// For people.
@@ -178,7 +178,7 @@ pub struct JobError {
 
 /// What is left of a job whose completion is no longer kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DeadLetter {
+pub struct DeadLetterSummary {
     /// When it ended, RFC 3339.
     pub at: String,
     /// Why: the `error` of its completion.
@@ -222,28 +222,28 @@ async fn look(
     let mut finder = Finder::new(backend, id, progress);
     let found = finder.find().await?;
     let searched = std::mem::take(&mut finder.searched);
-    let now_ms = control::now_ms(&mut backend.link).await?;
+    let now_ms = rules::now_ms(&mut backend.link).await?;
     let Some(Found { partition, place }) = found else {
         let searched = Searched { live: searched.live, ended: searched.ended, everything: !searched.partly };
         return Ok((None, JobPlace::Unknown { searched }));
     };
     let place = match place {
-        Place::Waiting { live, source, ahead } => {
+        FoundPlace::Waiting { live, source, ahead } => {
             let (ahead, ahead_is_exact) = match ahead {
-                Ahead::Exactly(count) => (count, true),
-                Ahead::AtLeast(count) => (count, false),
+                JobsAhead::Exactly(count) => (count, true),
+                JobsAhead::AtLeast(count) => (count, false),
             };
             let job = live_job(backend, config, &live, now_ms).await?;
             JobPlace::Waiting { ahead, ahead_is_exact, came_back: source == Source::Due, job }
         }
-        Place::Adrift { live } => JobPlace::Adrift { job: live_job(backend, config, &live, now_ms).await? },
-        Place::InFlight { live, pending } => JobPlace::InFlight {
+        FoundPlace::Adrift { live } => JobPlace::Adrift { job: live_job(backend, config, &live, now_ms).await? },
+        FoundPlace::InFlight { live, pending } => JobPlace::InFlight {
             job: live_job(backend, config, &live, now_ms).await?,
             worker: pending.consumer,
             deliveries: pending.deliveries,
             idle_ms: pending.idle_ms,
         },
-        Place::Delayed { live, due_ms } => {
+        FoundPlace::Delayed { live, due_ms } => {
             let keys = backend.keys_of(partition);
             let delay = Delay::of(backend, &keys, config, &live, (due_ms, now_ms)).await?;
             JobPlace::Delayed {
@@ -254,8 +254,8 @@ async fn look(
                 job: live_job(backend, config, &live, now_ms).await?,
             }
         }
-        Place::Ended { completion, dead_letter } => JobPlace::Ended(Ended::of(&completion, dead_letter)),
-        Place::Dead { letter } => JobPlace::Dead(DeadLetter::of(&letter)),
+        FoundPlace::Ended { completion, dead_letter } => JobPlace::Ended(EndedJob::of(&completion, dead_letter)),
+        FoundPlace::Dead { letter } => JobPlace::Dead(DeadLetterSummary::of(&letter)),
     };
     Ok((Some(partition), place))
 }
@@ -277,7 +277,7 @@ async fn live_job(backend: &mut Backend<'_>, config: &Config, live: &Live, now_m
     })
 }
 
-impl Ended {
+impl EndedJob {
     fn of(completion: &Value, dead_letter: bool) -> Self {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let error = &completion["error"];
@@ -291,12 +291,14 @@ impl Ended {
             completed_at: text(&completion["completed_at"]),
             timings_ms: Some(completion["timings_ms"].clone()).filter(|timings| !timings.is_null()),
             batch: text(&completion["batch"]),
-            error: error.is_object().then(|| JobError { kind: text(&error["kind"]), message: text(&error["message"]) }),
+            error: error
+                .is_object()
+                .then(|| LastError { kind: text(&error["kind"]), message: text(&error["message"]) }),
         }
     }
 }
 
-impl DeadLetter {
+impl DeadLetterSummary {
     fn of(fields: &BTreeMap<String, String>) -> Self {
         let field = |name: &str| fields.get(name).map_or("", String::as_str);
         Self {

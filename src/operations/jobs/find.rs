@@ -6,10 +6,10 @@ use crate::{
     operations::{Backend, Progress},
     queue::{
         Keys, Link, RawEntry, Source,
-        control::{Parked, scan_parked},
         find::{self, Pending},
         index::{Located, locate},
         rescue::ADRIFT,
+        rules::{DelayedJob, scan_delayed},
     },
 };
 use redis::RedisResult;
@@ -37,14 +37,14 @@ fn parse(job: &[u8], origin: Origin, generation: u8, lenient: bool) -> Option<Jo
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) partition: u16,
-    pub(super) place: Place,
+    pub(super) place: FoundPlace,
 }
 
 /// Where a job is.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum FoundPlace {
     /// In a lane, unread.
-    Waiting { live: Live, source: Source, ahead: Ahead },
+    Waiting { live: Live, source: Source, ahead: JobsAhead },
     /// It was delivered, and no consumer holds it: something else than a worker removed it from the pending list. A worker takes
     /// it up again.
     Adrift { live: Live },
@@ -72,7 +72,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn delayed(parked: Parked) -> Self {
+    pub(super) fn delayed(parked: DelayedJob) -> Self {
         let state = JobState::from_json(&parked.state);
         Self { origin: parked.origin, lane: parked.origin.lane, state, job: parked.job }
     }
@@ -94,7 +94,7 @@ impl Live {
 
 /// How many jobs stand before a job in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ahead {
+pub(super) enum JobsAhead {
     Exactly(u64),
     /// No more were counted.
     AtLeast(u64),
@@ -102,7 +102,7 @@ pub(super) enum Ahead {
 
 /// What was looked through without finding the job.
 #[derive(Debug, Default)]
-pub(super) struct Searched {
+pub(super) struct SearchCounts {
     /// Waiting or delayed jobs.
     pub(super) live: usize,
     /// Completions and dead letters.
@@ -118,13 +118,13 @@ pub(super) struct Finder<'a> {
     partitions: u16,
     id: &'a str,
     progress: &'a dyn Progress,
-    pub(super) searched: Searched,
+    pub(super) searched: SearchCounts,
 }
 
 impl<'a> Finder<'a> {
     pub(super) fn new(backend: &'a mut Backend<'_>, id: &'a str, progress: &'a dyn Progress) -> Self {
         let (namespace, partitions) = (backend.namespace(), backend.partitions());
-        Self { link: &mut backend.link, namespace, partitions, id, progress, searched: Searched::default() }
+        Self { link: &mut backend.link, namespace, partitions, id, progress, searched: SearchCounts::default() }
     }
 
     /// Looks everywhere: first among the jobs that have not ended, then among the completions and dead letters.
@@ -179,7 +179,7 @@ impl<'a> Finder<'a> {
     }
 
     /// The end of a job, from where the index of ids says that it is. `None` if the completion was trimmed.
-    async fn ended_there(&mut self, located: Located) -> RedisResult<Option<Place>> {
+    async fn ended_there(&mut self, located: Located) -> RedisResult<Option<FoundPlace>> {
         let Some(entry) = located.ended else { return Ok(None) };
         let keys = self.keys_of(located.origin.partition);
         let next = EntryId { seq: entry.seq.saturating_add(1), ..entry };
@@ -191,11 +191,11 @@ impl<'a> Finder<'a> {
         // Both were written in one step, so the dead letter is about as old.
         let dead_letter = completion["dead_lettered"] == true
             && self.backwards(&keys.dead, Some(entry.ms), Some(entry.ms + DEAD_LETTER_MS)).await?.is_some();
-        Ok(Some(Place::Ended { completion, dead_letter }))
+        Ok(Some(FoundPlace::Ended { completion, dead_letter }))
     }
 
     /// Where the job of that origin is, if it has not ended.
-    async fn at(&mut self, origin: Origin) -> RedisResult<Option<Place>> {
+    async fn at(&mut self, origin: Origin) -> RedisResult<Option<FoundPlace>> {
         let keys = self.keys_of(origin.partition);
         if let Some(entry) = find::entry(self.link, &keys, origin.lane, Source::Jobs, origin.entry).await?
             && let Some(place) = self.in_stream(&keys, origin, entry).await?
@@ -217,27 +217,27 @@ impl<'a> Finder<'a> {
         }
         // Last: a job moves from the streams to the delayed jobs, and from there only to a stream.
         if let Some((parked, due_ms)) = find::parked(self.link, &keys, origin).await? {
-            return Ok(Some(Place::Delayed { live: Live::delayed(parked), due_ms }));
+            return Ok(Some(FoundPlace::Delayed { live: Live::delayed(parked), due_ms }));
         }
         Ok(None)
     }
 
     /// Where a job is whose entry was just seen in a stream; `None` where it has ended or moved since.
-    async fn in_stream(&mut self, keys: &Keys, origin: Origin, entry: RawEntry) -> RedisResult<Option<Place>> {
+    async fn in_stream(&mut self, keys: &Keys, origin: Origin, entry: RawEntry) -> RedisResult<Option<FoundPlace>> {
         let (lane, source, id) = (entry.lane, entry.source, entry.id);
         let stream = keys.stream(lane, source);
         let live = Live { origin, ..Live::in_stream(entry, origin.partition) };
         // Between two commands a worker may read or end it. A job that seems adrift is looked at twice.
         for looks_again in [false, true] {
             match find::pending(self.link, stream, id).await? {
-                Some(pending) if pending.consumer != ADRIFT => return Ok(Some(Place::InFlight { live, pending })),
-                Some(_) => return Ok(Some(Place::Adrift { live })),
+                Some(pending) if pending.consumer != ADRIFT => return Ok(Some(FoundPlace::InFlight { live, pending })),
+                Some(_) => return Ok(Some(FoundPlace::Adrift { live })),
                 None => {}
             }
             let read = find::last_read(self.link, stream).await?;
             if read.is_none_or(|read| read < id) {
                 let ahead = self.ahead(keys, (lane, source), read, id).await?;
-                return Ok(Some(Place::Waiting { live, source, ahead }));
+                return Ok(Some(FoundPlace::Waiting { live, source, ahead }));
             }
             if find::entry(self.link, keys, lane, source, id).await?.is_none() {
                 return Ok(None);
@@ -246,7 +246,7 @@ impl<'a> Finder<'a> {
                 break;
             }
         }
-        Ok(Some(Place::Adrift { live }))
+        Ok(Some(FoundPlace::Adrift { live }))
     }
 
     /// How many unread entries stand before the entry `id`.
@@ -256,24 +256,24 @@ impl<'a> Finder<'a> {
         (lane, source): (Lane, Source),
         mut after: Option<EntryId>,
         id: EntryId,
-    ) -> RedisResult<Ahead> {
+    ) -> RedisResult<JobsAhead> {
         let mut ahead = 0;
         loop {
             let page = find::page(self.link, keys, lane, source, after, STEP).await?;
             let before = page.iter().take_while(|other| other.id < id).count();
             ahead += u64::try_from(before).unwrap_or(0);
             if before < STEP {
-                return Ok(Ahead::Exactly(ahead));
+                return Ok(JobsAhead::Exactly(ahead));
             }
             if ahead >= MOST_AHEAD {
-                return Ok(Ahead::AtLeast(ahead));
+                return Ok(JobsAhead::AtLeast(ahead));
             }
             after = page.last().map(|entry| entry.id);
         }
     }
 
     /// Looks for a job whose id is not reserved: no worker has read it yet, or its reservation has expired.
-    async fn without_reservation(&mut self, partition: u16) -> RedisResult<Option<Place>> {
+    async fn without_reservation(&mut self, partition: u16) -> RedisResult<Option<FoundPlace>> {
         let keys = self.keys_of(partition);
         for lane in Lane::ALL {
             for source in [Source::Due, Source::Jobs] {
@@ -299,7 +299,7 @@ impl<'a> Finder<'a> {
         }
         let mut cursor = 0;
         for _ in 0..MOST_WAITING / STEP {
-            let (next, page) = scan_parked(self.link, &keys, cursor, STEP).await?;
+            let (next, page) = scan_delayed(self.link, &keys, cursor, STEP).await?;
             self.looked_at(page.len());
             if let Some(parked) = page.into_iter().find(|parked| self.is_it(&parked.job)) {
                 return self.at(parked.origin).await;
@@ -324,19 +324,19 @@ impl<'a> Finder<'a> {
     }
 
     /// The job's completion, or its dead letter.
-    async fn ended(&mut self, partition: u16, since_ms: Option<u64>) -> RedisResult<Option<Place>> {
+    async fn ended(&mut self, partition: u16, since_ms: Option<u64>) -> RedisResult<Option<FoundPlace>> {
         let keys = self.keys_of(partition);
         let completion = self.backwards(&keys.completions, since_ms, None).await?;
         let completion = completion.and_then(|fields| look_into(fields.get("event")?)).map(Box::new);
         if let Some(completion) = &completion
             && completion["dead_lettered"] != true
         {
-            return Ok(Some(Place::Ended { completion: completion.clone(), dead_letter: false }));
+            return Ok(Some(FoundPlace::Ended { completion: completion.clone(), dead_letter: false }));
         }
         let letter = self.backwards(&keys.dead, since_ms, None).await?;
         Ok(match (completion, letter) {
-            (Some(completion), letter) => Some(Place::Ended { completion, dead_letter: letter.is_some() }),
-            (None, Some(letter)) => Some(Place::Dead { letter }),
+            (Some(completion), letter) => Some(FoundPlace::Ended { completion, dead_letter: letter.is_some() }),
+            (None, Some(letter)) => Some(FoundPlace::Dead { letter }),
             (None, None) => None,
         })
     }

@@ -4,11 +4,11 @@ use super::find::Live;
 use crate::{
     config::Config,
     contract::{JobType, Lane, MerchantId, format_ms},
-    control::Subject,
-    jobs::{JobState, Surroundings, plan},
-    limits::Scope,
+    jobs::{CallInputs, JobState, plan},
+    limits::BreakerScope,
     operations::Backend,
-    queue::{breakers, control, workers},
+    queue::{breakers, rules, workers},
+    rules::Subject,
 };
 use redis::RedisResult;
 use serde::{Serialize, Serializer};
@@ -71,7 +71,7 @@ fn next_call(live: &Live, lenient: bool) -> Option<JobType> {
     let state = live.state.clone().unwrap_or_else(|| JobState::new(live.origin));
     // The merchant does not decide which call it is.
     let merchant = MerchantId::from_checked("");
-    Some(plan(&job, &state, Surroundings { merchant: &merchant }).rate_class)
+    Some(plan(&job, &state, CallInputs { merchant: &merchant }).rate_class)
 }
 
 /// Everything that keeps a job from running now.
@@ -91,16 +91,16 @@ pub(super) async fn holds(
         holds.push(Hold::NoWorker);
     }
     let open = breakers::open(link, &keys).await?;
-    if let Some((_, open_for_ms)) = open.iter().find(|(scope, _)| *scope == Scope::All) {
+    if let Some((_, open_for_ms)) = open.iter().find(|(scope, _)| *scope == BreakerScope::All) {
         let is_refused = running.iter().any(|worker| worker.breaker_reason.is_some());
         holds.push(Hold::Breaker { open_for_ms: *open_for_ms, is_refused });
     } else if let Some(route) = next_call(live, lenient)
-        && (open.iter().any(|(scope, _)| *scope == Scope::Route(route))
+        && (open.iter().any(|(scope, _)| *scope == BreakerScope::Route(route))
             || running.iter().any(|worker| worker.breaker_routes.contains_key(&route)))
     {
         holds.push(Hold::RouteBreaker(route));
     }
-    let (_, rules) = control::load(link, &keys).await?;
+    let (_, rules) = rules::load(link, &keys).await?;
     if let Some(order) = rules.lane_paused(live.lane, now_ms) {
         let (who, from) = (order.who.clone(), order.from.clone());
         holds.push(Hold::LanePaused { lane: live.lane, until: order.until_ms.map(format_ms), who, from });

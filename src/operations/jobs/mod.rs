@@ -11,7 +11,7 @@ mod hold;
 pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, examine};
 pub use delay_reason::DelayReason;
 pub use estimate::{CancelEstimate, estimate};
-pub use explain::{DeadLetter, Ended, Explanation, History, JobError, JobPlace, LiveJob, Searched, explain};
+pub use explain::{DeadLetterSummary, EndedJob, Explanation, History, JobPlace, LastError, LiveJob, Searched, explain};
 pub use hold::Hold;
 
 pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};

@@ -1,20 +1,20 @@
 //! Collects a status snapshot, in bounded time and memory.
 
 use super::snapshot::{
-    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimit, Rates, RouteBreaker, RuleInForce, Snapshot,
+    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker, RuleInForce, Snapshot,
     WorkerFigures,
 };
 use crate::{
     contract::{Lane, format_ms, look_into},
-    control::{Rules, Verb},
     jobs::JobState,
-    limits::Scope,
+    limits::BreakerScope,
     operations::{Backend, Error, jobs::DelayReason},
     queue::{
-        Keys, Link, breakers,
-        control::{self, scan_parked},
-        find, learned, upkeep, workers,
+        Keys, Link, breakers, find, learned, maintenance,
+        rules::{self, scan_delayed},
+        workers,
     },
+    rules::{RuleAction, RuleSet},
 };
 use redis::{RedisResult, cmd};
 use serde_json::Value;
@@ -32,12 +32,12 @@ type Totals = BTreeMap<String, u64>;
 
 /// Collects snapshots. It keeps the counters of the last one, for the rates of the next.
 #[derive(Debug, Clone)]
-pub struct Collector {
+pub struct SnapshotCollector {
     most_delayed: usize,
     before: Option<(u64, Totals)>,
 }
 
-impl Collector {
+impl SnapshotCollector {
     /// Reads the counters for the first rates. Each snapshot reads at most `most_delayed` delayed jobs.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Collector {
         Ok(collector)
     }
 
-    /// Collects a snapshot. Its rates are the completions since the one before, or since [`Collector::start`].
+    /// Collects a snapshot. Its rates are the completions since the one before, or since [`SnapshotCollector::start`].
     ///
     /// # Errors
     /// [`Error::Redis`].
@@ -60,7 +60,7 @@ impl Collector {
 
     /// Reads the counters, and computes the rates since they were read before.
     async fn totals(&mut self, backend: &mut Backend<'_>) -> RedisResult<Rates> {
-        let now_ms = control::now_ms(&mut backend.link).await?;
+        let now_ms = rules::now_ms(&mut backend.link).await?;
         let mut totals = Totals::new();
         for partition in 0..backend.partitions() {
             let keys = backend.keys_of(partition);
@@ -90,7 +90,7 @@ impl Collector {
         let rates = self.totals(backend).await?;
         let (now_ms, totals) = self.before.clone().unwrap_or_default();
         let first = backend.common_keys();
-        let (_, rules) = control::load(&mut backend.link, &first).await?;
+        let (_, rules) = rules::load(&mut backend.link, &first).await?;
         let mut snapshot =
             Snapshot { at: format_ms(now_ms), partitions: backend.partitions(), rates, ..Snapshot::default() };
         for (name, count) in totals {
@@ -138,7 +138,7 @@ impl Collector {
     }
 }
 
-fn breaker_figures(open: &[(Scope, u64)], workers: &[WorkerFigures]) -> BreakerFigures {
+fn breaker_figures(open: &[(BreakerScope, u64)], workers: &[WorkerFigures]) -> BreakerFigures {
     let mut figures = BreakerFigures::default();
     let running = workers.iter().filter(|worker| !worker.is_silent());
     for route in running.flat_map(|worker| worker.heartbeat.breaker_routes.keys()) {
@@ -146,8 +146,8 @@ fn breaker_figures(open: &[(Scope, u64)], workers: &[WorkerFigures]) -> BreakerF
     }
     for (scope, open_ms) in open {
         match scope {
-            Scope::All => (figures.open, figures.open_for_ms) = (true, Some(*open_ms)),
-            Scope::Route(route) => {
+            BreakerScope::All => (figures.open, figures.open_for_ms) = (true, Some(*open_ms)),
+            BreakerScope::Route(route) => {
                 figures.routes.insert(route.as_str(), RouteBreaker { open_for_ms: Some(*open_ms) });
             }
         }
@@ -156,12 +156,12 @@ fn breaker_figures(open: &[(Scope, u64)], workers: &[WorkerFigures]) -> BreakerF
 }
 
 async fn count_lane(link: &mut Link, keys: &Keys, lane: Lane, figures: &mut LaneFigures) -> RedisResult<()> {
-    let backlog = match upkeep::backlog(link, keys, lane).await {
+    let backlog = match maintenance::backlog(link, keys, lane).await {
         Ok(backlog) => backlog,
         // No worker ever started: the jobs are there, the group is not.
         Err(error) if error.code() == Some("NOGROUP") => {
             let entries = link.query(cmd("XLEN").arg(keys.jobs(lane))).await?;
-            upkeep::Backlog { entries, ..upkeep::Backlog::default() }
+            maintenance::Backlog { entries, ..maintenance::Backlog::default() }
         }
         Err(error) => return Err(error),
     };
@@ -176,7 +176,7 @@ async fn count_delayed(link: &mut Link, keys: &Keys, most: usize, delayed: &mut 
     delayed.total += link.query::<u64>(cmd("ZCARD").arg(&keys.delayed)).await?;
     let (mut cursor, mut looked_at) = (0, 0);
     while looked_at < most {
-        let (next, parked) = scan_parked(link, keys, cursor, STEP).await?;
+        let (next, parked) = scan_delayed(link, keys, cursor, STEP).await?;
         looked_at += parked.len();
         for job in parked {
             let reason = DelayReason::of(JobState::from_json(&job.state).as_ref());
@@ -212,9 +212,14 @@ async fn count_dead(link: &mut Link, keys: &Keys, dead: &mut DeadLetters) -> Red
     Ok(())
 }
 
-async fn count_learned(link: &mut Link, keys: &Keys, now_ms: u64, limits: &mut Vec<LearnedLimit>) -> RedisResult<()> {
+async fn count_learned(
+    link: &mut Link,
+    keys: &Keys,
+    now_ms: u64,
+    limits: &mut Vec<LearnedLimitFigures>,
+) -> RedisResult<()> {
     for learned in learned::learned(link, keys, LISTED).await? {
-        limits.push(LearnedLimit {
+        limits.push(LearnedLimitFigures {
             partition: keys.partition,
             bucket: learned.bucket,
             calls_per_second: learned.rate_per_s,
@@ -226,10 +231,10 @@ async fn count_learned(link: &mut Link, keys: &Keys, now_ms: u64, limits: &mut V
 }
 
 /// The rules that hold, as many as a snapshot lists, and how many there are.
-fn rules_in_force(rules: &Rules, now_ms: u64) -> (Vec<RuleInForce>, usize) {
+fn rules_in_force(rules: &RuleSet, now_ms: u64) -> (Vec<RuleInForce>, usize) {
     let mut holding: Vec<_> = rules.all().filter(|(_, _, order)| order.holds(now_ms)).collect();
     // Pauses come first because they stop jobs; of each kind the latest.
-    holding.sort_by_key(|(verb, _, order)| (*verb == Verb::Cancel, std::cmp::Reverse(order.at_ms)));
+    holding.sort_by_key(|(verb, _, order)| (*verb == RuleAction::Cancel, std::cmp::Reverse(order.at_ms)));
     let total = holding.len();
     let shown = holding.into_iter().take(LISTED).map(|(verb, selector, order)| RuleInForce {
         order: verb.as_str(),

@@ -3,8 +3,8 @@
 mod collect;
 mod snapshot;
 
-pub use collect::Collector;
+pub use collect::SnapshotCollector;
 pub use snapshot::{
-    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimit, Rates, RouteBreaker, RuleInForce, Snapshot,
+    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker, RuleInForce, Snapshot,
     WorkerFigures,
 };

@@ -1,9 +1,9 @@
 //! The status snapshot: how the queue is at one moment.
 
 use crate::{
-    control::Selector,
     operations::jobs::DelayReason,
     queue::workers::{Difference, Heartbeat, SILENT_MS},
+    rules::Selector,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// The breakers.
     pub breaker: BreakerFigures,
     /// Limits that met a 429, the latest first; at most 20.
-    pub learned_limits: Vec<LearnedLimit>,
+    pub learned_limits: Vec<LearnedLimitFigures>,
     /// Operators' rules in force, pauses first; at most 20.
     pub orders: Vec<RuleInForce>,
     /// How many rules are in force.
@@ -108,7 +108,7 @@ pub struct RouteBreaker {
 
 /// A limit that met a 429.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LearnedLimit {
+pub struct LearnedLimitFigures {
     /// The partition that it belongs to.
     pub partition: u16,
     /// The name of its bucket. It may hold a caller.

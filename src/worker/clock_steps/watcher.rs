@@ -1,11 +1,11 @@
 //! The loop that looks at Redis's clock, and moves the delayed jobs that a step back left in the future.
 
-use super::super::{clock::ClockStep, shared::Shared};
+use super::super::{context::WorkerContext, redis_clock::ClockStep};
 use crate::{
     jobs::{JobState, Waiting},
     queue::{
         Link,
-        clock_step::{self, Ahead, BackSteps, PutBack},
+        clock_step::{self, BackSteps, ClockAhead, PutBack},
     },
 };
 use redis::RedisResult;
@@ -27,11 +27,11 @@ const SEARCHES: [Duration; 4] =
 const YOUNG_MS: u64 = 600_000;
 
 /// Reads the clock of one partition's Redis. Returns whether this reading is the one that recorded a backward step.
-pub(in crate::worker) async fn look(shared: &Shared, link: &mut Link, partition: usize) -> RedisResult<bool> {
-    let part = &shared.partitions[partition];
-    let asked_at_ms = shared.clock.elapsed_ms();
-    let found = clock_step::look(link, &part.keys, shared.clock.least_ms(partition), GAP).await?;
-    let by_own_clock = shared.clock.read(partition, asked_at_ms, found.now_ms);
+pub(in crate::worker) async fn look(context: &WorkerContext, link: &mut Link, partition: usize) -> RedisResult<bool> {
+    let part = &context.partitions[partition];
+    let asked_at_ms = context.clock.elapsed_ms();
+    let found = clock_step::look(link, &part.keys, context.clock.least_ms(partition), GAP).await?;
+    let by_own_clock = context.clock.read(partition, asked_at_ms, found.now_ms);
     // A step from before this worker started.
     let from_before = found
         .steps
@@ -39,7 +39,7 @@ pub(in crate::worker) async fn look(shared: &Shared, link: &mut Link, partition:
         .filter(|_| found.noted)
         .map(|step| ClockStep { by_ms: i64::try_from(step.by_ms).map_or(i64::MIN, |by_ms| -by_ms) });
     if let Some(step) = by_own_clock.or(from_before) {
-        shared.metrics.clock_step(step.direction());
+        context.metrics.clock_step(step.direction());
         tracing::warn!(
             partition = part.keys.partition,
             by_ms = step.by_ms,
@@ -54,20 +54,20 @@ pub(in crate::worker) async fn look(shared: &Shared, link: &mut Link, partition:
 }
 
 /// Reads Redis's clock every second until `stop`. After a backward step, moves the jobs that were delayed before it.
-pub(in crate::worker) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut link = shared.connector.link(false);
+pub(in crate::worker) async fn watch(context: Arc<WorkerContext>, stop: CancellationToken) {
+    let mut link = context.connector.link(false);
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut partitions: Vec<Watched> = shared.partitions.iter().map(|_| Watched::default()).collect();
+    let mut partitions: Vec<Watched> = context.partitions.iter().map(|_| Watched::default()).collect();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = looks.tick() => {}
         }
         for (partition, watched) in partitions.iter_mut().enumerate() {
-            if let Err(error) = watched.round(&shared, &mut link, partition).await {
-                shared.metrics.redis_error("clock");
-                shared.whole_script_failed("clock", &error);
+            if let Err(error) = watched.round(&context, &mut link, partition).await {
+                context.metrics.redis_error("clock");
+                context.whole_script_failed("clock", &error);
                 tracing::debug!(%error, "Redis's clock could not be read");
             }
         }
@@ -84,13 +84,13 @@ struct Watched {
 }
 
 impl Watched {
-    async fn round(&mut self, shared: &Shared, link: &mut Link, partition: usize) -> RedisResult<()> {
-        let noted = look(shared, link, partition).await?;
-        let steps = shared.partitions[partition].steps.all();
+    async fn round(&mut self, context: &WorkerContext, link: &mut Link, partition: usize) -> RedisResult<()> {
+        let noted = look(context, link, partition).await?;
+        let steps = context.partitions[partition].steps.all();
         let now = Instant::now();
         if self.number != Some(steps.last_number()) {
             let first = self.number.replace(steps.last_number()).is_none();
-            let now_ms = shared.clock.now_ms();
+            let now_ms = context.clock.now_ms();
             let is_young = steps.last().is_some_and(|step| now_ms.saturating_sub(step.to_ms) < YOUNG_MS);
             if noted {
                 self.searches = SEARCHES.iter().map(|after| now + *after).collect();
@@ -100,26 +100,32 @@ impl Watched {
             }
         }
         if self.searches.iter().any(|at| *at <= now) {
-            self.put_back(shared, link, partition, &steps).await?;
+            self.put_back(context, link, partition, &steps).await?;
             self.searches.retain(|at| *at > now);
         }
         Ok(())
     }
 
     /// Moves the jobs that were delayed until after the present time by the size of the step.
-    async fn put_back(&self, shared: &Shared, link: &mut Link, partition: usize, steps: &BackSteps) -> RedisResult<()> {
-        let part = &shared.partitions[partition];
+    async fn put_back(
+        &self,
+        context: &WorkerContext,
+        link: &mut Link,
+        partition: usize,
+        steps: &BackSteps,
+    ) -> RedisResult<()> {
+        let part = &context.partitions[partition];
         let by_ms = steps.last().map_or(0, |step| step.by_ms);
         let mut cursor = Some("0".to_owned());
         let mut moved = 0;
         while let Some(from) = cursor {
             let (next, found) = clock_step::ahead(link, &part.keys, &from).await?;
             cursor = next;
-            let now_ms = shared.clock.now_ms();
+            let now_ms = context.clock.now_ms();
             let jobs: Vec<PutBack> = found.into_iter().filter_map(|job| earlier(job, by_ms, now_ms)).collect();
             if !jobs.is_empty() {
                 moved += clock_step::put_back(link, &part.keys, &jobs).await?;
-                part.parked.notify_one();
+                part.delayed.notify_one();
             }
         }
         if moved > 0 {
@@ -135,7 +141,7 @@ impl Watched {
 
 /// The job with the times it would have, had the clock shown then what it shows now. All jobs move by the same amount,
 /// which keeps their order.
-fn earlier(job: Ahead, by_ms: u64, now_ms: u64) -> Option<PutBack> {
+fn earlier(job: ClockAhead, by_ms: u64, now_ms: u64) -> Option<PutBack> {
     let mut state = JobState::from_json(job.state.as_bytes())?;
     let (why, since_ms) = state.waiting?;
     if !matches!(why, Waiting::Retry | Waiting::Limit | Waiting::Slot) {
@@ -153,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_delayed_job_is_moved_by_the_step_or_at_least_to_now() {
-        let ahead = |why: &str| Ahead {
+        let ahead = |why: &str| ClockAhead {
             origin: "bulk:0:5-0".to_owned(),
             state: format!(r#"{{"o":"bulk:0:5-0","a":1,"w":["{why}",90000]}}"#),
         };

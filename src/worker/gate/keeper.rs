@@ -2,7 +2,7 @@
 //!
 //! Redis is checked at start, every half minute, and soon after it has refused a command.
 
-use super::super::{health::Pulse, shared::Shared};
+use super::super::{context::WorkerContext, health::LoopHealth};
 use crate::queue::preflight::{self, Finding, Wanted};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -17,27 +17,27 @@ const WHILE_CLOSED: Duration = Duration::from_secs(4);
 
 /// Opens and closes the gate.
 pub(in crate::worker) struct Gatekeeper {
-    shared: Arc<Shared>,
-    pulse: Pulse,
+    context: Arc<WorkerContext>,
+    loop_health: LoopHealth,
     wanted: Wanted,
     told: BTreeSet<Finding>,
 }
 
 impl Gatekeeper {
     /// Creates a gatekeeper. The worker is not ready until the first check has passed.
-    pub(in crate::worker) fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
-        let mut pulse = shared.health.pulse_of_gate();
-        pulse.stopped("connecting to Redis".to_owned());
-        Self { shared, pulse, wanted, told: BTreeSet::new() }
+    pub(in crate::worker) fn new(context: Arc<WorkerContext>, wanted: Wanted) -> Self {
+        let mut loop_health = context.health.pulse_of_gate();
+        loop_health.stopped("connecting to Redis".to_owned());
+        Self { context, loop_health, wanted, told: BTreeSet::new() }
     }
 
     /// Checks until `stop`.
     pub(in crate::worker) async fn watch(mut self, stop: CancellationToken) {
-        let shared = Arc::clone(&self.shared);
-        let mut link = shared.connector.link(false);
+        let context = Arc::clone(&self.context);
+        let mut link = context.connector.link(false);
         let mut closed_for = LEAST;
         loop {
-            let keys = shared.partitions.iter().map(|partition| &partition.keys);
+            let keys = context.partitions.iter().map(|partition| &partition.keys);
             let checked = tokio::select! {
                 () = stop.cancelled() => return,
                 checked = preflight::check(&mut link, keys, &self.wanted) => checked,
@@ -45,14 +45,14 @@ impl Gatekeeper {
             let again = match checked {
                 Ok(findings) => {
                     let open = self.tell(findings);
-                    shared.gate.set(open);
+                    context.gate.set(open);
                     closed_for = if open { LEAST } else { (closed_for * 2).min(WHILE_CLOSED) };
                     if open { EVERY } else { closed_for }
                 }
                 Err(error) => {
                     // Redis is unreachable or refuses writes. The other loops handle that, and there is no finding.
-                    shared.metrics.redis_error("preflight");
-                    let wait = self.pulse.ill("preflight", &error);
+                    context.metrics.redis_error("preflight");
+                    let wait = self.loop_health.failed("preflight", &error);
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(wait) => continue,
@@ -64,7 +64,7 @@ impl Gatekeeper {
                 () = stop.cancelled() => return,
                 () = async {
                     sleep_until(now + LEAST).await;
-                    let _ = timeout_at(now + again, shared.health.refusal()).await;
+                    let _ = timeout_at(now + again, context.health.refusal()).await;
                 } => {}
             }
         }
@@ -83,7 +83,7 @@ impl Gatekeeper {
         for finding in self.told.difference(&findings) {
             tracing::info!(what = finding.what(), "resolved: {finding}");
         }
-        self.shared.metrics.preflight_findings(preflight::count(&findings));
+        self.context.metrics.preflight_findings(preflight::count(&findings));
         let mut forbidding = findings.iter().filter(|finding| finding.forbids_work());
         let reason = forbidding.next().map(|first| match forbidding.count() {
             0 => first.to_string(),
@@ -92,8 +92,8 @@ impl Gatekeeper {
         self.told = findings;
         let open = reason.is_none();
         match reason {
-            Some(reason) => self.pulse.stopped(reason),
-            None => self.pulse.well(),
+            Some(reason) => self.loop_health.stopped(reason),
+            None => self.loop_health.ok(),
         }
         open
     }

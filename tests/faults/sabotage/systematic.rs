@@ -190,7 +190,7 @@ pub(crate) async fn play<S: Scene>(script: &str) {
             );
             let failure = |when, what| Failure {
                 seed,
-                sabotage: told(&sabotage),
+                sabotage: reported(&sabotage),
                 refused: sabotaged.noted.first().cloned(),
                 when,
                 what,
@@ -208,7 +208,7 @@ pub(crate) async fn play<S: Scene>(script: &str) {
     assert!(failures.is_empty(), "{}", report(script, runs, &failures));
 }
 
-fn told(sabotage: &Sabotage) -> String {
+fn reported(sabotage: &Sabotage) -> String {
     match sabotage {
         Sabotage::Kth { k, refusal, again } => {
             format!("k={k} {refusal:?}{}", if *again { ", again and again" } else { "" })

@@ -2,7 +2,7 @@
 
 use super::{
     ledger::id,
-    traffic::{Order, Traffic},
+    traffic::{RuleOrigin, Traffic},
     world::{World, now_ms},
 };
 use redis::{AsyncCommands, aio::MultiplexedConnection};
@@ -83,7 +83,7 @@ pub(crate) async fn produce(world: &World, sandbox: &Sandbox, url: &str, rate: u
 }
 
 /// Enqueues a job until Redis confirms it. A job without an id is enqueued once.
-async fn enqueue(world: &World, wire: &mut Wire, order: Order) {
+async fn enqueue(world: &World, wire: &mut Wire, order: RuleOrigin) {
     let mut command = redis::cmd("XADD");
     command.arg(world.key(&format!("jobs:{}", order.lane))).arg("*").arg("job").arg(&order.text);
     if let (Some(number), false) = (order.number, order.duplicate)

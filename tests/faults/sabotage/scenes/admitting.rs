@@ -6,7 +6,7 @@ use std::time::Duration;
 use xco_worker::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
-    queue::{Admission, AdmissionRequest, Held, Link, Source, admit, ids},
+    queue::{Admission, AdmissionRequest, Link, ReservationState, Source, admit, ids},
 };
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Scene for Admitting {
                 reserve_id: has_id.then(|| job.id.clone()),
                 // A batch counts jobs that reserve something.
                 count_in_batch: (has_id && stage.rng.random_bool(0.6)).then(|| format!("b{}", n % 2)),
-                bucket: (bucket, Held::No),
+                bucket: (bucket, ReservationState::No),
                 total: None,
                 slot: None,
                 bulk_age: None,

@@ -58,7 +58,7 @@ impl Scene for Feeding {
 #[derive(Debug)]
 pub(crate) struct Recording {
     updates: Vec<ResultUpdate>,
-    ended: Option<backfill::Ended>,
+    ended: Option<backfill::EndedRows>,
 }
 
 impl Scene for Recording {

@@ -7,9 +7,8 @@ use xco_worker::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
     queue::{
-        Deferral, Deferred, Link, Place, Source,
-        control::{self, Hold},
-        defer, upkeep,
+        Deferral, Deferred, Link, QueuePosition, Source, defer, maintenance,
+        rules::{self, PausedDelivery},
     },
 };
 
@@ -36,7 +35,8 @@ impl Scene for Deferring {
         let job = &jobs[0];
         stage.run::<()>(redis::cmd("HSET").arg(&stage.keys.begun).arg(&job.origin).arg("mine/1")).await;
         let far_ms = stage.far_ms();
-        let place = stage.rng.random_bool(0.5).then_some((Place { bucket: SharedBucket::Client, age: 7 }, far_ms));
+        let place =
+            stage.rng.random_bool(0.5).then_some((QueuePosition { bucket: SharedBucket::Client, age: 7 }, far_ms));
         let bucket =
             if place.is_some() { client() } else { Bucket { name: "caller:a".to_owned(), shared: None, ..client() } };
         let deferral = Deferral {
@@ -116,10 +116,10 @@ impl Scene for Holding {
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
-        let holds: Vec<Hold> = self
+        let holds: Vec<PausedDelivery> = self
             .jobs
             .iter()
-            .map(|job| Hold {
+            .map(|job| PausedDelivery {
                 entry: job.entry,
                 origin: job.origin.clone(),
                 due_ms: self.due_ms,
@@ -128,7 +128,7 @@ impl Scene for Holding {
             })
             .collect();
         let Job { lane, source, .. } = self.jobs[0];
-        let refused = control::hold(link, &stage.keys, (lane, source), (RULE, CONSUMER), &holds).await;
+        let refused = rules::delay_paused(link, &stage.keys, (lane, source), (RULE, CONSUMER), &holds).await;
         match refused.map_err(|error| error.to_string())?.first() {
             Some((_, why)) => Err(why.to_string()),
             None => Ok(true),
@@ -177,13 +177,13 @@ impl Scene for Releasing {
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         // Like its caller: until the rule is no longer among those that delay jobs.
-        let names = control::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
+        let names = rules::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
         for name in names {
-            control::release(link, &stage.keys, &name, control::MAX_CALL_UP)
+            rules::resume_paused(link, &stage.keys, &name, rules::MAX_CANCEL_DELAYED)
                 .await
                 .map_err(|error| error.to_string())?;
         }
-        let names = control::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
+        let names = rules::holding_rules(link, &stage.keys).await.map_err(|error| error.to_string())?;
         Ok(names.is_empty())
     }
 
@@ -224,7 +224,7 @@ impl Scene for CallingUp {
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let origins: Vec<_> = self.jobs.iter().map(|job| job.origin.parse().unwrap()).collect();
-        let found = control::call_up(link, &stage.keys, &origins).await;
+        let found = rules::cancel_delayed(link, &stage.keys, &origins).await;
         self.found = Some(found.map_err(|error| error.to_string())?);
         Ok(true)
     }
@@ -271,13 +271,13 @@ impl Scene for Promoting {
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
-        let promotion = upkeep::promote(link, &stage.keys, &[(SharedBucket::Client, client())]).await;
+        let promotion = maintenance::promote(link, &stage.keys, &[(SharedBucket::Client, client())]).await;
         let promotion = promotion.map_err(|error| error.to_string())?;
         if let Some(why) = promotion.failures.first() {
             return Err(why.to_string());
         }
         // Called once more than a worker would, to see that no job comes twice.
-        let left = usize::try_from(promotion.parked).unwrap();
+        let left = usize::try_from(promotion.delayed).unwrap();
         if promotion.promoted == 0 && left + self.due == self.jobs.len() {
             return Ok(true);
         }

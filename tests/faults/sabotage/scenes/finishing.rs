@@ -6,7 +6,9 @@ use std::time::Duration;
 use xco_worker::{
     contract::Status,
     limits::SharedBucket,
-    queue::{Child, Dead, Extras, Finish, FinishOp, Finished, Link, Place, Source, Unmark, finish},
+    queue::{
+        Extras, Finish, FinishOp, Finished, Link, MarkerRemoval, NewChild, NewDeadLetter, QueuePosition, Source, finish,
+    },
 };
 
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl Finishing {
             6..8 => {
                 let bucket = *SharedBucket::ALL.choose(&mut stage.rng).unwrap();
                 let age = stage.rng.random_range(1..1000);
-                let place = stage.rng.random_bool(0.5).then_some(Place { bucket, age });
+                let place = stage.rng.random_bool(0.5).then_some(QueuePosition { bucket, age });
                 FinishOp::Park { due_us: stage.far_ms() * 1000, place, state, job: body }
             }
             8 => FinishOp::Requeue { state, job: body },
@@ -42,14 +44,14 @@ impl Finishing {
 
     fn completion(stage: &mut Stage, job: &Job) -> FinishOp {
         let status = *[Status::Succeeded, Status::Failed, Status::Expired].choose(&mut stage.rng).unwrap();
-        let dead = (status == Status::Failed).then(|| Dead {
+        let dead = (status == Status::Failed).then(|| NewDeadLetter {
             job: job.text.clone(),
             error: r#"{"kind":"upstream"}"#.to_owned(),
             at: "2026-01-01T00:00:00Z".to_owned(),
             replayable: "true",
             state: job.state.clone(),
         });
-        let child = (status == Status::Succeeded && stage.rng.random_bool(0.5)).then(|| Child {
+        let child = (status == Status::Succeeded && stage.rng.random_bool(0.5)).then(|| NewChild {
             job: format!(r#"{{"id":"{}/child","type":"CreateUser"}}"#, job.id),
             parent: job.id.clone(),
             generation: 1,
@@ -90,11 +92,11 @@ impl Scene for Finishing {
                 stage.run::<()>(redis::cmd("HSET").arg(&stage.keys.begun).arg(&job.origin).arg("mine/1")).await;
             }
             let unmark = match stage.rng.random_range(0..5) {
-                0 if !marked => Unmark::Nothing,
-                1 => Unmark::Own("mine".to_owned()),
-                2 => Unmark::Own("another's".to_owned()),
-                3 => Unmark::Called("mine".to_owned()),
-                _ => Unmark::Any,
+                0 if !marked => MarkerRemoval::Nothing,
+                1 => MarkerRemoval::Own("mine".to_owned()),
+                2 => MarkerRemoval::Own("another's".to_owned()),
+                3 => MarkerRemoval::Called("mine".to_owned()),
+                _ => MarkerRemoval::Any,
             };
             batch.push(Finish { entry: job.entry, origin: job.origin.clone(), unmark, op });
         }

@@ -6,9 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use xco_worker::{
     contract::{EntryId, Lane},
     queue::{
-        GROUP, Link, Source, read_cut,
-        rescue::{self, Place, Round, Search, Terms},
-        upkeep,
+        GROUP, Link, Source, maintenance, read_cut,
+        rescue::{self, RescueTarget, Round, Search, Terms},
     },
 };
 
@@ -82,7 +81,7 @@ impl Scene for Retiring {
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let stream = stage.keys.jobs(Lane::Interactive);
-        let retired = upkeep::retire_idle(link, stream, Duration::ZERO).await;
+        let retired = maintenance::retire_idle(link, stream, Duration::ZERO).await;
         self.left = Self::consumers(stage).await;
         retired.map(|_| true).map_err(|error| error.to_string())
     }
@@ -127,7 +126,7 @@ impl Scene for Rescuing {
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let mut round = Round::new(self.jobs.iter().map(|job| job.entry).collect());
-        let place = Place { lane: self.jobs[0].lane, source: Source::Jobs, consumer: CONSUMER };
+        let place = RescueTarget { lane: self.jobs[0].lane, source: Source::Jobs, consumer: CONSUMER };
         let terms = Terms { own: Duration::from_secs(60), holders: &[] };
         let rescued = rescue::rescue(link, &stage.keys, place, &terms, 10, &mut round).await;
         self.taken += rescued.map_err(|error| error.to_string())?.taken.len();

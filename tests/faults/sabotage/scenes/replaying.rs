@@ -6,14 +6,14 @@ use xco_worker::{
     contract::Lane,
     queue::{
         Link, Source,
-        dead::{Replay, Replayed, Run},
+        dead_letters::{Replay, ReplayRun, Replayed},
     },
 };
 
 pub(crate) struct Replaying {
     jobs: Vec<Job>,
     letters: Vec<Replay>,
-    run: Run,
+    run: ReplayRun,
     answers: Vec<Replayed>,
 }
 
@@ -54,7 +54,7 @@ impl Scene for Replaying {
             });
             jobs.push(job);
         }
-        let mut run = Run::new("ada".to_owned(), Stage::index());
+        let mut run = ReplayRun::new("ada".to_owned(), Stage::index());
         run.next_step();
         Self { jobs, letters, run, answers: Vec::new() }
     }

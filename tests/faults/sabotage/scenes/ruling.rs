@@ -4,13 +4,13 @@ use super::{Facts, Scene, Stage};
 use rand::Rng;
 use xco_worker::{
     contract::Lane,
-    control::{Order, Rule, Selector, Verb},
-    queue::{Link, control},
+    queue::{Link, rules},
+    rules::{Rule, RuleAction, RuleOrigin, Selector},
 };
 
 fn rule(lane: Lane) -> Rule {
-    let order = Order { who: "ada".to_owned(), from: "box".to_owned(), at_ms: 7, until_ms: None };
-    Rule { verb: Verb::Pause, selector: Selector { lane: Some(lane), ..Selector::default() }, order }
+    let order = RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms: 7, until_ms: None };
+    Rule { verb: RuleAction::Pause, selector: Selector { lane: Some(lane), ..Selector::default() }, order }
 }
 
 async fn other_rule(stage: &Stage) {
@@ -32,7 +32,7 @@ impl Scene for SettingRules {
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
-        let set = control::set_rule(link, &stage.keys, &rule(Lane::Bulk)).await;
+        let set = rules::set_rule(link, &stage.keys, &rule(Lane::Bulk)).await;
         set.map(|_| true).map_err(|error| error.to_string())
     }
 
@@ -59,7 +59,7 @@ impl Scene for DroppingRules {
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let bulk = rule(Lane::Bulk);
-        let dropped = control::drop_rule(link, &stage.keys, &Rule::name(bulk.verb, &bulk.selector), None).await;
+        let dropped = rules::drop_rule(link, &stage.keys, &Rule::name(bulk.verb, &bulk.selector), None).await;
         dropped.map(|_| true).map_err(|error| error.to_string())
     }
 

@@ -8,7 +8,7 @@ use xco_worker::{
     contract::Lane,
     queue::{
         Link, Source,
-        clock_step::{self, Ahead, PutBack},
+        clock_step::{self, ClockAhead, PutBack},
         preflight::{self, Wanted},
     },
 };
@@ -60,7 +60,7 @@ impl Scene for PuttingBack {
         for _ in 0..count {
             let job = stage.job(Lane::Bulk, Source::Jobs);
             stage.delay(&job, due_ms).await;
-            let found = Ahead { origin: job.origin.clone(), state: job.state.clone() };
+            let found = ClockAhead { origin: job.origin.clone(), state: job.state.clone() };
             let after = job.state.replace("\"a\":1", "\"a\":2");
             moves.push(PutBack { job: found, state: after, by_ms: 60_000 });
             jobs.push(job);

@@ -1,0 +1,404 @@
+//! Admission: takes decoded jobs, gets worker slots, admits them in Redis and passes them to the apalis worker.
+
+use super::{
+    active_job::{ActiveJob, DelayedBy, Delivery, End, InsteadOfCall},
+    context::WorkerContext,
+    decode::{BackloggedJobs, DecodedJobs, Decoder},
+    delayed_by_route,
+    health::LoopHealth,
+    replication::await_replica,
+    rule_check::{RuleCheck, judge},
+    upstream_health::Probe,
+};
+use crate::{
+    config::Durability,
+    contract::Lane,
+    jobs::{NextStep, RepeatSafety, Waiting},
+    limits::{Permit, SharedBucket, SlotKind},
+    queue::{
+        self, Admission, AdmissionRequest, IdIndex, Link, MAX_ADMIT, MarkerRemoval, Reservation,
+        ReservationState as Slot,
+    },
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Admission for one reader.
+#[derive(Debug)]
+pub(super) struct Admitter {
+    context: Arc<WorkerContext>,
+    partition: usize,
+    decoder: Decoder,
+    link: Link,
+    loop_health: LoopHealth,
+    out: mpsc::Sender<Vec<Delivery>>,
+    orders: watch::Receiver<u64>,
+    stop: CancellationToken,
+}
+
+static MARKS: AtomicU64 = AtomicU64::new(0);
+
+impl Admitter {
+    pub(super) fn new(
+        context: Arc<WorkerContext>,
+        kind: &'static str,
+        partition: usize,
+        out: mpsc::Sender<Vec<Delivery>>,
+        stop: CancellationToken,
+    ) -> Self {
+        let link = context.link(kind, partition);
+        let loop_health = context.health.loop_health();
+        let decoder = Decoder::new(Arc::clone(&context), partition);
+        let orders = context.control.changes();
+        Self { context, partition, decoder, link, loop_health, out, orders, stop }
+    }
+
+    /// The decoder for this admission's entries.
+    pub(super) fn decoder(&self) -> Decoder {
+        self.decoder.clone()
+    }
+
+    /// Returns when every job is admitted, delayed or completed, which is the back pressure on reading. The returned
+    /// duration is the time spent waiting for slots.
+    pub(super) async fn let_in(&mut self, DecodedJobs(mut ready): DecodedJobs) -> Duration {
+        let mut waited = Duration::ZERO;
+        loop {
+            if self.context.control.any() || ready.iter().any(|held| held.state.cancelled || held.is_given_up()) {
+                ready = self.screen(ready).await;
+            }
+            ready = self.step_aside(ready).await;
+            if ready.is_empty() {
+                return waited;
+            }
+            let now_ms = self.context.clock.monotonic_ms();
+            if self.context.upstream_health.is_trying(now_ms)
+                && let Some(harmless) = ready.iter().position(|held| held.repeat_safety == RepeatSafety::Safe)
+            {
+                // One call must find out whether XCO has recovered. Choose one that does no harm if it has not.
+                ready[..=harmless].rotate_right(1);
+            }
+            // A script call handles one stream. Returning jobs are before new ones.
+            let (lane, source) = (ready[0].lane, ready[0].source);
+            let alike = ready.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
+            let waiting_since = Instant::now();
+            let taken = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    DecodedJobs(ready).release();
+                    return waited;
+                }
+                // The rules changed, and some of these jobs may no longer be allowed to call.
+                _ = self.orders.changed() => continue,
+                taken = slots(&self.context, lane, alike.min(MAX_ADMIT)) => taken,
+            };
+            waited += waiting_since.elapsed();
+            let batch = self.permitted(&mut ready, taken);
+            if !batch.is_empty() {
+                self.admit(batch, Asks::ToCall).await;
+            }
+        }
+    }
+
+    /// Takes the next jobs, up to `taken` slots, that may call now. If a route has failed meanwhile, its jobs stay in
+    /// `ready` and their slots are released.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    fn permitted(&self, ready: &mut Vec<Box<ActiveJob>>, taken: usize) -> Vec<Box<ActiveJob>> {
+        let context = &self.context;
+        let now_ms = context.clock.monotonic_ms();
+        let lane = ready[0].lane;
+        let (mut batch, mut stay) = (Vec::with_capacity(taken), Vec::new());
+        for mut held in ready.drain(..taken) {
+            match context.upstream_health.ask(held.route, held.lane, now_ms) {
+                Permit::Go => {}
+                Permit::Probe => held.probe = Some(Probe::new(Arc::clone(&context.upstream_health), held.route)),
+                Permit::Wait => {
+                    stay.push(held);
+                    continue;
+                }
+            }
+            held.has_slot = true;
+            batch.push(held);
+        }
+        if !stay.is_empty() {
+            context.slots.release(lane, stay.len());
+            ready.splice(..0, stay);
+        }
+        batch
+    }
+
+    /// Delays the jobs whose route has a breaker that is not closed, except one that can probe the route. Returns the
+    /// others.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    async fn step_aside(&mut self, ready: Vec<Box<ActiveJob>>) -> Vec<Box<ActiveJob>> {
+        if !self.context.upstream_health.is_troubled() {
+            return ready;
+        }
+        let (now_ms, monotonic_ms) = (self.context.clock.now_ms(), self.context.clock.monotonic_ms());
+        let mut going = Vec::with_capacity(ready.len());
+        let mut aside = Vec::new();
+        let mut probes = Vec::new();
+        for mut held in ready {
+            match self.context.upstream_health.look(held.route, held.lane, monotonic_ms) {
+                Permit::Probe if !probes.contains(&held.route) => probes.push(held.route),
+                Permit::Go => {}
+                Permit::Probe | Permit::Wait => {
+                    held.instead = Some(step_aside(&held, now_ms));
+                    aside.push(held);
+                    continue;
+                }
+            }
+            going.push(held);
+        }
+        self.admit_instead(aside).await;
+        going
+    }
+
+    /// Delays jobs of backlogged callers until their reservations. They make no calls, so they need no slots.
+    pub(super) async fn put_aside(&mut self, mut backlogged: BackloggedJobs) {
+        let context = Arc::clone(&self.context);
+        let backlogged_callers = &context.partitions[self.partition].backlogged_callers;
+        while !backlogged.is_empty() {
+            if self.stop.is_cancelled() {
+                return backlogged.release();
+            }
+            let most = if backlogged.jobs.len() > MANY_ASIDE { MANY_ASIDE } else { FEW_ASIDE };
+            let mut batch: Vec<Box<ActiveJob>> = backlogged.jobs.drain(..backlogged.jobs.len().min(most)).collect();
+            let names: Vec<String> = batch.iter().map(|held| held.bucket.name.clone()).collect();
+            if context.control.any() {
+                batch = self.screen(batch).await;
+            }
+            if !batch.is_empty() {
+                self.admit(batch, Asks::ToWait).await;
+            }
+            for name in names {
+                backlogged_callers.left(&name);
+            }
+        }
+    }
+
+    /// Applies the operators' rules. Returns the jobs that no rule affects.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    async fn screen(&mut self, ready: Vec<Box<ActiveJob>>) -> Vec<Box<ActiveJob>> {
+        let rules = self.context.control.rules();
+        let now_ms = self.context.clock.now_ms();
+        let mut going = Vec::with_capacity(ready.len());
+        let mut instead = Vec::new();
+        for mut held in ready {
+            match judge(&rules, &held, now_ms) {
+                RuleCheck::Go => going.push(held),
+                RuleCheck::Stay if held.taken_over => held.leave(),
+                RuleCheck::Stay => held.end(End::Called(NextStep::Release)),
+                RuleCheck::Instead(what) => {
+                    held.instead = Some(what);
+                    instead.push(held);
+                }
+            }
+        }
+        self.admit_instead(instead).await;
+        going
+    }
+
+    /// Admits jobs that must not make their call.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    async fn admit_instead(&mut self, mut instead: Vec<Box<ActiveJob>>) {
+        while !instead.is_empty() {
+            let (lane, source) = (instead[0].lane, instead[0].source);
+            let alike = instead.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
+            let batch = instead.drain(..alike.min(MAX_ADMIT)).collect();
+            self.admit(batch, Asks::ToCall).await;
+        }
+    }
+
+    /// Admits a batch that has its slots, or needs none, in one round trip.
+    #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+    async fn admit(&mut self, mut batch: Vec<Box<ActiveJob>>, asks: Asks) {
+        let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held, asks)).collect();
+        let keys = &self.context.partitions[self.partition].keys;
+        let index = IdIndex::of(&self.context.queue);
+        let stream = keys.stream(batch[0].lane, batch[0].source);
+        let consumer = &self.context.consumer;
+        let must_outlive_master =
+            self.context.durability == Durability::Replicated && requests.iter().any(|request| request.mark.is_some());
+        let mut asking = 0;
+        let answers = loop {
+            asking += 1;
+            match queue::admit(&mut self.link, keys, stream, consumer, index, asking, &requests).await {
+                Ok(answers) => {
+                    // Set before any wait, because later it would be out of date.
+                    self.context.clock.set(answers.now_ms);
+                    if !must_outlive_master {
+                        break answers;
+                    }
+                    tokio::select! {
+                        // A call marker lost in a failover would allow a call to be repeated that must not be.
+                        kept = await_replica(&self.context, &mut self.link, &mut self.loop_health) => if kept { break answers },
+                        () = self.stop.cancelled() => return hand_back(batch, requests),
+                    }
+                }
+                Err(error) => {
+                    self.context.metrics.redis_error("admit");
+                    self.context.whole_script_failed("admit", &error);
+                    tokio::select! {
+                        () = tokio::time::sleep(self.loop_health.failed("admit", &error)) => {}
+                        () = self.stop.cancelled() => return hand_back(batch, requests),
+                    }
+                }
+            }
+        };
+        self.loop_health.ok();
+        let mut admitted = Vec::with_capacity(batch.len());
+        for ((mut held, request), verdict) in batch.into_iter().zip(requests).zip(answers.verdicts) {
+            held.state.accepted |= verdict != Admission::Duplicate;
+            match verdict {
+                Admission::Admitted => {
+                    if held.repeat_safety != RepeatSafety::Safe {
+                        held.unmark = request.mark.map_or(MarkerRemoval::Any, MarkerRemoval::Called);
+                    }
+                    held.state.resume(answers.now_ms);
+                    held.state.started_at_ms.get_or_insert(answers.now_ms);
+                    if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.context.clock.now_ms()) {
+                        // It was admitted in time, but the wait for a replica took longer than its deadline.
+                        held.end(End::Expired { limited: false });
+                    } else {
+                        admitted.push(Delivery::new(held));
+                    }
+                }
+                Admission::Duplicate => held.end(End::Duplicate),
+                Admission::Expired => {
+                    let end = held.instead.take().into();
+                    held.end(end);
+                }
+                Admission::TooLate => held.end(End::Expired { limited: true }),
+                Admission::Limited { due_us } => {
+                    let now_us = answers.now_ms.saturating_mul(1000);
+                    self.context.partitions[self.partition].backlogged_callers.note(&held.bucket, due_us, now_us);
+                    held.state.reserve(SlotKind::Reserved);
+                    held.end(End::Delayed(Waiting::Limit, due_us));
+                }
+                Admission::LimitedByTotal { due_us } => {
+                    held.state.reserve(SlotKind::Reserved);
+                    held.state.reserved_total = true;
+                    held.end(End::Delayed(Waiting::Limit, due_us));
+                }
+                Admission::Late { due_us } => {
+                    held.state.reserve(SlotKind::InLine);
+                    held.end(End::Delayed(Waiting::Limit, due_us));
+                }
+                Admission::Queued => {
+                    held.state.spend_slots();
+                    held.end(End::Queued(SharedBucket::Client));
+                }
+                Admission::QueuedByTotal => {
+                    if held.bucket.shared.is_some() {
+                        held.state.spend_slots();
+                    } else if !held.state.reserved {
+                        held.state.reserve(SlotKind::Reserved);
+                    }
+                    held.end(End::Queued(SharedBucket::Total));
+                }
+                Admission::Scheduled { due_us } => held.end(End::Delayed(Waiting::Schedule, due_us)),
+                Admission::Begun => begun(held),
+                Admission::NotOurs => held.leave(),
+            }
+        }
+        if !admitted.is_empty() {
+            // A closed channel means that the worker is stopping. Dropped deliveries hand themselves back.
+            let _ = self.out.send(admitted).await;
+        }
+    }
+
+    fn request(&self, held: &mut ActiveJob, asks: Asks) -> AdmissionRequest {
+        let fresh = !held.state.accepted;
+        let slot = |reserved: bool| if reserved { Slot::Yes } else { Slot::No };
+        let total = self.context.limits.total();
+        AdmissionRequest {
+            entry: held.entry,
+            token: held.state.origin.to_string(),
+            // A batch counts a job once, however often it is admitted. A job without an id reserves its origin for
+            // that.
+            reserve_id: match &held.job.id {
+                Some(id) => Some(id.as_str().to_owned()),
+                None => held.job.batch.as_ref().map(|_| held.state.origin.to_string()),
+            }
+            .filter(|_| fresh),
+            count_in_batch: held.job.batch.clone().filter(|_| fresh),
+            bucket: (held.bucket.clone(), slot(held.state.reserved)),
+            slot: held.state.holds_slot().then(|| Reservation {
+                kind: held.state.slot,
+                since_ms: held.state.waiting.map_or(0, |(_, since_ms)| since_ms),
+            }),
+            bulk_age: held.bulk_age().filter(|_| held.bucket.shared.is_some() || total.is_some()),
+            total: total.map(|total| (total, slot(held.state.reserved_total))),
+            deadline_ms: if held.instead.is_some() { Some(0) } else { held.deadline_ms },
+            run_at_ms: held.job.run_at_ms,
+            mark: (held.repeat_safety != RepeatSafety::Safe)
+                .then(|| format!("{}:{}", self.context.consumer, MARKS.fetch_add(1, Ordering::Relaxed))),
+            aside: asks == Asks::ToWait,
+        }
+    }
+}
+
+/// Why jobs ask for admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// To call: they have slots, or must not call.
+    ToCall,
+    /// To wait for a reservation: they have no slots.
+    ToWait,
+}
+
+/// Number of backlogged callers' jobs admitted in one round trip. Small, because Redis does nothing else meanwhile and
+/// they are not urgent.
+const FEW_ASIDE: usize = 16;
+
+/// The same, if more than that are waiting: they came at once, and jobs behind them are reached sooner this way.
+const MANY_ASIDE: usize = 64;
+
+/// Releases jobs whose admission is unknown. No call was made, so each release removes the call marker of its own
+/// request and no other.
+#[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
+fn hand_back(batch: Vec<Box<ActiveJob>>, requests: Vec<AdmissionRequest>) {
+    for (mut held, request) in batch.into_iter().zip(requests) {
+        held.unmark = request.mark.map_or(MarkerRemoval::Nothing, MarkerRemoval::Own);
+        held.end(End::Called(NextStep::Release));
+    }
+}
+
+/// What happens to a job whose route has a breaker that is not closed.
+fn step_aside(held: &ActiveJob, now_ms: u64) -> InsteadOfCall {
+    if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+        return InsteadOfCall::Expire;
+    }
+    let due_ms = now_ms.saturating_add(delayed_by_route::LONGEST_MS).min(held.deadline_ms.unwrap_or(u64::MAX));
+    InsteadOfCall::Delay { by: DelayedBy::Breaker(held.route), due_ms }
+}
+
+/// Takes up to `want` slots. Takes a few at a time if they come free one by one.
+async fn slots(context: &WorkerContext, lane: Lane, want: usize) -> usize {
+    let slots = &context.slots;
+    let _demand = slots.demand(lane);
+    slots.available(lane, want.min((slots.total() / 16).max(1))).await;
+    slots.acquire(lane, want).await
+}
+
+/// Handles a job of which another delivery has started an unsafe call and not ended it.
+fn begun(mut held: Box<ActiveJob>) {
+    if !held.taken_over {
+        // A first delivery: the group was lost and recreated while another worker may still be alive and calling. The
+        // entry stays pending, and is taken over after a lease if that worker does not end it.
+        held.leave();
+        return;
+    }
+    held.unmark = MarkerRemoval::Any;
+    match held.lost() {
+        None => held.end(End::Called(NextStep::Continue)),
+        Some(error) => held.end(End::DeadLetter(error)),
+    }
+}
