@@ -8,7 +8,7 @@
 //! | module | what lives there | may import |
 //! |---|---|---|
 //! | [`contract`] | jobs, arguments, validation, completions, error kinds, identifiers: pure data, no I/O | – |
-//! | [`control`] | operators' rules, pauses and cancellations: pure | `contract` |
+//! | [`rules`] | operators' rules, pauses and cancellations: pure | `contract` |
 //! | [`config`] | configuration: file, environment, flags; every fault at once | `contract` |
 //! | [`net`] | host names, certificates, and what goes wrong there | `config` |
 //! | [`telemetry`] | logs, traces, metrics, the worker's HTTP endpoint | `contract`, `config` |
@@ -16,7 +16,7 @@
 //! | [`limits`] | which bucket a call spends and at what rate; breaker, adaptive concurrency, retry budget: pure | `contract`, `config` |
 //! | [`jobs`] | one file a job type, its policy beside it: state and answer → verdict, pure | `contract`, `config`, `limits`, `xco` (types) |
 //! | [`dead_letters`] | what a dead letter is, which are meant, what may be shown, whether it may be replayed, what a replay would do: pure | `contract`, `config`, `limits`, `jobs` |
-//! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, housekeeping | `contract`, `control`, `config`, `limits`, `dead_letters` (types), `net`, `telemetry` |
+//! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, maintenance | `contract`, `rules`, `config`, `limits`, `dead_letters` (types), `net`, `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
 //! | [`backfill`] | files of customers → rows → jobs; completions → results of rows: pure | `contract`, `config` |

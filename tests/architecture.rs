@@ -13,7 +13,7 @@ use std::{
 /// The modules of this crate that each module may name.
 const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("contract", &[]),
-    ("control", &["contract"]),
+    ("rules", &["contract"]),
     ("config", &["contract"]),
     ("net", &["config"]),
     ("telemetry", &["contract", "config"]),
@@ -21,15 +21,15 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("limits", &["contract", "config"]),
     ("jobs", &["contract", "config", "limits", "xco"]),
     ("dead_letters", &["contract", "config", "limits", "jobs"]),
-    ("queue", &["contract", "control", "config", "limits", "dead_letters", "net", "telemetry"]),
-    ("worker", &["contract", "control", "config", "net", "telemetry", "limits", "jobs", "queue", "xco"]),
+    ("queue", &["contract", "rules", "config", "limits", "dead_letters", "net", "telemetry"]),
+    ("worker", &["contract", "rules", "config", "net", "telemetry", "limits", "jobs", "queue", "xco"]),
     ("completions", &["contract", "config", "queue"]),
     ("backfill", &["contract", "config"]),
     (
         "operations",
         &[
             "contract",
-            "control",
+            "rules",
             "config",
             "telemetry",
             "xco",
@@ -46,7 +46,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
         "cli",
         &[
             "contract",
-            "control",
+            "rules",
             "config",
             "net",
             "telemetry",
@@ -66,7 +66,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
 /// The crates that each module must not use.
 const NEVER: [(&str, &[&str]); 11] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
-    ("control", &["tokio", "redis", "reqwest", "axum"]),
+    ("rules", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
     ("jobs", &["tokio", "redis", "reqwest", "axum", "rand"]),
     ("net", &["redis", "reqwest", "axum", "apalis", "apalis_core"]),

@@ -1,3 +1,3 @@
-//! Spans of time, for people.
+//! Formats durations for people.
 
 pub(super) use crate::operations::age;

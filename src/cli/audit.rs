@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 /// Flags of `audit`.
 #[derive(Args)]
 pub struct AuditArgs {
-    /// How many of the last actions to list, 1 to 10000
+    /// Number of actions to list, 1 to 10000: the latest ones
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub count: u16,
 }
 
-/// Lists what operators did, the last action last.
+/// Lists the actions of operators, the latest last.
 pub(super) async fn run(args: AuditArgs, context: Context) -> anyhow::Result<Exit> {
     let mut backend = Backend::connect(&context.config.redis).await?;
     let style = Style::of_stdout();

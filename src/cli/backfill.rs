@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
     A line of NDJSON: {\"customer_reference\":\"c1\",\"user\":{\"email\":\"ada@example.com\"}}\n\n\
     Outcomes: created; already_exists; needs_consent (the customer has an account, and linking it takes a code sent to the\n\
     customer); failed, expired, cancelled, rejected, with the error; unknown (its completion was trimmed unread).\n\
-    Exit 0 only if every valid row has ended; what it ended with does not matter.")]
+    Exit 0 if every valid row has ended, with success or without.")]
 pub struct BackfillArgs {
     /// The subcommand.
     #[command(subcommand)]
@@ -63,10 +63,10 @@ pub struct BackfillArgs {
     #[arg(long, value_name = "UUID")]
     pub merchant_id: Option<String>,
 
-    /// csv or ndjson [default: NDJSON where the first character is a brace]
+    /// csv or ndjson [default: NDJSON if the first character is a brace]
     #[arg(long, help_heading = "Files", value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// The character between CSV cells, or `tab` [default: the one of , ; tab | that the header has most of]
+    /// The character between CSV cells, or `tab` [default: the most frequent of , ; tab | in the header]
     #[arg(long, help_heading = "Files", value_name = "CHAR", value_parser = parse_delimiter)]
     pub delimiter: Option<u8>,
     /// How text is encoded: latin1 (read as windows-1252, as on the Web), iso-8859-15, utf-16le, …
@@ -80,9 +80,9 @@ pub struct BackfillArgs {
 /// Subcommands of `backfill`.
 #[derive(Subcommand)]
 pub enum BackfillCommand {
-    /// Print how far a backfill is, and write FILE.results.csv; exit 1 while rows have not ended
+    /// Print the progress of a backfill, and write FILE.results.csv; exit 1 if some rows have not ended
     Report {
-        /// The batch
+        /// Name of the batch
         #[arg(value_name = "BATCH")]
         batch: String,
     },
@@ -155,7 +155,7 @@ async fn report(backend: &mut Backend<'_>, batch: &str, json: bool) -> anyhow::R
     Ok(if report.complete { Exit::Done } else { Exit::Failed })
 }
 
-/// The error as the command line reports it: wrong flags by their names, with exit code 2, and what to do about it.
+/// Converts an error for the command line: adds its remedy. A wrong flag is named, and the exit code is then 2.
 fn failed<T>(error: BackfillError) -> anyhow::Result<T> {
     let remedy = error.remedy();
     let error = match error {

@@ -24,33 +24,33 @@ use std::io::{self, IsTerminal};
     xco-worker cancel --lane bulk --type CreateUser --yes\n  \
     xco-worker cancel --caller 203.0.113.9")]
 pub struct CancelArgs {
-    /// Jobs, by their ids
+    /// Ids of the jobs
     #[arg(value_name = "ID", conflicts_with_all = ["batch", "lane", "job_type", "caller", "customer"])]
     pub ids: Vec<String>,
-    /// Jobs of that batch
+    /// Jobs of this batch
     #[arg(long, value_name = "NAME")]
     pub batch: Option<String>,
-    /// Jobs of that lane: interactive or bulk
+    /// Jobs of this lane: interactive or bulk
     #[arg(long, value_name = "LANE")]
     pub lane: Option<Lane>,
-    /// Jobs of that type
+    /// Jobs of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type)]
     pub job_type: Option<JobType>,
-    /// Jobs of that caller (`caller_id`, else the customer reference)
+    /// Jobs of this caller (`caller_id`, or else the customer reference)
     #[arg(long, value_name = "ID")]
     pub caller: Option<String>,
-    /// Jobs about the customer with that reference
+    /// Jobs of the customer with this reference
     #[arg(long, value_name = "REFERENCE")]
     pub customer: Option<String>,
     /// Only report how many jobs fit
     #[arg(long, conflicts_with = "yes")]
     pub dry_run: bool,
-    /// Do not ask. Without a terminal there is no question either
+    /// Do not ask for confirmation. Without a terminal, the command never asks
     #[arg(long, short)]
     pub yes: bool,
 }
 
-/// Cancels jobs that were enqueued up to now.
+/// Cancels jobs that are already enqueued.
 pub(super) async fn run(args: CancelArgs, context: Context) -> anyhow::Result<Exit> {
     let CancelArgs { ids, batch, lane, job_type, caller, customer, dry_run, yes } = args;
     let selector = Selector { lane, job_type, caller, customer, batch, id: None };

@@ -27,31 +27,31 @@ use tokio_util::sync::CancellationToken;
     xco-worker completions --id signup-42 --from beginning --count 1 --timeout 10s\n  \
     xco-worker completions --group shop --consumer web-1 --json")]
 pub struct CompletionsArgs {
-    /// Where to begin: `beginning`, `now`, or after the id of an entry; a group that is there already goes on where it was
+    /// Where to begin: `beginning`, `now`, or after the id of an entry; an existing group continues where it stopped
     #[arg(long, value_name = "WHERE", default_value = "now")]
     pub from: StartFrom,
-    /// Read as a member of this consumer group, made where it is missing
+    /// Read as a member of this consumer group; it is created if it does not exist
     #[arg(long, value_name = "NAME")]
     pub group: Option<String>,
-    /// This reader's name within the group [default: made of host and process]
+    /// Name of this reader within the group [default: host name and process id]
     #[arg(long, value_name = "NAME", requires = "group")]
     pub consumer: Option<String>,
-    /// Only of that job
+    /// Only of this job
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
-    /// Only of that type
+    /// Only of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type)]
     pub job_type: Option<JobType>,
-    /// Only with that status: succeeded, failed, expired, cancelled, rejected
+    /// Only with this status: succeeded, failed, expired, cancelled, rejected
     #[arg(long, value_name = "STATUS", value_parser = parse_status)]
     pub status: Option<Status>,
-    /// Only of that batch
+    /// Only of this batch
     #[arg(long, value_name = "NAME")]
     pub batch: Option<String>,
-    /// End after so many
+    /// End after this number of completions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// End after so long; exit 1 if --count was not reached
+    /// End after this time; exit 1 if --count was not reached
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 }

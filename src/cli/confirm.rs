@@ -1,9 +1,9 @@
-//! Asking before anything is changed.
+//! Asks for confirmation before a change.
 
 use crate::cli::{UsageError, say};
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Whether the operator agrees. With `--yes` there is no question; without a terminal to ask at, it is wrong usage.
+/// Returns whether the operator agrees. With `yes` there is no question. Without a terminal it fails as wrong usage.
 pub(super) fn confirm(yes: bool, question: &str) -> anyhow::Result<bool> {
     if yes {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! What every command is given.
+//! The input that every command receives.
 
 use crate::{config::Config, telemetry::Metrics};
 
@@ -9,6 +9,6 @@ pub struct Context {
     pub config: Config,
     /// `--json`
     pub json: bool,
-    /// The process's instruments.
+    /// Logs, traces and metrics of the process.
     pub metrics: Metrics,
 }

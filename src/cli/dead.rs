@@ -39,8 +39,8 @@ enum DeadCommand {
     Show(show::ShowArgs),
     /// Put dead letters back into the queue
     ///
-    /// First reports how many, of which kinds, which cannot be replayed and why, and how long it takes at least. Then asks,
-    /// and moves them into the bulk lane at --rate. Exit 1 when nothing could be replayed.
+    /// First prints an estimate: how many dead letters, which cannot be replayed and why, and the minimum duration. Then asks for
+    /// confirmation, and moves them into the bulk lane at --rate. Exit 1 if none could be replayed.
     Replay(Box<replay::ReplayArgs>),
     /// Remove dead letters for good
     Discard(discard::DiscardArgs),

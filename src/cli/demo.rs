@@ -47,7 +47,7 @@ const TRICKLE: Duration = Duration::from_millis(1500);
     xco-worker demo --once --signups 100 --seed 7\n  \
     xco-worker demo --redis-url redis://127.0.0.1:6379")]
 pub struct DemoArgs {
-    /// End after the sample, with a summary; exit 1 if anything was lost
+    /// End after the sample, with a summary; exit 1 if a completion is missing or not as expected
     #[arg(long)]
     pub once: bool,
     /// Number of customers that sign up
@@ -56,12 +56,12 @@ pub struct DemoArgs {
     /// Keep the data, and the Redis that the demo started, when the demo ends
     #[arg(long)]
     pub keep: bool,
-    /// Make the same customers and codes again
+    /// Seed of customers and codes: the same seed gives the same ones
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }
 
-/// Plays the sample, then a trickle of signups until a signal; with `--once` only the sample.
+/// Plays the sample, then adds a signup from time to time until a signal. With `--once`, plays only the sample.
 pub(super) async fn run(args: DemoArgs, context: Context) -> anyhow::Result<Exit> {
     let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
     listen_to_signals(stop.clone(), abort.clone())?;
@@ -83,8 +83,8 @@ pub(super) async fn run(args: DemoArgs, context: Context) -> anyhow::Result<Exit
     Ok(exit)
 }
 
-/// The first signal ends the demo in order, the second at once. A closed terminal is a signal too, so that nothing is left
-/// behind.
+/// The first signal ends the demo in order, the second at once. A closed terminal also counts as a signal, so that the demo
+/// removes its data.
 fn listen_to_signals(stop: CancellationToken, abort: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

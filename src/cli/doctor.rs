@@ -15,7 +15,7 @@ use std::time::SystemTime;
     xco-worker --config config/purse-sandbox.toml doctor --json")]
 pub struct DoctorArgs {}
 
-/// Runs all checks and prints them; fails where a worker would not work.
+/// Runs all checks and prints them. Fails if a worker would not work.
 pub(super) async fn run(_args: DoctorArgs, context: Context) -> anyhow::Result<Exit> {
     let Context { config, json, .. } = context;
     let style = Style::of_stdout();

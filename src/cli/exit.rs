@@ -1,4 +1,4 @@
-//! How a command ends, and what the process makes of it.
+//! Exit codes, and the messages on stderr of a command that failed.
 
 use super::StdoutClosed;
 use crate::operations;
@@ -16,7 +16,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// 1, for leaving without unwinding.
+    /// Exit code 1, as a number, for `std::process::exit`.
     pub(super) const CODE_FAILED: i32 = 1;
 }
 
@@ -30,12 +30,13 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Flags that each are right and together make no sense, or a configuration that lacks what the command needs: exit 2.
+/// Wrong usage that is found after parsing: flags that contradict each other or are missing, or a configuration without a value
+/// that the command needs. Exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// What to try next: attached to an error, and printed below it.
+/// A remedy that is attached to an error and printed below it.
 #[derive(Debug)]
 pub struct Hint(pub String);
 
@@ -45,9 +46,9 @@ impl fmt::Display for Hint {
     }
 }
 
-/// Attaching a [`Hint`].
+/// Attaches a [`Hint`] to the error of a `Result`.
 pub trait HintExt<T> {
-    /// Says what to try when this failed: `connect().await.hint("is Redis running? try `xco-worker doctor`")`.
+    /// Adds a remedy to the error: `connect().await.hint("is Redis running? try `xco-worker doctor`")`.
     fn hint(self, text: impl Into<String>) -> anyhow::Result<T>;
 }
 
@@ -57,9 +58,9 @@ impl<T, E: Into<anyhow::Error>> HintExt<T> for Result<T, E> {
     }
 }
 
-/// The exit of a command that ended with `result`, and what to say on stderr about it.
+/// Returns the exit code for `result`, and the message for stderr.
 ///
-/// A reader of stdout that went away (`… | head`) is no failure.
+/// A closed stdout (`… | head`) is not a failure.
 pub fn conclude(result: anyhow::Result<Exit>) -> (Exit, Option<String>) {
     let error = match result {
         Ok(exit) => return (exit, None),

@@ -1,4 +1,4 @@
-//! A Redis of the command's own: on a free port of this machine, in a folder that goes with it.
+//! Starts a Redis server for the demo, on a free port and in a temporary folder.
 
 use super::HintExt;
 use crate::{config::RedisConfig, operations::Backend};
@@ -11,14 +11,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// The programs that will do, the first that is there.
+/// The server programs to try. The first that is installed is used.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
-/// How long a server may take until it answers.
+/// Maximum time until a new server answers.
 const STARTING: Duration = Duration::from_secs(10);
-/// Another program may take the port between our choosing it and the server's.
+/// Number of attempts to start. Another program may take the port after it was chosen.
 const TRIES: usize = 5;
 
-/// A running server. Dropped, it is killed, and its folder removed, unless it was to be kept.
+/// A running server. Dropping it kills the server and removes its folder, unless it was started with `keep`.
 #[derive(Debug)]
 pub(super) struct LocalRedis {
     child: Child,
@@ -34,7 +34,7 @@ enum Folder {
 }
 
 impl LocalRedis {
-    /// Starts one, with an append-only file; ready when this returns. With `keep` it outlives this process.
+    /// Starts a server with an append-only file, and waits until it answers. With `keep` it outlives this process.
     pub(super) async fn start(keep: bool) -> anyhow::Result<Self> {
         let mut last = anyhow!("it did not start");
         for _ in 0..TRIES {
@@ -46,7 +46,7 @@ impl LocalRedis {
         Err(last).context("a Redis of our own cannot be started")
     }
 
-    /// The inner error is worth another try.
+    /// The outer error is final. After the inner error, another attempt may succeed.
     async fn try_start(keep: bool) -> anyhow::Result<anyhow::Result<Self>> {
         let folder = TempDir::with_prefix("xco-worker-redis-").context("a temporary folder cannot be made")?;
         let port = free_port().context("no free port")?;
@@ -74,7 +74,7 @@ impl LocalRedis {
         self.program
     }
 
-    /// Where its data lie.
+    /// The folder of its data.
     pub(super) fn folder(&self) -> &std::path::Path {
         match &self.folder {
             Folder::Temporary(folder) => folder.path(),
@@ -82,7 +82,7 @@ impl LocalRedis {
         }
     }
 
-    /// Ends it and removes its folder, unless it is to be kept.
+    /// Ends the server and removes its folder, unless it was started with `keep`.
     pub(super) async fn stop(mut self) {
         if matches!(self.folder, Folder::Temporary(_)) {
             // Its data are not wanted: no need to ask it to save them.
@@ -91,7 +91,7 @@ impl LocalRedis {
     }
 }
 
-/// Comes back when the server answers.
+/// Waits until the server answers.
 async fn ready(child: &mut Child, program: &str, port: u16, folder: &TempDir) -> anyhow::Result<()> {
     let config = RedisConfig {
         url: vec![SecretString::from(format!("redis://127.0.0.1:{port}"))],

@@ -1,4 +1,4 @@
-//! The command line: one file a command. stdout is data, stderr is talk; errors carry a hint where there is one.
+//! The command line: one file for each command. Data goes to stdout, messages go to stderr. An error has a hint if one is known.
 
 mod ages;
 mod audit;
@@ -79,16 +79,16 @@ pub struct Cli {
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// The configuration file [default: config/xco-worker.toml, if it is there]
+    /// The configuration file [default: config/xco-worker.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print data as JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
-    /// Redis, instead of `redis.url`: redis://, rediss:// or redis+sentinel://
+    /// Address of Redis, instead of `redis.url`: redis://, rediss:// or redis+sentinel://
     #[arg(long, global = true, value_name = "URL")]
     pub redis_url: Option<String>,
-    /// What Redis keys begin with, instead of `redis.namespace`
+    /// Prefix of every Redis key, instead of `redis.namespace`
     #[arg(long, global = true, value_name = "NAME")]
     pub namespace: Option<String>,
 }
@@ -96,72 +96,73 @@ pub struct GlobalArgs {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Work: take jobs from Redis and call XCO, until told to stop
+    /// Run a worker: take jobs from Redis and call XCO, until a signal stops it
     ///
-    /// Takes jobs until SIGTERM, SIGINT or SIGHUP, then finishes what it holds within `worker.shutdown_grace`, hands the rest back
-    /// and exits 0. A second signal exits at once.
+    /// Takes jobs until SIGTERM, SIGINT or SIGHUP. Then it finishes the calls in flight within `worker.shutdown_grace`, hands the
+    /// other jobs back to the queue, and exits 0. A second SIGTERM or SIGINT ends it at once.
     Run(RunArgs),
-    /// See it work: Redis, a simulated XCO, a worker and sample signups on this machine
+    /// Run a demo on this machine: Redis, a simulated XCO, a worker and sample signups
     ///
-    /// Starts a Redis of its own (or uses the one that is configured, under a namespace of its own), a simulated XCO and a
-    /// worker, and sends sample signups through them; then goes on, so that you can look around, until Ctrl-C. No
-    /// credentials are needed, no real customers are involved, and nothing is left behind.
+    /// Uses the configured Redis with a separate namespace, or starts its own Redis. Starts a simulated XCO and a worker, and
+    /// enqueues sample signups. Without --once, it then adds a signup from time to time until Ctrl-C, so that you can try other
+    /// commands. It needs no credentials, uses no real customers, and removes its data at the end (except with --keep).
     Demo(DemoArgs),
-    /// Simulate the XCO API over HTTP, with faults to order
+    /// Simulate the XCO API over HTTP, with faults on request
     ///
-    /// Speaks HTTP as the public XCO API does, its token endpoint included, and keeps customers and codes in memory. What
-    /// XCO's public pages leave open can be played both ways with flags.
+    /// Answers like the public XCO API, including its token endpoint, and keeps customers and codes in memory. Flags choose the
+    /// behaviour where XCO's public pages leave it open.
     Sandbox(SandboxArgs),
     /// Enqueue one job from flags, or many from NDJSON
     ///
-    /// The job is checked before it is enqueued; prints its id. Flags can be seen by other users of this machine: for real
-    /// customers use a file or stdin.
+    /// Checks the job, enqueues it and prints its id. Other users of this machine can see the flags of a command: for real
+    /// customers, use a file or stdin.
     Enqueue(Box<EnqueueArgs>),
     /// Bring existing customers into XCO, from CSV or NDJSON
     ///
-    /// Each row is judged, then its customer is looked up in the bulk lane and, where XCO knows no such one, created.
-    /// Rows that are wrong go to FILE.rejected.csv and stop nothing; how each of the others ended goes to FILE.results.csv.
-    /// Killed or interrupted, the same command goes on where it was: no customer is checked twice and none is missed.
+    /// Checks each row. Jobs in the bulk lane then look the customer up and, if XCO has no such customer, create it. Rows with
+    /// faults are written to FILE.rejected.csv, and the run continues. The results of all other rows are written to
+    /// FILE.results.csv. After an interruption, run the same command again: it continues where it stopped, checks no customer
+    /// twice and misses none.
     Backfill(Box<BackfillArgs>),
-    /// Follow the completions: how jobs ended
+    /// Print completions as jobs end
     ///
-    /// Follows the completion stream of every partition and prints how jobs ended. With --group, completions are
-    /// acknowledged once printed, and the next reader of the group goes on from there.
+    /// Reads the completion streams of all partitions and waits for more. With --group, each completion is acknowledged after it
+    /// was printed, and the next reader of the group continues from there.
     Completions(CompletionsArgs),
     /// Look at dead letters, replay them, discard them
     ///
     /// Jobs that failed for good or were rejected are kept for `queue.dead_retention`.
     Dead(DeadArgs),
-    /// Show depths, ages, rates, what is delayed and why, errors, limits, rules in force and workers
+    /// Show queue lengths, ages and rates, delayed jobs and reasons, errors, limits, rules in force and workers
     Status(StatusArgs),
-    /// Hold jobs back: a lane, a type, a caller, or everything
+    /// Pause a lane, a job type, a caller, or everything
     ///
-    /// Waits up to 3 s until every running worker knows the pause. It lasts until `resume`, or for as long as --for says, on workers
-    /// that start later, too. Calls in flight are not interrupted; deadlines go on.
+    /// Waits up to 3 s until the pause is in force on every running worker. It also applies to workers that start later. It ends
+    /// with `resume`, or after the time of --for. Calls in flight are not interrupted. Deadlines keep running.
     Pause(PauseArgs),
-    /// End a pause: what it held back goes on in its order
+    /// End a pause: its jobs continue in their order
     Resume(ResumeArgs),
-    /// Cancel jobs that were enqueued up to now: by id, batch, lane, type, caller or customer
+    /// Cancel jobs that are already enqueued: by id, batch, lane, type, caller or customer
     ///
-    /// Counts the jobs that fit, and asks. Delayed jobs end at once, those in a lane as they come up, each with a completion
-    /// `cancelled`. A call in flight is not interrupted. A job whose call may have taken effect ends as `in_doubt`. Exit 1 when no
-    /// job fits.
+    /// Counts the jobs that fit and asks for confirmation. Delayed jobs end at once, and jobs in a lane when their turn comes.
+    /// Their completions have the status `cancelled`. A call in flight is not interrupted. A job whose call may have taken effect
+    /// ends as `in_doubt`. Exit 1 if no job fits.
     Cancel(CancelArgs),
-    /// Tell where a job is, what it waits for, and until when
+    /// Show where a job is, what it waits for, and until when
     Why(WhyArgs),
-    /// List what operators did
+    /// List the actions of operators
     Audit(AuditArgs),
     /// Check the configuration, Redis, the access token and XCO
     ///
-    /// Looks at Redis's version, persistence, eviction and role, too, and says for each fault what to do. Exit 1 if one of
-    /// them would keep a worker from working.
+    /// Also checks Redis's version, persistence, eviction policy and role. Prints a remedy for each fault. Exit 1 if a fault
+    /// would stop a worker.
     Doctor(DoctorArgs),
     /// Print a completion script for your shell
     ShellCompletions(ShellCompletionsArgs),
 }
 
 impl Cli {
-    /// Where this command's configuration comes from: `env` are the process's variables.
+    /// The sources of this command's configuration. `env` are the environment variables of the process.
     pub fn sources(&self, env: impl IntoIterator<Item = (String, String)>) -> Sources {
         // The demo tells itself what happens; a log is for who asks for it, which the later variable does.
         let quiet = ("XCO_WORKER__TELEMETRY__LOG".to_owned(), "error".to_owned());
@@ -186,10 +187,10 @@ impl Command {
         matches!(self, Self::ShellCompletions(_))
     }
 
-    /// Runs it.
+    /// Runs the command.
     ///
     /// # Errors
-    /// Whatever kept it from doing what it is for; [`conclude`] says what the process makes of it.
+    /// The reason why the command failed. [`conclude`] turns it into an exit code and a message.
     pub async fn run(self, context: Context) -> anyhow::Result<Exit> {
         match self {
             Self::Run(args) => run::run(args, context).await,

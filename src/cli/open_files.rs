@@ -4,44 +4,45 @@ use crate::{config::Config, operations::health_checks::HealthCheck, worker::conn
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Write as _;
 
-/// Enough for any worker. Some systems refuse a limit that is "infinite".
+/// Maximum number of open files to ask for: enough for any worker. Some systems refuse a limit that is "infinite".
 const ENOUGH: u64 = 65_536;
-/// Standard streams, the runtime's own, signals, timers, certificates and the resolver's files while they are read.
+/// Files that are open in any case: standard streams, those of the runtime, signals and timers; and for short times
+/// certificates and the resolver's files.
 const OWN: u64 = 20;
-/// Connections of the HTTP endpoint at least and at most.
+/// Minimum and maximum number of connections to the HTTP endpoint.
 const ENDPOINT: (u64, u64) = (4, 256);
 
-/// What to do where there are too few.
+/// The remedy for a limit that is too low.
 pub(super) const REMEDY: &str = "raise the limit of open files: LimitNOFILE= in a systemd unit, --ulimit nofile= of a container, ulimit -n in a shell";
 
-/// So many files may be open.
+/// Limits of the number of open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OpenFiles {
-    /// What the kernel enforces now.
+    /// The limit that the kernel enforces now.
     pub(super) now: u64,
-    /// What this process may have by asking for it.
+    /// The limit that this process may raise it to.
     pub(super) most: u64,
 }
 
-/// How a number of open files is shared out.
+/// How the open files are divided, after Redis has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Share {
-    /// Calls to XCO at once: `worker.concurrency`, or what fits.
+    /// Number of calls to XCO at once: `worker.concurrency`, or fewer if the limit is too low.
     pub(super) concurrency: usize,
-    /// Connections to the HTTP endpoint at once.
+    /// Maximum number of connections to the HTTP endpoint.
     pub(super) endpoint: usize,
-    /// What it takes for all of `worker.concurrency`.
+    /// Number of open files that `worker.concurrency` needs.
     pub(super) needed: u64,
 }
 
 impl OpenFiles {
-    /// What the system says.
+    /// Reads the limits of this process. `None` if the system does not report them.
     pub(super) fn read() -> Option<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
         Some(Self { now: soft, most: hard.min(ENOUGH).max(soft) })
     }
 
-    /// Asks for all there is. Tells how many there are then.
+    /// Raises the limit as far as allowed. Returns the limit that is then in force.
     pub(super) fn raise(self) -> u64 {
         if self.now >= self.most {
             return self.now;
@@ -52,7 +53,7 @@ impl OpenFiles {
 }
 
 impl Share {
-    /// Shares `files` out: Redis comes first, XCO has what is left.
+    /// Divides `files`: Redis and the endpoint come first, and XCO gets the rest.
     pub(super) fn of(config: &Config, files: u64) -> Self {
         let endpoint = if config.http.listen.is_some() { (files / 16).clamp(ENDPOINT.0, ENDPOINT.1) } else { 0 };
         let nodes = u64::try_from(config.redis.url.len()).unwrap_or(u64::MAX).max(1);
@@ -74,7 +75,7 @@ impl Share {
         Self { concurrency, endpoint: usize::try_from(endpoint).unwrap_or(usize::MAX), needed }
     }
 
-    /// Says what is too little, if anything is.
+    /// Describes the shortage. `None` if there are enough open files for `worker.concurrency`.
     pub(super) fn complaint(&self, config: &Config, files: u64) -> Option<String> {
         let wanted = config.worker.concurrency;
         if self.concurrency >= wanted {

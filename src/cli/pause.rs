@@ -16,19 +16,19 @@ use clap::Args;
 use serde_json::json;
 use std::time::Duration;
 
-/// Which jobs a pause is about.
+/// Flags that select the jobs of a pause.
 #[derive(Args)]
 pub struct PauseSelection {
-    /// Everything
+    /// All jobs
     #[arg(long, conflicts_with_all = ["lane", "job_type", "caller"])]
     pub all: bool,
-    /// A lane: interactive or bulk
+    /// Jobs of this lane: interactive or bulk
     #[arg(long, value_name = "LANE")]
     pub lane: Option<Lane>,
-    /// Jobs of that type
+    /// Jobs of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type)]
     pub job_type: Option<JobType>,
-    /// Jobs of that caller (`caller_id`, else the customer reference)
+    /// Jobs of this caller (`caller_id`, or else the customer reference)
     #[arg(long, value_name = "ID")]
     pub caller: Option<String>,
 }
@@ -44,7 +44,7 @@ pub struct PauseArgs {
     /// Which jobs
     #[command(flatten)]
     pub selection: PauseSelection,
-    /// End the pause by itself after so long
+    /// End the pause automatically after this time
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub lasting: Option<Duration>,
 }
@@ -53,7 +53,7 @@ pub struct PauseArgs {
 #[derive(Args)]
 #[command(after_long_help = "Examples:\n  xco-worker resume --lane bulk\n  xco-worker resume --all")]
 pub struct ResumeArgs {
-    /// Which jobs: as they were paused; `--all` ends every pause
+    /// The same selection as that of the pause. `--all` ends every pause.
     #[command(flatten)]
     pub selection: PauseSelection,
 }

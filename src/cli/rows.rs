@@ -1,6 +1,7 @@
 //! A completion as one line for people.
 
 use super::style::{Style, Tone};
+use crate::contract::JobType;
 pub(super) use crate::operations::printable;
 use serde_json::Value;
 
@@ -53,7 +54,7 @@ pub(super) fn row(event: &Value, style: Style) -> String {
 fn remarks(event: &Value) -> String {
     let mut remarks = Vec::new();
     let attempts = event["attempts"].as_u64().unwrap_or(0);
-    let steps = if event["type"] == "FinalizeConsent" { 2 } else { 1 };
+    let steps = event["type"].as_str().and_then(JobType::from_name).map_or(1, |job_type| job_type.facts().steps);
     if attempts > steps {
         remarks.push(format!("{attempts} calls"));
     }

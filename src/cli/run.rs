@@ -17,7 +17,7 @@ use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How long a worker that is told to leave at once waits for its last log lines to be written.
+/// Maximum time to write the last log lines after a second signal.
 const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// Flags of `run`.
@@ -27,10 +27,10 @@ const LAST_LINES: Duration = Duration::from_millis(100);
     xco-worker --config config/purse-sandbox.toml run --concurrency 128\n  \
     XCO_WORKER__REDIS__URL=redis://redis:6379 xco-worker run --listen 0.0.0.0:9464")]
 pub struct RunArgs {
-    /// Calls to XCO at once, 1 to 4096, instead of `worker.concurrency`
+    /// Maximum number of calls to XCO at once, 1 to 4096, instead of `worker.concurrency`
     #[arg(long, value_name = "N")]
     pub concurrency: Option<String>,
-    /// Where /healthz, /readyz and /metrics are, or `off`, instead of `http.listen`
+    /// Address of /healthz, /readyz and /metrics, or `off`, instead of `http.listen`
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
 }
@@ -69,8 +69,8 @@ pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit
     Ok(if stopped.broken { Exit::Failed } else { Exit::Done })
 }
 
-/// Asks the system for all the open files it may have. Where they are too few, fewer calls are made at once, so that Redis
-/// can always be reached. Tells how many connections the endpoint may have.
+/// Raises the limit of open files. If it is still too low, fewer calls are made at once, so that Redis can always be reached.
+/// Returns the maximum number of connections to the endpoint.
 fn share_open_files(config: &mut Config) -> usize {
     let Some(files) = OpenFiles::read() else { return usize::MAX };
     let files = files.raise();
@@ -83,8 +83,8 @@ fn share_open_files(config: &mut Config) -> usize {
     share.endpoint
 }
 
-/// The first SIGTERM, SIGINT or SIGHUP stops in order; a second SIGTERM or SIGINT ends the process at once, not 0, and leaves
-/// what it held to the lease.
+/// The first SIGTERM, SIGINT or SIGHUP cancels `stop`. A second SIGTERM or SIGINT ends the process at once with exit code 1; other
+/// workers take over its jobs after the lease.
 pub(super) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -118,15 +118,15 @@ async fn next(signals: &mut Option<Signal>) {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored, as `nohup` does: then it goes on when the terminal is closed.
+/// Whether this process was started with SIGHUP ignored, as by `nohup`. It then continues when the terminal is closed.
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
-/// The endpoint. A second worker on a machine finds the default address taken: it works without an endpoint, and says so;
-/// an address that somebody chose must be had.
+/// Opens the endpoint. If the default address is in use, by a second worker on this machine for example, the worker runs without
+/// an endpoint and logs a warning. If a configured address is in use, the command fails.
 async fn bind(listen: SocketAddr) -> anyhow::Result<Option<HttpEndpoint>> {
     match HttpEndpoint::bind(listen).await {
         Err(error) if error.kind() == ErrorKind::AddrInUse && HttpConfig::default().listen == Some(listen) => {
@@ -141,7 +141,7 @@ async fn bind(listen: SocketAddr) -> anyhow::Result<Option<HttpEndpoint>> {
     }
 }
 
-/// Readiness that follows a worker's health until `stop`.
+/// Returns a readiness that is updated from the worker's health until `stop`.
 pub(super) fn readiness_of(health: &Health, stop: CancellationToken) -> Readiness {
     let readiness = Readiness::default();
     let (mut changes, mut breakers) = (health.watch(), health.breakers());

@@ -19,36 +19,36 @@ pub(super) const SAMPLE_MERCHANT: &str = "3fa85f64-5717-4562-b3fc-2c963f66afa6";
 #[command(after_long_help = "Examples:\n  \
     xco-worker sandbox\n  \
     xco-worker sandbox --latency 50ms..400ms --caller-limit 5/s --no-retry-after\n\n\
-    It prints how to point a worker at it.")]
+    It prints the settings that a worker needs to use it.")]
 pub struct SandboxArgs {
-    /// Where it listens; port 0 is any free one
+    /// Address to listen on; with port 0, any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8089")]
     pub listen: SocketAddr,
-    /// The client that may have tokens
+    /// Id of the OAuth client that receives tokens
     #[arg(long, value_name = "ID", default_value = "sandbox")]
     pub client_id: String,
-    /// Its secret (of the simulator only: give it no real one)
+    /// Secret of that client (for the simulator only: never use a real secret)
     #[arg(long, value_name = "TEXT", default_value = "sandbox")]
     pub client_secret: String,
-    /// How long answers take: one duration, or a range to draw from
+    /// Latency of answers: a duration, or a range for random durations
     #[arg(long, value_name = "DURATION[..DURATION]", default_value_t = DurationRange { min: Duration::from_millis(20), max: Duration::from_millis(80) })]
     pub latency: DurationRange,
-    /// Maximum number of calls worked on at once; further calls wait their turn [default: no maximum]
+    /// Maximum number of calls processed at once; further calls wait [default: no maximum]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub capacity: Option<u16>,
-    /// What each caller may spend before it is answered 429 [default: unlimited]
+    /// Rate of each caller above which the answer is 429 [default: unlimited]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub caller_limit: Option<Rate>,
-    /// What calls without a caller may spend together before they are answered 429 [default: unlimited]
+    /// Rate of all calls without a caller, together, above which the answer is 429 [default: unlimited]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub client_limit: Option<Rate>,
-    /// The status that a wrong code is answered with
+    /// HTTP status of the answer to a wrong code
     #[arg(long, value_name = "STATUS", default_value_t = 400, value_parser = clap::value_parser!(u16).range(400..=499))]
     pub wrong_code_status: u16,
     /// Send no `Retry-After` with 429
     #[arg(long)]
     pub no_retry_after: bool,
-    /// Makes the same codes and delays again
+    /// Seed of codes and latencies: the same seed gives the same ones
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }
@@ -102,7 +102,7 @@ pub(super) async fn run(args: SandboxArgs, context: Context) -> anyhow::Result<E
     Ok(Exit::Done)
 }
 
-/// For a shell, where it needs to be.
+/// Quotes a value for a shell, if necessary.
 fn quoted(text: &str) -> String {
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c)) {
         text.to_owned()

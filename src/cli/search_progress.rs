@@ -1,4 +1,4 @@
-//! How far a long search is.
+//! The progress of a long search.
 
 use super::say;
 use crate::operations::Progress;
@@ -7,10 +7,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Entries between two lines.
+/// Number of entries between two lines.
 const INTERVAL: u64 = 50_000;
 
-/// Prints a line on stderr, where that is a terminal, after every 50,000 entries.
+/// Prints a line after every 50,000 entries, if stderr is a terminal.
 pub(super) struct SearchProgress {
     prints: bool,
     seen: AtomicU64,

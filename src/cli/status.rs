@@ -22,15 +22,15 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 #[derive(Args)]
 #[command(after_long_help = "Examples:\n  xco-worker status\n  xco-worker status --watch\n  xco-worker status --json")]
 pub struct StatusArgs {
-    /// Draw it again and again, until Ctrl-C
+    /// Repeat until Ctrl-C
     #[arg(long)]
     pub watch: bool,
-    /// How often, with --watch, and over which time rates are taken; 200ms at least
+    /// Time over which rates are measured, and interval of --watch; at least 200ms
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub every: Duration,
 }
 
-/// Shows how things are, once or until a signal.
+/// Prints the status once, or repeatedly until a signal.
 pub(super) async fn run(args: StatusArgs, context: Context) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;

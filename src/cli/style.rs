@@ -1,30 +1,30 @@
-//! Colour, where it is wanted: on a terminal, unless `NO_COLOR` says otherwise (<https://no-color.org>).
+//! Colours the output on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 
 use std::{borrow::Cow, io::IsTerminal};
 
-/// What a piece of text is, rather than how it looks.
+/// Meaning of a piece of text. It determines the colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
-    /// As it should be.
+    /// All is well.
     Good,
-    /// Worth a look.
+    /// Needs attention.
     Odd,
-    /// Not as it should be.
+    /// An error.
     Bad,
-    /// Beside the point.
+    /// Less important.
     Faint,
     /// A heading.
     Strong,
 }
 
-/// Colours, or does not.
+/// Whether text is coloured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
     on: bool,
 }
 
 impl Style {
-    /// As stdout and the environment want it.
+    /// With colours if stdout is a terminal and the environment allows them.
     pub(super) fn of_stdout() -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == "dumb");

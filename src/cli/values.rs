@@ -1,4 +1,4 @@
-//! Values of flags, read and checked while the command line is.
+//! Types of flag values. Each value is checked while the command line is parsed.
 
 use crate::{
     config::{format_duration, parse_duration},
@@ -6,23 +6,23 @@ use crate::{
 };
 use std::{fmt, fs, io::Read, str::FromStr, time::Duration};
 
-/// The most that `@FILE` may hold: a job is no larger.
+/// Maximum size of the file in `@FILE`: the maximum size of a job.
 const MAX_TEXT_BYTES: u64 = 64 * 1024;
 
-/// From this likeness on (0 to 1) a wrong name is taken for a slip of the fingers.
+/// Minimum similarity (0 to 1) of a wrong name to a valid one for the valid one to be suggested.
 const NEAR: f64 = 0.6;
 
-/// `CheckUser`
+/// Parses the name of a job type, such as `CheckUser`.
 pub(super) fn parse_job_type(text: &str) -> Result<JobType, String> {
     JobType::from_name(text).ok_or_else(|| format!("known are {}", JobType::ALL.map(JobType::as_str).join(", ")))
 }
 
-/// `succeeded`
+/// Parses the name of a status, such as `succeeded`.
 pub(super) fn parse_status(text: &str) -> Result<Status, String> {
     Status::from_name(text).ok_or_else(|| format!("known are {}", Status::ALL.map(Status::as_str).join(", ")))
 }
 
-/// One of several values by its name. A wrong name is answered with all names, and with the nearest if it is near.
+/// Finds a value by its name. The error for a wrong name lists all names, and suggests the most similar one.
 pub(super) fn parse_name<T: Copy, const N: usize>(
     text: &str,
     all: [T; N],
@@ -41,12 +41,12 @@ pub(super) fn parse_name<T: Copy, const N: usize>(
     })
 }
 
-/// A duration or two: `50ms`, `20ms..80ms`.
+/// A duration or a range of durations: `50ms`, `20ms..80ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DurationRange {
-    /// The least.
+    /// The shortest duration.
     pub min: Duration,
-    /// The most; not below `min`.
+    /// The longest duration, at least `min`.
     pub max: Duration,
 }
 
@@ -69,11 +69,11 @@ impl fmt::Display for DurationRange {
 /// Where to begin in the completion stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFrom {
-    /// At the oldest completion that is kept.
+    /// At the oldest completion in the stream.
     Beginning,
-    /// With what comes from now on.
+    /// At the next completion that is written.
     Now,
-    /// After that entry.
+    /// After the entry with this id.
     After(EntryId),
 }
 
@@ -92,13 +92,13 @@ impl FromStr for StartFrom {
     }
 }
 
-/// A moment, as a job's `run_at` has it; a space instead of `T` will do for a person.
+/// Parses a time in the format of a job's `run_at`. A space instead of `T` is accepted.
 pub(super) fn parse_moment(text: &str) -> Result<String, String> {
     let text = text.trim().replacen(' ', "T", 1);
     run_at_ms(&text).map(|_| text).map_err(str::to_owned)
 }
 
-/// JSON given on the command line, or with `@FILE` in a file. No `Debug`: it may be about a person.
+/// JSON from the command line, or from a file if the value is `@FILE`. It has no `Debug`, because it may contain personal data.
 #[derive(Clone)]
 pub struct JsonArgument(pub serde_json::Value);
 
@@ -129,9 +129,9 @@ impl FromStr for JsonArgument {
 /// `KEY=VALUE`; the value may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaEntry {
-    /// Before the first `=`.
+    /// The text before the first `=`.
     pub key: String,
-    /// After it.
+    /// The text after the first `=`.
     pub value: String,
 }
 

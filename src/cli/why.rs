@@ -14,12 +14,12 @@ use serde_json::json;
     after_long_help = "Examples:\n  xco-worker why signup-42\n  xco-worker why interactive:0:1732265000000-0 --json"
 )]
 pub struct WhyArgs {
-    /// The job's id
+    /// Id of the job
     #[arg(value_name = "ID")]
     pub id: String,
 }
 
-/// Explains a job; exit 1 where nothing is known of it.
+/// Explains the state of a job. Exit 1 if the job is unknown.
 pub(super) async fn run(args: WhyArgs, context: Context) -> anyhow::Result<Exit> {
     let mut backend = Backend::connect(&context.config.redis).await?;
     let progress = SearchProgress::on_stderr();

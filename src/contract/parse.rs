@@ -106,7 +106,7 @@ pub fn parse_job(bytes: &[u8], context: ParseContext<'_>) -> Result<Job, Box<Rej
         generations_left: MAX_GENERATIONS.saturating_sub(context.generation),
         parent: None,
     };
-    let draft = envelope::judge(&node, &Path::Root, scope, &mut faults);
+    let draft = envelope::validate(&node, &Path::Root, scope, &mut faults);
     if faults.is_empty() {
         into_job(draft, context.default_id).ok_or_else(|| Rejection::whole("is no valid job".to_owned()))
     } else {

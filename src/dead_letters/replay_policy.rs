@@ -94,7 +94,9 @@ pub fn decide_replay(
     let letter = facts.letter;
     let kind = facts.error_kind();
     let rejected = kind.is_some_and(ErrorKind::is_rejection);
-    if !letter.replayable && (!rejected || letter.job_type == JobType::VerifyOtp.as_str()) {
+    if !letter.replayable
+        && (!rejected || JobType::from_name(&letter.job_type).is_some_and(|job_type| job_type.facts().is_code))
+    {
         return Err(ReplayRefusal::NeedsCode.into());
     }
     if rejected && changes.is_empty() {
@@ -170,7 +172,9 @@ pub fn decide_replay(
 /// Whether the job or any of its children sends a code to a customer.
 fn sends_code(job: &Job) -> bool {
     // The parser wrote this JSON in compact form. Inside a string, the quotes would be escaped.
-    job.job_type == JobType::StartOtp || job.next.iter().any(|next| next.job.contains(r#""type":"StartOtp""#))
+    let sends = |next: &str, job_type: JobType| next.contains(&format!(r#""type":"{job_type}""#));
+    let mut senders = JobType::ALL.into_iter().filter(|job_type| job_type.facts().sends_code);
+    senders.any(|sender| job.job_type == sender || job.next.iter().any(|next| sends(&next.job, sender)))
 }
 
 /// Inserts an id as the first member of the object.

@@ -4,7 +4,7 @@ use super::ReadyReplay;
 use crate::{
     config::{Config, Rate},
     contract::MerchantId,
-    jobs::{CallInputs, JobState, plan},
+    jobs::{CallInputs, JobState, next_call},
     limits::{Bucket, Limits},
 };
 use serde::{Serialize, Serializer};
@@ -103,7 +103,7 @@ impl Spending {
     /// Counts the first call of a job.
     pub(super) fn count(&mut self, partition: u16, ready: &ReadyReplay) {
         let Some(state) = JobState::from_json(ready.replay.state.as_bytes()) else { return };
-        let next = plan(&ready.job, &state, CallInputs { merchant: &self.merchant });
+        let next = next_call(&ready.job, &state, CallInputs { merchant: &self.merchant });
         let bucket = self.limits.bucket(next.rate_class, next.spender);
         let limited_by = if bucket.name == "client" { LimitedBy::Client } else { LimitedBy::Caller };
         self.spend(partition, limited_by, bucket);

@@ -9,7 +9,7 @@ use crate::{
 use serde_json::json;
 
 /// Looks up the contact, on behalf of the job's caller.
-pub(super) fn plan<'a>(job: &'a Job, contact: &'a Contact) -> NextCall<'a> {
+pub(super) fn next_call<'a>(job: &'a Job, contact: &'a Contact) -> NextCall<'a> {
     let caller = job.effective_caller.as_ref();
     NextCall {
         call: Call::CheckUser { contact, caller },

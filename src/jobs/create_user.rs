@@ -10,7 +10,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-pub(super) fn plan<'a>(
+pub(super) fn next_call<'a>(
     job: &'a Job,
     state: &JobState,
     merchant: &'a MerchantId,

@@ -10,29 +10,29 @@ use crate::{
 };
 
 /// Returns the next call of `job`. The same state always gives the same call.
-pub fn plan<'a>(job: &'a Job, state: &'a JobState, around: CallInputs<'a>) -> NextCall<'a> {
+pub fn next_call<'a>(job: &'a Job, state: &'a JobState, around: CallInputs<'a>) -> NextCall<'a> {
     match &job.args {
-        Args::CheckUser { contact } => check_user::plan(job, contact),
+        Args::CheckUser { contact } => check_user::next_call(job, contact),
         Args::CreateUser { customer_reference, contact, user } => {
-            create_user::plan(job, state, around.merchant, customer_reference, contact, user)
+            create_user::next_call(job, state, around.merchant, customer_reference, contact, user)
         }
-        Args::StartOtp { contact } => start_otp::plan(job, around.merchant, contact),
-        Args::VerifyOtp { contact, code } => verify_otp::plan(job, around.merchant, contact, code),
+        Args::StartOtp { contact } => start_otp::next_call(job, around.merchant, contact),
+        Args::VerifyOtp { contact, code } => verify_otp::next_call(job, around.merchant, contact, code),
         Args::FinalizeConsent { customer_reference, proof } => {
-            finalize_consent::plan(job, state, around.merchant, customer_reference, proof)
+            finalize_consent::next_call(job, state, around.merchant, customer_reference, proof)
         }
     }
 }
 
 /// Decides what an ended call means for its job. Records the call, and what the next step must know, in `state`.
-pub fn judge(
+pub fn decide(
     job: &Job,
     state: &mut JobState,
     around: CallInputs<'_>,
     circumstances: CallCircumstances,
     report: CallReport,
 ) -> NextStep {
-    let doubt = plan(job, state, around).repeat_safety;
+    let doubt = next_call(job, state, around).repeat_safety;
     state.attempts = state.attempts.saturating_add(report.calls);
     state.xco_ms += millis(report.elapsed);
     state.spend_slots();
@@ -77,7 +77,7 @@ pub fn doubt_first(state: &JobState, error: JobError) -> JobError {
 
 /// Returns the error of a job that made the worker panic. `calling` is whether a call had begun and not ended.
 pub fn panicked(job: &Job, state: &mut JobState, around: CallInputs<'_>, calling: bool) -> JobError {
-    let doubt = plan(job, state, around).repeat_safety;
+    let doubt = next_call(job, state, around).repeat_safety;
     if calling {
         state.attempts = state.attempts.saturating_add(1);
         state.spend_slots();
@@ -92,7 +92,7 @@ pub fn panicked(job: &Job, state: &mut JobState, around: CallInputs<'_>, calling
 /// Decides about a job whose worker was lost during a call that is unsafe to repeat. Returns `None` if the job
 /// continues (`state` has what it must know), or the error it ends with.
 pub fn lost(job: &Job, state: &mut JobState, around: CallInputs<'_>) -> Option<JobError> {
-    let doubt = plan(job, state, around).repeat_safety;
+    let doubt = next_call(job, state, around).repeat_safety;
     state.attempts = state.attempts.saturating_add(1);
     state.spend_slots();
     next_step::in_doubt(state, doubt, "the worker was lost during the call")

@@ -18,7 +18,7 @@ struct ConsentedResult<'a> {
     user: Option<&'a JsonText>,
 }
 
-pub(super) fn plan<'a>(
+pub(super) fn next_call<'a>(
     job: &'a Job,
     state: &'a JobState,
     merchant: &'a MerchantId,
@@ -28,7 +28,7 @@ pub(super) fn plan<'a>(
     let challenge_id = match (proof, &state.checkpoint) {
         (_, Some(checkpoint)) => checkpoint.challenge_id.as_str(),
         (ConsentProof::Challenge(challenge_id), None) => challenge_id.as_str(),
-        (ConsentProof::Code { contact, code }, None) => return verify_otp::plan(job, merchant, contact, code),
+        (ConsentProof::Code { contact, code }, None) => return verify_otp::next_call(job, merchant, contact, code),
     };
     NextCall {
         call: Call::CreateConsent { merchant, customer_reference, challenge_id },

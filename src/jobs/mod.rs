@@ -30,6 +30,6 @@ mod verify_otp;
 mod tests;
 
 pub use call::{CallInputs, NextCall, RepeatSafety};
-pub use decide::{doubt_first, judge, lost, panicked, plan};
+pub use decide::{decide, doubt_first, lost, next_call, panicked};
 pub use next_step::{CallCircumstances, CredentialRefusal, NextStep, retry_delay_ms};
 pub use state::{Checkpoint, JobState, Waiting, fresh};

@@ -6,7 +6,7 @@ use crate::{
     xco::{Answer, Call},
 };
 
-pub(super) fn plan<'a>(job: &'a Job, merchant: &'a MerchantId, contact: &'a Contact) -> NextCall<'a> {
+pub(super) fn next_call<'a>(job: &'a Job, merchant: &'a MerchantId, contact: &'a Contact) -> NextCall<'a> {
     NextCall {
         call: Call::StartOtp { merchant, contact, caller: job.effective_caller.as_ref() },
         spender: spender(job),

@@ -50,15 +50,15 @@ impl Case {
         }
     }
 
-    fn plan(&self) -> NextCall<'_> {
-        plan(&self.job, &self.state, CallInputs { merchant: &self.merchant })
+    fn next_call(&self) -> NextCall<'_> {
+        next_call(&self.job, &self.state, CallInputs { merchant: &self.merchant })
     }
 
     fn end(&mut self, result: Result<Answer, CallFailure>) -> NextStep {
         let report = CallReport { result, calls: 1, elapsed: Duration::from_millis(7) };
         let circumstances =
             CallCircumstances { policy: POLICY, jitter: 0.5, outage: self.outage, refusal: self.refusal };
-        judge(&self.job, &mut self.state, CallInputs { merchant: &self.merchant }, circumstances, report)
+        decide(&self.job, &mut self.state, CallInputs { merchant: &self.merchant }, circumstances, report)
     }
 
     fn fail(&mut self, kind: FailureKind) -> NextStep {
@@ -211,7 +211,7 @@ fn an_unknown_effect_is_looked_at_by_type() {
         }
         let mut create = Case::new("CreateUser");
         assert!(matches!(create.fail(failure), NextStep::Retry { .. }));
-        assert!(matches!(create.plan().call, Call::CheckUser { .. }), "no second POST before a check");
+        assert!(matches!(create.next_call().call, Call::CheckUser { .. }), "no second POST before a check");
     }
 }
 
@@ -229,11 +229,11 @@ fn a_lost_worker_is_an_unknown_effect() {
 fn a_create_in_doubt_is_checked_and_then_posted_again_or_done() {
     let mut case = Case::new("CreateUser");
     case.fail(FailureKind::Timeout);
-    assert_eq!(case.plan().repeat_safety, RepeatSafety::Safe);
+    assert_eq!(case.next_call().repeat_safety, RepeatSafety::Safe);
     assert_eq!(case.end(Ok(Answer::Exists { exists: false, token_count: 0 })), NextStep::Continue);
-    assert!(matches!(case.plan().call, Call::CreateUser { .. }));
+    assert!(matches!(case.next_call().call, Call::CreateUser { .. }));
     case.fail(FailureKind::Broken);
-    assert!(matches!(case.plan().call, Call::CheckUser { .. }), "a second doubt is checked again");
+    assert!(matches!(case.next_call().call, Call::CheckUser { .. }), "a second doubt is checked again");
     let done = case.end(Ok(Answer::Exists { exists: true, token_count: 0 }));
     let result = json!({"customer_reference": "r", "after_doubt": true});
     assert_eq!(done, NextStep::Succeeded { outcome: Outcome::AlreadyExists, result: Some(result.into()) });
@@ -262,10 +262,12 @@ fn verified(case: &mut Case) {
 #[test]
 fn a_consent_with_a_code_verifies_once() {
     let mut case = Case::new("FinalizeConsent");
-    assert!(matches!(case.plan().call, Call::VerifyOtp { .. }));
+    assert!(matches!(case.next_call().call, Call::VerifyOtp { .. }));
     verified(&mut case);
     for failure in [FailureKind::Upstream, FailureKind::Timeout] {
-        let Call::CreateConsent { challenge_id: "ch", .. } = case.plan().call else { panic!("the checkpoint is kept") };
+        let Call::CreateConsent { challenge_id: "ch", .. } = case.next_call().call else {
+            panic!("the checkpoint is kept")
+        };
         assert!(matches!(case.fail(failure), NextStep::Retry { .. }));
     }
     let result = json!({"consent_challenge_id": "ch", "user": {"first_name": "A"}});
@@ -324,9 +326,9 @@ fn calls_spend_the_bucket_that_xco_counts_them_in() {
     for (kind, carries_a_caller) in
         [("CheckUser", true), ("CreateUser", false), ("StartOtp", true), ("VerifyOtp", true), ("FinalizeConsent", true)]
     {
-        assert_eq!(matches!(Case::new(kind).plan().spender, Spender::Caller(_)), carries_a_caller, "{kind}");
+        assert_eq!(matches!(Case::new(kind).next_call().spender, Spender::Caller(_)), carries_a_caller, "{kind}");
     }
     let mut consent = Case::new("FinalizeConsent");
     verified(&mut consent);
-    assert_eq!(consent.plan().spender, Spender::Client);
+    assert_eq!(consent.next_call().spender, Spender::Client);
 }

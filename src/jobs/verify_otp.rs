@@ -14,7 +14,7 @@ struct VerifiedResult<'a> {
     user: Option<&'a JsonText>,
 }
 
-pub(super) fn plan<'a>(
+pub(super) fn next_call<'a>(
     job: &'a Job,
     merchant: &'a MerchantId,
     contact: &'a Contact,

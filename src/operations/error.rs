@@ -1,4 +1,4 @@
-//! Why an operation failed, and what to do about it.
+//! Errors of operations, and their remedies.
 
 use crate::{
     config::{RedisConfig, RedisUrl, parse_redis_url},
@@ -12,44 +12,44 @@ use url::Url;
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Redis does not answer, or refuses.
+    /// Redis does not answer, or refuses a command.
     #[error("Redis at {place} cannot be used: {reason}")]
     Redis {
-        /// Where it is, without credentials.
+        /// Address of Redis, without credentials.
         place: String,
-        /// Why, in a few words.
+        /// Cause of the error, in a few words.
         reason: String,
-        /// What to do about that, where Redis's error says.
+        /// Remedy, if one is known for this error of Redis.
         remedy: Option<&'static str>,
     },
-    /// `redis.url` makes no client, or a file of `redis.tls` cannot be used.
+    /// `redis.url` is not valid, or a file of `redis.tls` cannot be used.
     #[error(transparent)]
     RedisUrl(QueueError),
-    /// No more rules are taken.
+    /// The maximum number of rules is in force.
     #[error("{MAX_RULES} orders are in force, and no more are taken")]
     TooManyRules,
-    /// A cancellation covers no job.
+    /// No job fits a cancellation.
     #[error("no job is waiting that fits: {0}")]
     NothingFits(String),
-    /// There is no such pause.
+    /// No pause has this selection.
     #[error("{0} is not paused")]
     NotPaused(String),
-    /// Neither a job with this id nor an entry is a dead letter.
+    /// No dead letter has this job id or this entry.
     #[error("no dead letter has this id")]
     UnknownDeadLetter,
-    /// No dead letter fits a filter, and one is needed.
+    /// No dead letter fits the filter, but the operation needs one.
     #[error("no dead letter fits")]
     NoDeadLetter,
-    /// More than one dead letter fits a filter, and only one is meant.
+    /// More than one dead letter fits the filter, but the operation needs exactly one.
     #[error("more than one dead letter fits")]
     SeveralDeadLetters,
-    /// A job's completion is wanted, and the job does not ask for it.
+    /// The caller wants to wait for a job without an `id` or `reply`.
     #[error("only a job with an `id` and `reply: true` can be waited for")]
     CannotWait,
 }
 
 impl Error {
-    /// What to do about it, where there is something.
+    /// The remedy, if one is known.
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Redis { remedy: Some(remedy), .. } => Some(remedy),
@@ -69,7 +69,7 @@ impl Error {
         }
     }
 
-    /// An error of the queue's functions, with the place where Redis is.
+    /// Converts an error of the queue, and adds the address of Redis.
     pub fn queue(redis: &RedisConfig, error: QueueError) -> Self {
         match error {
             QueueError::Redis(error) => Self::redis(redis, &error),
@@ -77,7 +77,7 @@ impl Error {
         }
     }
 
-    /// Redis's error, with the place.
+    /// Converts an error of Redis, and adds the address of Redis.
     pub fn redis(redis: &RedisConfig, error: &RedisError) -> Self {
         Self::Redis { place: redis_place(redis), reason: queue::cause(error), remedy: queue::remedy(error) }
     }
@@ -93,20 +93,20 @@ impl From<QueueError> for Error {
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct Unfinished<R> {
-    /// What had been done by then; `None`: nothing, as it had not begun.
+    /// The work done before the failure. `None` if the operation had not begun.
     pub report: Option<R>,
-    /// Why it failed.
+    /// The cause.
     pub error: Error,
 }
 
 impl<R> Unfinished<R> {
-    /// It failed before it changed anything.
+    /// Creates the error of an operation that failed before it changed anything.
     pub(super) const fn not_begun(error: Error) -> Self {
         Self { report: None, error }
     }
 }
 
-/// Where Redis is, without credentials.
+/// Returns the address of Redis, without credentials.
 pub fn redis_place(redis: &RedisConfig) -> String {
     redis.url.iter().map(|url| shown_url(url.expose_secret())).collect::<Vec<_>>().join(", ")
 }

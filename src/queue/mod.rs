@@ -36,7 +36,7 @@ mod tls;
 mod trouble;
 pub mod workers;
 
-pub use admission::{Admission, AdmissionRequest, Admissions, MAX_ADMIT, Reservation, ReservationState, admission};
+pub use admission::{Admission, AdmissionRequest, Admissions, MAX_ADMIT, Reservation, ReservationState, admit};
 pub use connection::{Connection, QueueError, is_transient};
 pub use connector::{Connector, SHARED};
 pub use defer::{Deferral, Deferred, defer};

@@ -74,15 +74,9 @@ fn type_label(job_type: Option<JobType>) -> KeyValue {
     KeyValue::new("type", job_type.map_or("unknown", JobType::as_str))
 }
 
-const fn type_index(job_type: Option<JobType>) -> usize {
-    match job_type {
-        Some(JobType::CheckUser) => 0,
-        Some(JobType::CreateUser) => 1,
-        Some(JobType::StartOtp) => 2,
-        Some(JobType::VerifyOtp) => 3,
-        Some(JobType::FinalizeConsent) => 4,
-        None => 5,
-    }
+/// Jobs whose type is unknown come last.
+fn type_index(job_type: Option<JobType>) -> usize {
+    job_type.map_or(JobType::ALL.len(), JobType::index)
 }
 
 const fn status_index(status: Status) -> usize {

@@ -7,7 +7,7 @@ use super::{
     delayed_by_route,
     health::LoopHealth,
     replication::await_replica,
-    rule_check::{RuleCheck, judge},
+    rule_check::{RuleCheck, check},
     upstream_health::Probe,
 };
 use crate::{
@@ -191,7 +191,7 @@ impl Admitter {
         let mut going = Vec::with_capacity(ready.len());
         let mut instead = Vec::new();
         for mut held in ready {
-            match judge(&rules, &held, now_ms) {
+            match check(&rules, &held, now_ms) {
                 RuleCheck::Go => going.push(held),
                 RuleCheck::Stay if held.taken_over => held.leave(),
                 RuleCheck::Stay => held.end(End::Called(NextStep::Release)),

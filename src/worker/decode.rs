@@ -9,8 +9,8 @@ use super::{
     redis_clock::RedisClock,
 };
 use crate::{
-    contract::{ErrorKind, Fault, JobType, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
-    jobs::{CallInputs, JobState, NextStep, RepeatSafety, plan},
+    contract::{ErrorKind, Fault, Lane, MerchantId, Origin, ParseContext, Rejection, parse_job},
+    jobs::{CallInputs, JobState, NextStep, RepeatSafety, next_call},
     queue::{MarkerRemoval, RawEntry, Source},
 };
 use std::sync::Arc;
@@ -150,7 +150,7 @@ impl Decoder {
         let merchant = match (&job.merchant_id, &context.default_merchant) {
             (Some(merchant), _) | (None, Some(merchant)) => merchant.clone(),
             // A check names no merchant to XCO.
-            (None, None) if job.job_type == JobType::CheckUser => MerchantId::from_checked(""),
+            (None, None) if !job.job_type.facts().names_merchant => MerchantId::from_checked(""),
             (None, None) => {
                 let fault = Fault {
                     pointer: "/merchant_id".to_owned(),
@@ -173,7 +173,7 @@ impl Decoder {
             }
         };
         let deadline_ms = context.deadline_ms(&job, entry.lane, state.enqueued_at_ms());
-        let planned = plan(&job, &state, CallInputs { merchant: &merchant });
+        let planned = next_call(&job, &state, CallInputs { merchant: &merchant });
         let (repeat_safety, route, bucket) =
             (planned.repeat_safety, planned.rate_class, context.limits.bucket(planned.rate_class, planned.spender));
         if entry.deliveries > 1 && repeat_safety == RepeatSafety::Safe {

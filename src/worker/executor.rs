@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     contract::{JobType, MerchantId, millis},
-    jobs::{CallCircumstances, NextStep, RepeatSafety, judge, plan},
+    jobs::{CallCircumstances, NextStep, RepeatSafety, decide, next_call},
     limits::{LoadSign, RouteEnd},
     xco::{Call, CallContext, CallReport, FailureKind, XcoApi},
 };
@@ -45,7 +45,7 @@ impl<A: XcoApi> Executor<A> {
         let span = super::trace::attempt(held, self.context.clock.now_ms());
         let traceparent = super::trace::traceparent(&span);
         held.calling = true;
-        let planned = plan(&held.job, &held.state, held.around());
+        let planned = next_call(&held.job, &held.state, held.around());
         let rate_class = planned.rate_class;
         let context = CallContext {
             traceparent: traceparent.as_deref().or(held.job.traceparent.as_deref()),
@@ -70,7 +70,7 @@ impl<A: XcoApi> Executor<A> {
             CallCircumstances { policy, jitter: rand::random(), outage: outlook.outage, refusal: outlook.refusal };
         let mut verdict = {
             let super::active_job::ActiveJob { job, state, merchant, .. } = held;
-            judge(job, state, crate::jobs::CallInputs { merchant }, circumstances, report)
+            decide(job, state, crate::jobs::CallInputs { merchant }, circumstances, report)
         };
         held.calling = false;
         if let NextStep::Retry { delay_ms, .. } = &mut verdict

@@ -69,19 +69,19 @@ impl Health {
         });
     }
 
-    /// Creates the loop_health of a loop that readiness depends on.
+    /// Creates the health of a loop that readiness depends on.
     pub(super) fn loop_health(&self) -> LoopHealth {
         let number = self.0.loops.fetch_add(1, Ordering::Relaxed);
         LoopHealth { health: self.clone(), number: Some(number), failures: 0, heard: false }
     }
 
-    /// Creates the gate's loop_health. If there are several reasons not to be ready, the gate's comes first, because it names
+    /// Creates the gate's loop health. If there are several reasons not to be ready, the gate's comes first, because it names
     /// the cause.
     pub(super) fn pulse_of_gate(&self) -> LoopHealth {
         LoopHealth { health: self.clone(), number: Some(0), failures: 0, heard: false }
     }
 
-    /// Creates the loop_health of a loop that may fail for a while. Its failures are only logged.
+    /// Creates the health of a loop that may fail for a while. Its failures are only logged.
     pub(super) fn pulse_aside(&self) -> LoopHealth {
         LoopHealth { health: self.clone(), number: None, failures: 0, heard: false }
     }

@@ -14,7 +14,7 @@ pub(super) enum RuleCheck {
 }
 
 /// Checks the rules for a job that is about to request its slot.
-pub(super) fn judge(rules: &RuleSet, held: &ActiveJob, now_ms: u64) -> RuleCheck {
+pub(super) fn check(rules: &RuleSet, held: &ActiveJob, now_ms: u64) -> RuleCheck {
     if held.state.cancelled {
         return RuleCheck::Instead(InsteadOfCall::Cancel);
     }

@@ -70,7 +70,7 @@ impl UpstreamState {
     }
 
     /// Counts a call in the breakers. Returns whether one opened or closed, and whether XCO newly refuses this client.
-    fn judge(&mut self, seen: &CallObservation) -> (bool, bool) {
+    fn classify(&mut self, seen: &CallObservation) -> (bool, bool) {
         let Some(breakers) = &mut self.breakers else { return (false, false) };
         let (mut changed, mut refused) = (false, false);
         for (scope, state) in breakers.observe(seen.route, seen.end, seen.now_ms).into_iter().flatten() {
@@ -172,7 +172,7 @@ impl UpstreamHealth {
             });
         }
         let was_outage = sky.is_outage(seen.route, seen.now_ms);
-        let (changed, refused) = sky.judge(&seen);
+        let (changed, refused) = sky.classify(&seen);
         let outage = was_outage || sky.is_outage(seen.route, seen.now_ms);
         let log_due = sky.refusal_logged_ms.is_none_or(|at_ms| seen.now_ms.saturating_sub(at_ms) >= LOG_EVERY_MS);
         if refused && log_due {

@@ -14,7 +14,7 @@ fn policy() -> Policy {
     }
 }
 
-fn judge(route: Route, status: u16, problem: Option<&Value>) -> AnswerMeaning {
+fn classify_status(route: Route, status: u16, problem: Option<&Value>) -> AnswerMeaning {
     let answer = ErrorAnswer { route, status, problem, www_authenticate: None, token_expired: false };
     classify(answer, &policy())
 }
@@ -51,7 +51,7 @@ fn statuses_of_the_four_plain_calls() {
             (307, Gateway),
             (999, Gateway),
         ] {
-            let verdict = judge(route, status, None);
+            let verdict = classify_status(route, status, None);
             assert_eq!(verdict, AnswerMeaning { kind, token: status == 401 }, "{route:?} {status}");
         }
     }
@@ -61,7 +61,7 @@ fn statuses_of_the_four_plain_calls() {
 fn every_status_has_a_verdict_and_what_xco_does_not_answer_is_in_doubt() {
     for route in [Exists, Create, Start, Verify, Consent] {
         for status in (100..=999).filter(|status| !(200..300).contains(status)) {
-            let verdict = judge(route, status, None);
+            let verdict = classify_status(route, status, None);
             let xcos = (400..500).contains(&status) || matches!(status, 500 | 503);
             assert_eq!(verdict.kind.effect_unknown(), !xcos, "{route:?} {status}");
             assert_eq!(verdict.kind == RateLimited, status == 429, "{route:?} {status}");
@@ -81,17 +81,21 @@ fn a_listed_type_means_an_existing_account_at_create_only() {
         (Create, 403, &exists, Forbidden),
         (Consent, 400, &exists, Validation),
     ] {
-        assert_eq!(judge(route, status, Some(problem)).kind, kind, "{route:?} {status} {problem}");
+        assert_eq!(classify_status(route, status, Some(problem)).kind, kind, "{route:?} {status} {problem}");
     }
 }
 
 #[test]
 fn verify_without_words_asks_for_the_code_again() {
     for status in [400, 401, 403, 404, 422] {
-        assert_eq!(judge(Verify, status, None), AnswerMeaning { kind: InvalidCode, token: false }, "{status}");
+        assert_eq!(
+            classify_status(Verify, status, None),
+            AnswerMeaning { kind: InvalidCode, token: false },
+            "{status}"
+        );
     }
     for (status, kind) in [(409, Conflict), (429, RateLimited), (500, Upstream), (502, Gateway), (408, Upstream)] {
-        assert_eq!(judge(Verify, status, None).kind, kind, "{status}");
+        assert_eq!(classify_status(Verify, status, None).kind, kind, "{status}");
     }
 }
 
@@ -115,7 +119,7 @@ fn verify_with_words() {
         (400, json!({"errors": [{"pointer": "/email", "detail": "x"}]}), Validation),
         (422, json!({"errors": [{"pointer": "/email"}, {"pointer": "/verification_code"}]}), InvalidCode),
     ] {
-        let verdict = judge(Verify, status, Some(&problem));
+        let verdict = classify_status(Verify, status, Some(&problem));
         assert_eq!(verdict, AnswerMeaning { kind, token: kind == Unauthorized }, "{status} {problem}");
     }
 }

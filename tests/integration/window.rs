@@ -40,10 +40,12 @@ fn count(rig: &Rig, id: &str) -> usize {
 
 async fn lanes_are_empty(rig: &mut Rig) {
     rig.eventually("the lanes are empty", async |rig| {
-        let (a, b) = (rig.key("jobs:interactive"), rig.key("jobs:bulk"));
-        let a: u64 = rig.connection.xlen(a).await.unwrap();
-        let b: u64 = rig.connection.xlen(b).await.unwrap();
-        a + b == 0
+        let mut left: u64 = 0;
+        for stream in ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"] {
+            let key = rig.key(stream);
+            left += rig.connection.xlen::<_, u64>(key).await.unwrap();
+        }
+        left == 0
     })
     .await;
     rig.drain().await;

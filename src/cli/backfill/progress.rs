@@ -1,4 +1,4 @@
-//! Shows on stderr how far a run is: a bar on a terminal, else a line now and then.
+//! Shows the progress of a run on stderr: a bar on a terminal, otherwise a line from time to time.
 
 use crate::{
     cli::say,
@@ -20,7 +20,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// The rate that is shown is the average over this time.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// Shows notes alone.
+/// Shows only notes.
 pub(super) struct Notes;
 
 impl Progress for Notes {
@@ -29,15 +29,15 @@ impl Progress for Notes {
     }
 }
 
-/// Shows notes, and how far the run is.
+/// Shows notes and the progress of the run.
 #[derive(Default)]
 pub(super) struct ProgressDisplay(Mutex<Display>);
 
 #[derive(Default)]
 struct Display {
-    /// Made when the run has begun; `None` where stderr is no terminal.
+    /// The progress bar. It is created when the run has begun, and is `None` if stderr is not a terminal.
     bar: Option<ProgressBar>,
-    /// When the state is shown next; `None` before it is shown first.
+    /// The time at which the state is shown next. `None` if it has not been shown yet.
     next: Option<Instant>,
     recent: VecDeque<(Instant, u64)>,
     latest: BackfillState,
@@ -56,7 +56,7 @@ impl BackfillProgress for ProgressDisplay {
 }
 
 impl ProgressDisplay {
-    /// Removes the bar. Where there is none, shows the last state.
+    /// Removes the bar. If there is none, shows the last state.
     pub(super) fn end(&self) {
         let display = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &display.latest;

@@ -24,17 +24,17 @@ pub(super) struct DiscardArgs {
     /// Discard all dead letters; required without a filter
     #[arg(long)]
     all: bool,
-    /// Only report what would be removed
+    /// Only report which dead letters would be removed
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
-/// Counts, asks, removes for good.
+/// Counts the dead letters, asks for confirmation, and deletes them.
 pub(super) async fn run(args: DiscardArgs, context: Context) -> anyhow::Result<Exit> {
     let filter = Filter::from(args.filter);
     if filter.is_empty() && !args.all {

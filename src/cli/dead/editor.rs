@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 use std::{io::Write, process::Command};
 
-/// Has a job edited in `$VISUAL` or `$EDITOR`, in a file that only this user can read; `None` if nothing was changed.
+/// Opens a job in `$VISUAL` or `$EDITOR`, in a file that only this user can read. Returns `None` if it was not changed.
 pub(super) fn in_editor(job: &str) -> anyhow::Result<Option<String>> {
     let named = |name: &str| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
     let editor = named("VISUAL").or_else(|| named("EDITOR")).unwrap_or_else(|| "vi".to_owned());

@@ -1,4 +1,4 @@
-//! What a replay would do, for people.
+//! Formats the estimate of a replay for people.
 
 use super::words::{counted, spoken};
 use crate::{
@@ -7,7 +7,8 @@ use crate::{
 };
 use std::{fmt::Write, time::Duration};
 
-/// Several lines: what is replayed, what is not and why, what may happen twice, and how long it takes.
+/// Formats the estimate as several lines: which jobs are replayed, which are not and why, which calls may be repeated, and how
+/// long it takes.
 pub(super) fn text(estimate: &ReplayEstimate) -> String {
     // Writing to a String cannot fail.
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! The flags that say which dead letters are meant.
+//! The flags that select dead letters.
 
 use crate::{
     cli::values::{parse_job_type, parse_name},
@@ -9,17 +9,17 @@ use crate::{
 use clap::Args;
 use std::time::Duration;
 
-/// Flags that say which dead letters are meant: those that fit all of them.
+/// Flags that select dead letters. A dead letter must fit all of them.
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Which dead letters")]
 pub(super) struct FilterArgs {
-    /// Any of these job types. Empty means all.
+    /// Of any of these job types
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type, value_delimiter = ',')]
     pub job_type: Vec<JobType>,
-    /// Any of these kinds of error, such as `upstream`, `timeout` or `invalid_job`. Empty means all.
+    /// With any of these kinds of error, such as `upstream`, `timeout` or `invalid_job`
     #[arg(long, value_name = "KIND", value_parser = parse_kind, value_delimiter = ',')]
     pub error: Vec<ErrorKind>,
-    /// Whose jobs ended so: `failed`, `rejected` (before any call), or `crash_loop` (a part of `failed`)
+    /// Whose jobs ended as `failed`, `rejected` (before any call), or `crash_loop` (a part of `failed`)
     #[arg(long, value_name = "STATUS", value_parser = parse_dead_status, value_delimiter = ',')]
     pub status: Vec<DeadStatus>,
     /// Whose last answer from XCO had this HTTP status: `503`, or `5xx`
@@ -28,10 +28,10 @@ pub(super) struct FilterArgs {
     /// Whose problem document (from XCO) has this type, or a type that ends with `/` and this
     #[arg(long, value_name = "TYPE")]
     pub problem: Option<String>,
-    /// The job belongs to this batch.
+    /// Of this batch
     #[arg(long, value_name = "NAME")]
     pub batch: Option<String>,
-    /// The job has this caller: its `caller_id`, or else its customer reference.
+    /// Of this caller: the `caller_id` of the job, or else its customer reference
     #[arg(long, value_name = "CALLER")]
     pub caller: Option<String>,
     /// Of the customer with this reference
@@ -49,10 +49,10 @@ pub(super) struct FilterArgs {
     /// With this text in the JSON of the job or of the error
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
-    /// Any of these job ids. Empty means all.
+    /// Of the job with this id; may be repeated
     #[arg(long, value_name = "ID")]
     pub id: Vec<String>,
-    /// That can be replayed without an edit
+    /// Only those that can be replayed without an edit
     #[arg(long)]
     pub replayable: bool,
 }

@@ -23,7 +23,7 @@ use std::io::IsTerminal;
     xco-worker dead list --by error.kind\n  \
     xco-worker dead list --by type,error.http_status --batch spring --json")]
 pub(super) struct ListArgs {
-    /// Count the dead letters by these, instead of listing them: `type`, `error.kind`, `error.http_status`, `problem`,
+    /// Count the dead letters by these fields, instead of listing them: `type`, `error.kind`, `error.http_status`, `problem`,
     /// `batch`, `caller`, `customer_reference`, `replayable`, `replay`, `hour`, `day`
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
     by: Vec<GroupBy>,
@@ -34,7 +34,7 @@ pub(super) struct ListArgs {
     filter: FilterArgs,
 }
 
-/// Lists the newest dead letters, or counts all.
+/// Lists the newest dead letters, or counts all of them in groups.
 pub(super) async fn run(args: ListArgs, context: Context) -> anyhow::Result<Exit> {
     let filter = Filter::from(args.filter);
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);

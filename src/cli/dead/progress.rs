@@ -1,4 +1,4 @@
-//! How far a replay or a discard is: one line on a terminal, drawn again and again.
+//! The progress of a replay or a discard, as one line on a terminal that is updated.
 
 use crate::{cli::say, operations::Progress};
 use std::{
@@ -10,7 +10,7 @@ use std::{
 /// Minimum time between two drawings.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Draws `20 of 300 replayed` on stderr, where that is a terminal. The line is removed when this is dropped.
+/// Draws `20 of 300 replayed` on stderr if stderr is a terminal. Dropping it removes the line.
 pub(super) struct ProgressLine {
     /// The word for what is done: `replayed`.
     done: &'static str,

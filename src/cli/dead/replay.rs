@@ -1,4 +1,4 @@
-//! `dead replay`: shows what it would do, asks, replays, reports.
+//! `dead replay`: prints an estimate, asks for confirmation, replays, and reports the result.
 
 use super::{
     confirm::confirm,
@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 /// Flags of `dead replay`.
 #[derive(Args)]
 #[command(
-    after_long_help = "Each dead letter moves in one step: whatever is killed, it is either a dead letter or a job. After an \
-    interruption, the same command replays what is left. Dead letters that are written during a replay are not part of \
-    it.\n\nExamples:\n  \
+    after_long_help = "Each dead letter moves in one atomic step: even if a process is killed, it is either a dead letter or a \
+    job. After an interruption, the same command replays the rest. Dead letters that are written during a replay are not \
+    part of it.\n\nExamples:\n  \
     xco-worker dead replay --error upstream,timeout --dry-run\n  \
     xco-worker dead replay --error upstream --since 2h --rate 100/s --wait 10m --yes\n  \
     xco-worker dead replay --id signup-42 --set /args/user/phone_number=+33612345678\n  \
@@ -43,10 +43,10 @@ pub(super) struct ReplayArgs {
     /// Maximum number of dead letters to replay, the oldest first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Only report what would be done
+    /// Only report what a replay would do
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
     /// Maximum rate at which dead letters go back into the queue
@@ -55,14 +55,14 @@ pub(super) struct ReplayArgs {
     /// Wait at most this long for the replayed jobs to end, and report how they ended
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     wait: Option<Duration>,
-    /// Replay also jobs that send a code, although the customer may have left
+    /// Also replay jobs that send a code, although the customer may have left
     #[arg(long)]
     force: bool,
-    /// Replay also jobs that may have taken effect already
+    /// Also replay jobs whose call may already have taken effect
     #[arg(long)]
     accept_doubt: bool,
-    /// Change a member of every job: a JSON Pointer, and JSON or text. Other users of this machine can see it: for real
-    /// customers use --edit
+    /// Change a member of every job: a JSON Pointer, `=`, and the new value as JSON or text. Other users of this machine
+    /// can see it: for real customers use --edit
     #[arg(long, value_name = "POINTER=VALUE")]
     set: Vec<Assignment>,
     /// Remove a member of every job
@@ -75,7 +75,7 @@ pub(super) struct ReplayArgs {
     filter: FilterArgs,
 }
 
-/// Plans, asks, replays, reports.
+/// Prints an estimate, asks for confirmation, replays, and reports the result.
 pub(super) async fn run(args: ReplayArgs, context: Context) -> anyhow::Result<Exit> {
     let filter = Filter::from(args.filter);
     if filter.is_empty() && !args.all {
@@ -133,7 +133,8 @@ pub(super) async fn run(args: ReplayArgs, context: Context) -> anyhow::Result<Ex
     }
 }
 
-/// Has the job of the only dead letter that fits edited. Returns a scope that holds no other, and the job if it was changed.
+/// Opens the job of the only dead letter that fits in an editor. Returns a scope with only this dead letter, and the job if it was
+/// changed.
 async fn edited(backend: &mut Backend<'_>, filter: &Filter) -> anyhow::Result<(Scope, Option<String>)> {
     let single = replay::single(backend, filter).await.map_err(|error| match error {
         Error::SeveralDeadLetters => anyhow::Error::new(UsageError(

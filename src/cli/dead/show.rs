@@ -21,15 +21,15 @@ use std::{
 /// Flags of `dead show`.
 #[derive(Args)]
 pub(super) struct ShowArgs {
-    /// The job's id, or the dead letter's entry, as `dead list --json` names it
+    /// Id of the job, or entry of the dead letter (see `dead list --json`)
     #[arg(value_name = "ID")]
     id: String,
-    /// Show personal data too; this is recorded
+    /// Also show personal data; this is recorded in the audit
     #[arg(long)]
     reveal: bool,
 }
 
-/// Shows the dead letters of a job, and what operators edited in it.
+/// Shows the dead letters of a job, and the edits that operators made.
 pub(super) async fn show(args: ShowArgs, context: Context) -> anyhow::Result<Exit> {
     let mut backend = Backend::connect(&context.config.redis).await?;
     let report = dead_letters::show(&mut backend, &this_operator(), &args.id, args.reveal).await?;

@@ -1,13 +1,13 @@
-//! Numbers and times, for people.
+//! Formats numbers and durations for people.
 
 use std::time::Duration;
 
-/// `1 dead letter`, `20 dead letters`
+/// Formats a count: `1 dead letter`, `20 dead letters`.
 pub(super) fn counted(count: u64) -> String {
     format!("{count} dead {}", if count == 1 { "letter" } else { "letters" })
 }
 
-/// `1 h 5 min`, `42 s`: rounded up.
+/// Formats a duration, rounded up: `1 h 5 min`, `42 s`.
 pub(super) fn spoken(time: Duration) -> String {
     let s = time.as_secs() + u64::from(time.subsec_nanos() > 0);
     match (s / 3600, s / 60 % 60, s % 60) {

@@ -9,27 +9,27 @@ use crate::{
 use clap::Args;
 use std::{path::PathBuf, time::Duration};
 
-/// Flags of `enqueue`. No `Debug`: it is about a person.
+/// Flags of `enqueue`. They have no `Debug`, because they contain personal data.
 #[derive(Args)]
 #[command(after_long_help = "Examples:\n  \
     xco-worker enqueue --type CheckUser --email john@example.com --caller-id 203.0.113.7 --wait 10s\n  \
     xco-worker enqueue --type CreateUser --customer-reference c1 --user @user.json --lane bulk\n  \
     xco-worker enqueue --file jobs.ndjson --lane bulk\n  \
     xco-worker enqueue --file - < jobs.ndjson\n\n\
-    A line of such a file:\n  \
+    A line of jobs.ndjson:\n  \
     {\"type\":\"CheckUser\",\"caller_id\":\"s1\",\"args\":{\"email\":\"john@example.com\"}}")]
 pub struct EnqueueArgs {
-    /// CheckUser, CreateUser, StartOtp, VerifyOtp or FinalizeConsent
+    /// Job type: CheckUser, CreateUser, StartOtp, VerifyOtp or FinalizeConsent
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_job_type, required_unless_present = "file")]
     pub job_type: Option<JobType>,
     /// Jobs to enqueue, one JSON object a line, each with an optional `lane`; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = JOB_FLAGS)]
     pub file: Option<PathBuf>,
-    /// The queue: `interactive` (a person is waiting) or `bulk`; with --file, of jobs that name none
+    /// The lane: `interactive` (a person is waiting) or `bulk`; with --file, the lane of jobs that name none
     #[arg(long, value_name = "LANE", default_value_t = Lane::Interactive)]
     pub lane: Lane,
 
-    /// Your own identifier: a second job with it is dropped
+    /// Your own identifier of the job: a second job with the same one is dropped
     #[arg(long, help_heading = "Job")]
     pub id: Option<String>,
     /// Whose rate limit the job spends: a browser's address or session id
@@ -38,28 +38,28 @@ pub struct EnqueueArgs {
     /// The merchant's UUID, instead of `xco.merchant_id`
     #[arg(long, help_heading = "Job", value_name = "UUID")]
     pub merchant_id: Option<String>,
-    /// After this long the job is given up as `expired`
+    /// Time limit of the job: after it, the job ends as `expired`
     #[arg(long, help_heading = "Job", value_name = "DURATION", value_parser = parse_duration)]
     pub ttl: Option<Duration>,
-    /// Not before: RFC 3339, such as 2027-01-31T08:00:00Z
+    /// Time before which the job does not run: RFC 3339, such as 2027-01-31T08:00:00Z
     #[arg(long, help_heading = "Job", value_name = "TIME", value_parser = parse_moment)]
     pub run_at: Option<String>,
-    /// Failed attempts before giving up, 1 to 100
+    /// Number of failed attempts after which the job fails, 1 to 100
     #[arg(long, help_heading = "Job", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub max_attempts: Option<u32>,
-    /// The batch it belongs to
+    /// Batch of the job
     #[arg(long, help_heading = "Job", value_name = "NAME")]
     pub batch: Option<String>,
-    /// Text to have back with the completion; may be repeated
+    /// Text that the completion returns; may be repeated
     #[arg(long, help_heading = "Job", value_name = "KEY=VALUE")]
     pub meta: Vec<MetaEntry>,
-    /// What to enqueue by outcome, in JSON: {"absent": {"type": "CreateUser", …}}
+    /// The next job for each outcome, as JSON: {"absent": {"type": "CreateUser", …}}
     #[arg(long, help_heading = "Job", value_name = "JSON|@FILE")]
     pub next: Option<JsonArgument>,
-    /// Push the completion to the job's reply list too (needs --id)
+    /// Also push the completion to the job's reply list (needs --id)
     #[arg(long, help_heading = "Job")]
     pub reply: bool,
-    /// Wait this long for the completion and print it; exit 1 unless it succeeded. Without --id, one is made up
+    /// Wait this long for the completion and print it; exit 1 unless the job succeeded. Without --id, an id is generated
     #[arg(long, help_heading = "Job", value_name = "DURATION", value_parser = parse_duration)]
     pub wait: Option<Duration>,
 
@@ -83,7 +83,7 @@ pub struct EnqueueArgs {
     pub user: Option<JsonArgument>,
 }
 
-/// What a line of `--file` says for itself.
+/// Flags that conflict with `--file`, because each line of the file has these values.
 const JOB_FLAGS: [&str; 18] = [
     "job_type",
     "id",

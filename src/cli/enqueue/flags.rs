@@ -1,7 +1,6 @@
 //! A job from flags.
 
 use super::args::EnqueueArgs;
-use crate::contract::JobType;
 use serde_json::{Map, Value};
 
 /// The job as its JSON object; what it lacks or has too much of is for validation to say.
@@ -12,7 +11,7 @@ pub(super) fn job(args: &EnqueueArgs, id: Option<String>) -> Value {
     };
     let text = |value: &Option<String>| value.clone().map(Value::from);
     // Where the arguments name the customer, the job need not.
-    let in_args = matches!(args.job_type, Some(JobType::CreateUser | JobType::FinalizeConsent));
+    let in_args = args.job_type.is_some_and(|job_type| job_type.facts().has_reference);
     set("type", args.job_type.map(|job_type| job_type.as_str().into()));
     set("id", id.map(Value::from));
     set("caller_id", text(&args.caller_id));

@@ -1,7 +1,6 @@
 //! `queue.*` and `completions.*`
 
 use super::field::{Field, Section, ValueKind, by_type, days, duration, integer, key, minutes, ms, seconds};
-use crate::contract::JobType;
 
 pub(super) static QUEUE: Section = Section {
     name: "queue",
@@ -22,7 +21,7 @@ pub(super) static QUEUE: Section = Section {
         ),
         by_type(
             "ttl.*",
-            default_ttl,
+            |job_type| job_type.facts().default_ttl,
             Field {
                 kind: ValueKind::Other("duration, 1ms to 30d, or `off`"),
                 set: |draft, job_type, input| {
@@ -78,11 +77,3 @@ pub(super) static COMPLETIONS: Section = Section {
         ),
     ],
 };
-
-fn default_ttl(job_type: JobType) -> &'static str {
-    match job_type {
-        JobType::StartOtp => "\"2m\"",
-        JobType::VerifyOtp => "\"1m\"",
-        _ => "\"off\"",
-    }
-}

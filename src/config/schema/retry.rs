@@ -1,7 +1,6 @@
 //! `retry.*`
 
 use super::field::{Field, Section, ValueKind, by_type, days, duration, hours, integer, key, ms, unset};
-use crate::contract::JobType;
 
 pub(super) static SECTION: Section = Section {
     name: "retry",
@@ -46,7 +45,7 @@ pub(super) static SECTION: Section = Section {
         ),
         by_type(
             "*.max_attempts",
-            default_attempts,
+            |job_type| job_type.facts().default_attempts,
             Field {
                 kind: ValueKind::Integer(1, 100),
                 set: |draft, job_type, input| {
@@ -58,12 +57,3 @@ pub(super) static SECTION: Section = Section {
         ),
     ],
 };
-
-/// A customer waits for a code, or for the check of one, and not for long. The other types may take their time.
-fn default_attempts(job_type: JobType) -> &'static str {
-    match job_type {
-        JobType::CheckUser | JobType::CreateUser => "8",
-        JobType::StartOtp | JobType::VerifyOtp => "3",
-        JobType::FinalizeConsent => "5",
-    }
-}

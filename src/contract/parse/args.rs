@@ -7,7 +7,12 @@ use super::{
 use crate::contract::{Args, ConsentProof, Contact, JobType, VerificationCode, json::Node};
 
 /// Validates `args` as those of `job_type`. Returns `None` if there is any fault.
-pub(super) fn judge<'n>(job_type: JobType, node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<Args> {
+pub(super) fn validate<'n>(
+    job_type: JobType,
+    node: &'n Node<'n>,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) -> Option<Args> {
     match job_type {
         JobType::CheckUser | JobType::StartOtp => {
             let [email, phone] = fields(node, &["email", "phone_number"], path, faults)?;
@@ -27,7 +32,7 @@ pub(super) fn judge<'n>(job_type: JobType, node: &'n Node<'n>, path: &Path<'_>, 
             let [reference, user] = fields(node, &["customer_reference", "user"], path, faults)?;
             let customer_reference = customer_reference(reference, path, faults);
             let at = path.key("user");
-            let user = required(user, &at, faults).and_then(|user| user::judge(user, &at, faults));
+            let user = required(user, &at, faults).and_then(|user| user::validate(user, &at, faults));
             let user = user?;
             let contact = Contact::Email(user.email.clone());
             Some(Args::CreateUser { customer_reference: customer_reference?, contact, user: Box::new(user) })

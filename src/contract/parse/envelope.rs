@@ -7,7 +7,7 @@ use super::{
     formats, next,
 };
 use crate::contract::{
-    Args, CallerId, ConsentProof, JobType,
+    Args, CallerId, JobType,
     json::{Node, json_string_bytes},
 };
 
@@ -36,7 +36,7 @@ const NAMES: [&str; 16] = [
 ];
 
 /// Validates the job object at `path`.
-pub(super) fn judge<'n>(
+pub(super) fn validate<'n>(
     node: &'n Node<'n>,
     path: &Path<'_>,
     scope: DraftScope<'_>,
@@ -93,7 +93,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: DraftScope<'_>, 
     let at = path.key("args");
     let args = required(args, &at, faults);
     match draft.job_type {
-        Some(job_type) => draft.args = args.and_then(|args| args::judge(job_type, args, &at, faults)),
+        Some(job_type) => draft.args = args.and_then(|args| args::validate(job_type, args, &at, faults)),
         // The type is unknown, so only one rule applies: `args` must be an object.
         None => drop(args.filter(|args| !matches!(args, Node::Object(_))).map(|args| fields(args, &[], &at, faults))),
     }
@@ -122,7 +122,7 @@ fn judge_fields<'n>(node: &'n Node<'n>, path: &Path<'_>, scope: DraftScope<'_>, 
     let own = own_caller(&draft, unreadable);
     let caller = settle_caller(own, &draft, path, scope, faults);
     if let Some(next) = next {
-        draft.children = next::judge(next, (draft.job_type, &caller, scope), &path.key("next"), faults, judge);
+        draft.children = next::validate(next, (draft.job_type, &caller, scope), &path.key("next"), faults, validate);
     }
     draft.carries_code = draft.args.as_ref().is_some_and(|args| args.code().is_some())
         || draft.children.iter().any(|child| child.draft.carries_code);
@@ -154,7 +154,10 @@ fn own_caller(draft: &JobDraft<'_>, unreadable: bool) -> Caller {
 }
 
 const fn is_always_called_for(job_type: Option<JobType>) -> bool {
-    matches!(job_type, Some(JobType::CheckUser | JobType::StartOtp | JobType::VerifyOtp))
+    match job_type {
+        Some(job_type) => job_type.facts().needs_caller,
+        None => false,
+    }
 }
 
 /// Determines the caller. A child keeps its parent's caller, and a type that needs a caller must have one.
@@ -178,8 +181,7 @@ fn settle_caller(
         (Some(Caller::Unreadable), Caller::Nobody) => Caller::Unreadable,
         (_, own) => own,
     };
-    let needs = is_always_called_for(draft.job_type)
-        || matches!(draft.args, Some(Args::FinalizeConsent { proof: ConsentProof::Code { .. }, .. }));
+    let needs = is_always_called_for(draft.job_type) || draft.args.as_ref().and_then(Args::code).is_some();
     if needs && !scope.allow_missing_caller_id && matches!(caller, Caller::Nobody) {
         faults.add_missing_caller(&path.key("caller_id"));
     }
@@ -207,7 +209,7 @@ fn job_type(node: &Node<'_>, path: &Path<'_>, faults: &mut Faults) -> Option<Job
     };
     let job_type = JobType::from_name(name);
     if job_type.is_none() {
-        let known = "must be one of CheckUser, CreateUser, StartOtp, VerifyOtp, FinalizeConsent";
+        let known = format!("must be one of {}", JobType::names());
         match nearest(name, JobType::ALL.into_iter().map(JobType::as_str)) {
             Some(near) => faults.add(path, format!("{known}; did you mean {near}?")),
             None => faults.add(path, known),

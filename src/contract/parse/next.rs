@@ -11,7 +11,7 @@ use serde::Serialize;
 pub(super) const MAX_ID_BYTES: usize = 128;
 
 /// Judges `next` of a job whose type, caller and scope are these. Each child is judged by `judge_child`.
-pub(super) fn judge<'n>(
+pub(super) fn validate<'n>(
     node: &'n Node<'n>,
     (job_type, caller, scope): (Option<JobType>, &Caller, DraftScope<'_>),
     path: &Path<'_>,

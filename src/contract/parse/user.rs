@@ -13,7 +13,7 @@ const ADDRESS: [&str; 6] =
 
 /// Validates the names, types and formats of a `user`'s fields. XCO decides how many addresses are allowed and how long
 /// a text may be; the size of the whole job bounds both. Returns `None` if a required field is missing or invalid.
-pub(super) fn judge<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<NewUser> {
+pub(super) fn validate<'n>(node: &'n Node<'n>, path: &Path<'_>, faults: &mut Faults) -> Option<NewUser> {
     let [email, phone, first, last, gender, birthdate, addresses] = fields(node, &USER, path, faults)?;
     let at = path.key("email");
     let email = text(required(email, &at, faults), &at, faults, formats::email);

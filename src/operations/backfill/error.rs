@@ -11,7 +11,7 @@ pub enum BackfillError {
     /// Redis cannot be used.
     #[error(transparent)]
     Backend(#[from] Error),
-    /// The files make no backfill.
+    /// The files or flags cannot identify a backfill.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The rows of a file cannot be read.
@@ -40,7 +40,7 @@ pub enum BackfillError {
 }
 
 impl BackfillError {
-    /// What to do about it, where there is something.
+    /// The remedy, if one is known.
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Backend(error) => error.remedy(),
@@ -59,7 +59,7 @@ impl BackfillError {
         }
     }
 
-    /// Whether the request is wrong, and nothing has failed.
+    /// Whether the flags or files are wrong (exit code 2), as opposed to a failure during the work.
     pub const fn is_usage(&self) -> bool {
         match self {
             Self::Identity(error) => error.is_usage(),

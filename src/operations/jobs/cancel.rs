@@ -73,7 +73,7 @@ impl Serialize for CancelDetail {
 pub struct JobToCancel {
     /// The job's id.
     pub id: String,
-    /// Returns the master's host and port.
+    /// Where the job is, and what a cancellation does to it.
     pub detail: CancelDetail,
     origin: Option<Origin>,
 }

@@ -4,7 +4,7 @@ use super::{DelayReason, find::Live};
 use crate::{
     config::Config,
     contract::{MerchantId, format_ms},
-    jobs::{CallInputs, plan},
+    jobs::{CallInputs, next_call},
     limits::Limits,
     operations::Backend,
     queue::{Keys, Link, learned, rules},
@@ -61,7 +61,7 @@ async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_m
     let merchant = job.merchant_id.clone().or_else(|| config.xco.merchant_id.clone());
     let merchant = merchant.unwrap_or_else(|| MerchantId::from_checked(""));
     let limits = Limits::new(config.limits.clone(), config.redis.partitions);
-    let planned = plan(&job, state, CallInputs { merchant: &merchant });
+    let planned = next_call(&job, state, CallInputs { merchant: &merchant });
     let bucket = limits.bucket(planned.rate_class, planned.spender).name;
     let learned = learned::learned_by(link, keys, &bucket).await?;
     let mut because = if state.reserved_total {

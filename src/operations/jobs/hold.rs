@@ -4,7 +4,7 @@ use super::find::Live;
 use crate::{
     config::Config,
     contract::{JobType, Lane, MerchantId, format_ms},
-    jobs::{CallInputs, JobState, plan},
+    jobs::{CallInputs, JobState, next_call},
     limits::BreakerScope,
     operations::Backend,
     queue::{breakers, rules, workers},
@@ -66,12 +66,12 @@ impl Serialize for Hold {
 }
 
 /// The type whose call a job makes next.
-fn next_call(live: &Live, lenient: bool) -> Option<JobType> {
+fn route_of(live: &Live, lenient: bool) -> Option<JobType> {
     let (job, _) = live.parse(lenient)?;
     let state = live.state.clone().unwrap_or_else(|| JobState::new(live.origin));
     // The merchant does not decide which call it is.
     let merchant = MerchantId::from_checked("");
-    Some(plan(&job, &state, CallInputs { merchant: &merchant }).rate_class)
+    Some(next_call(&job, &state, CallInputs { merchant: &merchant }).rate_class)
 }
 
 /// Everything that keeps a job from running now.
@@ -94,7 +94,7 @@ pub(super) async fn holds(
     if let Some((_, open_for_ms)) = open.iter().find(|(scope, _)| *scope == BreakerScope::All) {
         let is_refused = running.iter().any(|worker| worker.breaker_reason.is_some());
         holds.push(Hold::Breaker { open_for_ms: *open_for_ms, is_refused });
-    } else if let Some(route) = next_call(live, lenient)
+    } else if let Some(route) = route_of(live, lenient)
         && (open.iter().any(|(scope, _)| *scope == BreakerScope::Route(route))
             || running.iter().any(|worker| worker.breaker_routes.contains_key(&route)))
     {
