@@ -194,83 +194,88 @@ local function look_up_former()
   end
 end
 
-local function look_up()
-  local first_ms, last_ms = math.huge, 0
-  for number = 1, ids do
-    names[number], holders[number] = ARGV[at], ARGV[at + 1]
-    at = at + 2
-    local ms = enqueued_ms(holders[number], now_ms)
-    times[number] = ms
-    first_ms, last_ms = math.min(first_ms, ms), math.max(last_ms, ms)
-  end
-  index = index_open(KEYS[6], window_ms, width_ms, now_ms, first_ms, last_ms)
-  local together = {}
-  for number = 1, ids do
-    local slice = slice_number(index, times[number])
-    local group = together[slice]
-    if group then
-      group[#group + 1] = number
-    else
-      together[slice] = {number}
-    end
-  end
-  for slice, group in pairs(together) do
-    local asked = {}
-    for place, number in ipairs(group) do
-      asked[place] = names[number]
-    end
-    for _, key in ipairs(slices_near(index, slice)) do
-      local values = slice_get(key, unpack(asked))
-      for place = 1, #values do
-        if values[place] then
-          note(group[place], values[place])
-        end
+-- Looks up the ids of jobs that were all enqueued in one slice. `numbers` says which jobs they are.
+local function look_up_slice(slice, asked, numbers)
+  for _, key in ipairs(slices_near(index, slice)) do
+    local values = slice_get(key, unpack(asked))
+    for place = 1, #values do
+      if values[place] then
+        note(numbers and numbers[place] or place, values[place])
       end
     end
   end
+end
+
+local function look_up()
+  local first_ms, last_ms = math.huge, 0
+  for number = 1, ids do
+    local holder = ARGV[at + 1]
+    local ms = enqueued_ms(holder, now_ms)
+    names[number], holders[number], times[number] = ARGV[at], holder, ms
+    at = at + 2
+    if ms < first_ms then
+      first_ms = ms
+    end
+    if ms > last_ms then
+      last_ms = ms
+    end
+  end
+  index = index_open(KEYS[6], window_ms, width_ms, now_ms, first_ms, last_ms)
   look_up_former()
+  if slice_number(index, first_ms) == slice_number(index, last_ms) then
+    -- The most common case.
+    return look_up_slice(slice_number(index, first_ms), names)
+  end
+  local asked, numbers = {}, {}
+  for number = 1, ids do
+    local slice = slice_number(index, times[number])
+    if not asked[slice] then
+      asked[slice], numbers[slice] = {}, {}
+    end
+    local place = #numbers[slice] + 1
+    asked[slice][place], numbers[slice][place] = names[number], number
+  end
+  for slice, some in pairs(asked) do
+    look_up_slice(slice, some, numbers[slice])
+  end
 end
 
 if ids > 0 then
   look_up()
 end
 
--- What to write to each slice, and which batches to count in afterwards.
+-- What to write to each slice, and which batches to count in afterwards; and the holders, by id, apart by spaces.
 local reservations, reserved = {}, {}
 
 -- Reserves an id, unless it is reserved. Returns whether another job has it.
 local function reserve(number, batch_key)
-  local id, own, ms, taken = names[number], holders[number], times[number], false
-  for _, value in ipairs(found[number] or {}) do
-    local holder = holder_and_end(value)
-    if holder == own then
-      return false
+  local id, own, ms = names[number], holders[number], times[number]
+  local others, before, taken = found[number], reserved[id], false
+  if others or before then
+    others = others or {}
+    for holder in string.gmatch(before or '', '%S+') do
+      others[#others + 1] = holder
     end
-    taken = taken or math.abs(enqueued_ms(holder, now_ms) - ms) < window_ms
-  end
-  for _, holder in ipairs(reserved[id] or {}) do
-    if holder == own then
-      return false
+    for _, value in ipairs(others) do
+      local holder = holder_and_end(value)
+      if holder == own then
+        return false
+      end
+      taken = taken or math.abs(enqueued_ms(holder, now_ms) - ms) < window_ms
     end
-    taken = taken or math.abs(enqueued_ms(holder, now_ms) - ms) < window_ms
+    if taken then
+      return true
+    end
   end
-  if taken then
-    return true
-  end
-  if reserved[id] then
-    table.insert(reserved[id], own)
-  else
-    reserved[id] = {own}
-  end
+  reserved[id] = before and before .. ' ' .. own or own
   local slice = slice_number(index, ms)
   local here = reservations[slice]
   if not here then
     here = {ids = {}, list = {}, batches = {}}
     reservations[slice] = here
   end
-  here.ids[#here.ids + 1] = id
-  here.list[#here.list + 1] = id
-  here.list[#here.list + 1] = own
+  local place = #here.ids + 1
+  here.ids[place], here.list[2 * place - 1], here.list[2 * place] = id, id, own
   here.batches[#here.batches + 1] = batch_key
   return false
 end

@@ -81,7 +81,7 @@ local kinds, statuses, extras_of = {}, {}, {}
 -- For completed deliveries that reserved an id: the id and the holder. For duplicates that ask for a reply: what is
 -- needed to answer.
 local reserved, holders, unanswered = {}, {}, {}
-local pcall_redis, byte = redis.pcall, string.byte
+local pcall_redis = redis.pcall
 local completions = KEYS[3]
 
 -- Most completions need one command only, so a failure leaves nothing to undo.
@@ -356,22 +356,23 @@ local function note_ends()
   for i, entry in pairs(appended) do
     local holder = holders[i]
     if holder then
-      local number = string.format('%.0f', math.floor(enqueued_ms(holder, now_ms) / width_ms))
+      local number = math.floor(enqueued_ms(holder, now_ms) / width_ms)
       local slice = slices[number]
       if not slice then
-        slice = {ids = {}, ends = {}}
+        slice = {ids = {}, holders = {}, ends = {}}
         slices[number] = slice
       end
-      slice.ids[#slice.ids + 1] = reserved[i]
-      slice.ends[#slice.ends + 1] = holder .. ' ' .. entry
+      local place = #slice.ids + 1
+      slice.ids[place], slice.holders[place], slice.ends[place] = reserved[i], holder, holder .. ' ' .. entry
     end
   end
   for number, slice in pairs(slices) do
-    local key, list = KEYS[10] .. ':' .. ARGV[#ARGV] .. ':' .. number, {}
+    local key, list = KEYS[10] .. ':' .. ARGV[#ARGV] .. ':' .. string.format('%.0f', number), {}
     local values = slice_get(key, unpack(slice.ids))
     for place = 1, #values do
       -- A job that has not reserved its id, or whose id is with another job by now, reserves nothing by ending.
-      if values[place] and holder_and_end(values[place]) == holder_and_end(slice.ends[place]) then
+      local value, holder = values[place], slice.holders[place]
+      if value and (value == holder or holder_and_end(value) == holder) then
         list[#list + 1], list[#list + 2] = slice.ids[place], slice.ends[place]
       end
     end
