@@ -27,7 +27,9 @@ setup:
 	@sh .ci/setup.sh
 
 demo: setup
-	@echo "demo: building xco-worker; the first time this takes some minutes"
+	@echo "demo: compiling xco-worker. The first time this takes some minutes, without a line of output; later it takes seconds."
+	@echo "demo: then it starts a Redis, a simulated XCO and a worker on this machine, and plays seven short scenes: signups, codes,"
+	@echo "demo: a caller's limit, a 429, an outage, mistakes, a backfill. Then it goes on, for you to look around, until Ctrl-C."
 	$(CARGO) build --quiet --profile demo --locked
 	./target/demo/xco-worker demo $(DEMO_FLAGS)
 

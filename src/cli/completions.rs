@@ -1,18 +1,19 @@
 //! `xco-worker completions`
 
 use super::{
-    Context, Exit, print_json, print_line,
-    rows::{header, row},
+    Context, Exit,
+    hangup::reader_gone,
+    print_json, print_line,
+    rows::Rows,
     run::stop_on_signal,
     say,
-    style::Style,
     values::{StartFrom, parse_job_type, parse_status},
 };
 use crate::{
-    completions::{Filter, Membership, Options, Start, Subscriber},
+    completions::{Completed, Filter, Membership, Options, Start, Subscriber},
     config::parse_duration,
     contract::{JobType, Status},
-    operations::Error,
+    operations::{Backend, Error, KeptCompletions},
 };
 use clap::Args;
 use std::{io::IsTerminal, time::Duration};
@@ -23,13 +24,17 @@ use tokio_util::sync::CancellationToken;
 #[derive(Args)]
 #[command(after_long_help = "Examples:\n  \
     xco-worker completions\n  \
-    xco-worker completions --from beginning --status failed --json\n  \
+    xco-worker completions --no-follow --status failed --json\n  \
     xco-worker completions --id signup-42 --from beginning --count 1 --timeout 10s\n  \
     xco-worker completions --group shop --consumer web-1 --json")]
 pub struct CompletionsArgs {
     /// Where to begin: `beginning`, `now`, or after the id of an entry; an existing group continues where it stopped
-    #[arg(long, value_name = "WHERE", default_value = "now")]
-    pub from: StartFrom,
+    /// [default: now; with --no-follow: beginning]
+    #[arg(long, value_name = "WHERE")]
+    pub from: Option<StartFrom>,
+    /// Print the completions that are kept, and end instead of waiting for more
+    #[arg(long, conflicts_with_all = ["group", "timeout"])]
+    pub no_follow: bool,
     /// Read as a member of this consumer group; it is created if it does not exist
     #[arg(long, value_name = "NAME")]
     pub group: Option<String>,
@@ -59,6 +64,9 @@ pub struct CompletionsArgs {
 /// Follows until `--count`, `--timeout` or a signal.
 pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Result<Exit> {
     let redis = &context.config.redis;
+    if args.no_follow {
+        return kept(&args, &context).await;
+    }
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
@@ -69,15 +77,15 @@ pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Resu
         started = starting => started.map_err(|error| Error::queue(redis, error))?,
         () = stop.cancelled() => return Ok(Exit::Done),
     };
-    let style = Style::of_stdout();
-    if !context.json && std::io::stdout().is_terminal() {
-        print_line(&header(style))?;
-    }
+    let rows = Rows::dated();
+    print_header(rows, context.json)?;
+    let gone = reader_gone();
     let mut left = args.count;
     let exit = loop {
         let batch = tokio::select! {
             batch = subscriber.next() => batch.map_err(|error| Error::queue(redis, error))?,
             () = stop.cancelled() => break Exit::Done,
+            () = gone.cancelled() => break Exit::Done,
             () = until(deadline) => break if left.is_some() { Exit::Failed } else { Exit::Done },
         };
         for gap in subscriber.gaps() {
@@ -86,11 +94,7 @@ pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Resu
         let wanted = usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(batch.len());
         let (batch, _) = batch.split_at(wanted);
         for completed in batch {
-            if context.json {
-                print_json(&completed.event)?;
-            } else {
-                print_line(&row(&completed.event, style))?;
-            }
+            print(completed, rows, context.json)?;
         }
         if grouped {
             subscriber.acknowledge(batch).await.map_err(|error| Error::queue(redis, error))?;
@@ -109,19 +113,55 @@ pub(super) async fn run(args: CompletionsArgs, context: Context) -> anyhow::Resu
     Ok(exit)
 }
 
+/// Prints the completions that are kept. Exit 1 if there are fewer than `--count`.
+async fn kept(args: &CompletionsArgs, context: &Context) -> anyhow::Result<Exit> {
+    let mut backend = Backend::connect(&context.config.redis).await?;
+    let after = match args.from {
+        None | Some(StartFrom::Beginning) => None,
+        Some(StartFrom::After(entry)) => Some(entry),
+        Some(StartFrom::Now) => return Ok(if args.count.is_some() { Exit::Failed } else { Exit::Done }),
+    };
+    let rows = Rows::dated();
+    print_header(rows, context.json)?;
+    let mut completions = KeptCompletions::start(&mut backend, after, filter(args)).await?;
+    let mut count = 0;
+    while args.count.is_none_or(|most| count < most) {
+        let Some(completed) = completions.next(&mut backend).await? else { break };
+        print(&completed, rows, context.json)?;
+        count += 1;
+    }
+    match args.count {
+        Some(wanted) if count < wanted => anyhow::bail!("{count} of {wanted} completions are kept"),
+        _ => Ok(Exit::Done),
+    }
+}
+
+fn print_header(rows: Rows, json: bool) -> anyhow::Result<()> {
+    match rows.header() {
+        Some(header) if !json && std::io::stdout().is_terminal() => print_line(&header),
+        _ => Ok(()),
+    }
+}
+
+fn print(completed: &Completed, rows: Rows, json: bool) -> anyhow::Result<()> {
+    if json { print_json(&completed.event) } else { print_line(&rows.row(&completed.event)) }
+}
+
+fn filter(args: &CompletionsArgs) -> Filter {
+    Filter { id: args.id.clone(), job_type: args.job_type, status: args.status, batch: args.batch.clone() }
+}
+
 fn options(args: &CompletionsArgs) -> Options {
     let start = match args.from {
-        StartFrom::Beginning => Start::Beginning,
-        StartFrom::Now => Start::Now,
-        StartFrom::After(entry) => Start::After(entry),
+        Some(StartFrom::Beginning) => Start::Beginning,
+        None | Some(StartFrom::Now) => Start::Now,
+        Some(StartFrom::After(entry)) => Start::After(entry),
     };
     let membership =
         args.group.as_ref().map(|group| Membership::new(group, args.consumer.clone().unwrap_or_else(consumer_name)));
-    let filter =
-        Filter { id: args.id.clone(), job_type: args.job_type, status: args.status, batch: args.batch.clone() };
     let wanted = args.count.and_then(|count| usize::try_from(count).ok());
     let batch = wanted.map_or(Options::default().batch, |count| count.min(Options::default().batch));
-    Options { start, membership, filter, batch }
+    Options { start, membership, filter: filter(args), batch }
 }
 
 async fn until(deadline: Option<Instant>) {

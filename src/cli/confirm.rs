@@ -1,6 +1,6 @@
 //! Asks for confirmation before a change.
 
-use crate::cli::{UsageError, say};
+use crate::cli::{UsageError, output::for_terminal, say};
 use std::io::{self, BufRead, IsTerminal, Write};
 
 /// Returns whether the operator agrees. With `yes` there is no question. Without a terminal it fails as wrong usage.
@@ -15,7 +15,7 @@ pub(super) fn confirm(yes: bool, question: &str) -> anyhow::Result<bool> {
         )
         .into());
     }
-    let _ = write!(io::stderr(), "{question} [y/N] ");
+    let _ = write!(io::stderr(), "{} [y/N] ", for_terminal(question));
     let _ = io::stderr().flush();
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -80,6 +80,12 @@ pub(super) async fn run(args: DemoArgs, context: Context) -> anyhow::Result<Exit
     if let Some(left_behind) = left_behind {
         print_line(&format!("\n{left_behind}"))?;
     }
+    if !context.json {
+        let me = program();
+        print_line(&format!(
+            "\nThe program is {me}: `{me} --help` lists its commands, `{me} COMMAND --help` explains one."
+        ))?;
+    }
     Ok(exit)
 }
 
@@ -162,7 +168,8 @@ async fn show(
     if args.once {
         if !args.keep {
             runner.narrator.say("")?;
-            runner.narrator.say("Without --once the demo goes on, so that you can look around.")?;
+            let again = format!("Without --once the demo goes on, so that you can look around: {} demo", program());
+            runner.narrator.say(&again)?;
         }
         return Ok(if tally.is_good() { Exit::Done } else { Exit::Failed });
     }
@@ -173,13 +180,21 @@ async fn show(
     }
 }
 
+/// The program as it was called, such as `./target/demo/xco-worker`.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "xco-worker".to_owned())
+}
+
 fn look_around(environment: &Environment, running: &RunningWorker, runner: &mut Runner<'_>) -> anyhow::Result<()> {
-    let me = std::env::args().next().unwrap_or_else(|| "xco-worker".to_owned());
+    let me = program();
     let (cli, flags) = (environment.redis_cli(), environment.flags());
     let namespace = &environment.redis.namespace;
     runner.narrator.heading("Look around, from another terminal")?;
     runner.narrator.say("")?;
     for command in [
+        format!("{me} status {flags} --watch"),
+        format!("{me} why {flags} signup-0001"),
+        format!("{me} dead list {flags}"),
         format!("{cli} XREVRANGE '{{{namespace}:0}}:completions' + - COUNT 1"),
         format!("{cli} XRANGE '{{{namespace}:0}}:dead' - +"),
         format!("{me} completions {flags} --from beginning --status failed --json --count 1"),
@@ -241,6 +256,8 @@ fn configuration(redis: RedisConfig, sandbox: &Sandbox) -> Config {
     // The delays are random and short: this many attempts outlast the outage for certain.
     config.retry.max_attempts = Some(20);
     config.worker.shutdown_grace = Duration::from_secs(5);
+    // So few that a backfill of some dozen customers has to wait.
+    config.worker.concurrency = 8;
     config.queue.dedupe_window = Duration::from_secs(600);
     config
 }

@@ -8,10 +8,11 @@ mod render;
 pub use args::EnqueueArgs;
 
 use super::{
-    Context, Exit, HintExt, print_json, print_line,
-    rows::{printable, row},
+    Context, Exit, HintExt,
+    output::print_pretty_json,
+    print_json, print_line,
+    rows::{Rows, printable},
     say,
-    style::Style,
 };
 use crate::{
     config::format_duration,
@@ -21,7 +22,7 @@ use crate::{
         enqueue::{self, EnqueueRequest, JobChecker, Waited},
     },
 };
-use render::{announce, report};
+use render::{announce, report, report_flags};
 use serde_json::Value;
 
 pub(super) async fn run(args: EnqueueArgs, context: Context) -> anyhow::Result<Exit> {
@@ -34,7 +35,11 @@ pub(super) async fn run(args: EnqueueArgs, context: Context) -> anyhow::Result<E
     let job = match JobChecker::new(&context.config).check(request) {
         Ok(job) => job,
         Err(invalid) => {
-            report(&invalid, "");
+            if context.json {
+                report(&invalid, "");
+            } else {
+                report_flags(&invalid);
+            }
             anyhow::bail!("not enqueued: no valid job");
         }
     };
@@ -77,10 +82,10 @@ fn print_completion(event: &Value, json: bool) -> anyhow::Result<()> {
     if json {
         return print_json(event);
     }
-    print_line(&row(event, Style::of_stdout()))?;
+    print_line(&Rows::dated().row(event))?;
     for part in ["result", "error"] {
         if event[part].is_object() {
-            print_line(&format!("{part}: {:#}", event[part]))?;
+            print_pretty_json(&format!("{part}: "), &event[part])?;
         }
     }
     Ok(())

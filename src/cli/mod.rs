@@ -1,6 +1,7 @@
 //! The command line: one file for each command. Data goes to stdout, messages go to stderr. An error has a hint if one is known.
 
 mod ages;
+mod attempts;
 mod audit;
 mod backfill;
 mod cancel;
@@ -12,6 +13,8 @@ mod demo;
 mod doctor;
 mod enqueue;
 mod exit;
+mod hangup;
+mod jobs;
 mod local_redis;
 mod open_files;
 mod operator;
@@ -26,6 +29,7 @@ mod status;
 mod style;
 mod values;
 mod why;
+mod width;
 
 pub use audit::AuditArgs;
 pub use backfill::BackfillArgs;
@@ -37,6 +41,7 @@ pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
 pub use enqueue::EnqueueArgs;
 pub use exit::{Exit, Hint, HintExt, UsageError, conclude};
+pub use jobs::JobsArgs;
 use output::say;
 pub use output::{StdoutClosed, print_json, print_line};
 pub use pause::{PauseArgs, PauseSelection, ResumeArgs};
@@ -82,7 +87,7 @@ pub struct GlobalArgs {
     /// The configuration file [default: config/xco-worker.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Print data as JSON, one object a line
+    /// Print data as JSON, one object a line; `run` writes its log as JSON
     #[arg(long, global = true)]
     pub json: bool,
     /// Address of Redis, instead of `redis.url`: redis://, rediss:// or redis+sentinel://
@@ -148,6 +153,8 @@ pub enum Command {
     /// Their completions have the status `cancelled`. A call in flight is not interrupted. A job whose call may have taken effect
     /// ends as `in_doubt`. Exit 1 if no job fits.
     Cancel(CancelArgs),
+    /// List and search jobs: by state, type, lane, batch, caller, customer or email
+    Jobs(JobsArgs),
     /// Show where a job is, what it waits for, and until when
     Why(WhyArgs),
     /// List the actions of operators
@@ -176,6 +183,7 @@ impl Cli {
         if let Command::Run(run) = &self.command {
             flag("worker.concurrency", run.concurrency.clone(), "--concurrency");
             flag("http.listen", run.listen.clone(), "--listen");
+            flag("telemetry.format", self.global.json.then(|| "json".to_owned()), "--json");
         }
         Sources { file: self.global.config.clone(), env: quiet.into_iter().chain(env).collect(), flags }
     }
@@ -204,6 +212,7 @@ impl Command {
             Self::Pause(args) => pause::pause(args, context).await,
             Self::Resume(args) => pause::resume(args, context).await,
             Self::Cancel(args) => cancel::run(args, context).await,
+            Self::Jobs(args) => Box::pin(jobs::run(args, context)).await,
             Self::Why(args) => why::run(args, context).await,
             Self::Audit(args) => audit::run(args, context).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
@@ -233,6 +242,8 @@ mod tests {
         let config = load(&cli.sources(env)).unwrap();
         assert_eq!((config.worker.concurrency, config.http.listen), (7, None));
         assert_eq!((config.redis.url[0].expose_secret(), config.redis.namespace.as_str()), ("redis://h:1", "n"));
+        let cli = Cli::try_parse_from(["xco-worker", "--json", "run"]).ok().unwrap();
+        assert_eq!(load(&cli.sources([])).unwrap().telemetry.format, crate::config::LogFormat::Json);
         let cli = Cli::try_parse_from(["xco-worker", "run", "--concurrency", "many"]).ok().unwrap();
         assert_eq!(load(&cli.sources([])).unwrap_err().0[0].origin, "--concurrency");
     }
@@ -270,6 +281,8 @@ mod tests {
             "cancel a --yes",
             "status --watch --every 2s",
             "why a",
+            "jobs list",
+            "jobs list --state delayed,ended --type CreateUser --customer c --limit 7 --look-at 1000 --json",
             "audit --count 5",
         ] {
             assert!(parse(good), "{good}");
@@ -284,6 +297,10 @@ mod tests {
             "cancel --type Nothing",
             "status --every 1",
             "why",
+            "jobs",
+            "jobs list --state gone",
+            "jobs list --limit 0",
+            "jobs list --cursor x",
             "audit --count 0",
         ] {
             assert!(!parse(wrong), "{wrong}");

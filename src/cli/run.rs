@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{Config, HttpConfig},
-    operations::health_checks::shared_limits,
+    operations::health_checks::configuration_warnings,
     telemetry::{HttpEndpoint, Readiness, flush_logs},
     worker::{Health, Worker},
     xco::XcoClient,
@@ -42,7 +42,7 @@ pub(super) async fn run(_args: RunArgs, context: Context) -> anyhow::Result<Exit
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let endpoint_places = share_open_files(&mut config);
-    for warning in shared_limits(&config) {
+    for warning in configuration_warnings(&config) {
         tracing::warn!("{}; {}", warning.detail, warning.remedy.unwrap_or_default());
     }
     let api = XcoClient::new(&config.xco).map_err(|error| UsageError(error.to_string()))?;

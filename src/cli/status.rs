@@ -2,7 +2,7 @@
 
 mod view;
 
-use super::{Context, Exit, print_json, print_line, run::stop_on_signal, style::Style};
+use super::{Context, Exit, print_json, print_line, run::stop_on_signal, style::Style, width::Width};
 use crate::{
     config::parse_duration,
     operations::{Backend, status::SnapshotCollector},
@@ -53,7 +53,8 @@ pub(super) async fn run(args: StatusArgs, context: Context) -> anyhow::Result<Ex
             print_json(&snapshot)?;
         } else {
             let clear = if clears { CLEAR } else { "" };
-            print_line(&format!("{clear}{}", view::text(&snapshot, Style::of_stdout())))?;
+            let text = view::text(&snapshot, Style::of_stdout(), Width::of_stdout());
+            print_line(&format!("{clear}{text}"))?;
         }
         if !args.watch {
             return Ok(Exit::Done);

@@ -37,6 +37,12 @@ impl Style {
         Self { on: false }
     }
 
+    /// With colours, wherever stdout goes.
+    #[cfg(test)]
+    pub(super) const fn coloured() -> Self {
+        Self { on: true }
+    }
+
     /// `text` in `tone`. Pad before: escapes have no width on a terminal, but a length.
     pub(super) fn paint(self, tone: Tone, text: &str) -> Cow<'_, str> {
         if !self.on || text.trim().is_empty() {

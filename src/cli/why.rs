@@ -1,6 +1,9 @@
 //! `xco-worker why`: where a job is, what it waits for, and until when.
 
-use super::{Context, Exit, ages::age, print_json, print_line, rows::printable, search_progress::SearchProgress};
+use super::{
+    Context, Exit, ages::age, attempts::attempt_lines, print_json, print_line, rows::printable,
+    search_progress::SearchProgress,
+};
 use crate::operations::{
     Backend,
     jobs::{self, DeadLetterSummary, DelayReason, EndedJob, Explanation, Hold, JobPlace, LiveJob, Searched},
@@ -87,6 +90,7 @@ fn live(mut lines: Vec<String>, job: &LiveJob) -> Vec<String> {
         if history.attempts > 0 {
             lines.push(format!("{} calls so far, {} of them failed", history.attempts, history.failures));
         }
+        lines.extend(attempt_lines(&job.past_attempts));
         if history.in_doubt {
             lines.push("an earlier call may have taken effect".to_owned());
         }

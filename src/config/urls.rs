@@ -50,6 +50,10 @@ pub fn parse_redis_url(text: &str) -> Result<RedisUrl, String> {
     if let Some(rest) = text.strip_prefix("rediss+sentinel://") {
         return parse_sentinel(rest, true).map(RedisUrl::Sentinel);
     }
+    if lacks_scheme(text) {
+        return Err("the scheme is missing: begin it with redis:// (rediss:// for TLS), as in redis://127.0.0.1:6379"
+            .to_owned());
+    }
     let url = Url::parse(text).map_err(|error| format!("not a URL ({error}); wanted {WANTED}"))?;
     if !matches!(url.scheme(), "redis" | "rediss") {
         return Err(format!("another scheme than these: {WANTED}"));
@@ -62,6 +66,12 @@ pub fn parse_redis_url(text: &str) -> Result<RedisUrl, String> {
         return Err("the path is the number of a database: redis://host:port/0".to_owned());
     }
     Ok(RedisUrl::Server(SecretString::from(text)))
+}
+
+/// Whether only `scheme://` is missing before the text, as in `127.0.0.1:6379`.
+fn lacks_scheme(text: &str) -> bool {
+    let completed = || Url::parse(&format!("redis://{text}")).ok();
+    !text.contains("://") && completed().is_some_and(|url| url.host_str().is_some_and(|host| !host.is_empty()))
 }
 
 fn parse_sentinel(rest: &str, tls: bool) -> Result<SentinelUrl, String> {
@@ -114,6 +124,9 @@ fn non_empty(text: String) -> Option<String> {
 
 /// Reads an `http://` or `https://` URL that paths can be appended to: no query, no fragment, no credentials.
 pub(super) fn parse_http_url(text: &str) -> Result<Url, String> {
+    if lacks_scheme(text) {
+        return Err("the scheme is missing: begin it with https://, as in https://host/path".to_owned());
+    }
     let url = Url::parse(text).map_err(|error| format!("not a URL ({error}); wanted https://host/…"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err("another scheme than https:// (or http://)".to_owned());
@@ -166,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_scheme_is_named() {
+        for text in ["127.0.0.1:6379", "localhost:6379", "cache", "cache:6380/2", ":hunter2@cache:6379", "[::1]:6379"] {
+            let fault = parse_redis_url(text).unwrap_err();
+            assert!(fault.starts_with("the scheme is missing: begin it with redis://"), "{text}: {fault}");
+        }
+        for text in ["http://cache", "mailto:hunter2", "redis://"] {
+            assert!(!parse_redis_url(text).unwrap_err().contains("scheme is missing"), "{text}");
+        }
+    }
+
+    #[test]
     fn faults_quote_nothing() {
         for text in [
             "hunter2",
@@ -181,6 +205,13 @@ mod tests {
         ] {
             let fault = parse_redis_url(text).unwrap_err();
             assert!(!fault.contains("hunter2"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn an_http_url_without_a_scheme_is_named() {
+        for text in ["xco-api.example.com", "xco-api.example.com/v1", "localhost:8080/token"] {
+            assert!(parse_http_url(text).unwrap_err().starts_with("the scheme is missing"), "{text}");
         }
     }
 

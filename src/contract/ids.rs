@@ -52,6 +52,18 @@ pub struct EntryId {
     pub seq: u64,
 }
 
+impl EntryId {
+    /// Returns the greatest id below this one; `None` below the first.
+    #[must_use]
+    pub const fn before(self) -> Option<Self> {
+        match (self.ms, self.seq) {
+            (0, 0) => None,
+            (ms, 0) => Some(Self { ms: ms - 1, seq: u64::MAX }),
+            (ms, seq) => Some(Self { ms, seq: seq - 1 }),
+        }
+    }
+}
+
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)

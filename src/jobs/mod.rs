@@ -16,6 +16,7 @@
 //!            └─ duplicate: dropped · expired, rejected, cancelled: completion
 //! ```
 
+mod attempt;
 mod call;
 mod check_user;
 mod create_user;
@@ -29,6 +30,7 @@ mod verify_otp;
 #[cfg(test)]
 mod tests;
 
+pub use attempt::{Attempt, MOST_ATTEMPTS};
 pub use call::{CallInputs, NextCall, RepeatSafety};
 pub use decide::{decide, doubt_first, lost, next_call, panicked};
 pub use next_step::{CallCircumstances, CredentialRefusal, NextStep, retry_delay_ms};

@@ -1,6 +1,6 @@
 //! Verdicts, and the rules common to all types: which failures are retried, when, and which are final.
 
-use super::{JobState, RepeatSafety};
+use super::{Attempt, JobState, RepeatSafety};
 use crate::{
     config::RetryPolicy,
     contract::{ErrorKind, Job, JobError, JsonText, Outcome, millis},
@@ -65,6 +65,19 @@ pub enum NextStep {
     Continue,
     /// The job is handed back without a call, for example because the worker is stopping.
     Release,
+}
+
+impl NextStep {
+    /// The attempt that ended with this verdict. `None` if the job succeeded, or if no call was made.
+    pub const fn attempt(&self, at_ms: u64, took_ms: u64, http_status: Option<u16>) -> Option<Attempt> {
+        let error = match self {
+            Self::Succeeded { .. } | Self::Release => return None,
+            Self::Failed { error, .. } | Self::Retry { error, .. } => Some(error.kind),
+            Self::Defer { .. } => Some(ErrorKind::RateLimited),
+            Self::Continue => None,
+        };
+        Some(Attempt { at_ms, took_ms, http_status, error })
+    }
 }
 
 /// Returns the delay in milliseconds before attempt `failures + 1`: full jitter below an exponentially growing bound,

@@ -1,5 +1,6 @@
 //! The state of a job between deliveries: a small JSON document stored with the job while it waits.
 
+use super::{Attempt, attempt};
 use crate::{
     contract::{EntryId, JsonText, Lane, Origin},
     limits::SlotKind,
@@ -105,6 +106,9 @@ pub struct JobState {
     /// the last clock step that was taken into account.
     #[serde(rename = "q", default, skip_serializing_if = "is_default")]
     pub enqueued: Option<(u64, u32)>,
+    /// The latest attempts that did not end the job with success, the oldest first.
+    #[serde(rename = "v", default, skip_serializing_if = "is_default", deserialize_with = "attempt::known")]
+    pub history: Vec<Attempt>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -137,11 +141,12 @@ impl JobState {
             losses: 0,
             accepted: false,
             enqueued: None,
+            history: Vec::new(),
         }
     }
 
-    /// Returns the part of the state that a dead letter keeps: the job's origin, and what a replay must know. Attempts,
-    /// waits and losses start at zero in a replay.
+    /// Returns the part of the state that a dead letter keeps: the job's origin, its latest attempts, and what a replay must
+    /// know. Attempts, waits and losses start at zero in a replay.
     #[must_use]
     pub fn of_a_letter(&self) -> Self {
         Self {
@@ -150,6 +155,7 @@ impl JobState {
             replay: self.replay,
             doubt: self.doubt,
             enqueued: self.enqueued,
+            history: self.history.clone(),
             ..Self::new(self.origin)
         }
     }
@@ -158,7 +164,8 @@ impl JobState {
     /// its deadline counts from there.
     #[must_use]
     pub fn replayed(&self) -> Self {
-        Self { replay: self.replay.saturating_add(1), accepted: true, enqueued: None, ..self.of_a_letter() }
+        let (replay, history) = (self.replay.saturating_add(1), Vec::new());
+        Self { replay, accepted: true, enqueued: None, history, ..self.of_a_letter() }
     }
 
     /// Whether an earlier call may have taken effect and no check has settled it since.
@@ -171,6 +178,13 @@ impl JobState {
         match self.enqueued {
             Some((at_ms, _)) => at_ms,
             None => self.origin.entry.ms,
+        }
+    }
+
+    /// Adds an attempt to the history, which keeps the latest.
+    pub fn remember(&mut self, attempt: Option<Attempt>) {
+        if let Some(attempt) = attempt {
+            attempt::remember(&mut self.history, attempt);
         }
     }
 

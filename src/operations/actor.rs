@@ -1,6 +1,7 @@
 //! Who acts.
 
 use crate::{
+    contract::is_unprintable,
     queue::{Link, audit},
     rules::RuleOrigin,
 };
@@ -18,7 +19,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// `name` is the person's or tool's, `from` a host or an address. Control characters are removed, and each is cut to 120
+    /// `name` is the person's or tool's, `from` a host or an address. Control characters and those that change the direction of text are removed, and each is cut to 120
     /// characters.
     pub fn new(name: &str, from: &str) -> Self {
         Self { name: bounded(name), from: bounded(from) }
@@ -59,7 +60,7 @@ impl Actor {
 }
 
 fn bounded(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+    text.chars().filter(|c| !is_unprintable(*c)).take(LONGEST).collect()
 }
 
 #[cfg(test)]

@@ -26,10 +26,10 @@ pub enum Error {
     #[error(transparent)]
     RedisUrl(QueueError),
     /// The maximum number of rules is in force.
-    #[error("{MAX_RULES} orders are in force, and no more are taken")]
+    #[error("the maximum of {MAX_RULES} rules is in force")]
     TooManyRules,
     /// No job fits a cancellation.
-    #[error("no job is waiting that fits: {0}")]
+    #[error("no waiting job fits: {0}")]
     NothingFits(String),
     /// No pause has this selection.
     #[error("{0} is not paused")]
@@ -79,7 +79,7 @@ impl Error {
 
     /// Converts an error of Redis, and adds the address of Redis.
     pub fn redis(redis: &RedisConfig, error: &RedisError) -> Self {
-        Self::Redis { place: redis_place(redis), reason: queue::cause(error), remedy: queue::remedy(error) }
+        Self::Redis { place: redis_place(redis), reason: queue::cause(error), remedy: redis_remedy(error) }
     }
 }
 
@@ -87,6 +87,18 @@ impl From<QueueError> for Error {
     fn from(error: QueueError) -> Self {
         Self::RedisUrl(error)
     }
+}
+
+/// What to do about Redis's error. `None` where Redis does not answer at all.
+pub(super) fn redis_remedy(error: &RedisError) -> Option<&'static str> {
+    queue::remedy(error).or_else(|| {
+        if error.code().is_some() {
+            // Redis runs, and answered.
+            return Some("Redis refuses a command: see its log, and `xco-worker doctor`");
+        }
+        let is_closed = error.is_connection_dropped() && !error.is_connection_refusal() && !error.is_timeout();
+        is_closed.then_some("does this port want TLS? then it is rediss:// instead of redis://; else see Redis's log")
+    })
 }
 
 /// A long operation that failed.

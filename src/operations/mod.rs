@@ -5,6 +5,7 @@
 //! face names. A report's JSON, by `Serialize`, is what `--json` prints.
 
 mod actor;
+mod attempts;
 pub mod audit;
 mod backend;
 pub mod backfill;
@@ -14,6 +15,7 @@ mod error;
 pub mod health_checks;
 mod in_force;
 pub mod jobs;
+mod kept_completions;
 mod local_redis;
 pub mod namespace;
 pub mod pauses;
@@ -21,9 +23,12 @@ mod progress;
 pub mod status;
 mod text;
 
+pub use crate::contract::printable;
 pub use actor::Actor;
+pub use attempts::PastAttempt;
 pub use backend::Backend;
 pub use error::{Error, Unfinished, redis_place};
 pub use in_force::InForce;
+pub use kept_completions::KeptCompletions;
 pub use progress::{NoProgress, Progress};
-pub use text::{age, printable};
+pub use text::age;

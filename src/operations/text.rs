@@ -1,4 +1,4 @@
-//! Text for people: spans of time, and text from outside.
+//! Text for people: spans of time.
 
 /// A span of time in at most two units: `850 ms`, `12 s`, `3 m 20 s`, `2 h 5 m`, `4 d 3 h`
 pub fn age(ms: u64) -> String {
@@ -10,12 +10,6 @@ pub fn age(ms: u64) -> String {
         3_600..86_400 => format!("{} h {} m", seconds / 3_600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
     }
-}
-
-/// The text with every control character replaced by `\u{fffd}`. Anyone can write to a stream, and a terminal would obey control
-/// characters.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

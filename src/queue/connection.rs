@@ -1,6 +1,6 @@
 //! Connections to Redis: of either kind, with what is known of their use, and what an error says of them.
 
-use super::trouble::is_about_connections;
+use super::error_remedies::is_about_connections;
 use crate::net::TlsFilesFault;
 use redis::{
     Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, Value,

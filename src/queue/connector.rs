@@ -7,9 +7,9 @@
 
 use super::{
     connection::{Connection, Made, QueueError, SharedConnection},
+    error_remedies::{self, ConnectionFault},
     reach::{Reach, is_full},
     sentinel::Sentinels,
-    trouble::{self, ConnectionFault},
 };
 use crate::{
     config::{RedisConfig, RedisUrl, parse_redis_url},
@@ -248,7 +248,7 @@ impl Connector {
     /// Returns the error, or its cause if Redis closed a new connection. Redis reports that cause only to a client that
     /// sends no command.
     pub(super) async fn cause_of(&self, error: RedisError, made_at: Instant) -> RedisError {
-        if trouble::is_full(&error) {
+        if error_remedies::is_full(&error) {
             return ConnectionFault::FULL.error();
         }
         let closed = error.is_connection_dropped() && !error.is_connection_refusal() && !error.is_timeout();

@@ -4,6 +4,7 @@ use super::{
     IdIndex, Keys, Link,
     admission::BATCH_LIFE_S,
     entry::text,
+    list::{FIRST_COUNT, next_count},
     script::{Script, integers, script},
 };
 pub use crate::dead_letters::{BucketState, DeadLetter, IdRange, Replay};
@@ -19,9 +20,6 @@ static PEEK: LazyLock<Script> = LazyLock::new(|| script!("bucket_peek" on "limit
 
 /// Maximum number of dead letters that one step of a replay moves.
 pub const MAX_REPLAY: usize = 100;
-
-/// Approximate size in bytes of one page of dead letters.
-const PAGE_BYTES: usize = 1 << 20;
 
 /// The order in which dead letters are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +44,7 @@ pub struct DeadLetterReader {
 impl DeadLetterReader {
     /// Creates a reader for a range of a partition's dead letters.
     pub const fn new(keys: Keys, stretch: IdRange, order: ReadOrder) -> Self {
-        Self { keys, stretch, order, after: None, count: 100, done: false }
+        Self { keys, stretch, order, after: None, count: FIRST_COUNT, done: false }
     }
 
     /// Returns the next page, empty at the end. After an error, the call can be repeated. O(dead letters read).
@@ -72,7 +70,7 @@ impl DeadLetterReader {
         self.done = letters.len() < self.count;
         self.after = letters.last().map(|letter| letter.entry).or(self.after);
         let bytes: usize = letters.iter().map(|letter| letter.job.len() + letter.error.len() + 200).sum();
-        self.count = (PAGE_BYTES / (bytes / letters.len().max(1)).max(1)).clamp(10, 1000);
+        self.count = next_count(bytes, letters.len());
         Ok(letters)
     }
 }

@@ -16,6 +16,7 @@ pub mod dead_letters;
 mod defer;
 mod enqueue;
 mod entry;
+mod error_remedies;
 pub mod find;
 mod finish;
 pub mod ids;
@@ -23,6 +24,7 @@ pub mod index;
 mod keys;
 pub mod learned;
 mod link;
+pub mod list;
 mod load;
 pub mod maintenance;
 pub mod preflight;
@@ -33,7 +35,6 @@ pub mod rules;
 mod script;
 mod sentinel;
 mod tls;
-mod trouble;
 pub mod workers;
 
 pub use admission::{Admission, AdmissionRequest, Admissions, MAX_ADMIT, Reservation, ReservationState, admit};
@@ -42,6 +43,7 @@ pub use connector::{Connector, SHARED};
 pub use defer::{Deferral, Deferred, defer};
 pub use enqueue::{LaneJob, MAX_PIPELINE_BYTES, MAX_PIPELINE_JOBS, Replies, enqueue, enqueue_one};
 pub use entry::RawEntry;
+pub use error_remedies::{cause, explain, remedy};
 pub use finish::{
     Extras, Finish, FinishOp, Finished, Finishes, MAX_FINISH, MarkerRemoval, NewChild, NewDeadLetter, QueuePosition,
     finish,
@@ -52,4 +54,3 @@ pub use link::Link;
 pub use load::{Load, LoadAlarm, lane_load};
 pub use read::{MAX_FIELD_BYTES, ensure_group, is_light, probe, read_cut, read_due, read_lane, read_lanes};
 pub use script::ScriptFailure;
-pub use trouble::{cause, explain, remedy};

@@ -1,8 +1,8 @@
 //! Connects to one server or a cluster, with names, certificates and timeouts.
 
 use super::{
+    error_remedies::{self, ConnectionFault},
     tls::Certificates,
-    trouble::{self, ConnectionFault},
 };
 use crate::{
     config::RedisConfig,
@@ -138,5 +138,5 @@ pub(super) async fn is_full(place: SocketAddr) -> bool {
             Ok(_) => {}
         }
     }
-    String::from_utf8_lossy(&said).contains(trouble::FULL)
+    String::from_utf8_lossy(&said).contains(error_remedies::FULL)
 }

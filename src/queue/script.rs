@@ -66,7 +66,11 @@ pub struct ScriptFailure {
 impl ScriptFailure {
     /// Parses the text `COMMAND key: reason`.
     pub(super) fn new(script: &'static str, text: &str) -> Self {
-        Self { script, reason: reason_of(text), detail: text.chars().filter(|c| !c.is_control()).take(200).collect() }
+        Self {
+            script,
+            reason: reason_of(text),
+            detail: text.chars().filter(|c| !crate::contract::is_unprintable(*c)).take(200).collect(),
+        }
     }
 
     /// Converts the error of a whole script, one that waiting alone does not solve.

@@ -3,7 +3,7 @@
 //! All Sentinels are asked at once, and the answer with the latest configuration counts: after a failover, a Sentinel
 //! that was cut off still names the old master.
 
-use super::{reach::Reach, trouble::ConnectionFault};
+use super::{error_remedies::ConnectionFault, reach::Reach};
 use crate::config::{SentinelConfig, SentinelUrl};
 use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{

@@ -3,6 +3,7 @@
 //! A thread of its own writes them (`tracing-appender`). No other thread waits for it. Lines that find its queue full
 //! are dropped and counted, and the count is logged once the reader has caught up.
 
+use crate::contract::printable;
 use std::{
     io::{self, Write},
     panic,
@@ -181,7 +182,9 @@ pub fn flush_logs(within: Duration) -> bool {
 pub fn say_at_end(text: &str) {
     let within = if flush_logs(FLUSH_TIMEOUT) { FLUSH_TIMEOUT } else { Duration::from_millis(100) };
     let (done, written) = mpsc::channel::<()>();
-    let text = format!("{text}\n");
+    // An error may quote a file or an argument.
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    let text = format!("{}\n", lines.join("\n"));
     let writer = thread::Builder::new().name("last-words".to_owned()).spawn(move || {
         let _ = io::stderr().write_all(text.as_bytes());
         drop(done);

@@ -4,8 +4,8 @@
 //! still handed to the finisher.
 
 use super::{
+    ended_delivery::{DelayedDeliveries, ReadyEnd},
     lease::{Lease, Leases},
-    ready::{DelayedDeliveries, ReadyEnd},
     redis_clock::RedisClock,
     rules::LoadedRules,
     slots::Slots,

@@ -5,7 +5,7 @@ use super::{
     context::WorkerContext,
     decode::{BackloggedJobs, DecodedJobs, Decoder},
     delayed_by_route,
-    health::LoopHealth,
+    redis_health::LoopHealth,
     replication::await_replica,
     rule_check::{RuleCheck, check},
     upstream_health::Probe,

@@ -5,9 +5,9 @@ mod delay;
 use super::{
     active_job::{CompleterTask, End},
     context::WorkerContext,
-    health::LoopHealth,
+    ended_delivery::{EndMetric, ReadyEnd},
     lease::{LeaseKey, stream_place},
-    ready::{EndMetric, ReadyEnd},
+    redis_health::LoopHealth,
     replication::await_replica,
     settlement,
 };

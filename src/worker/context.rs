@@ -64,7 +64,7 @@ pub(super) struct WorkerContext {
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
     /// Whether Redis is usable.
-    pub(super) health: super::health::Health,
+    pub(super) health: super::redis_health::Health,
     /// `queue.*`
     pub(super) queue: QueueConfig,
     /// `limits.allow_missing_caller_id`
@@ -92,7 +92,7 @@ impl WorkerContext {
         consumer: String,
         connector: Connector,
         metrics: Metrics,
-        health: super::health::Health,
+        health: super::redis_health::Health,
         partitions: Vec<Partition>,
     ) -> Self {
         let partition_count = partitions.len();

@@ -56,15 +56,14 @@ impl<A: XcoApi> Executor<A> {
             self.context.upstream_health.first_attempt(rate_class);
         }
         let of_merchant = is_of_a_merchant(&planned.call, self.context.default_merchant.as_ref());
+        let began_ms = self.context.clock.now_ms();
         let report = self.api.call(planned.call, context).instrument(span).await;
         let outlook = self.observe(rate_class, &report, of_merchant);
         let awaits_token = report.result.as_ref().is_err_and(crate::xco::CallFailure::awaits_token);
 
-        let http_status = match &report.result {
-            Ok(_) => 200,
-            Err(failure) => failure.http_status.unwrap_or(0),
-        };
-        self.context.metrics.xco_call(rate_class, http_status, report.elapsed);
+        let http_status = report.result.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200));
+        let took_ms = millis(report.elapsed);
+        self.context.metrics.xco_call(rate_class, http_status.unwrap_or(0), report.elapsed);
         let policy = self.context.policy(held.job.job_type);
         let circumstances =
             CallCircumstances { policy, jitter: rand::random(), outage: outlook.outage, refusal: outlook.refusal };
@@ -73,6 +72,7 @@ impl<A: XcoApi> Executor<A> {
             decide(job, state, crate::jobs::CallInputs { merchant }, circumstances, report)
         };
         held.calling = false;
+        held.state.remember(verdict.attempt(began_ms, took_ms, http_status));
         if let NextStep::Retry { delay_ms, .. } = &mut verdict
             && !awaits_token
             && !outlook.outage

@@ -5,8 +5,8 @@ use super::{
     clock_steps,
     context::{Partition, WorkerContext},
     decode::{BackloggedJobs, DecodedJobs, Decoder},
-    health::LoopHealth,
     lane_reader::{BLOCK, SharedRead},
+    redis_health::LoopHealth,
 };
 use crate::{
     contract::{EntryId, Lane},

@@ -1,6 +1,6 @@
 //! Maintenance of a partition: promotes due jobs, renews leases, trims streams and updates gauges.
 
-use super::{context::WorkerContext, health::LoopHealth};
+use super::{context::WorkerContext, redis_health::LoopHealth};
 use crate::{
     config::CompletionsConfig,
     contract::Lane,

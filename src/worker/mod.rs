@@ -25,16 +25,16 @@ mod connection_count;
 mod context;
 mod decode;
 mod delayed_by_route;
+mod ended_delivery;
 mod executor;
 mod fetcher;
 mod gate;
-mod health;
 mod heartbeat;
 mod lane_reader;
 mod lease;
 mod maintenance;
-mod ready;
 mod redis_clock;
+mod redis_health;
 mod refused_ends;
 mod replication;
 mod rescuer;
@@ -46,7 +46,7 @@ mod trace;
 mod upstream_health;
 
 pub use connection_count::connections;
-pub use health::{Breakers, Health};
+pub use redis_health::{Breakers, Health};
 
 use crate::{
     config::Config,

@@ -1,7 +1,7 @@
 //! Ends that Redis refuses to write. While there is one, the worker is not ready, and its readiness names the command
 //! and the key.
 
-use super::{health::LoopHealth, lease::LeaseKey};
+use super::{lease::LeaseKey, redis_health::LoopHealth};
 use crate::queue::ScriptFailure;
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::HashMap, time::Duration};

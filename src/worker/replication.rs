@@ -1,6 +1,6 @@
 //! Waits for replicas if `redis.durability = "replicated"`, so that a write survives the loss of the master.
 
-use super::{context::WorkerContext, health::LoopHealth};
+use super::{context::WorkerContext, redis_health::LoopHealth};
 use crate::queue::{Link, maintenance};
 use std::time::Duration;
 

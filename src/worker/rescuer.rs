@@ -8,8 +8,8 @@ use super::{
     admission::Admitter,
     context::WorkerContext,
     decode::{DecodedJobs, Decoder},
-    health::LoopHealth,
     lease::stream_place,
+    redis_health::LoopHealth,
 };
 use crate::{
     contract::{EntryId, Lane},

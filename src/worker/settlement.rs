@@ -3,7 +3,7 @@
 use super::{
     active_job::{ActiveJob, End, Rejected},
     completion::{self, JobEnd},
-    ready::{EndMetric, ReadyEnd},
+    ended_delivery::{EndMetric, ReadyEnd},
 };
 use crate::{
     contract::{ErrorKind, Status},

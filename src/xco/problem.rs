@@ -51,7 +51,7 @@ fn cut(problem: &JsonText) -> JsonText {
 /// customer.
 pub(super) fn title(problem: Option<&Value>) -> Option<String> {
     let title = problem?.get("title")?.as_str()?;
-    let title: String = title.chars().filter(|c| !c.is_control()).take(MAX_TITLE_CHARS).collect();
+    let title: String = title.chars().filter(|c| !crate::contract::is_unprintable(*c)).take(MAX_TITLE_CHARS).collect();
     let title = title.trim();
     (!title.is_empty()).then(|| title.to_owned())
 }

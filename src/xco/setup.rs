@@ -100,7 +100,12 @@ fn missing(key: &'static str, remedy: &'static str) -> SetupFault {
 
 fn check_url(key: &'static str, url: Option<&Url>, insecure_ok: bool, faults: &mut Vec<SetupFault>) -> Option<Url> {
     let Some(url) = url else {
-        faults.push(missing(key, "set it to the URL that Purse gave you, such as https://xco-api.purse-sandbox.com"));
+        let remedy = if key == "xco.token_url" {
+            "set it to the URL of the OAuth2 token endpoint that Purse gave you, such as https://auth.example.com/oauth2/token"
+        } else {
+            "set it to the URL that Purse gave you, such as https://xco-api.purse-sandbox.com"
+        };
+        faults.push(missing(key, remedy));
         return None;
     };
     let fault = |problem, remedy| Some(SetupFault { key, problem, remedy });

@@ -76,6 +76,7 @@ fn demo_once_shows_everything_and_exits_0() {
         .assert()
         .code(0)
         .stdout(contains("none missing, none twice, each ended as it should"))
+        .stdout(contains("xco-worker --help` lists its commands"))
         .stdout(contains("\u{1b}").not())
         .stdout(contains("example.com").not())
         .stderr(predicates::str::is_empty())
@@ -92,11 +93,17 @@ fn demo_once_shows_everything_and_exits_0() {
         ("throttled ", "2 calls"),
         ("outage-1 ", "between tries"),
         ("  malformed ", "at /args/email /args/nickname"),
-        ("backfill-10 ", "created"),
+        ("backfill-40 ", "created"),
     ] {
         let row = rows.iter().find(|row| row.contains(id)).unwrap_or_else(|| panic!("no {id}"));
         assert!(row.contains(what), "{row}");
     }
+    // Enqueued behind the backfill, and ended before most of it.
+    let at = |id: &str| rows.iter().position(|row| row.contains(id)).unwrap();
+    let overtaken = rows.iter().skip(at("in-between ")).filter(|row| row.contains("backfill-")).count();
+    assert!(overtaken >= 10, "{rows:#?}");
+    let said = format!("`in-between` ended before {overtaken} of the 40");
+    assert!(lines(&output).iter().any(|line| line.contains(&said)), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -275,8 +282,12 @@ async fn enqueue_waits_for_its_completion() {
         .assert()
         .code(1)
         .stdout(predicates::str::is_empty())
-        .stderr(contains("/args/email: ").and(contains("/reply: ")).and(contains("ada at").not()))
+        .stderr(contains("--email: ").and(contains("--reply: ")).and(contains("ada at").not()))
         .stderr(contains("not enqueued"));
+    enqueue(&["--type", "CheckUser", "--email", "ada at example", "--reply", "--json"])
+        .assert()
+        .code(1)
+        .stderr(contains("/args/email: ").and(contains("/reply: ")));
     let mut rig = rig;
     rig.wait_for(4).await;
     rig.end().await;

@@ -131,7 +131,7 @@ async fn an_export_is_complete_and_private() {
     let file = folder.path().join("letters.ndjson");
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(json_lines(&std::fs::read(&file).unwrap()).len(), 5);
-    pointed(&folder, &rig).args(flags).assert().code(1).stderr(contains("must not be there yet"));
+    pointed(&folder, &rig).args(flags).assert().code(1).stderr(contains("the file must not exist"));
     let audit = audit(&mut rig).await;
     let recorded: Vec<_> = audit.iter().map(|entry| (entry["action"].as_str(), entry["count"].as_str())).collect();
     assert_eq!(&recorded[..2], [("dead export", "0"), ("dead export ended", "1")]);

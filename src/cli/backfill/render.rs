@@ -31,7 +31,7 @@ pub(super) fn report(report: &BackfillReport) -> anyhow::Result<()> {
         print_line(&format!("rejected rows in {}", file.rejected.display()))?;
     }
     match counts {
-        None => say("not every row has been enqueued: give the command that began it, once more"),
+        None => say("not every row has been enqueued: run the same backfill command again"),
         Some(_) if !report.complete => say("not every row has ended"),
         Some(_) => {}
     }

@@ -2,7 +2,12 @@
 
 use super::filter::FilterArgs;
 use crate::{
-    cli::{Context, Exit, HintExt, StdoutClosed, operator::this_operator, print_json, print_line, say},
+    cli::{
+        Context, Exit, HintExt, StdoutClosed,
+        operator::this_operator,
+        output::{JsonLines, print_pretty_json},
+        print_json, say,
+    },
     operations::{
         Backend,
         dead_letters::{self, ExportError, Filter},
@@ -43,8 +48,7 @@ pub(super) async fn show(args: ShowArgs, context: Context) -> anyhow::Result<Exi
 }
 
 fn print(value: &impl Serialize, json: bool) -> anyhow::Result<()> {
-    // JSON escapes what a terminal would obey.
-    if json { print_json(value) } else { print_line(&serde_json::to_string_pretty(value)?) }
+    if json { print_json(value) } else { print_pretty_json("", value) }
 }
 
 /// Flags of `dead export`.
@@ -65,9 +69,9 @@ pub(super) async fn export(args: ExportArgs, context: Context) -> anyhow::Result
         Some(path) => {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             let file = file.with_context(|| format!("{} cannot be made", path.display()));
-            Box::new(file.hint("it must not be there yet")?)
+            Box::new(file.hint("the file must not exist")?)
         }
-        None => Box::new(std::io::stdout()),
+        None => Box::new(JsonLines::to_stdout()),
     };
     let count =
         dead_letters::export(&mut backend, &this_operator(), &filter, out).await.map_err(|error| match error {

@@ -2,10 +2,13 @@
 
 use crate::cli::{
     print_json, print_line,
-    rows::{header, row},
+    rows::Rows,
     style::{Style, Tone},
 };
 use serde_json::Value;
+
+/// The indentation of [`Narrator::say`].
+const MARGIN: usize = 2;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Narrator {
@@ -29,7 +32,7 @@ impl Narrator {
         match (self.json, text) {
             (true, _) => Ok(()),
             (false, "") => print_line(""),
-            (false, text) => print_line(&format!("  {text}")),
+            (false, text) => print_line(&format!("  {}", text.replace('\n', "\n  "))),
         }
     }
 
@@ -53,12 +56,12 @@ impl Narrator {
             return Ok(());
         }
         self.say("")?;
-        self.say(&header(self.style))
+        Rows::of_today(MARGIN).header().map_or(Ok(()), |header| self.say(&header))
     }
 
     /// Prints a completion.
     pub(super) fn completion(self, event: &Value) -> anyhow::Result<()> {
-        if self.json { print_json(event) } else { self.say(&row(event, self.style)) }
+        if self.json { print_json(event) } else { self.say(&Rows::of_today(MARGIN).row(event)) }
     }
 
     /// Colours a text if the terminal shows colours.

@@ -85,6 +85,8 @@ pub(super) struct Runner<'a> {
     expected: BTreeMap<String, Expected>,
     /// The completions of each job, by id, in the order in which they came.
     pub(super) seen: BTreeMap<String, Vec<StepEnd>>,
+    /// The ids of the jobs in the order in which they ended.
+    order: Vec<String>,
     waiting: usize,
 }
 
@@ -107,8 +109,8 @@ impl DemoTally {
 
 impl<'a> Runner<'a> {
     pub(super) fn new(sandbox: Sandbox, backend: Backend<'a>, subscriber: Subscriber, narrator: Narrator) -> Self {
-        let (expected, seen) = (BTreeMap::new(), BTreeMap::new());
-        Self { sandbox, narrator, backend, subscriber, expected, seen, waiting: 0 }
+        let (expected, seen, order) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { sandbox, narrator, backend, subscriber, expected, seen, order, waiting: 0 }
     }
 
     /// Expects the job `id` to succeed with this outcome.
@@ -129,7 +131,7 @@ impl<'a> Runner<'a> {
 
     /// Enqueues jobs, as a shop does, and prints completions as they come, until every expected job has ended.
     pub(super) async fn play(&mut self, steps: Vec<Step>) -> anyhow::Result<()> {
-        let Self { backend, subscriber, narrator, expected, seen, waiting, .. } = self;
+        let Self { backend, subscriber, narrator, expected, seen, order, waiting, .. } = self;
         let enqueueing = async {
             for step in steps {
                 tokio::time::sleep(step.after).await;
@@ -149,6 +151,7 @@ impl<'a> Runner<'a> {
                 for completed in batch? {
                     if note(seen, expected, &completed) {
                         *waiting -= 1;
+                        order.push(completed.id.clone());
                     }
                     narrator.completion(&completed.event)?;
                 }
@@ -157,6 +160,11 @@ impl<'a> Runner<'a> {
         };
         tokio::try_join!(enqueueing, watching)?;
         Ok(())
+    }
+
+    /// Number of jobs that ended after the job `id`.
+    pub(super) fn ended_after(&self, id: &str) -> usize {
+        self.order.iter().rev().take_while(|ended| *ended != id).count()
     }
 
     /// Compares the completions with those that are expected, and with their number in Redis.

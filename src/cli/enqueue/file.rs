@@ -47,7 +47,7 @@ pub(super) async fn run(path: &Path, lane: Lane, context: &Context) -> anyhow::R
 fn failed<T>(error: NdjsonError, path: &Path) -> anyhow::Result<T> {
     match error {
         NdjsonError::Input(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
-        error @ NdjsonError::Queue { .. } => {
+        error @ (NdjsonError::NoJobs(_) | NdjsonError::Queue { .. }) => {
             let remedy = error.remedy().unwrap_or_default();
             Err(error).hint(remedy)
         }

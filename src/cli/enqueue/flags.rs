@@ -1,6 +1,7 @@
 //! A job from flags.
 
 use super::args::EnqueueArgs;
+use crate::contract::Fault;
 use serde_json::{Map, Value};
 
 /// The job as its JSON object; what it lacks or has too much of is for validation to say.
@@ -41,6 +42,47 @@ pub(super) fn job(args: &EnqueueArgs, id: Option<String>) -> Value {
     Value::Object(job)
 }
 
+/// The members of a job, and the flags that set them.
+const FLAGS: [(&str, &str); 17] = [
+    ("/type", "--type"),
+    ("/id", "--id"),
+    ("/caller_id", "--caller-id"),
+    ("/customer_reference", "--customer-reference"),
+    ("/merchant_id", "--merchant-id"),
+    ("/ttl_ms", "--ttl"),
+    ("/run_at", "--run-at"),
+    ("/max_attempts", "--max-attempts"),
+    ("/batch", "--batch"),
+    ("/meta", "--meta"),
+    ("/next", "--next"),
+    ("/reply", "--reply"),
+    ("/args/email", "--email"),
+    ("/args/phone_number", "--phone-number"),
+    ("/args/verification_code", "--code"),
+    ("/args/consent_challenge_id", "--consent-challenge-id"),
+    ("/args/user", "--user"),
+];
+
+/// A fault of a job from flags, in the words of the flags: `--code: is required`.
+pub(super) fn in_words(fault: &Fault) -> String {
+    let pointer = fault
+        .pointer
+        .strip_prefix("/args/customer_reference")
+        .map_or_else(|| fault.pointer.clone(), |below| format!("/customer_reference{below}"));
+    let set_by = FLAGS.iter().find_map(|(member, flag)| Some((flag, pointer.strip_prefix(member)?)));
+    let place = match set_by {
+        Some((flag, "")) => (*flag).to_owned(),
+        Some((flag, below)) if below.starts_with('/') => format!("{flag}, at {below}"),
+        _ if matches!(pointer.as_str(), "" | "/args") => "the flags".to_owned(),
+        _ => pointer,
+    };
+    let detail = FLAGS.iter().fold(fault.detail.clone(), |detail, (member, flag)| {
+        let name = member.rsplit('/').next().unwrap_or(member);
+        detail.replace(&format!("`{name}`"), &format!("`{flag}`"))
+    });
+    format!("{place}: {detail}")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -53,6 +95,31 @@ mod tests {
         let all = ["xco-worker", "enqueue"].iter().chain(args);
         let Command::Enqueue(args) = Cli::try_parse_from(all).ok().unwrap().command else { panic!("enqueue") };
         job(&args, args.id.clone())
+    }
+
+    #[test]
+    fn faults_name_the_flags() {
+        for (pointer, detail, wanted) in [
+            ("/args/verification_code", "is required", "--code: is required"),
+            ("/ttl_ms", "must be 1 to 9", "--ttl: must be 1 to 9"),
+            ("/args/customer_reference", "is required", "--customer-reference: is required"),
+            ("/args/user/email", "is required", "--user, at /email: is required"),
+            ("/next/foo", "is no outcome", "--next, at /foo: is no outcome"),
+            (
+                "/args",
+                "needs one of `email` and `phone_number`",
+                "the flags: needs one of `--email` and `--phone-number`",
+            ),
+            (
+                "/caller_id",
+                "the type needs `caller_id`, or `customer_reference` in its place",
+                "--caller-id: the type needs `--caller-id`, or `--customer-reference` in its place",
+            ),
+            ("/idle", "is unknown", "/idle: is unknown"),
+        ] {
+            let fault = Fault { pointer: pointer.to_owned(), detail: detail.to_owned() };
+            assert_eq!(in_words(&fault), wanted);
+        }
     }
 
     #[test]

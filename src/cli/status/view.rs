@@ -5,13 +5,14 @@ use crate::{
         ages::age,
         rows::printable,
         style::{Style, Tone},
+        width::Width,
     },
     operations::status::Snapshot,
 };
 use std::{collections::BTreeMap, fmt::Write};
 
 /// The whole text.
-pub(super) fn text(snapshot: &Snapshot, style: Style) -> String {
+pub(super) fn text(snapshot: &Snapshot, style: Style, width: Width) -> String {
     let mut out = String::new();
     let heading = |text: &str| style.paint(Tone::Strong, text).into_owned();
     let _ = writeln!(out, "{}", style.paint(Tone::Faint, &snapshot.at));
@@ -59,9 +60,9 @@ pub(super) fn text(snapshot: &Snapshot, style: Style) -> String {
     }
     limits(&mut out, snapshot, style);
     rules(&mut out, snapshot, style);
-    workers(&mut out, snapshot, style);
+    workers(&mut out, snapshot, style, width);
     out.truncate(out.trim_end().len());
-    out
+    width.wrap(&out, 4)
 }
 
 /// `: limit 3, retry 1`, or nothing.
@@ -106,24 +107,25 @@ fn rules(out: &mut String, snapshot: &Snapshot, style: Style) {
     }
 }
 
-fn workers(out: &mut String, snapshot: &Snapshot, style: Style) {
+fn workers(out: &mut String, snapshot: &Snapshot, style: Style, width: Width) {
     if snapshot.workers.is_empty() {
         let _ = writeln!(out, "{}", style.paint(Tone::Bad, "no worker is running"));
         return;
     }
     let columns = format!("{:<40}{:<10}{:<10}{:>8}{:>10}", "WORKER", "VERSION", "UP", "SLOTS", "CALLS/MIN");
-    let _ = writeln!(out, "{}", style.paint(Tone::Strong, &columns));
+    let is_table = width.fits(columns.len());
+    let heading = if is_table { columns.as_str() } else { "workers" };
+    let _ = writeln!(out, "{}", style.paint(Tone::Strong, heading));
     for worker in &snapshot.workers {
         let beat = &worker.heartbeat;
         let running = beat.running.interactive + beat.running.bulk;
-        let mut line = format!(
-            "{:<40}{:<10}{:<10}{:>8}{:>10}",
-            worker.name,
-            beat.version,
-            age(worker.uptime_ms),
-            format!("{running}/{}", beat.allowed),
-            beat.calls_last_minute
-        );
+        let (up, slots) = (age(worker.uptime_ms), format!("{running}/{}", beat.allowed));
+        let (name, version, calls) = (&worker.name, &beat.version, beat.calls_last_minute);
+        let mut line = if is_table {
+            format!("{name:<40}{version:<10}{up:<10}{slots:>8}{calls:>10}")
+        } else {
+            format!("  {name}  {version}  up {up}  slots {slots}  {calls} calls/min")
+        };
         if beat.failures_last_minute > 0 {
             let _ = write!(line, "  {} failed", beat.failures_last_minute);
         }
@@ -140,11 +142,14 @@ fn workers(out: &mut String, snapshot: &Snapshot, style: Style) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::operations::{
         jobs::DelayReason,
-        status::{Delayed, LaneFigures},
+        status::{Delayed, LaneFigures, WorkerFigures},
     };
+    use serde_json::json;
 
     #[test]
     fn an_idle_queue_without_workers_says_so() {
@@ -154,12 +159,31 @@ mod tests {
         ];
         let delayed = Delayed { total: 7, by_reason: [(DelayReason::Limit, 7)].into(), exact: false };
         let snapshot = Snapshot { lanes: lanes.into(), delayed, ..Snapshot::default() };
-        let text = text(&snapshot, Style::plain());
+        let text = text(&snapshot, Style::plain(), Width::unlimited());
         assert!(
             text.contains("interactive            3          0  1 m 1 s\nbulk                   0          0  -"),
             "{text}"
         );
         assert!(text.contains("delayed 7: limit about 7"), "{text}");
         assert!(text.ends_with("no worker is running"), "{text}");
+    }
+
+    #[test]
+    fn every_line_fits_the_terminal() {
+        let heartbeat = serde_json::from_value(json!({
+            "version": "0.1.0", "host": "h", "pid": 1, "started_at_ms": 0, "seen_at_ms": 0, "slots": 64, "allowed": 64,
+            "running": {"interactive": 3, "bulk": 0}, "calls_last_minute": 1200, "failures_last_minute": 3,
+            "breaker": "closed", "ready": true,
+        }));
+        let name = "shop-host-1-4711-5f3a9c".to_owned();
+        let worker = WorkerFigures { name, silent_ms: 60_000, uptime_ms: 61_000, heartbeat: heartbeat.unwrap() };
+        let by_reason = [DelayReason::Limit, DelayReason::Retry, DelayReason::RunAt].map(|reason| (reason, 123_456));
+        let delayed = Delayed { total: 370_368, by_reason: by_reason.into(), exact: false };
+        let snapshot = Snapshot { workers: vec![worker], delayed, ..Snapshot::default() };
+        for columns in [60, 80] {
+            let text = text(&snapshot, Style::plain(), Width::columns(columns));
+            assert!(text.lines().all(|line| line.chars().count() <= columns), "{text}");
+            assert!(text.contains("3 failed") && text.contains("shop-host-1-4711-5f3a9c"), "{text}");
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(super) static QUEUE: Section = Section {
             "\"0s\"",
             duration!(seconds(0), days(365), queue.index_retention),
             "How long the end of a job can be looked up by the job's `id`, from when the job was enqueued. An `id` is kept during \
-             `queue.dedupe_window` in any case. Each takes about 125 bytes of Redis's memory.",
+             `queue.dedupe_window` in any case. Each takes about 135 bytes of Redis's memory.",
         ),
         by_type(
             "ttl.*",

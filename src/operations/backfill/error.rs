@@ -45,7 +45,7 @@ impl BackfillError {
         match self {
             Self::Backend(error) => error.remedy(),
             Self::Rows(RowsError::Header { .. }) => {
-                Some("`--map email=E-Mail` says what a column is called, `--delimiter` what stands between cells")
+                Some("`--map email=E-Mail` says what a column is called, `--delimiter` the character between cells")
             }
             Self::OtherBackfill { .. } => {
                 Some("give what it was begun with, unchanged, or another name with `--batch`")

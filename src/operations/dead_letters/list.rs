@@ -180,17 +180,9 @@ fn summary(facts: &DeadLetterView<'_>) -> DeadLetterSummary {
 impl ListCursor {
     /// What of a range comes after it in a list: older entries, and the same entry in a higher partition.
     fn narrow(&self, range: PartitionRange) -> Option<PartitionRange> {
-        let newest = if range.partition > self.partition { self.entry } else { before(self.entry)? };
+        let newest = if range.partition > self.partition { self.entry } else { self.entry.before()? };
         let last = range.last.min(newest);
         (range.first <= last).then_some(PartitionRange { last, ..range })
-    }
-}
-
-fn before(entry: EntryId) -> Option<EntryId> {
-    match (entry.ms, entry.seq) {
-        (0, 0) => None,
-        (ms, 0) => Some(EntryId { ms: ms - 1, seq: u64::MAX }),
-        (ms, seq) => Some(EntryId { ms, seq: seq - 1 }),
     }
 }
 
@@ -208,6 +200,6 @@ mod tests {
         assert_eq!((last(0), last(1), last(2)), (id(6, u64::MAX), id(6, u64::MAX), id(7, 0)));
         let oldest = ListCursor { entry: id(3, 0), partition: 1 };
         assert_eq!(oldest.narrow(range(1)), None);
-        assert_eq!((before(id(0, 0)), before(id(4, 5))), (None, Some(id(4, 4))));
+        assert_eq!((id(0, 0).before(), id(4, 5).before()), (None, Some(id(4, 4))));
     }
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     contract::{EntryId, format_ms},
     dead_letters::{DeadLetter, DeadLetterView, Filter, masked_error, masked_job},
-    operations::{Actor, Backend, Error},
+    operations::{Actor, Backend, Error, PastAttempt, attempts::past_attempts},
     queue::dead_letters::{self, Edit, ReadOrder},
 };
 use serde::Serialize;
@@ -38,6 +38,9 @@ pub struct DeadLetterDetails {
     pub entry: EntryId,
     /// The error; without revealing, its problem document is masked.
     pub error: Value,
+    /// The latest attempts, the oldest first; at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastAttempt>,
     /// The id of the job.
     pub id: String,
     /// The job; without revealing, everything about a person is masked.
@@ -90,10 +93,12 @@ pub async fn show(backend: &mut Backend<'_>, actor: &Actor, id: &str, reveal: bo
     let error = |text: &str| if reveal { as_json(text) } else { masked_error(text) };
     let details = |letter: DeadLetter| {
         let facts = DeadLetterView::new(&letter);
+        let state = facts.state();
         DeadLetterDetails {
+            history: past_attempts(state.as_ref()),
             error: error(&letter.error),
             job: job(&letter.job),
-            parent_id: facts.state().and_then(|state| state.parent_id),
+            parent_id: state.and_then(|state| state.parent_id),
             replay: facts.replays(),
             at: letter.at.clone(),
             entry: letter.entry,

@@ -13,13 +13,19 @@ use crate::{
 use std::io;
 use tokio::io::AsyncBufRead;
 
-/// Enqueues the lines of `input`. Each line is a job, which may name its `lane`. A faulty line spoils only itself.
+/// If this many lines are faulty and none before or between them is a job, the input is taken for something else.
+const MAX_FAULTY_AT_FIRST: u64 = 10;
+
+/// Enqueues the lines of `input`. Each line is a job, which may name its `lane`. A faulty line spoils only itself, but an input
+/// that begins with ten faulty lines is read no further.
 #[derive(Debug)]
 pub struct NdjsonEnqueue<R> {
     lines: Lines<R>,
     checker: JobChecker,
     lane: Lane,
     enqueued: u64,
+    /// Faulty lines before the first job. `None`: there was a job.
+    faulty_at_first: Option<u64>,
 }
 
 /// The result of one line.
@@ -37,6 +43,9 @@ pub enum NdjsonError {
     /// The input cannot be read. What was read before is enqueued, up to the last results.
     #[error("the input cannot be read")]
     Input(#[source] io::Error),
+    /// The input is no NDJSON of jobs: its first lines are all faulty. Nothing was enqueued.
+    #[error("nothing was enqueued: the first {0} lines are no jobs")]
+    NoJobs(u64),
     /// Redis did not confirm some jobs.
     #[error("{enqueued} jobs were enqueued, before line {first_line}")]
     Queue {
@@ -59,6 +68,9 @@ impl NdjsonError {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Input(_) => None,
+            Self::NoJobs(_) => {
+                Some("the file holds one JSON object a line, such as {\"type\":\"CheckUser\",…}".to_owned())
+            }
             Self::Queue { is_repeatable: true, .. } => {
                 Some("run it again: jobs with an id that are there already are dropped".to_owned())
             }
@@ -76,7 +88,7 @@ type CheckedLine = (u64, Result<CheckedJob, InvalidJob>);
 impl<R: AsyncBufRead + Unpin> NdjsonEnqueue<R> {
     /// `lane` is the lane of jobs that name none.
     pub const fn new(input: R, checker: JobChecker, lane: Lane) -> Self {
-        Self { lines: Lines::new(input), checker, lane, enqueued: 0 }
+        Self { lines: Lines::new(input), checker, lane, enqueued: 0, faulty_at_first: Some(0) }
     }
 
     /// Reads the next lines and enqueues their jobs in one go; `None` at the end of the input. It holds at most 256 lines,
@@ -85,6 +97,9 @@ impl<R: AsyncBufRead + Unpin> NdjsonEnqueue<R> {
     /// # Errors
     /// [`NdjsonError`]. After it, the rest of the input is not enqueued.
     pub async fn next(&mut self, backend: &mut Backend<'_>) -> Result<Option<Vec<LineResult>>, NdjsonError> {
+        if let Some(faulty) = self.faulty_at_first.filter(|faulty| *faulty >= MAX_FAULTY_AT_FIRST) {
+            return Err(NdjsonError::NoJobs(faulty));
+        }
         let read = self.read().await?;
         if read.is_empty() {
             return Ok(None);
@@ -118,8 +133,12 @@ impl<R: AsyncBufRead + Unpin> NdjsonEnqueue<R> {
         while read.len() < MAX_PIPELINE_JOBS && bytes < MAX_PIPELINE_BYTES {
             let Some(line) = self.lines.next().await.map_err(NdjsonError::Input)? else { break };
             let checked = self.check(&line);
+            self.faulty_at_first = self.faulty_at_first.filter(|_| checked.is_err()).map(|faulty| faulty + 1);
             bytes += checked.as_ref().map_or(0, |job| job.json().len());
             read.push((line.number, checked));
+            if self.faulty_at_first.is_some_and(|faulty| faulty >= MAX_FAULTY_AT_FIRST) {
+                break;
+            }
         }
         Ok(read)
     }

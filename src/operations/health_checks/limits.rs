@@ -7,7 +7,7 @@ const REMEDY: &str =
     "use fewer partitions (redis.partitions; only with empty queues), or set a burst of at least their number";
 
 /// One warning for each limit that more calls than its burst may exceed at once, because there are more partitions than that.
-pub fn shared_limits(config: &Config) -> Vec<HealthCheck> {
+pub(super) fn shared_limits(config: &Config) -> Vec<HealthCheck> {
     let limits = Limits::new(config.limits.clone(), config.redis.partitions);
     let warnings = limits.bursts_beyond().into_iter().map(|(which, burst, at_once)| {
         let detail = format!(

@@ -11,9 +11,10 @@ mod workers;
 mod xco;
 
 pub use check::{HealthCheck, HealthStatus};
-pub use limits::shared_limits;
 
-use crate::config::Config;
+use limits::shared_limits;
+
+use crate::config::{Config, GatewayConfig};
 use std::time::{Duration, SystemTime};
 
 /// What the checks need to know of the machine on which they run.
@@ -40,6 +41,20 @@ impl HealthReport {
     }
 }
 
+/// What a valid configuration asks for and does not get.
+pub fn configuration_warnings(config: &Config) -> Vec<HealthCheck> {
+    shared_limits(config).into_iter().chain(gateway(&config.gateway)).collect()
+}
+
+/// A warning if `gateway.*` is set.
+fn gateway(gateway: &GatewayConfig) -> Option<HealthCheck> {
+    let is_set = gateway.listen.is_some() || !gateway.tokens.is_empty();
+    is_set.then(|| {
+        let remedy = "remove gateway.listen and gateway.tokens, or use a version with a gateway";
+        HealthCheck::warn("gateway", "gateway.* is set, but this version has no gateway: nothing listens", remedy)
+    })
+}
+
 /// Checks Redis and XCO side by side, then the host and the limits. A fault of any of them is a result and not an error.
 ///
 /// Changes nothing but the keys of a write test, and takes at most a few times the timeouts of `redis.*` and `xco.*`.
@@ -47,10 +62,11 @@ pub async fn run(config: &Config, host: Host) -> HealthReport {
     // A fault of the configuration ends every program before it can ask for a check.
     let mut checks = vec![HealthCheck::ok("configuration", "read, and every value is valid")];
     let longest = config.redis.connect_timeout + config.redis.response_timeout + Duration::from_secs(1);
-    let (of_redis, of_xco) = tokio::join!(redis::checks(config, host.clock, longest), xco::checks(&config.xco));
-    checks.extend(of_redis);
-    checks.extend(of_xco);
+    let of_xco = async { if xco::is_unset(&config.xco) { None } else { Some(xco::checks(&config.xco).await) } };
+    let (of_redis, of_xco) = tokio::join!(redis::checks(config, host.clock, longest), of_xco);
+    checks.extend(of_redis.checks);
+    checks.extend(of_xco.unwrap_or_else(|| vec![xco::unset(of_redis.running)]));
     checks.extend(host.checks);
-    checks.extend(shared_limits(config));
+    checks.extend(configuration_warnings(config));
     HealthReport { checks }
 }

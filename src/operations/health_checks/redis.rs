@@ -1,6 +1,9 @@
 //! Redis: whether it can be reached, whether a worker can use it, and what waits in it.
 
-use super::{super::redis_place, HealthCheck, completions, removed_jobs, server, stray_keys, workers};
+use super::{
+    super::{error::redis_remedy, redis_place},
+    HealthCheck, completions, removed_jobs, server, stray_keys, workers,
+};
 use crate::{
     config::{Config, RedisConfig, format_duration},
     contract::Lane,
@@ -12,7 +15,7 @@ use crate::{
         remedy,
     },
 };
-use redis::{RedisResult, Value, cmd};
+use redis::{RedisError, RedisResult, Value, cmd};
 use std::{
     collections::HashMap,
     time::{Duration, SystemTime},
@@ -22,29 +25,47 @@ use tokio::time::{Instant, timeout};
 /// A lane whose oldest job is older than this is reported.
 const OLD: Duration = Duration::from_secs(300);
 
+/// The checks of Redis.
+#[derive(Debug)]
+pub(super) struct RedisChecks {
+    pub(super) checks: Vec<HealthCheck>,
+    /// Number of workers that run on this queue. 0 if it could not be read.
+    pub(super) running: usize,
+}
+
+impl RedisChecks {
+    /// Checks that ended before the workers could be counted.
+    const fn early(checks: Vec<HealthCheck>) -> Self {
+        Self { checks, running: 0 }
+    }
+}
+
 /// All checks of Redis. Each step takes at most `longest`; `host_clock` reads the clock of this machine.
-pub(super) async fn checks(config: &Config, host_clock: fn() -> SystemTime, longest: Duration) -> Vec<HealthCheck> {
+pub(super) async fn checks(config: &Config, host_clock: fn() -> SystemTime, longest: Duration) -> RedisChecks {
     const NAME: &str = "redis";
     let redis = &config.redis;
     let connector = match Connector::new(redis) {
         Ok(connector) => connector,
         Err(QueueError::Tls(fault)) => {
-            return vec![HealthCheck::fail(NAME, format!("redis.tls.{} {}", fault.key, fault.problem), fault.remedy)];
+            let check = HealthCheck::fail(NAME, format!("redis.tls.{} {}", fault.key, fault.problem), fault.remedy);
+            return RedisChecks::early(vec![check]);
         }
-        Err(error) => return vec![HealthCheck::fail(NAME, error.to_string(), "correct redis.url")],
+        Err(error) => {
+            return RedisChecks::early(vec![HealthCheck::fail(NAME, error.to_string(), "correct redis.url")]);
+        }
     };
     let mut link = connector.link(false);
     let began = Instant::now();
     let pong = timeout(longest, link.query::<String>(&cmd("PING"))).await;
     let why = match pong {
         Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some((cause(&error), remedy(&error))),
+        Ok(Err(error)) => Some((cause(&error), redis_remedy(&error))),
         Err(_) => Some(("no answer in time".to_owned(), None)),
     };
     if let Some((why, remedy)) = why {
         let remedy = remedy.unwrap_or("start it, or say where it is: --redis-url, XCO_WORKER__REDIS__URL or redis.url");
         let unreachable = HealthCheck::fail(NAME, format!("{}: {why}", redis_place(redis)), remedy);
-        return vec![unreachable, HealthCheck::skip("redis …", "not looked at")];
+        return RedisChecks::early(vec![unreachable, HealthCheck::skip("redis …", "not looked at")]);
     }
     let mut checks =
         vec![HealthCheck::ok(NAME, format!("{} answers in {} ms", redis_place(redis), began.elapsed().as_millis()))];
@@ -55,34 +76,50 @@ pub(super) async fn checks(config: &Config, host_clock: fn() -> SystemTime, long
     };
     if timeout(longest, rest).await.is_err() {
         checks.push(HealthCheck::fail(NAME, "no answer in time", "look at Redis's load and at the network"));
-        return checks;
+        return RedisChecks::early(checks);
     }
     checks.push(match timeout(longest, queue(&mut link, redis, config.queue.max_pending)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => HealthCheck::fail("queue", cause(&error), "is something else stored under these keys?"),
+        Ok(Err(error)) => {
+            HealthCheck::fail("queue", cause(&error), remedy_or(&error, "is something else stored under these keys?"))
+        }
         Err(_) => HealthCheck::warn("queue", "no answer in time", "look at Redis's load"),
     });
     checks.push(match timeout(longest, removed_jobs::check(&mut link, redis)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => HealthCheck::warn("removed jobs", cause(&error), "allow the user HMGET"),
+        Ok(Err(error)) => HealthCheck::warn("removed jobs", cause(&error), remedy_or(&error, "allow the user HMGET")),
         Err(_) => HealthCheck::warn("removed jobs", "no answer in time", "look at Redis's load"),
     });
     checks.push(match timeout(longest, stray_keys::check(&mut link, redis)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => HealthCheck::warn("stray keys", cause(&error), "allow the user SCAN"),
+        Ok(Err(error)) => HealthCheck::warn("stray keys", cause(&error), remedy_or(&error, "allow the user SCAN")),
         Err(_) => HealthCheck::warn("stray keys", "no answer in time", "look at Redis's load"),
     });
     checks.push(match timeout(longest, completions::check(&mut link, redis, &config.completions)).await {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => HealthCheck::warn("completions", cause(&error), "allow the user XINFO and MEMORY USAGE"),
+        Ok(Err(error)) => {
+            HealthCheck::warn("completions", cause(&error), remedy_or(&error, "allow the user XINFO and MEMORY USAGE"))
+        }
         Err(_) => HealthCheck::warn("completions", "no answer in time", "look at Redis's load"),
     });
-    checks.push(match timeout(longest, workers::check(&mut link, redis)).await {
-        Ok(Ok(check)) => check,
-        Ok(Err(error)) => HealthCheck::warn("workers", cause(&error), "is something else stored under this key?"),
-        Err(_) => HealthCheck::warn("workers", "no answer in time", "look at Redis's load"),
-    });
-    checks
+    let (check, running) = match timeout(longest, workers::check(&mut link, redis)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            let remedy = remedy_or(&error, "is something else stored under this key?");
+            (HealthCheck::warn("workers", cause(&error), remedy), 0)
+        }
+        Err(_) => (HealthCheck::warn("workers", "no answer in time", "look at Redis's load"), 0),
+    };
+    checks.push(check);
+    RedisChecks { checks, running }
+}
+
+/// The remedy of a known error, else that of the check. The check's own remedy for a missing permission names the command.
+fn remedy_or(error: &RedisError, of_check: &'static str) -> &'static str {
+    match error.code() {
+        Some("NOPERM") => of_check,
+        _ => remedy(error).unwrap_or(of_check),
+    }
 }
 
 async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<HealthCheck> {
@@ -111,12 +148,7 @@ async fn preflight(link: &mut Link, redis: &RedisConfig) -> Vec<HealthCheck> {
     let findings = match preflight::check(link, keys.iter(), &Wanted::new(redis).looking()).await {
         Ok(findings) => findings,
         Err(error) => {
-            let remedy = match error.code() {
-                Some("OOM") => "Redis is full: raise maxmemory, or trim completions (completions.max_bytes)",
-                Some("READONLY") => "this is a replica: point redis.url at the master, or use redis+sentinel://",
-                Some("MISCONF") => "Redis cannot save its data and takes no writes: look at its disk and its log",
-                _ => "a worker writes by scripts only: see Redis's log",
-            };
+            let remedy = remedy_or(&error, "a worker writes by scripts only: see Redis's log");
             return vec![HealthCheck::fail(NAME, cause(&error), remedy)];
         }
     };

@@ -8,6 +8,26 @@ use crate::{
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// Whether none of the keys is set that a worker needs to call XCO.
+pub(super) const fn is_unset(xco: &XcoConfig) -> bool {
+    xco.base_url.is_none() && xco.token_url.is_none() && xco.client_id.is_none() && xco.client_secret.is_none()
+}
+
+/// The only check of a configuration where [`is_unset`] holds: enough to operate a queue whose workers run elsewhere.
+pub(super) fn unset(running_workers: usize) -> HealthCheck {
+    const NAME: &str = "xco configuration";
+    if running_workers > 0 {
+        let workers = if running_workers == 1 { "worker has its own" } else { "workers have their own" };
+        let detail = format!("not set here, and not checked: the {running_workers} running {workers}");
+        return HealthCheck::skip(NAME, detail);
+    }
+    HealthCheck::fail(
+        NAME,
+        "xco.base_url, xco.token_url, xco.client_id and xco.client_secret are not set, and no worker is running",
+        "set them where the worker runs, to what Purse gave you: config/purse-sandbox.toml is an example",
+    )
+}
+
 pub(super) async fn checks(xco: &XcoConfig) -> Vec<HealthCheck> {
     let client = match XcoClient::new(xco) {
         Ok(client) => client,

@@ -32,10 +32,7 @@ impl Delay {
         live: &Live,
         (due_ms, now_ms): (u64, u64),
     ) -> RedisResult<Self> {
-        let reason = match &live.state {
-            Some(state) if state.cancelled => DelayReason::Cancelled,
-            state => DelayReason::of(state.as_ref()),
-        };
+        let reason = DelayReason::now(live.state.as_ref());
         let because = match reason {
             DelayReason::Limit => limit(&mut backend.link, keys, config, live, now_ms).await?,
             DelayReason::Paused => pause(backend, config, live, now_ms).await?,

@@ -38,6 +38,11 @@ impl DelayReason {
         }
     }
 
+    /// What a delayed job with that state waits for now.
+    pub(super) fn now(state: Option<&JobState>) -> Self {
+        if state.is_some_and(|state| state.cancelled) { Self::Cancelled } else { Self::of(state) }
+    }
+
     /// Why a job with that state was delayed; that it was cancelled since does not change it.
     pub(in crate::operations) fn of(state: Option<&JobState>) -> Self {
         let Some(state) = state else { return Self::Slot };

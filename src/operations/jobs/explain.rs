@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::Config,
     contract::{Lane, format_ms, look_into},
-    operations::{Backend, Error, Progress},
+    operations::{Backend, Error, PastAttempt, Progress, attempts::past_attempts},
     queue::{Source, rules},
 };
 use redis::RedisResult;
@@ -115,6 +115,9 @@ pub struct LiveJob {
     /// `None`: no worker has read it.
     #[serde(flatten)]
     pub history: Option<History>,
+    /// Its latest attempts, the oldest first; at most 8.
+    #[serde(rename = "history", skip_serializing_if = "Vec::is_empty")]
+    pub past_attempts: Vec<PastAttempt>,
     /// What keeps it from running, beside its own delay.
     pub holds: Vec<Hold>,
 }
@@ -273,6 +276,7 @@ async fn live_job(backend: &mut Backend<'_>, config: &Config, live: &Live, now_m
             in_doubt: state.doubt,
             cancelled: state.cancelled,
         }),
+        past_attempts: past_attempts(live.state.as_ref()),
         holds: holds(backend, config, live, now_ms).await?,
     })
 }

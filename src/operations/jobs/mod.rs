@@ -7,11 +7,13 @@ mod estimate;
 mod explain;
 mod find;
 mod hold;
+mod list;
 
 pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, examine};
 pub use delay_reason::DelayReason;
 pub use estimate::{CancelEstimate, estimate};
 pub use explain::{DeadLetterSummary, EndedJob, Explanation, History, JobPlace, LastError, LiveJob, Searched, explain};
 pub use hold::Hold;
+pub use list::{JobFilter, JobList, JobListRequest, JobSummary, ListCursor, MOST_LISTED, Stage, list};
 
 pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};

@@ -3,8 +3,8 @@
 use super::{
     super::{
         active_job::{ActiveJob, CompleterTask, DelayedBy, End},
+        ended_delivery::{DelayedDeliveries, ReadyEnd},
         lease::LeaseKey,
-        ready::{DelayedDeliveries, ReadyEnd},
         settlement::{self, latest_ms},
     },
     Completer,

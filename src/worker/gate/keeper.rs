@@ -2,7 +2,7 @@
 //!
 //! Redis is checked at start, every half minute, and soon after it has refused a command.
 
-use super::super::{context::WorkerContext, health::LoopHealth};
+use super::super::{context::WorkerContext, redis_health::LoopHealth};
 use crate::queue::preflight::{self, Finding, Wanted};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
