@@ -10,11 +10,13 @@ use unicode_normalization::UnicodeNormalization;
 /// reference is not in ASCII.
 pub const BYTES_PER_ROW: usize = 120;
 
-/// The place where a customer was met first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RowPlace {
-    pub(super) file: usize,
-    pub(super) line: u64,
+/// The place of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowPlace {
+    /// The file, counted from 0.
+    pub file: usize,
+    /// The line that the row begins in.
+    pub line: u64,
 }
 
 /// The references and emails met so far, as 64-bit hashes. The key of the hash is random in each run, so that no file can be

@@ -1,7 +1,7 @@
 //! The identity of a backfill: its batch, its files, and the flags that decide which rows these hold. A later run recognises
 //! the same backfill by it.
 
-use super::{Encoding, Format, Layout, MapEntry, Rows, RowsError, Target, digest, output};
+use super::{Encoding, Format, Layout, MapEntry, Part, Rows, RowsError, Target, digest, output, row::file_name};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -27,15 +27,18 @@ pub struct RowSource {
     pub batch: Option<String>,
 }
 
-/// A backfill, recognised by the content of its files and by how they are read.
+/// A backfill, recognised by the content of its files and by how they are read. Files that correct its rows are added to it: the
+/// rows before them stay what they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     batch: String,
-    files: Vec<PathBuf>,
-    layout: Layout,
+    /// The files, then those of each correction.
+    pub(super) parts: Vec<Part>,
+    /// By part: the digest of everything up to it.
+    pub(super) fingerprints: Vec<String>,
+    pub(super) files: Vec<PathBuf>,
     merchant_id: Option<String>,
-    partitions: u16,
-    fingerprint: String,
+    pub(super) partitions: u16,
 }
 
 /// Why files make no backfill.
@@ -63,6 +66,9 @@ pub enum IdentityError {
     /// One file is given twice.
     #[error("{} is given twice", .0.display())]
     Twice(PathBuf),
+    /// A file was read before, as a part of the batch.
+    #[error("{} is a part of the batch already", .0.display())]
+    Corrected(PathBuf),
     /// A file to read has the name of a file that the backfill writes.
     #[error("{} would be read and written", .0.display())]
     IsOutput(PathBuf),
@@ -83,20 +89,23 @@ pub enum IdentityError {
 impl IdentityError {
     /// Whether the request is wrong, and not a file.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::NoFile(_) | Self::Twice(_) | Self::IsOutput(_) | Self::MerchantId | Self::Batch)
+        matches!(
+            self,
+            Self::NoFile(_) | Self::Twice(_) | Self::Corrected(_) | Self::IsOutput(_) | Self::MerchantId | Self::Batch
+        )
     }
 }
 
 /// The identity as Redis keeps it.
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    files: Vec<PathBuf>,
+pub(super) struct Stored {
+    pub(super) files: Vec<PathBuf>,
     #[serde(flatten)]
-    flags: Flags,
+    pub(super) flags: Flags,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Flags {
+pub(super) struct Flags {
     format: Option<String>,
     delimiter: Option<char>,
     encoding: String,
@@ -115,7 +124,7 @@ impl Flags {
         }
     }
 
-    fn layout(&self) -> Option<Layout> {
+    pub(super) fn layout(&self) -> Option<Layout> {
         let map: Result<Vec<MapEntry>, _> = self.map.iter().map(|entry| entry.parse()).collect();
         Some(Layout {
             format: self.format.as_deref().map(str::parse::<Format>).transpose().ok()?,
@@ -137,13 +146,15 @@ impl Identity {
         if merchant_id.as_ref().is_some_and(|merchant_id| uuid::Uuid::try_parse(merchant_id).is_err()) {
             return Err(IdentityError::MerchantId);
         }
+        check_outputs(&files, &files)?;
         let (content, fingerprint) = fingerprint(&files, &layout, merchant_id.as_deref(), partitions)?;
         let batch = batch.unwrap_or_else(|| default_batch(&files, &content));
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
         if batch.is_empty() || batch.len() > MAX_BATCH_BYTES || !batch.bytes().all(is_allowed) {
             return Err(IdentityError::Batch);
         }
-        Ok(Self { batch, files, layout, merchant_id, partitions, fingerprint })
+        let parts = vec![Part { files: files.clone(), layout }];
+        Ok(Self { batch, parts, fingerprints: vec![fingerprint], files, merchant_id, partitions })
     }
 
     /// The identity of a backfill that Redis knows: `stored` and `fingerprint` are what it keeps. Reads every file once.
@@ -158,7 +169,9 @@ impl Identity {
         if fingerprint != wanted {
             return Err(IdentityError::FilesChanged);
         }
-        Ok(Self { batch: batch.to_owned(), files, layout, merchant_id, partitions, fingerprint })
+        let parts = vec![Part { files: files.clone(), layout }];
+        let (batch, fingerprints) = (batch.to_owned(), vec![fingerprint]);
+        Ok(Self { batch, parts, fingerprints, files, merchant_id, partitions })
     }
 
     /// The batch that the rows' jobs belong to.
@@ -166,25 +179,45 @@ impl Identity {
         &self.batch
     }
 
-    /// The files, as absolute paths.
+    /// The files, then those of each correction, as absolute paths.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
     /// The names of the files, without their folders.
     pub fn file_names(&self) -> Vec<String> {
-        self.files.iter().map(|path| name(path)).collect()
+        self.files.iter().map(|path| file_name(path)).collect()
     }
 
-    /// SHA-256, in hex, of the files and of everything that decides which rows they hold and where the rows go.
+    /// The files without those of corrections.
+    pub fn first_files(&self) -> &[PathBuf] {
+        self.parts.first().map_or(&[], |part| &part.files)
+    }
+
+    /// Number of corrections.
+    pub fn corrections(&self) -> usize {
+        self.parts.len().saturating_sub(1)
+    }
+
+    /// SHA-256, in hex, of the files and of everything that decides which rows they hold and where the rows go; without
+    /// corrections.
     pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+        self.fingerprints.first().map_or("", String::as_str)
     }
 
-    /// The form that Redis keeps, in JSON.
+    /// The form that Redis keeps, in JSON; without corrections.
     pub fn to_json(&self) -> String {
-        let flags = Flags::new(&self.layout, self.merchant_id.as_deref());
-        let stored = Stored { files: self.files.clone(), flags };
+        self.parts.first().map_or_else(String::new, |part| Self::part_json(part, self.merchant_id.as_deref()))
+    }
+
+    /// The fingerprint of correction `number`, counted from 1, and the form of it that Redis keeps.
+    pub fn correction(&self, number: usize) -> Option<(&str, String)> {
+        let (part, fingerprint) = (self.parts.get(number)?, self.fingerprints.get(number)?);
+        Some((fingerprint, Self::part_json(part, None)))
+    }
+
+    fn part_json(part: &Part, merchant_id: Option<&str>) -> String {
+        let stored = Stored { files: part.files.clone(), flags: Flags::new(&part.layout, merchant_id) };
         serde_json::to_string(&stored).unwrap_or_default()
     }
 
@@ -195,7 +228,7 @@ impl Identity {
     pub fn rows(&self, bytes_read: Arc<AtomicU64>) -> Result<Rows, RowsError> {
         let target =
             Target { batch: self.batch.clone(), merchant_id: self.merchant_id.clone(), partitions: self.partitions };
-        Rows::open(self.files.clone(), self.layout.clone(), target, bytes_read)
+        Rows::open(self.parts.clone(), target, bytes_read)
     }
 }
 
@@ -211,8 +244,9 @@ pub fn describe_stored(stored: &str) -> String {
     }
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+/// The files of a backfill that Redis knows; none if another version stored it.
+pub fn stored_files(stored: &str) -> Vec<PathBuf> {
+    serde_json::from_str::<Stored>(stored).map(|stored| stored.files).unwrap_or_default()
 }
 
 /// The digest of a file's content, in hex.
@@ -223,7 +257,7 @@ pub fn file_digest(path: &Path) -> io::Result<String> {
     digest(&[path]).map(hex).map_err(|(_, error)| error)
 }
 
-fn hex(hash: Sha256) -> String {
+pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -232,7 +266,7 @@ fn hex(hash: Sha256) -> String {
 }
 
 /// The fingerprint of the files' content alone, and that of everything.
-fn fingerprint(
+pub(super) fn fingerprint(
     files: &[PathBuf],
     layout: &Layout,
     merchant_id: Option<&str>,
@@ -250,14 +284,15 @@ fn fingerprint(
 }
 
 fn default_batch(files: &[PathBuf], digest: &str) -> String {
-    let first = files.first().map(|path| name(path)).unwrap_or_default();
+    let first = files.first().map(|path| file_name(path)).unwrap_or_default();
     let stem = first.split('.').find(|part| !part.is_empty()).unwrap_or("backfill");
     let stem: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
-    format!("{stem}-{}", &digest[..8])
+    // A copy of stdin has the digest in its name.
+    if stem.ends_with(&digest[..8]) { stem } else { format!("{stem}-{}", &digest[..8]) }
 }
 
 /// Absolute paths: a report may be asked for from another folder.
-fn absolute(given: &[PathBuf]) -> Result<Vec<PathBuf>, IdentityError> {
+pub(super) fn absolute(given: &[PathBuf]) -> Result<Vec<PathBuf>, IdentityError> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in given {
         let absolute = path.canonicalize().map_err(|error| IdentityError::Open { file: path.clone(), error })?;
@@ -269,10 +304,18 @@ fn absolute(given: &[PathBuf]) -> Result<Vec<PathBuf>, IdentityError> {
         }
         files.push(absolute);
     }
-    let outputs = |path: &PathBuf| [output::rejected(path), output::results(path)];
-    match files.iter().flat_map(outputs).find(|output| files.contains(output)) {
+    Ok(files)
+}
+
+/// Checks that no file in `read` is one that the backfill writes beside `files`.
+pub(super) fn check_outputs(files: &[PathBuf], read: &[PathBuf]) -> Result<(), IdentityError> {
+    let outputs = |path: &PathBuf| {
+        let [csv, ndjson] = output::any_rejected(path);
+        [csv, ndjson, output::results(path, None)]
+    };
+    match files.iter().flat_map(outputs).find(|output| read.contains(output)) {
         Some(both) => Err(IdentityError::IsOutput(both)),
-        None => Ok(files),
+        None => Ok(()),
     }
 }
 

@@ -111,11 +111,6 @@ impl Mapping {
         Ok(Self { places, width: header.len() })
     }
 
-    /// Number of cells in the header.
-    pub(super) const fn width(&self) -> usize {
-        self.width
-    }
-
     /// The `args` of a record, not yet validated. Empty cells are omitted.
     pub(super) fn args(&self, cells: &[Vec<u8>]) -> Result<Value, Vec<RowFault>> {
         let more = cells.get(self.width..).unwrap_or_default();

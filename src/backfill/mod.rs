@@ -6,18 +6,23 @@
 //! | file | |
 //! |---|---|
 //! | `identity` | batch, files and flags: how a later run recognises the same backfill |
+//! | `correction` | files with corrected rows, added to a backfill |
 //! | `input` | bytes of a file: gzip, encodings, byte order marks |
 //! | `window`, `csv`, `ndjson` | bytes → records, with the line that each begins in |
 //! | `mapping` | a CSV record → the `args` of a `CreateUser` |
 //! | `row_job` | `args` → the row's job, or the faults of the row |
 //! | `dedupe` | the customers that a run has met |
+//! | `row` | a row, and how files are written |
 //! | `rows` | files → rows, with all of the above |
+//! | `summary` | rows → counts, and the reasons of rejected rows |
 //! | `outcome` | completions → the result of a row, in four bytes |
-//! | `output` | `FILE.rejected.csv` and `FILE.results.csv` |
+//! | `output`, `cell` | `FILE.rejected.csv` and `FILE.results.csv` |
 //!
 //! [`crate::operations::backfill`] enqueues the rows and collects their completions. Memory here is bounded by
 //! [`BYTES_PER_ROW`] for each row, to find duplicates.
 
+mod cell;
+mod correction;
 mod csv;
 mod dedupe;
 mod identity;
@@ -26,16 +31,20 @@ mod mapping;
 mod ndjson;
 mod outcome;
 pub mod output;
+mod row;
 mod row_job;
 mod rows;
+mod summary;
 mod window;
 
-pub use csv::quoted;
-pub use dedupe::BYTES_PER_ROW;
-pub use identity::{Identity, IdentityError, RowSource, describe_stored, file_digest};
+pub use correction::Correction;
+pub use dedupe::{BYTES_PER_ROW, RowPlace};
+pub use identity::{Identity, IdentityError, RowSource, describe_stored, file_digest, stored_files};
 pub use input::{Encoding, digest};
 pub use mapping::{COLUMNS, HeaderFault, MapEntry};
 pub use outcome::{OutcomeCounts, RowOutcome, RowResult, RowUpdate, row_update};
+pub use row::{Format, Head, Input, Layout, Original, Part, Row, RowCounts, RowVerdict};
 pub use row_job::{RowFault, Target};
-pub use rows::{Format, Layout, Row, RowCounts, RowVerdict, Rows, RowsError};
+pub use rows::{Rows, RowsError};
+pub use summary::{Reason, Summary};
 pub use window::MAX_ROW_BYTES;

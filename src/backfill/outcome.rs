@@ -198,12 +198,18 @@ pub struct OutcomeCounts {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Number of rows by [`ErrorKind::as_str`].
     pub errors: BTreeMap<&'static str, u64>,
+    /// Number of rows whose `CheckUser` has ended.
+    pub looked_up: u64,
 }
 
 impl OutcomeCounts {
     /// Adds every result in `bytes`.
     pub fn add(&mut self, bytes: &[u8]) {
-        for result in bytes.chunks(RowResult::BYTES).map(RowResult::decode).filter(|result| result.outcome.is_final()) {
+        for result in bytes.chunks(RowResult::BYTES).map(RowResult::decode) {
+            self.looked_up += u64::from(result.outcome != RowOutcome::Pending);
+            if !result.outcome.is_final() {
+                continue;
+            }
             *self.outcomes.entry(result.outcome.as_str()).or_default() += 1;
             if let Some(error) = result.error {
                 *self.errors.entry(error.as_str()).or_default() += 1;
@@ -273,7 +279,7 @@ mod tests {
     fn a_tally_counts_what_has_ended() {
         let mut tally = OutcomeCounts::default();
         tally.add(b"\0\0\0\0a-\x01\0c-\x01\x01c-\x01\x01fJ\x08\0e-\x01\0");
-        assert_eq!(tally.total(), 4);
+        assert_eq!((tally.total(), tally.looked_up), (4, 5));
         assert_eq!(tally.outcomes, [("created", 2), ("failed", 1), ("needs_consent", 1)].into());
         assert_eq!(tally.errors, [("upstream", 1)].into());
     }

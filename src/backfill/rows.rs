@@ -1,132 +1,21 @@
 //! Files → rows. Rows are numbered from 1 through all files: the same files give the same rows every time.
 
 use super::{
+    Format, Head, Input, Original, Part, Row, RowVerdict, cell,
     csv::{Record, Records},
     dedupe::{RowPlace, Seen},
-    input::{self, Encoding},
-    mapping::{HeaderFault, MapEntry, Mapping, column},
+    input,
+    mapping::{HeaderFault, Mapping, column},
     ndjson::RowLines,
+    row::file_name,
     row_job::{Prepared, RowFault, Target},
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 use std::{
     io::{self, Cursor, Read},
-    path::{Path, PathBuf},
-    str::FromStr,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
 };
-
-/// The format of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// A header line, then records.
-    Csv,
-    /// The `args` of a `CreateUser` on each line.
-    Ndjson,
-}
-
-impl Format {
-    /// The format's name in flags.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Csv => "csv",
-            Self::Ndjson => "ndjson",
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = [Self::Csv, Self::Ndjson].into_iter().find(|format| format.as_str() == text);
-        found.ok_or_else(|| "csv or ndjson".to_owned())
-    }
-}
-
-/// How the files are written. What is not set is detected from each file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Layout {
-    /// The format. Not set: NDJSON if the first character is `{`, else CSV.
-    pub format: Option<Format>,
-    /// The byte between CSV cells.
-    pub delimiter: Option<u8>,
-    /// The encoding of files that have no byte order mark.
-    pub encoding: Encoding,
-    /// Columns that the CSV header names otherwise.
-    pub map: Vec<MapEntry>,
-}
-
-/// A row, checked.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The row's number: counted from 1 through all files.
-    pub number: u64,
-    /// The row's file, counted from 0.
-    pub file: usize,
-    /// The line of the file that the row begins in.
-    pub line: u64,
-    /// Whether the row is enqueued.
-    pub verdict: RowVerdict,
-    /// The place of an earlier reference that looks the same and is written in another Unicode form. Only a valid row has one.
-    pub alike: Option<String>,
-}
-
-/// Whether a row is enqueued, or why not.
-#[derive(Clone, PartialEq, Eq)]
-pub enum RowVerdict {
-    /// The row is valid.
-    Valid {
-        /// `customer_reference`
-        reference: String,
-        /// The job's JSON.
-        job: String,
-        /// The job's partition.
-        partition: u16,
-    },
-    /// The row has faults.
-    Rejected {
-        /// `customer_reference`, if it can be read.
-        reference: Option<String>,
-        /// Every fault.
-        faults: Vec<RowFault>,
-    },
-    /// An earlier row is about the same customer.
-    Duplicate {
-        /// `customer_reference`
-        reference: String,
-        /// The column that is the same, and the place of the earlier row.
-        fault: RowFault,
-    },
-}
-
-/// Number of rows by verdict.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RowCounts {
-    /// All rows.
-    pub rows: u64,
-    /// Valid rows.
-    pub valid: u64,
-    /// Rows with faults.
-    pub rejected: u64,
-    /// Rows whose customer an earlier row is about.
-    pub duplicates: u64,
-    /// Valid rows whose reference looks like an earlier one and is written in another Unicode form.
-    #[serde(default)]
-    pub lookalikes: u64,
-}
-
-impl RowCounts {
-    /// Counts one more row.
-    pub const fn add(&mut self, verdict: &RowVerdict) {
-        self.rows += 1;
-        match verdict {
-            RowVerdict::Valid { .. } => self.valid += 1,
-            RowVerdict::Rejected { .. } => self.rejected += 1,
-            RowVerdict::Duplicate { .. } => self.duplicates += 1,
-        }
-    }
-}
 
 /// Why the rows of a file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -151,14 +40,45 @@ pub enum RowsError {
 
 #[allow(clippy::large_enum_variant, reason = "there is one")]
 enum RowReader {
-    Csv(Records<Box<dyn Read + Send>>, Mapping),
+    Csv(Records<Box<dyn Read + Send>>, Mapping, Labels),
     Ndjson(RowLines<Box<dyn Read + Send>>),
+}
+
+/// The columns `line` and `reason` of a correction, by their places.
+#[derive(Debug, Clone, Copy, Default)]
+struct Labels {
+    is_correction: bool,
+    line: Option<usize>,
+    reason: Option<usize>,
+}
+
+impl Labels {
+    fn of(header: &[Vec<u8>]) -> Self {
+        let find = |name: &[u8]| header.iter().position(|cell| cell.trim_ascii().eq_ignore_ascii_case(name));
+        Self { is_correction: true, line: find(b"line"), reason: find(b"reason") }
+    }
+
+    /// Takes these columns out of a record and makes its other cells what they were. Returns the cell `line`.
+    fn take(self, cells: &mut Vec<Vec<u8>>) -> Option<String> {
+        if !self.is_correction {
+            return None;
+        }
+        let line = self.line.and_then(|line| cells.get(line)).map(|cell| String::from_utf8_lossy(cell).into_owned());
+        let mut places: Vec<usize> = [self.line, self.reason].into_iter().flatten().collect();
+        places.sort_unstable();
+        for place in places.into_iter().rev() {
+            if place < cells.len() {
+                cells.remove(place);
+            }
+        }
+        cells.iter_mut().for_each(cell::restore);
+        line
+    }
 }
 
 /// Reads the rows of files.
 pub struct Rows {
-    files: Vec<PathBuf>,
-    layout: Layout,
+    inputs: Vec<Input>,
     target: Target,
     read: Arc<AtomicU64>,
     reader: Option<RowReader>,
@@ -170,32 +90,42 @@ pub struct Rows {
 
 impl Rows {
     /// Opens every file once, so that an unreadable file is found before the work begins. `read` counts the bytes read.
-    pub fn open(files: Vec<PathBuf>, layout: Layout, target: Target, read: Arc<AtomicU64>) -> Result<Self, RowsError> {
-        for file in &files {
-            reader(file, &layout, Arc::default())?;
+    pub fn open(parts: Vec<Part>, target: Target, read: Arc<AtomicU64>) -> Result<Self, RowsError> {
+        let mut inputs = Vec::new();
+        for (part, Part { files, layout }) in parts.into_iter().enumerate() {
+            for path in files {
+                let mut input = Input { path, layout: layout.clone(), part, head: None };
+                input.head = reader(&input, Arc::default())?.1;
+                inputs.push(input);
+            }
         }
-        Ok(Self { files, layout, target, read, reader: None, file: 0, number: 0, seen: Seen::default() })
+        Ok(Self { inputs, target, read, reader: None, file: 0, number: 0, seen: Seen::default() })
+    }
+
+    /// The files that are read.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
     }
 
     /// The next row; `None` after the last.
     #[allow(clippy::should_implement_trait, reason = "it can fail")]
     pub fn next(&mut self) -> Result<Option<Row>, RowsError> {
         loop {
-            let Some(path) = self.files.get(self.file) else { return Ok(None) };
+            let Some(input) = self.inputs.get(self.file) else { return Ok(None) };
             if self.reader.is_none() {
-                self.reader = Some(reader(path, &self.layout, Arc::clone(&self.read))?);
+                self.reader = Some(reader(input, Arc::clone(&self.read))?.0);
             }
             let number = self.number + 1;
             let checked = match &mut self.reader {
-                Some(RowReader::Csv(records, mapping)) => {
-                    records.next().map(|record| record.map(|record| csv(record, mapping, &self.target, number)))
-                }
+                Some(RowReader::Csv(records, mapping, labels)) => records
+                    .next()
+                    .map(|record| record.map(|record| csv(record, mapping, *labels, &self.target, number))),
                 Some(RowReader::Ndjson(lines)) => {
-                    lines.next().map(|line| line.map(|line| json(line, &self.target, number)))
+                    lines.next().map(|line| line.map(|line| json(line, input.part > 0, &self.target, number)))
                 }
                 None => Ok(None),
             };
-            if let Some(checked) = checked.map_err(|error| RowsError::Io { file: path.clone(), error })? {
+            if let Some(checked) = checked.map_err(|error| RowsError::Io { file: input.path.clone(), error })? {
                 self.number = number;
                 return Ok(Some(self.conclude(checked)));
             }
@@ -205,8 +135,9 @@ impl Rows {
     }
 
     fn conclude(&mut self, checked: Checked) -> Row {
-        let Checked { line, reference, result } = checked;
+        let Checked { line, label, original, reference, result } = checked;
         let (number, file) = (self.number, self.file);
+        let corrects = label.and_then(|label| self.labelled(&label));
         let mut alike = None;
         let verdict = match result {
             Err(faults) => RowVerdict::Rejected { reference, faults },
@@ -223,40 +154,61 @@ impl Rows {
                 }
             }
         };
-        Row { number, file, line, verdict, alike }
+        Row { number, file, line, corrects, original, verdict, alike }
+    }
+
+    /// The place that the column `line` of a correction names: `7` in the first file, `b.csv:7` in another.
+    fn labelled(&self, label: &str) -> Option<RowPlace> {
+        let (name, line) =
+            label.trim().rsplit_once(':').map_or((None, label.trim()), |(name, line)| (Some(name), line));
+        let line = line.parse().ok()?;
+        let file = match name {
+            None => 0,
+            Some(name) => self.inputs.iter().position(|input| file_name(&input.path) == name)?,
+        };
+        (file < self.file).then_some(RowPlace { file, line })
     }
 
     /// `line 7`, with the file's name if it is not the current file.
     fn place_as_text(&self, place: RowPlace) -> String {
-        let other = self.files.get(place.file).filter(|_| place.file != self.file);
-        let other = other.map_or_else(String::new, |path| format!(" of {}", path.display()));
+        let other = self.inputs.get(place.file).filter(|_| place.file != self.file);
+        let other = other.map_or_else(String::new, |input| format!(" of {}", input.path.display()));
         format!("line {}{other}", place.line)
     }
 }
 
-fn reader(path: &Path, layout: &Layout, read: Arc<AtomicU64>) -> Result<RowReader, RowsError> {
-    let unreadable = |error| RowsError::Io { file: path.to_owned(), error };
+fn reader(input: &Input, read: Arc<AtomicU64>) -> Result<(RowReader, Option<Head>), RowsError> {
+    let Input { path, layout, part, .. } = input;
+    let unreadable = |error| RowsError::Io { file: path.clone(), error };
     let mut input = input::open(path, layout.encoding, read).map_err(unreadable)?;
     let mut start = Vec::new();
     input.by_ref().take(4096).read_to_end(&mut start).map_err(unreadable)?;
     let looks = if start.trim_ascii_start().starts_with(b"{") { Format::Ndjson } else { Format::Csv };
     let input: Box<dyn Read + Send> = Box::new(Cursor::new(start).chain(input));
     if layout.format.unwrap_or(looks) == Format::Ndjson {
-        return Ok(RowReader::Ndjson(RowLines::new(input)));
+        return Ok((RowReader::Ndjson(RowLines::new(input)), None));
     }
     let mut records = Records::new(input, layout.delimiter).map_err(unreadable)?;
     let header = match records.next().map_err(unreadable)? {
         None => Err(HeaderFault::Empty),
         Some(Record { cells: Err(flaw), .. }) => Err(HeaderFault::Unreadable(flaw.reason())),
-        Some(Record { cells: Ok(cells), .. }) => Mapping::new(&cells, &layout.map),
+        Some(Record { cells: Ok(mut cells), .. }) => {
+            records.expect_width(cells.len());
+            let labels = if *part > 0 { Labels::of(&cells) } else { Labels::default() };
+            labels.take(&mut cells);
+            Mapping::new(&cells, &layout.map).map(|mapping| (mapping, labels, cells))
+        }
     };
-    let mapping: Mapping = header.map_err(|fault| RowsError::Header { file: path.to_owned(), fault })?;
-    records.expect_width(mapping.width());
-    Ok(RowReader::Csv(records, mapping))
+    let (mapping, labels, cells) = header.map_err(|fault| RowsError::Header { file: path.clone(), fault })?;
+    let head = Head { delimiter: records.delimiter(), cells };
+    Ok((RowReader::Csv(records, mapping, labels), Some(head)))
 }
 
 struct Checked {
     line: u64,
+    /// The cell `line` of a correction.
+    label: Option<String>,
+    original: Original,
     /// The reference of a row that is not valid.
     reference: Option<String>,
     result: Result<Prepared, Vec<RowFault>>,
@@ -266,11 +218,16 @@ fn whole(reason: impl Into<String>) -> Vec<RowFault> {
     vec![RowFault { place: String::new(), reason: reason.into() }]
 }
 
-fn csv(Record { line, cells }: Record, mapping: &Mapping, target: &Target, number: u64) -> Checked {
-    let cells = match cells {
+fn csv(record: Record, mapping: &Mapping, labels: Labels, target: &Target, number: u64) -> Checked {
+    let Record { line, cells, text } = record;
+    let mut cells = match cells {
         Ok(cells) => cells,
-        Err(flaw) => return Checked { line, reference: None, result: Err(whole(flaw.reason())) },
+        Err(flaw) => {
+            let (original, result) = (Original::Cells(vec![text]), Err(whole(flaw.reason())));
+            return Checked { line, label: None, original, reference: None, result };
+        }
     };
+    let label = labels.take(&mut cells);
     let result = mapping.args(&cells).and_then(|args| {
         let raw = serde_json::value::to_raw_value(&args).map_err(|_| whole("is no text"))?;
         target.job(number, &raw).map_err(|mut faults| {
@@ -280,10 +237,14 @@ fn csv(Record { line, cells }: Record, mapping: &Mapping, target: &Target, numbe
             faults
         })
     });
-    Checked { line, reference: mapping.reference(&cells), result }
+    Checked { line, label, reference: mapping.reference(&cells), original: Original::Cells(cells), result }
 }
 
-fn json((line, text): super::ndjson::Line, target: &Target, number: u64) -> Checked {
+fn json((line, text): super::ndjson::Line, is_correction: bool, target: &Target, number: u64) -> Checked {
+    let (label, text) = match text {
+        Some(text) if is_correction => take_labels(text),
+        text => (None, text),
+    };
     let mut reference = None;
     let result = match text.as_deref().map(std::str::from_utf8) {
         None => Err(whole("is longer than 65536 bytes")),
@@ -294,7 +255,15 @@ fn json((line, text): super::ndjson::Line, target: &Target, number: u64) -> Chec
             Ok(args) => target.job(number, args).inspect_err(|_| reference = reference_in(args)),
         },
     };
-    Checked { line, reference, result }
+    Checked { line, label, original: Original::Text(text.unwrap_or_default()), reference, result }
+}
+
+/// Takes the members `line` and `reason` out of a line of a correction. Returns `line`.
+fn take_labels(text: Vec<u8>) -> (Option<String>, Option<Vec<u8>>) {
+    let Ok(mut args) = serde_json::from_slice::<Map<String, Value>>(&text) else { return (None, Some(text)) };
+    args.remove("reason");
+    let label = args.remove("line").map(|line| line.as_str().map_or_else(|| line.to_string(), str::to_owned));
+    (label, Some(serde_json::to_vec(&args).unwrap_or(text)))
 }
 
 /// The reference in `args` that have a fault elsewhere.
@@ -306,7 +275,7 @@ fn reference_in(args: &RawValue) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{super::Layout, *};
 
     fn rows(files: &[(&str, &str)], layout: Layout) -> Vec<(u64, usize, u64, String)> {
         let folder = tempfile::tempdir().unwrap();
@@ -315,7 +284,7 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: 1 };
-        let mut rows = Rows::open(paths, layout, target, Arc::default()).unwrap();
+        let mut rows = Rows::open(vec![Part { files: paths, layout }], target, Arc::default()).unwrap();
         let mut told = Vec::new();
         let fault = |fault: &RowFault| format!("{} {}", fault.place, fault.reason);
         while let Some(row) = rows.next().unwrap() {
@@ -375,7 +344,8 @@ mod tests {
         std::fs::write(&good, "email,customer_reference\n").unwrap();
         std::fs::write(&bad, "mail,customer_reference\n").unwrap();
         let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: 1 };
-        let opened = Rows::open(vec![good, bad], Layout::default(), target, Arc::default());
+        let part = Part { files: vec![good, bad], layout: Layout::default() };
+        let opened = Rows::open(vec![part], target, Arc::default());
         assert!(matches!(opened, Err(RowsError::Header { fault: HeaderFault::Missing { .. }, .. })));
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     operations::{
         Backend,
         backfill::{
-            self, Backfill, BackfillError, Encoding, Ending, FeedLimits, Format, Identity, IdentityError, Layout,
-            MapEntry, RowSource, file_digest,
+            self, Backfill, BackfillError, Correction, Encoding, Ending, FeedLimits, Format, Identity, IdentityError,
+            Layout, MapEntry, MaxRejected, RowSource, file_digest,
         },
     },
 };
@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use progress::{Notes, ProgressDisplay};
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -33,7 +33,8 @@ use tokio_util::sync::CancellationToken;
     xco-worker backfill customers.csv --dry-run\n  \
     xco-worker backfill kunden.csv.gz --encoding latin1 --map email=E-Mail --map customer_reference=Kundennr\n  \
     xco-worker backfill a.ndjson b.ndjson --batch spring --rate 100/s\n  \
-    xco-worker backfill report spring\n\n\
+    xco-worker backfill report spring\n  \
+    xco-worker backfill customers.csv.rejected.csv --correct spring\n\n\
     Columns: customer_reference, email, phone_number, first_name, last_name, gender, birthdate, and billing_ or delivery_\n\
     before street_address, address_complement, locality, postal_code, country. Others are ignored.\n\
     A line of NDJSON: {\"customer_reference\":\"c1\",\"user\":{\"email\":\"ada@example.com\"}}\n\n\
@@ -50,12 +51,18 @@ pub struct BackfillArgs {
     /// The name of the backfill, in jobs and completions [default: the first file's name and a digest of all files]
     #[arg(long, value_name = "NAME")]
     pub batch: Option<String>,
+    /// Add corrected rows to a batch: FILE is its FILE.rejected.csv with the rows corrected, read as its files are
+    #[arg(long, value_name = "BATCH", conflicts_with_all = ["batch", "merchant_id", "format", "map"])]
+    pub correct: Option<String>,
     /// Check every row and write FILE.rejected.csv; enqueue nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Maximum number of rows in the queue at once
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub window: u64,
+    /// Exit 1, and enqueue nothing, if more rows are rejected: a number, or a share such as 5% [default: any]
+    #[arg(long, value_name = "N")]
+    pub max_rejected: Option<MaxRejected>,
+    /// Maximum number of rows in the queue at once [default: the rows of half a minute, from 1,000 to 10,000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub window: Option<u64>,
     /// Maximum rate of rows, in a second, minute or hour: 100/s [default: as fast as --window allows]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub rate: Option<Rate>,
@@ -69,9 +76,9 @@ pub struct BackfillArgs {
     /// The character between CSV cells, or `tab` [default: the most frequent of , ; tab | in the header]
     #[arg(long, help_heading = "Files", value_name = "CHAR", value_parser = parse_delimiter)]
     pub delimiter: Option<u8>,
-    /// How text is encoded: latin1 (read as windows-1252, as on the Web), iso-8859-15, utf-16le, …
-    #[arg(long, help_heading = "Files", value_name = "NAME", default_value_t = Encoding::default())]
-    pub encoding: Encoding,
+    /// How text is encoded: latin1 (read as windows-1252, as on the Web), iso-8859-15, utf-16le, … [default: UTF-8]
+    #[arg(long, help_heading = "Files", value_name = "NAME")]
+    pub encoding: Option<Encoding>,
     /// The header's name of a column: email=E-Mail; may be repeated
     #[arg(long, help_heading = "Files", value_name = "COLUMN=NAME")]
     pub map: Vec<MapEntry>,
@@ -86,6 +93,8 @@ pub enum BackfillCommand {
         #[arg(value_name = "BATCH")]
         batch: String,
     },
+    /// List the backfills of the last 30 days, the latest first
+    List,
 }
 
 fn parse_delimiter(text: &str) -> Result<u8, String> {
@@ -97,28 +106,52 @@ fn parse_delimiter(text: &str) -> Result<u8, String> {
 }
 
 pub(super) async fn run(args: BackfillArgs, context: Context) -> anyhow::Result<Exit> {
-    if let Some(BackfillCommand::Report { batch }) = &args.command {
+    if let Some(command) = &args.command {
         let mut backend = Backend::connect(&context.config.redis).await?;
-        return report(&mut backend, batch, context.json).await;
+        return match command {
+            BackfillCommand::Report { batch } => report(&mut backend, batch, context.json).await,
+            BackfillCommand::List => {
+                let backfills = backfill::list(&mut backend).await?;
+                if context.json {
+                    print_json(&serde_json::to_value(&backfills)?)?;
+                } else {
+                    render::list(&backfills)?;
+                }
+                Ok(Exit::Done)
+            }
+        };
     }
-    let identity =
-        Identity::new(source(&args)?, context.config.redis.partitions).or_else(|error| failed(error.into()))?;
-    let batch = identity.batch().to_owned();
-    let backfill = Backfill::open(identity).or_else(failed)?;
+    let files = files(&args)?;
+    let backfill = if let Some(batch) = &args.correct {
+        let mut backend = Backend::connect(&context.config.redis).await?;
+        let correction = Correction { files: files.paths(), encoding: args.encoding, delimiter: args.delimiter };
+        Backfill::correct(&mut backend, batch, correction).await.or_else(failed)?
+    } else {
+        let identity = Identity::new(source(&args, files.paths()), context.config.redis.partitions);
+        Backfill::open(identity.or_else(|error| failed(error.into()))?).or_else(failed)?
+    };
+    let batch = backfill.batch().to_owned();
     if args.dry_run {
-        let checked = backfill.check(Arc::new(Notes)).await.or_else(failed)?;
+        let checked = backfill.check(Arc::new(Notes)).await.or_else(failed)?.size(args.window, &context.config);
         if context.json {
             print_json(&serde_json::to_value(&checked)?)?;
         } else {
             render::check(&checked)?;
         }
+        checked.require(args.max_rejected).or_else(failed)?;
         return Ok(Exit::Done);
     }
     let mut backend = Backend::connect(&context.config.redis).await?;
-    let limits = FeedLimits { window: args.window, rate: args.rate };
+    let limits = FeedLimits {
+        window: args.window,
+        rate: args.rate,
+        max_rejected: args.max_rejected,
+        again: args.batch.is_some(),
+    };
     let display = Arc::new(ProgressDisplay::default());
     let progress = Arc::clone(&display);
     let feeder = backfill.start(&mut backend, &this_operator(), limits, progress).await.or_else(failed)?;
+    render::note_reasons(&feeder.checked().reasons);
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let ending = feeder.run(&mut backend, stop).await.or_else(failed)?;
@@ -152,7 +185,7 @@ async fn report(backend: &mut Backend<'_>, batch: &str, json: bool) -> anyhow::R
     } else {
         render::report(&report)?;
     }
-    Ok(if report.complete { Exit::Done } else { Exit::Failed })
+    Ok(if report.complete && report.no_results.is_none() { Exit::Done } else { Exit::Failed })
 }
 
 /// Converts an error for the command line: adds its remedy. A wrong flag is named, and the exit code is then 2.
@@ -173,16 +206,53 @@ fn failed<T>(error: BackfillError) -> anyhow::Result<T> {
     }
 }
 
-fn source(args: &BackfillArgs) -> anyhow::Result<RowSource> {
-    let layout =
-        Layout { format: args.format, delimiter: args.delimiter, encoding: args.encoding, map: args.map.clone() };
-    let files = args.files.iter().map(|path| if path == Path::new("-") { keep_stdin() } else { Ok(path.clone()) });
-    Ok(RowSource {
-        files: files.collect::<anyhow::Result<_>>()?,
-        layout,
-        merchant_id: args.merchant_id.clone(),
-        batch: args.batch.clone(),
-    })
+fn source(args: &BackfillArgs, files: Vec<PathBuf>) -> RowSource {
+    let layout = Layout {
+        format: args.format,
+        delimiter: args.delimiter,
+        encoding: args.encoding.unwrap_or_default(),
+        map: args.map.clone(),
+    };
+    RowSource { files, layout, merchant_id: args.merchant_id.clone(), batch: args.batch.clone() }
+}
+
+/// The files to read. A copy of stdin is removed after a dry run.
+struct Files {
+    given: Vec<PathBuf>,
+    copy: Option<PathBuf>,
+    is_dry_run: bool,
+}
+
+impl Files {
+    fn paths(&self) -> Vec<PathBuf> {
+        self.given.clone()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Some(copy) = self.copy.take().filter(|_| self.is_dry_run) {
+            let _ = fs::remove_file(copy);
+        }
+    }
+}
+
+fn files(args: &BackfillArgs) -> anyhow::Result<Files> {
+    let mut files = Files { given: Vec::new(), copy: None, is_dry_run: args.dry_run };
+    for path in &args.files {
+        if path == Path::new("-") {
+            let copy = keep_stdin()?;
+            if !args.dry_run {
+                let place = copy.display();
+                say(&format!("stdin is kept in {place}: to go on after an interruption, give that file"));
+            }
+            files.copy = Some(copy.clone());
+            files.given.push(copy);
+        } else {
+            files.given.push(path.clone());
+        }
+    }
+    Ok(files)
 }
 
 /// Copies stdin into a file of this folder, named after its content. Only a file can be read again, to continue.
@@ -192,6 +262,5 @@ fn keep_stdin() -> anyhow::Result<PathBuf> {
     let content = file_digest(copy.path()).context("stdin cannot be read again")?;
     let path = PathBuf::from(format!("stdin-{}", &content[..8]));
     copy.persist(&path).context("stdin cannot be kept in this folder")?;
-    say(&format!("stdin is kept in {}: to go on after an interruption, give that file", path.display()));
     Ok(path)
 }

@@ -20,6 +20,7 @@ pub enum JobType {
 
 /// The facts of one job type. A new type adds its row to [`TABLE`], a file below `jobs`, its arguments and its wire call.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct JobTypeFacts {
     /// The name used in jobs and completions.
     pub name: &'static str,

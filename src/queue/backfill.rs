@@ -19,6 +19,8 @@ static RECORD: LazyLock<Script> = LazyLock::new(|| script!("backfill_record" on 
 pub const MAX_ROWS: usize = 256;
 /// Bytes of a row's result: outcome, error, calls of its `CheckUser`, calls of its `CreateUser`.
 pub const RESULT_BYTES: usize = 4;
+/// Maximum number of corrections of a backfill.
+pub const MAX_CORRECTIONS: usize = 100;
 /// A backfill is forgotten this long after its last step.
 const LIFE_S: u64 = 30 * 86_400;
 
@@ -29,6 +31,19 @@ pub struct StoredIdentity {
     pub fingerprint: String,
     /// The files and flags, as JSON.
     pub json: String,
+}
+
+/// What Redis keeps of a backfill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its identity, without corrections.
+    pub identity: StoredIdentity,
+    /// Its corrections, in their order.
+    pub corrections: Vec<StoredIdentity>,
+    /// The counts of its files' rows, as JSON, once a run has read them.
+    pub counts: Option<String>,
+    /// Its result files have its name in theirs, because another batch had written the usual ones.
+    pub has_own_results: bool,
 }
 
 /// How far a backfill is in one partition.
@@ -84,37 +99,96 @@ fn group(batch: &str) -> String {
     format!("backfill:{batch}")
 }
 
-/// The identity of a backfill and, once a run has read its files to the end, the counts of their rows (as JSON). `first` is
-/// partition 0.
-pub async fn identity(
-    link: &mut Link,
-    first: &Keys,
-    batch: &str,
-) -> RedisResult<Option<(StoredIdentity, Option<String>)>> {
+/// What Redis keeps of a backfill; `None` if it is not known. `first` is partition 0.
+pub async fn stored(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<Option<Stored>> {
+    type Fields = (Option<String>, Option<String>, Option<String>, Option<String>);
     let mut get = cmd("HMGET");
-    get.arg(first.backfill(batch)).arg("fingerprint").arg("plan").arg("counts");
-    let (fingerprint, json, counts): (Option<String>, Option<String>, Option<String>) = link.query(&get).await?;
-    Ok(fingerprint.zip(json).map(|(fingerprint, json)| (StoredIdentity { fingerprint, json }, counts)))
+    get.arg(first.backfill(batch)).arg("fingerprint").arg("plan").arg("counts").arg("results");
+    let (fingerprint, json, counts, results): Fields = link.query(&get).await?;
+    let Some((fingerprint, json)) = fingerprint.zip(json) else { return Ok(None) };
+    let mut get = cmd("HMGET");
+    get.arg(first.backfill(batch)).arg((1..=MAX_CORRECTIONS).map(correction).collect::<Vec<_>>());
+    let corrections: Vec<Option<String>> = link.query(&get).await?;
+    Ok(Some(Stored {
+        identity: StoredIdentity { fingerprint, json },
+        corrections: corrections.iter().map_while(|text| text.as_deref().and_then(parse_correction)).collect(),
+        counts,
+        has_own_results: results.as_deref() == Some("own"),
+    }))
 }
 
-/// Stores the identity of a backfill, unless one is stored. Returns the stored one.
+/// The field of a correction.
+fn correction(number: usize) -> String {
+    format!("correction:{number}")
+}
+
+fn parse_correction(text: &str) -> Option<StoredIdentity> {
+    let (fingerprint, json) = text.split_once(' ')?;
+    Some(StoredIdentity { fingerprint: fingerprint.to_owned(), json: json.to_owned() })
+}
+
+/// Stores the identity of a backfill, unless one is stored. Returns the stored one. `has_own_results` is stored with it.
 pub async fn register(
     link: &mut Link,
     first: &Keys,
     batch: &str,
     identity: &StoredIdentity,
+    has_own_results: bool,
 ) -> RedisResult<StoredIdentity> {
     let key = first.backfill(batch);
     let mut set = pipe();
     set.cmd("HSETNX").arg(&key).arg("fingerprint").arg(&identity.fingerprint).ignore();
     set.cmd("HSETNX").arg(&key).arg("plan").arg(&identity.json).ignore();
+    if has_own_results {
+        set.cmd("HSETNX").arg(&key).arg("results").arg("own").ignore();
+    }
     set.cmd("EXPIRE").arg(&key).arg(LIFE_S).ignore();
     set.cmd("HMGET").arg(&key).arg("fingerprint").arg("plan");
     let ((fingerprint, json),): ((String, String),) = link.pipeline(&set).await?;
     Ok(StoredIdentity { fingerprint, json })
 }
 
-/// Stores the counts of the files' rows, after a run has read the files to the end. `counts` is JSON.
+/// Adds a backfill to the list, and removes those that are forgotten.
+pub async fn list_as_begun(link: &mut Link, first: &Keys, batch: &str, now_ms: u64) -> RedisResult<()> {
+    let forgotten: Vec<String> =
+        listed(link, first).await?.into_iter().filter(|(_, is_known, _)| !is_known).map(|(batch, ..)| batch).collect();
+    let mut set = pipe();
+    if !forgotten.is_empty() {
+        set.cmd("HDEL").arg(first.backfills()).arg(forgotten).ignore();
+    }
+    set.cmd("HSET").arg(first.backfills()).arg(batch).arg(now_ms).ignore();
+    set.cmd("EXPIRE").arg(first.backfills()).arg(LIFE_S).ignore();
+    link.pipeline(&set).await
+}
+
+/// The listed backfills: batch, whether Redis still knows it, and when a run began last (ms). O(backfills of 30 days).
+pub async fn listed(link: &mut Link, first: &Keys) -> RedisResult<Vec<(String, bool, u64)>> {
+    let all: HashMap<String, u64> = link.query(cmd("HGETALL").arg(first.backfills())).await?;
+    let mut listed = Vec::with_capacity(all.len());
+    for (batch, begun_ms) in all {
+        let known: u64 = link.query(cmd("HEXISTS").arg(first.backfill(&batch)).arg("fingerprint")).await?;
+        listed.push((batch, known > 0, begun_ms));
+    }
+    Ok(listed)
+}
+
+/// Stores correction `number` of a backfill, counted from 1, unless one is stored. Returns the fingerprint of the stored one.
+pub async fn add_correction(
+    link: &mut Link,
+    first: &Keys,
+    batch: &str,
+    number: usize,
+    identity: &StoredIdentity,
+) -> RedisResult<String> {
+    let (key, field) = (first.backfill(batch), correction(number));
+    let mut set = pipe();
+    set.cmd("HSETNX").arg(&key).arg(&field).arg(format!("{} {}", identity.fingerprint, identity.json)).ignore();
+    set.cmd("HGET").arg(&key).arg(&field);
+    let (stored,): (String,) = link.pipeline(&set).await?;
+    Ok(parse_correction(&stored).map(|stored| stored.fingerprint).unwrap_or_default())
+}
+
+/// Stores the counts of the files' rows. `counts` is JSON.
 pub async fn store_counts(link: &mut Link, first: &Keys, batch: &str, counts: &str) -> RedisResult<()> {
     link.query(cmd("HSET").arg(first.backfill(batch)).arg("counts").arg(counts)).await
 }

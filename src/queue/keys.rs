@@ -25,6 +25,7 @@
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
 //! | `{NS:P}:backfill:<batch>` | hash, expires | progress of a backfill in this partition (`queue/backfill.rs`) |
 //! | `{NS:0}:backfill:<batch>:results` | string, expires | results of its rows, four bytes each |
+//! | `{NS:0}:backfills` | hash, expires | the backfills: batch → when a run began last (ms) |
 //! | `{NS:0}:meta` | hash | what all workers must agree on: `partitions` |
 //! | `{NS:P}:probe:<type>` | any, expires | made and deleted by the check before work, within one script |
 //! | `{NS:0}:breaker` | string, expires | exists while XCO cannot be reached or refuses this client: no job is read |
@@ -300,6 +301,11 @@ impl Keys {
     /// Returns the key of a backfill's checkpoint.
     pub fn backfill(&self, batch: &str) -> String {
         format!("{}:backfill:{batch}", self.tag)
+    }
+
+    /// Returns the key of the list of backfills.
+    pub fn backfills(&self) -> String {
+        format!("{}:backfills", self.tag)
     }
 
     /// Returns the key of a backfill's results.

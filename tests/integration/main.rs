@@ -5,6 +5,7 @@ mod admission;
 mod adrift;
 mod arithmetic;
 mod backfill;
+mod backfill_correct;
 mod backfill_lost;
 mod bucket_state;
 mod chains;

@@ -19,7 +19,7 @@ use xco_worker::operations::{
     },
 };
 
-const LIMITS: FeedLimits = FeedLimits { window: 10_000, rate: None };
+const LIMITS: FeedLimits = FeedLimits { window: Some(10_000), rate: None, max_rejected: None, again: false };
 
 #[derive(Debug, Default)]
 struct Counted {

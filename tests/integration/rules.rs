@@ -160,7 +160,7 @@ async fn jobs_are_cancelled_wherever_they_wait() {
     let mut rig = Setup::default().without_worker().await;
     let console = Console::new();
     console.command(&rig, &["cancel", "nobody"]).assert().code(1).stderr(contains("no such job"));
-    console.command(&rig, &["cancel", "--batch", "nobody"]).assert().code(1).stderr(contains("no job is waiting"));
+    console.command(&rig, &["cancel", "--batch", "nobody"]).assert().code(1).stderr(contains("no waiting job"));
     console.command(&rig, &["cancel"]).assert().code(2);
     // A job in a lane, with a duplicate behind it; a job with a default id; and one that stays.
     let next = json!({"absent": {"type": "CheckUser", "args": {"email": "n@example.com"}}});
@@ -272,7 +272,7 @@ async fn a_batch_is_cancelled_with_some_of_it_under_way() {
         !rig.connection.exists::<_, bool>(key).await.unwrap()
     })
     .await;
-    console.command(&rig, &["cancel", "--batch", "spring"]).assert().code(1).stderr(contains("no job is waiting"));
+    console.command(&rig, &["cancel", "--batch", "spring"]).assert().code(1).stderr(contains("no waiting job"));
     rig.end().await;
 }
 

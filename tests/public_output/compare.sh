@@ -85,7 +85,7 @@ normalise() {
         -e 's/\b1[0-9]{12}-[0-9]+/ENTRY/g' -e 's/\b1[0-9]{12}(\.[0-9]+)?\b/MILLISECONDS/g' \
         -e 's/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/UUID/g' \
         -e "s/:($port|$((port + 1)))\\b/:PORT/g" \
-        -e "s/\"(host|pid|process)\":(\"[^\"]*\"|[0-9]+)/\"\\1\":\"HERE\"/g" -e "s/$(hostname)[-.:0-9a-z]*/HOST/g" \
+        -e "s/\"(host|pid|process)\":(\"[^\"]*\"|[0-9]+)/\"\\1\":\"HERE\"/g" -e "s/([a-z_][-a-z0-9_]*@)?$(hostname)[-.:0-9a-z]*/HOST/g" \
         -e 's/"([a-z_]*(_ms|_s|age|elapsed|bytes|per_second|rate|uptime|memory|oldest)[a-z_0-9]*)":-?[0-9.]+/"\1":N/g' \
         -e 's/in [0-9]+ ms/in N ms/g' -e 's/\b1[0-9]{9}\.[0-9]+/SECONDS/g' \
         -e 's/"timings_ms":\{[^}]*\}/"timings_ms":N/g' \

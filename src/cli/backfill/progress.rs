@@ -4,7 +4,7 @@ use crate::{
     cli::say,
     operations::{
         Progress,
-        backfill::{BackfillProgress, BackfillState},
+        backfill::{BackfillProgress, BackfillState, Hindrance},
     },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -18,7 +18,7 @@ use std::{
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// The rate that is shown is the average over this time.
-const RECENT: Duration = Duration::from_secs(10);
+const RECENT: Duration = Duration::from_secs(60);
 
 /// Shows only notes.
 pub(super) struct Notes;
@@ -45,7 +45,10 @@ struct Display {
 
 impl Progress for ProgressDisplay {
     fn note(&self, text: &str) {
-        say(text);
+        match &self.0.lock().unwrap_or_else(PoisonError::into_inner).bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
     }
 }
 
@@ -62,14 +65,14 @@ impl ProgressDisplay {
         let state = &display.latest;
         match &display.bar {
             Some(bar) => bar.finish_and_clear(),
-            None => say(&line(state, state.is_read.then_some(state.counts.valid), None)),
+            None => say(&line(state, None)),
         }
     }
 }
 
 impl Display {
     fn show(&mut self, state: &BackfillState, now: Instant) {
-        self.latest = *state;
+        self.latest = state.clone();
         match self.next {
             None => self.bar = bar(),
             Some(next) if now < next => return,
@@ -79,13 +82,13 @@ impl Display {
         while self.recent.front().is_some_and(|(at, _)| now - *at > RECENT) && self.recent.len() > 1 {
             self.recent.pop_front();
         }
-        let speed = speed(self.recent.front(), (now, state.ended));
-        self.recent.push_back((now, state.ended));
-        let expected = state.expected();
-        let line = line(state, expected, speed);
+        let calls = state.looked_up + state.ended;
+        let speed = speed(self.recent.front(), (now, calls));
+        self.recent.push_back((now, calls));
+        let line = line(state, speed);
         match &self.bar {
             Some(bar) => {
-                bar.set_length(expected.unwrap_or(0));
+                bar.set_length(state.counts.valid);
                 bar.set_position(state.ended);
                 bar.set_message(line);
             }
@@ -98,12 +101,12 @@ impl Display {
 fn bar() -> Option<ProgressBar> {
     std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
+        let style = ProgressStyle::with_template("{bar:20} {percent:>3}%  {wide_msg}");
         bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     })
 }
 
-/// Rows a second.
+/// Jobs a second: a row is looked up, and then it ends.
 fn speed(before: Option<&(Instant, u64)>, (now, rows): (Instant, u64)) -> Option<f64> {
     let (at, before) = before?;
     #[allow(clippy::cast_precision_loss, reason = "for people")]
@@ -111,25 +114,30 @@ fn speed(before: Option<&(Instant, u64)>, (now, rows): (Instant, u64)) -> Option
     Some(rows / (now - *at).as_secs_f64().max(0.001))
 }
 
-/// `1200 of about 200000 rows ended, 812/s, 3 without success, 12 rejected, 4 duplicates, 4m left`
-fn line(state: &BackfillState, expected: Option<u64>, speed: Option<f64>) -> String {
-    let BackfillState { counts, is_read, ended, unsuccessful, .. } = state;
-    let about = if *is_read { "" } else { "about " };
-    let of = expected.map_or_else(String::new, |expected| format!(" of {about}{expected}"));
-    let mut parts = vec![format!("{ended}{of} rows ended")];
-    parts.extend(speed.map(|speed| format!("{speed:.0}/s")));
+/// `1200 of 200000 rows ended, 2500 looked up, 4m left, limits.total is 20/s, burst 20, 3 without success, 12 rejected`: what
+/// matters most comes first, because a bar cuts the end off.
+fn line(state: &BackfillState, speed: Option<f64>) -> String {
+    let BackfillState { counts, ended, unsuccessful, looked_up, hindrance } = state;
+    let mut parts = vec![format!("{ended} of {} rows ended", counts.valid)];
+    if looked_up > ended {
+        parts.push(format!("{looked_up} looked up"));
+    }
+    // A row that is not looked up makes two more steps, one that is looked up makes one.
+    let left = (2 * counts.valid).saturating_sub(looked_up + ended);
+    if let Some(speed) = speed.filter(|speed| *speed > 0.0 && left > 0 && !hindrance.stops()) {
+        #[allow(clippy::cast_precision_loss, reason = "for people")]
+        let seconds = left as f64 / speed;
+        parts.push(format!("{} left", rounded(seconds)));
+    }
+    if *hindrance != Hindrance::Nothing && *ended < counts.valid {
+        parts.push(hindrance.to_string());
+    }
     for (count, what) in
         [(*unsuccessful, "without success"), (counts.rejected, "rejected"), (counts.duplicates, "duplicates")]
     {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
-    }
-    let left = expected.map(|expected| expected.saturating_sub(*ended)).filter(|left| *left > 0);
-    if let (Some(left), Some(speed)) = (left, speed.filter(|speed| *speed > 0.0)) {
-        #[allow(clippy::cast_precision_loss, reason = "for people")]
-        let seconds = left as f64 / speed;
-        parts.push(format!("{} left", rounded(seconds)));
     }
     parts.join(", ")
 }
@@ -149,14 +157,26 @@ mod tests {
 
     #[test]
     fn a_line_shows_all_that_is_known() {
-        let counts = RowCounts { rows: 300, valid: 290, rejected: 6, duplicates: 4, lookalikes: 0 };
-        let ended = BackfillState { ended: 100, unsuccessful: 2, ..BackfillState::default() };
+        let counts = RowCounts { rows: 1110, valid: 1100, rejected: 6, duplicates: 4, ..RowCounts::default() };
+        let state =
+            BackfillState { counts, ended: 100, unsuccessful: 2, looked_up: 150, hindrance: Hindrance::Nothing };
         assert_eq!(
-            line(&BackfillState { counts, ..ended }, Some(1100), Some(10.0)),
-            "100 of about 1100 rows ended, 10/s, 2 without success, 6 rejected, 4 duplicates, 2m left"
+            line(&state, Some(10.0)),
+            "100 of 1100 rows ended, 150 looked up, 3m left, 2 without success, 6 rejected, 4 duplicates"
         );
-        assert_eq!(line(&BackfillState::default(), None, None), "0 rows ended");
-        let state = BackfillState { is_read: true, ..ended };
-        assert_eq!(line(&state, Some(100), Some(0.0)), "100 of 100 rows ended, 0/s, 2 without success");
+        assert_eq!(line(&BackfillState::default(), None), "0 of 0 rows ended");
+        let paused = Hindrance::Paused { by: "ada".to_owned() };
+        let state = BackfillState { hindrance: paused, unsuccessful: 0, ..state };
+        assert_eq!(
+            line(&state, Some(10.0)),
+            "100 of 1100 rows ended, 150 looked up, paused by ada, 6 rejected, 4 duplicates"
+        );
+        let state =
+            BackfillState { hindrance: Hindrance::Limit("20/s, burst 20".to_owned()), ..BackfillState::default() };
+        let counts = RowCounts { rows: 10, valid: 10, ..RowCounts::default() };
+        assert_eq!(
+            line(&BackfillState { counts, ..state }, Some(2.0)),
+            "0 of 10 rows ended, 10s left, limits.total is 20/s, burst 20"
+        );
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Collector {
     highest: u64,
     /// Completions were trimmed before they were collected, now or in an earlier run.
     missed: bool,
+    /// Completions of look-ups that this collector has read.
+    looked_up: u64,
 }
 
 impl Collector {
@@ -36,13 +38,18 @@ impl Collector {
             after.push(checkpoint.collected.unwrap_or(EntryId { ms: 0, seq: 0 }));
         }
         let missed = backfill::has_missed(link, &keys[0], batch).await?;
-        Ok(Self { keys, batch: batch.to_owned(), after, highest: 0, missed })
+        Ok(Self { keys, batch: batch.to_owned(), after, highest: 0, missed, looked_up: 0 })
     }
 
     /// Whether completions of the batch may have been trimmed before they were collected. Rows may then have ended with an
     /// unknown outcome.
     pub(super) const fn has_missed(&self) -> bool {
         self.missed
+    }
+
+    /// Number of completions of look-ups that this collector has read.
+    pub(super) const fn looked_up(&self) -> u64 {
+        self.looked_up
     }
 
     /// Records one page of each partition. Returns whether there may be more. Idempotent: after an error, call it again.
@@ -68,8 +75,10 @@ impl Collector {
             for updates in updates.chunks(MAX_ROWS) {
                 backfill::record_results(link, &self.keys[0], &self.batch, updates).await?;
             }
+            let looked_up = updates.iter().filter(|update| update.checks.is_some()).count() as u64;
             backfill::set_collected(link, &self.keys[partition], &self.batch, last).await?;
             self.after[partition] = last;
+            self.looked_up += looked_up;
         }
         Ok(more)
     }

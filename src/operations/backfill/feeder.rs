@@ -1,10 +1,13 @@
 //! Enqueues rows as earlier rows end: never more than the window, never faster than the rate.
 
 use super::{
-    BackfillError, BackfillProgress, BackfillState, Identity, RowCounts,
+    BackfillError, BackfillProgress, BackfillState, Identity,
+    check_report::CheckReport,
     collector::Collector,
+    hindrance::Watch,
     lost::Lost,
     reader::{Chunk, RowJob},
+    window::Window,
 };
 use crate::{
     config::Rate,
@@ -16,13 +19,7 @@ use crate::{
     },
 };
 use redis::RedisResult;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -32,8 +29,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Delay between two looks for completions, if nothing is to be done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// After this long without an ended row, a note says so.
-const SILENCE: Duration = Duration::from_secs(60);
 /// Redis may be unreachable for this long: enough for a failover.
 const MAX_OUTAGE: Duration = Duration::from_secs(120);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -59,12 +54,14 @@ pub struct Feeder {
     pub(super) run: String,
     pub(super) checkpoints: Vec<EnqueueCheckpoint>,
     pub(super) collector: Collector,
-    pub(super) window: u64,
+    pub(super) window: Window,
+    pub(super) watch: Watch,
+    /// Rows that were looked up before this run.
+    pub(super) looked_up: u64,
     pub(super) pace: Option<EnqueueRate>,
     pub(super) chunks: mpsc::Receiver<Chunk>,
-    pub(super) reader: Option<JoinHandle<Result<RowCounts, BackfillError>>>,
-    pub(super) bytes_read: Arc<AtomicU64>,
-    pub(super) bytes: u64,
+    pub(super) reader: Option<JoinHandle<Result<(), BackfillError>>>,
+    pub(super) checked: CheckReport,
     pub(super) progress: Arc<dyn BackfillProgress>,
 }
 
@@ -92,6 +89,11 @@ impl EnqueueRate {
 }
 
 impl Feeder {
+    /// What the files hold.
+    pub const fn checked(&self) -> &CheckReport {
+        &self.checked
+    }
+
     /// Enqueues rows and collects completions until every valid row has ended, another run takes the batch over, or `stop`.
     ///
     /// # Errors
@@ -99,9 +101,8 @@ impl Feeder {
     /// continues where it was.
     pub async fn run(mut self, backend: &mut Backend<'_>, stop: CancellationToken) -> Result<Ending, BackfillError> {
         let mut waiting: Option<Chunk> = None;
-        let mut state = BackfillState { bytes: self.bytes, ..BackfillState::default() };
+        let mut state = BackfillState { counts: self.checked.counts, ..BackfillState::default() };
         let mut lost = Lost::default();
-        let mut last_end = Some((Instant::now(), 0));
         let ending = loop {
             if stop.is_cancelled() {
                 break Ending::Stopped { outstanding: self.outstanding(state.ended) };
@@ -115,7 +116,7 @@ impl Feeder {
                 is_busy = settled > 0;
                 note_lost(&*self.progress, settled);
             }
-            last_end = self.note_silence(last_end, state.ended);
+            self.observe(backend, &mut state).await;
             if waiting.is_none() {
                 waiting = self.chunks.try_recv().ok();
             }
@@ -124,17 +125,15 @@ impl Feeder {
                 if self.enqueue(backend, &chunk, &stop).await? == RowsEnqueued::TakenOver {
                     break Ending::Replaced;
                 }
-                state.counts = chunk.counts;
             } else if waiting.is_none() && self.chunks.is_closed() && self.chunks.is_empty() {
                 if let Some(reader) = self.reader.take() {
-                    state.counts = self.finish_reading(backend, reader, &stop).await?;
-                    state.is_read = true;
+                    reader.await??;
                 }
                 if self.outstanding(state.ended) == 0 {
                     break Ending::Complete;
                 }
             }
-            self.show(&mut state);
+            self.show(&state);
             if !is_busy {
                 tokio::select! {
                     () = sleep(LOOK_EVERY) => {}
@@ -142,7 +141,7 @@ impl Feeder {
                 }
             }
         };
-        self.show(&mut state);
+        self.show(&state);
         Ok(ending)
     }
 
@@ -164,11 +163,8 @@ impl Feeder {
         Ok((more, holder))
     }
 
-    fn show(&self, state: &mut BackfillState) {
-        state.bytes_read = self.bytes_read.load(Ordering::Relaxed);
-        if let Some(expected) = state.expected() {
-            self.progress.set_total(expected);
-        }
+    fn show(&self, state: &BackfillState) {
+        self.progress.set_total(state.counts.valid);
         self.progress.show(state);
     }
 
@@ -176,24 +172,25 @@ impl Feeder {
         self.checkpoints.iter().map(|checkpoint| checkpoint.enqueued).sum::<u64>().saturating_sub(ended)
     }
 
-    /// Notes, once, that no row ends. `last` is when the last row ended, and how many had ended by then.
-    fn note_silence(&self, last: Option<(Instant, u64)>, ended: u64) -> Option<(Instant, u64)> {
-        let (at, rows) = last?;
-        let outstanding = self.outstanding(ended);
-        if ended != rows || outstanding == 0 {
-            return Some((Instant::now(), ended));
+    /// Looks how fast rows end, and what keeps them from ending faster. Notes a hindrance that is new.
+    async fn observe(&mut self, backend: &mut Backend<'_>, state: &mut BackfillState) {
+        state.looked_up =
+            (self.looked_up + self.collector.looked_up()).clamp(state.ended, state.counts.valid.max(state.ended));
+        self.window.measure(Instant::now(), state.looked_up + state.ended);
+        let found = self.watch.look(backend, self.identity.batch()).await;
+        if *found != state.hindrance {
+            state.hindrance = found.clone();
+            if found.stops() {
+                self.progress.note(&found.to_string());
+            }
         }
-        if at.elapsed() < SILENCE {
-            return last;
-        }
-        self.progress
-            .note(&format!("{outstanding} rows are under way, and none has ended for a minute: is a worker running?"));
-        None
     }
 
     fn has_room(&self, chunk: &Chunk, ended: u64) -> bool {
         let rows = chunk.jobs.len() as u64;
-        rows == 0 || self.outstanding(ended) + rows <= self.window && self.pace.as_ref().is_none_or(EnqueueRate::is_due)
+        rows == 0
+            || self.outstanding(ended) + rows <= self.window.rows()
+                && self.pace.as_ref().is_none_or(EnqueueRate::is_due)
     }
 
     async fn enqueue(
@@ -221,20 +218,6 @@ impl Feeder {
             pace.spend(chunk.jobs.len());
         }
         Ok(RowsEnqueued::Done)
-    }
-
-    async fn finish_reading(
-        &self,
-        backend: &mut Backend<'_>,
-        reader: JoinHandle<Result<RowCounts, BackfillError>>,
-        stop: &CancellationToken,
-    ) -> Result<RowCounts, BackfillError> {
-        let counts = reader.await??;
-        let json = serde_json::to_string(&counts)?;
-        let (first, batch) = (&self.keys[0], self.identity.batch());
-        outlast(backend, &*self.progress, stop, async |link| backfill::store_counts(link, first, batch, &json).await)
-            .await?;
-        Ok(counts)
     }
 }
 

@@ -7,28 +7,46 @@
 //! | `feeder` | [`Feeder`]: enqueues rows as earlier rows end, within a window and at a rate |
 //! | `collector` | completions → results of rows |
 //! | `lost` | rows whose completions were trimmed before they were collected |
-//! | `report` | [`report`]: totals, and `FILE.results.csv` |
+//! | `window` | how many rows are in the queue at once |
+//! | `hindrance` | what keeps a run from going faster: a pause, a limit, no worker |
+//! | `report`, `list` | [`report`]: totals, and `FILE.results.csv`; [`list`](list()): all backfills |
+//! | `sizing`, `max_rejected` | what a backfill will take; how many rows may be rejected |
 //!
 //! Redis holds all state. A run that is killed is continued by another run of the same files and flags: no row is enqueued
 //! twice, and none is missed.
 
+mod check_report;
 mod collector;
 mod error;
 mod feeder;
+mod file_report;
+mod hindrance;
+mod list;
 mod lost;
+mod max_rejected;
 mod reader;
 mod report;
+mod sizing;
 mod start;
 mod state;
+mod stored;
+mod window;
 
+pub use check_report::CheckReport;
 pub use error::BackfillError;
 pub use feeder::{Ending, Feeder};
-pub use report::{BackfillReport, CountsReport, FileReport, report};
-pub use start::{Backfill, CheckReport, FeedLimits};
+pub use file_report::FileReport;
+pub use hindrance::Hindrance;
+pub use list::{BackfillSummary, list};
+pub use max_rejected::MaxRejected;
+pub use report::{BackfillReport, CountsReport, report};
+pub use sizing::Sizing;
+pub use start::{Backfill, FeedLimits};
 pub use state::{BackfillProgress, BackfillState};
 
 pub use crate::backfill::{
-    Encoding, Format, Identity, IdentityError, Layout, MapEntry, RowCounts, RowSource, RowsError, file_digest,
+    Correction, Encoding, Format, Identity, IdentityError, Layout, MapEntry, Reason, RowCounts, RowSource, RowsError,
+    file_digest,
 };
 
 use crate::{backfill::RowResult, queue::backfill::RESULT_BYTES};

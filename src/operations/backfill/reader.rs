@@ -1,8 +1,8 @@
-//! The thread that reads: it checks rows and passes them on in bounded chunks.
+//! The thread that reads: first it checks all rows, then it passes them on in bounded chunks.
 
 use super::BackfillError;
 use crate::{
-    backfill::{Row, RowCounts, RowVerdict, Rows, output::Rejects},
+    backfill::{Reason, Row, RowCounts, RowVerdict, Rows, Summary, output::Rejects},
     operations::Progress,
     queue::backfill::EnqueueCheckpoint,
 };
@@ -10,8 +10,6 @@ use tokio::sync::mpsc;
 
 /// A chunk takes no further row once it holds this many bytes of jobs.
 const CHUNK_BYTES: usize = 1 << 20;
-/// A chunk is sent after this many rows, however few of them are enqueued, so that the counts stay current.
-const CHUNK_ROWS: u64 = 5000;
 /// Of rows that look alike, this many are named.
 const MAX_LOOKALIKES_NAMED: u64 = 20;
 
@@ -22,69 +20,73 @@ pub(super) struct RowJob {
     pub(super) json: String,
 }
 
-/// Some rows to enqueue, in order, and the counts up to there.
+/// Some rows to enqueue, in order.
 pub(super) struct Chunk {
     pub(super) jobs: Vec<RowJob>,
-    pub(super) counts: RowCounts,
 }
 
 /// Reads all rows and sends those that no run has enqueued yet, at most `max_rows` in a chunk. Ends early if nobody receives.
 pub(super) fn read(
     mut rows: Rows,
-    mut rejects: Rejects,
     checkpoints: &[EnqueueCheckpoint],
     max_rows: usize,
     to: &mpsc::Sender<Chunk>,
-    progress: &dyn Progress,
-) -> Result<RowCounts, BackfillError> {
-    let mut counts = RowCounts::default();
+) -> Result<(), BackfillError> {
     let mut jobs = Vec::new();
-    let (mut bytes, mut sent_at) = (0, 0);
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        count(&row, &mut counts, progress);
-        rejects.write(&row)?;
         if let RowVerdict::Valid { job, partition, .. } = row.verdict
             && checkpoints.get(usize::from(partition)).is_none_or(|checkpoint| row.number > checkpoint.row)
         {
             bytes += job.len();
             jobs.push(RowJob { row: row.number, partition, json: job });
         }
-        if jobs.len() >= max_rows || bytes >= CHUNK_BYTES || counts.rows >= sent_at + CHUNK_ROWS {
-            (bytes, sent_at) = (0, counts.rows);
-            rejects.flush()?;
-            if to.blocking_send(Chunk { jobs: std::mem::take(&mut jobs), counts }).is_err() {
-                return Ok(counts);
+        if jobs.len() >= max_rows || bytes >= CHUNK_BYTES {
+            bytes = 0;
+            if to.blocking_send(Chunk { jobs: std::mem::take(&mut jobs) }).is_err() {
+                return Ok(());
             }
         }
     }
-    rejects.flush()?;
-    // The counts are returned, whether or not the last chunk is received.
-    let _ = to.blocking_send(Chunk { jobs, counts });
-    Ok(counts)
+    // Whether the last chunk is received or not, all rows are read.
+    let _ = to.blocking_send(Chunk { jobs });
+    Ok(())
 }
 
-/// Reads all rows and enqueues none.
+/// What the rows of all files are.
+pub(super) struct Checked {
+    pub(super) counts: RowCounts,
+    pub(super) reasons: Vec<Reason>,
+    /// Bytes of the jobs of valid rows.
+    pub(super) job_bytes: u64,
+}
+
+/// Reads all rows, enqueues none, and writes `FILE.rejected.csv`.
 pub(super) fn check_all(
     mut rows: Rows,
-    mut rejects: Rejects,
+    file_names: Vec<String>,
     progress: &dyn Progress,
-) -> Result<RowCounts, BackfillError> {
-    let mut counts = RowCounts::default();
+) -> Result<Checked, BackfillError> {
+    let mut rejects = Rejects::create(&rows)?;
+    let has_corrections = rows.inputs().last().is_some_and(|input| input.part > 0);
+    let mut summary = Summary::new(file_names, has_corrections);
+    let mut job_bytes = 0;
     while let Some(row) = rows.next()? {
-        count(&row, &mut counts, progress);
+        summary.add(&row);
+        note_alike(&row, summary.counts().lookalikes, progress);
+        if let RowVerdict::Valid { job, .. } = &row.verdict {
+            job_bytes += job.len() as u64;
+        }
         rejects.write(&row)?;
     }
-    rejects.flush()?;
-    Ok(counts)
+    rejects.finish()?;
+    Ok(Checked { counts: summary.counts(), reasons: summary.into_reasons(), job_bytes })
 }
 
-/// Counts a row. Names a reference that looks like an earlier one: XCO takes them for two customers, and often one of them is a
-/// mistake.
-fn count(row: &Row, counts: &mut RowCounts, progress: &dyn Progress) {
-    counts.add(&row.verdict);
-    let Some(first) = &row.alike else { return };
-    counts.lookalikes += 1;
-    if counts.lookalikes <= MAX_LOOKALIKES_NAMED {
+/// Names a reference that looks like an earlier one: XCO takes them for two customers, and often one of them is a mistake.
+/// `count` such references were found so far.
+fn note_alike(row: &Row, count: u64, progress: &dyn Progress) {
+    if let Some(first) = row.alike.as_ref().filter(|_| count <= MAX_LOOKALIKES_NAMED) {
         progress.note(&format!(
             "line {}: the customer_reference looks like that of {first}, and is written in another Unicode form",
             row.line

@@ -4,11 +4,13 @@ use super::{
     BackfillError,
     collector::Collector,
     feeder::note_lost,
+    file_report::FileReport,
     lost::{self, Lost, RESULT_PAGE_ROWS},
+    stored::{StoredCounts, restore},
 };
 use crate::{
     backfill::{
-        Identity, OutcomeCounts, Row, RowCounts, RowResult, RowVerdict, RowsError,
+        Identity, Original, OutcomeCounts, Reason, Row, RowCounts, RowResult, RowVerdict, RowsError,
         output::{self, Results},
     },
     contract::ErrorKind,
@@ -20,11 +22,7 @@ use crate::{
 };
 use redis::RedisResult;
 use serde::Serialize;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::mpsc;
 
 /// How far a backfill is.
@@ -34,9 +32,12 @@ pub struct BackfillReport {
     pub batch: String,
     /// Whether every valid row has ended.
     pub complete: bool,
-    /// Number of rows by verdict; absent until a run has read the files to the end.
+    /// Number of rows by verdict; null if an older version began the backfill and has not read the files to the end.
     #[serde(flatten)]
     pub counts: CountsReport,
+    /// Why rows were not enqueued, the most frequent reason first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
     /// Rows that were enqueued.
     pub enqueued: u64,
     /// The numbers of completed rows.
@@ -67,6 +68,8 @@ impl Serialize for CountsReport {
             rejected: Option<u64>,
             duplicates: Option<u64>,
             lookalikes: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            corrected: Option<u64>,
         }
         let counts = self.0;
         let fields = Fields {
@@ -75,30 +78,9 @@ impl Serialize for CountsReport {
             rejected: counts.map(|counts| counts.rejected),
             duplicates: counts.map(|counts| counts.duplicates),
             lookalikes: counts.map(|counts| counts.lookalikes),
+            corrected: counts.map(|counts| counts.corrected).filter(|corrected| *corrected > 0),
         };
         fields.serialize(serializer)
-    }
-}
-
-/// A file, and the files that a backfill writes beside it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileReport {
-    /// The file that was read.
-    pub file: PathBuf,
-    /// The file of its rows that are not enqueued.
-    pub rejected: PathBuf,
-    /// The file of its rows' outcomes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub results: Option<PathBuf>,
-}
-
-impl FileReport {
-    pub(super) fn rejected(file: &Path) -> Self {
-        Self { file: file.to_owned(), rejected: output::rejected(file), results: None }
-    }
-
-    fn with_results(file: &Path) -> Self {
-        Self { results: Some(output::results(file)), ..Self::rejected(file) }
     }
 }
 
@@ -128,17 +110,19 @@ pub async fn report(
     progress: &dyn Progress,
 ) -> Result<BackfillReport, BackfillError> {
     let (keys, failed) = (backend.keys(), backend.failed());
-    let stored = backfill::identity(&mut backend.link, &keys[0], batch).await.map_err(&failed)?;
-    let Some((stored, counts)) = stored else { return Err(BackfillError::UnknownBatch(batch.to_owned())) };
-    let partitions = backend.redis().partitions;
-    let identity = Identity::restore(batch, &stored.json, &stored.fingerprint, partitions);
+    let stored = backfill::stored(&mut backend.link, &keys[0], batch).await.map_err(&failed)?;
+    let Some(stored) = stored else { return Err(BackfillError::UnknownBatch(batch.to_owned())) };
+    let identity = restore(batch, &stored, backend.redis().partitions);
     collect(backend, &keys, batch, identity.as_ref().ok(), progress).await?;
-    let counts = counts.and_then(|counts| serde_json::from_str(&counts).ok());
+    let held = stored.counts.and_then(|counts| serde_json::from_str::<StoredCounts>(&counts).ok());
+    let (counts, reasons) = held.map_or((None, Vec::new()), |held| (Some(held.counts), held.reasons));
     let standing = standing(&mut backend.link, &keys, batch, counts).await.map_err(failed)?;
+    let of_batch = stored.has_own_results.then_some(batch);
     let (files, no_results) = match identity {
         Ok(identity) => {
-            write_results(backend, &keys[0], &identity, &standing).await?;
-            (identity.files().iter().map(|file| FileReport::with_results(file)).collect(), None)
+            let files = FileReport::with_results(&identity.rows(Arc::default())?, of_batch);
+            write_results(backend, &keys[0], &identity, &standing, of_batch).await?;
+            (files, None)
         }
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
@@ -148,6 +132,7 @@ pub async fn report(
         batch: batch.to_owned(),
         complete: standing.is_complete(),
         counts: CountsReport(standing.counts),
+        reasons,
         enqueued,
         ended,
         pending: enqueued.saturating_sub(ended),
@@ -194,7 +179,7 @@ async fn standing(link: &mut Link, keys: &[Keys], batch: &str, counts: Option<Ro
     Ok(standing)
 }
 
-async fn tally(
+pub(super) async fn tally(
     link: &mut Link,
     first: &Keys,
     batch: &str,
@@ -217,6 +202,7 @@ async fn write_results(
     first: &Keys,
     identity: &Identity,
     standing: &Standing,
+    of_batch: Option<&str>,
 ) -> Result<(), BackfillError> {
     let failed = backend.failed();
     let mut rows = identity.rows(Arc::default())?;
@@ -233,7 +219,8 @@ async fn write_results(
             }
         }
     });
-    let mut files = identity.files().iter().map(|path| Results::create(path)).collect::<Result<Vec<_>, _>>()?;
+    let files = identity.first_files().iter().map(|path| Results::create(output::results(path, of_batch)));
+    let mut files = files.collect::<Result<Vec<_>, _>>()?;
     while let Some(chunk) = chunks.recv().await {
         let (Some(from), Some(to)) = (chunk.first(), chunk.last()) else { continue };
         let (from, count) = (from.number, to.number - from.number + 1);
@@ -242,9 +229,9 @@ async fn write_results(
         let mut results = results.chunks(RowResult::BYTES);
         for row in chunk {
             let result = RowResult::decode(results.next().unwrap_or_default());
-            if let (RowVerdict::Valid { reference, partition, .. }, Some(file)) =
-                (&row.verdict, files.get_mut(row.file))
-            {
+            // A corrected row is reported with the file that it was wrong in.
+            let file = Some(row.place().file).filter(|file| *file < files.len()).unwrap_or(0);
+            if let (RowVerdict::Valid { reference, partition, .. }, Some(file)) = (&row.verdict, files.get_mut(file)) {
                 let checkpoint = standing.checkpoints.get(usize::from(*partition));
                 let is_enqueued = checkpoint.is_some_and(|checkpoint| row.number <= checkpoint.row);
                 let outcome = if is_enqueued { result.outcome.as_str() } else { "not_enqueued" };
@@ -261,5 +248,6 @@ fn without_job(mut row: Row) -> Row {
     if let RowVerdict::Valid { job, .. } = &mut row.verdict {
         *job = String::new();
     }
+    row.original = Original::Text(Vec::new());
     row
 }

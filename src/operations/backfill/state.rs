@@ -1,5 +1,6 @@
 //! How far a run of a backfill is.
 
+use super::Hindrance;
 use crate::{
     backfill::RowCounts,
     operations::{NoProgress, Progress},
@@ -7,33 +8,21 @@ use crate::{
 };
 
 /// How far a run of a backfill is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackfillState {
-    /// The rows read so far.
+    /// The rows of all files.
     pub counts: RowCounts,
-    /// Whether all rows are read.
-    pub is_read: bool,
     /// Rows that have ended, in this run and in earlier ones.
     pub ended: u64,
     /// Of these, the rows without success.
     pub unsuccessful: u64,
-    /// Bytes of the files read so far.
-    pub bytes_read: u64,
-    /// Bytes of the files.
-    pub bytes: u64,
+    /// Rows whose customer is looked up, whether or not they have ended.
+    pub looked_up: u64,
+    /// What keeps the run from going faster.
+    pub hindrance: Hindrance,
 }
 
 impl BackfillState {
-    /// The number of valid rows: exact once all rows are read, before that an estimate by the bytes to come. `None` if there is
-    /// no estimate yet.
-    pub fn expected(&self) -> Option<u64> {
-        if self.is_read {
-            return Some(self.counts.valid);
-        }
-        let expected = u128::from(self.counts.valid) * u128::from(self.bytes) / u128::from(self.bytes_read.max(1));
-        u64::try_from(expected).ok().filter(|expected| *expected > 0)
-    }
-
     pub(super) const fn set_ended(&mut self, ended: EndedRows) {
         (self.ended, self.unsuccessful) = (ended.rows, ended.unsuccessful);
     }
@@ -46,17 +35,3 @@ pub trait BackfillProgress: Progress {
 }
 
 impl BackfillProgress for NoProgress {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_rows_is_estimated_by_bytes() {
-        let counts = RowCounts { rows: 12, valid: 10, ..RowCounts::default() };
-        let state = BackfillState { counts, bytes_read: 100, bytes: 1000, ..BackfillState::default() };
-        assert_eq!(state.expected(), Some(100));
-        assert_eq!(BackfillState { is_read: true, ..state }.expected(), Some(10));
-        assert_eq!(BackfillState::default().expected(), None);
-    }
-}
