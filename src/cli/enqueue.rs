@@ -7,10 +7,16 @@ mod render;
 
 pub use args::EnqueueArgs;
 
-use super::{Context, Exit, HintExt, output::print_pretty_json, print_json, print_line, rows::Rows};
+use super::{
+    Context, Exit, HintExt,
+    output::print_pretty_json,
+    print_json, print_line,
+    rows::{Rows, printable},
+    say,
+};
 use crate::{
     config::format_duration,
-    contract::Status,
+    contract::{Status, format_ms},
     operations::{
         Backend,
         enqueue::{self, EnqueueRequest, JobChecker, Waited},
@@ -42,16 +48,32 @@ pub(super) async fn run(args: EnqueueArgs, context: Context) -> anyhow::Result<E
         announce(&enqueue::add(&mut backend, &job).await?, context.json)?;
         return Ok(Exit::Done);
     };
-    let Waited { enqueued, completion, after } = enqueue::add_and_wait(&mut backend, &job, longest).await?;
+    let Waited { enqueued, completion, first_ms, after } = enqueue::add_and_wait(&mut backend, &job, longest).await?;
+    let id = enqueued.id;
     let Some(event) = completion else {
-        let id = enqueued.id;
+        if let Some(first_ms) = first_ms {
+            let none: Result<Exit, _> = Err(anyhow::anyhow!(
+                "not enqueued again: {id} was enqueued at {}, and its completion did not come within {}",
+                format_ms(first_ms),
+                format_duration(longest)
+            ));
+            return none.hint(format!(
+                "a job that has not ended, or whose completion is no longer kept, does not answer its duplicates: \
+                 xco-worker why {id}"
+            ));
+        }
         let none: Result<Exit, _> =
             Err(anyhow::anyhow!("{id} is enqueued, but has no completion after {}", format_duration(longest)));
         return none.hint(format!(
-            "is a worker running? (a second job with the id of another is dropped) look for it later: \
+            "is a worker running? look for it later: \
              xco-worker completions --id {id} --from {after} --count 1"
         ));
     };
+    if let Some(first_ms) = first_ms {
+        let ended =
+            event["completed_at"].as_str().map_or_else(String::new, |at| format!(", and ended at {}", printable(at)));
+        say(&format!("not enqueued again: {id} was enqueued at {}{ended}", format_ms(first_ms)));
+    }
     print_completion(&event, context.json)?;
     Ok(if event["status"] == Status::Succeeded.as_str() { Exit::Done } else { Exit::Failed })
 }

@@ -24,6 +24,7 @@ impl Config {
         set("limits.margin", format_duration(limits.margin));
         set("worker.lease", format_duration(self.worker.lease));
         set("queue.dedupe_window", format_duration(self.queue.dedupe_window));
+        set("queue.index_retention", format_duration(self.queue.index_retention));
         set("queue.dead_retention", format_duration(self.queue.dead_retention));
         for (job_type, ttl) in &self.queue.ttl {
             set(&format!("queue.ttl.{}", job_type.config_key()), format_duration(*ttl));

@@ -262,6 +262,8 @@ section! {
     pub struct QueueConfig {
         /// `queue.dedupe_window`: a second job with the same id within this window is a duplicate
         pub dedupe_window: Duration,
+        /// `queue.index_retention`: how long the end of a job can be looked up by its id, if longer than the window
+        pub index_retention: Duration,
         /// `queue.ttl.<type>`: deadlines of interactive jobs that name none; a type that is `off` has no entry
         pub ttl: BTreeMap<JobType, Duration>,
         /// `queue.reply_ttl`: how long a reply is kept if no program reads it

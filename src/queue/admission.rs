@@ -1,22 +1,23 @@
 //! Admission of deliveries: the typed wrapper of `lua/admit.lua`.
 
 use super::{
-    Keys, Link,
+    IdIndex, Keys, Link,
+    index::holder,
     script::{Script, integers, script},
 };
 use crate::{
-    contract::{EntryId, millis},
+    contract::EntryId,
     limits::{Bucket, SharedBucket, SlotKind},
 };
 use redis::{RedisError, RedisResult};
-use std::{collections::HashMap, sync::LazyLock, time::Duration};
+use std::{collections::HashMap, sync::LazyLock};
 
 /// Maximum number of deliveries in one call of [`admit`].
 pub const MAX_ADMIT: usize = 256;
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("admit" on "atomic" on "limiter"));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("admit" on "atomic" on "index" on "limiter"));
 
-const FIXED_KEYS: usize = 5;
+const FIXED_KEYS: usize = 6;
 
 /// Position of the first queue in the script's `KEYS`.
 const QUEUE_KEYS: usize = 3;
@@ -133,16 +134,16 @@ pub async fn admit(
     keys: &Keys,
     stream: &str,
     consumer: &str,
-    dedupe_window: Duration,
+    index: IdIndex,
     asking: u32,
     requests: &[AdmissionRequest],
 ) -> RedisResult<Admissions> {
     // Entry ids are needed only if Redis does not know the youngest entry.
-    let reply = run(link, keys, stream, consumer, dedupe_window, asking, requests, false).await?;
+    let reply = run(link, keys, stream, consumer, index, asking, requests, false).await?;
     if reply.get(1..) != Some(&[0, ASK_WITH_ENTRIES, 0]) {
         return decode(&reply, requests.len());
     }
-    let reply = run(link, keys, stream, consumer, dedupe_window, asking, requests, true).await?;
+    let reply = run(link, keys, stream, consumer, index, asking, requests, true).await?;
     decode(&reply, requests.len())
 }
 
@@ -152,38 +153,33 @@ async fn run(
     keys: &Keys,
     stream: &str,
     consumer: &str,
-    dedupe_window: Duration,
+    index: IdIndex,
     asking: u32,
     requests: &[AdmissionRequest],
     with_entries: bool,
 ) -> RedisResult<Vec<i64>> {
     let groups = RateGroups::of(requests);
-    let extra_keys =
-        requests.iter().map(|r| usize::from(r.reserve_id.is_some()) + usize::from(r.count_in_batch.is_some()));
+    let batches = requests.iter().filter_map(|request| request.count_in_batch.as_deref());
     let bucket_count: usize = groups.0.iter().map(|group| group.buckets.len()).sum();
 
-    let mut call = SCRIPT.call(FIXED_KEYS + bucket_count + extra_keys.sum::<usize>());
+    let mut call = SCRIPT.call(FIXED_KEYS + bucket_count + batches.clone().count());
     call.arg(&keys.begun).arg(stream);
     for bucket in SharedBucket::ALL {
         call.arg(keys.waiting(bucket));
     }
-    call.arg(&keys.ids);
+    call.arg(&keys.ids).arg(&keys.index);
     for bucket in groups.0.iter().flat_map(|group| &group.buckets) {
         call.arg(keys.limit(bucket));
     }
-    for id in requests.iter().filter_map(|request| request.reserve_id.as_deref()) {
-        call.arg(keys.id(id));
-    }
-    for batch in requests.iter().filter_map(|request| request.count_in_batch.as_deref()) {
+    for batch in batches {
         call.arg(keys.batch(batch));
     }
 
-    let window_ms = millis(dedupe_window).max(1);
-    call.arg(requests.len()).arg(groups.0.len()).arg(window_ms).arg(BATCH_LIFE_S).arg(consumer).arg(asking);
+    call.arg(requests.len()).arg(groups.0.len()).arg(index.window_ms()).arg(BATCH_LIFE_S).arg(consumer).arg(asking);
     let with_id = || requests.iter().filter(|request| request.reserve_id.is_some());
     let youngest = with_id().map(|request| request.entry).max();
     call.arg(youngest.map_or_else(String::new, |entry| entry.to_string()));
-    call.arg(with_id().count()).arg(u8::from(with_entries));
+    call.arg(with_id().count()).arg(u8::from(with_entries)).arg(index.width_ms()).arg(index.life_ms());
     let mut before = 0;
     let mut firsts = Vec::with_capacity(groups.0.len());
     for group in &groups.0 {
@@ -192,6 +188,11 @@ async fn run(
         call.arg(shared.map_or(0, |bucket| QUEUE_KEYS + bucket as usize));
         firsts.push(before);
         before += group.buckets.len();
+    }
+    for request in requests {
+        if let Some(id) = &request.reserve_id {
+            call.arg(id).arg(holder(&request.token));
+        }
     }
     let number = |bucket: &(Bucket, ReservationState)| {
         let place = groups.place(&bucket.0).map_or(0, |(group, place)| firsts[group] + place + 1);

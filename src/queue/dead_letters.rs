@@ -1,7 +1,7 @@
 //! Reads dead letters, moves them back into the queue, and removes them, with `lua/replay.lua` and `lua/peek.lua`.
 
 use super::{
-    Keys, Link,
+    IdIndex, Keys, Link,
     admission::BATCH_LIFE_S,
     entry::text,
     list::{FIRST_COUNT, next_count},
@@ -9,13 +9,13 @@ use super::{
 };
 pub use crate::dead_letters::{BucketState, DeadLetter, IdRange, Replay};
 use crate::{
-    contract::{EntryId, Lane, millis},
+    contract::{EntryId, Lane},
     limits::Bucket,
 };
 use redis::{RedisResult, Value, cmd};
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
 
-static REPLAY: LazyLock<Script> = LazyLock::new(|| script!("replay" on "atomic"));
+static REPLAY: LazyLock<Script> = LazyLock::new(|| script!("replay" on "atomic" on "index"));
 static PEEK: LazyLock<Script> = LazyLock::new(|| script!("bucket_peek" on "limiter"));
 
 /// Maximum number of dead letters that one step of a replay moves.
@@ -137,14 +137,14 @@ pub struct ReplayRun {
     /// The name of the run: nine digits.
     name: u32,
     step: u64,
-    /// The window within which a second job with the same id is a duplicate (`queue.dedupe_window`).
-    dedupe_window: Duration,
+    /// How ids are reserved.
+    index: IdIndex,
 }
 
 impl ReplayRun {
     /// Starts a run for the operator `who`.
-    pub fn new(who: String, dedupe_window: Duration) -> Self {
-        Self { who, name: rand::random_range(100_000_000..1_000_000_000), step: 0, dedupe_window }
+    pub fn new(who: String, index: IdIndex) -> Self {
+        Self { who, name: rand::random_range(100_000_000..1_000_000_000), step: 0, index }
     }
 
     /// Starts the next step. Its answer is independent of the previous step's.
@@ -156,22 +156,25 @@ impl ReplayRun {
     /// after a lost reply.
     pub async fn replay(&self, link: &mut Link, keys: &Keys, letters: &[Replay]) -> RedisResult<Vec<Replayed>> {
         let batches = letters.iter().filter(|letter| letter.batch.is_some()).count();
-        let mut call = REPLAY.call(4 + letters.len() + batches);
+        let mut call = REPLAY.call(6 + batches);
         let receipt = keys.replay(&self.name.to_string());
         call.arg(&keys.dead).arg(keys.due(Lane::Bulk)).arg(receipt).arg(&keys.edits);
+        call.arg(&keys.index).arg(&keys.ids);
         for letter in letters {
-            call.arg(keys.id(&letter.id));
             if let Some((batch, _)) = &letter.batch {
                 call.arg(keys.batch(batch));
             }
         }
-        let window_ms = millis(self.dedupe_window).max(1);
         call.arg(letters.len()).arg(self.step).arg(keys.partition);
         call.arg(format!("{}{:06}", self.name, self.step % 1_000_000));
-        call.arg(window_ms).arg(BATCH_LIFE_S).arg(&self.who);
+        call.arg(self.index.window_ms())
+            .arg(BATCH_LIFE_S)
+            .arg(&self.who)
+            .arg(self.index.width_ms())
+            .arg(self.index.life_ms());
         for letter in letters {
-            let Replay { entry, job, state, held_by, batch, original, .. } = letter;
-            call.arg(entry.to_string()).arg(job).arg(state).arg(held_by);
+            let Replay { entry, id, job, state, held_by, batch, original, .. } = letter;
+            call.arg(entry.to_string()).arg(id).arg(job).arg(state).arg(held_by);
             call.arg(batch.as_ref().map_or("", |(_, status)| status)).arg(original.as_deref().unwrap_or(""));
         }
         let answer: String = redis::from_redis_value(REPLAY.run(link, &call).await?)?;

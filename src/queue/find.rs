@@ -6,13 +6,6 @@ use crate::contract::{EntryId, Lane, Origin};
 use redis::{RedisResult, Value, cmd, pipe};
 use std::collections::{BTreeMap, HashMap};
 
-/// Returns the origin of the job that reserved an id.
-pub async fn reserved_by(link: &mut Link, keys: &Keys, id: &str) -> RedisResult<Option<Origin>> {
-    let origin: Option<String> = link.query(cmd("GET").arg(keys.id(id))).await?;
-    // The latest origin comes first.
-    Ok(origin.and_then(|origins| origins.split(' ').next()?.parse().ok()))
-}
-
 /// Returns a delayed job, and when it is due in milliseconds on Redis's clock.
 pub async fn parked(link: &mut Link, keys: &Keys, origin: Origin) -> RedisResult<Option<(DelayedJob, u64)>> {
     let name = origin.to_string();

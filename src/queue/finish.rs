@@ -1,8 +1,9 @@
 //! Ends deliveries: the typed wrapper of `lua/finish.lua`.
 
 use super::{
-    Keys, Link, Source,
+    IdIndex, Keys, Link, Source,
     admission::BATCH_LIFE_S,
+    index::holder,
     script::{Script, ScriptFailure, failures, script},
 };
 use crate::{
@@ -16,7 +17,7 @@ use std::{borrow::Cow, sync::LazyLock, time::Duration};
 /// Maximum number of deliveries in one call of [`finish`].
 pub const MAX_FINISH: usize = 256;
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("finish" on "atomic"));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("finish" on "atomic" on "index"));
 
 /// A dead letter to write to `{NS:P}:dead`.
 #[derive(Debug, Clone, Serialize)]
@@ -92,7 +93,10 @@ pub enum FinishOp {
         job: Vec<u8>,
     },
     /// The job is a duplicate and is removed without a completion.
-    Drop,
+    Drop {
+        /// The job's id, if it asks for a reply. If the first job of this id has ended, its completion is pushed again.
+        reply_for: Option<String>,
+    },
 }
 
 /// A bulk job's position in the queue of a shared bucket.
@@ -148,7 +152,7 @@ struct WireExtras<'a> {
     next: Option<&'a NewChild>,
 }
 
-const FIXED_KEYS: usize = 9;
+const FIXED_KEYS: usize = 10;
 
 /// The result of ending one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,9 +184,10 @@ pub async fn finish(
     keys: &Keys,
     lane: Lane,
     source: Source,
-    (consumer, reply_ttl): (&str, Duration),
+    (consumer, reply_ttl, index): (&str, Duration, IdIndex),
     batch: &[Finish],
 ) -> RedisResult<Finishes> {
+    let reply_s = reply_ttl.as_secs().max(1);
     let mut more_keys: Vec<String> = Vec::new();
     let mut tails: Vec<String> = Vec::new();
     for one in batch {
@@ -194,7 +199,7 @@ pub async fn finish(
             let wire = WireExtras {
                 id,
                 reply: extras.reply.then(|| place(keys.reply(id))),
-                reply_s: reply_ttl.as_secs().max(1),
+                reply_s,
                 batch: extras.batch.as_deref().map(|name| place(keys.batch(name))),
                 batch_s: BATCH_LIFE_S,
                 dead: extras.dead.as_ref(),
@@ -204,6 +209,8 @@ pub async fn finish(
             tails.push(serde_json::to_string(&wire).unwrap_or_default());
         }
     }
+
+    let replies = duplicates_replies(keys, batch, &mut more_keys);
 
     // Each queue is passed once, and only if a job goes there.
     let mut queues = [0; SharedBucket::ALL.len()];
@@ -225,7 +232,8 @@ pub async fn finish(
         .arg(keys.due(lane))
         .arg(keys.jobs(lane))
         .arg(&keys.dead)
-        .arg(&keys.stats);
+        .arg(&keys.stats)
+        .arg(&keys.index);
     for key in &more_keys {
         call.arg(key);
     }
@@ -233,7 +241,7 @@ pub async fn finish(
     for one in batch {
         call.arg(one.entry.to_string());
     }
-    let mut tails = tails.iter();
+    let (mut tails, mut replies) = (tails.iter(), replies.iter());
     for one in batch {
         let mark = match &one.unmark {
             MarkerRemoval::Nothing => Cow::Borrowed(""),
@@ -245,6 +253,9 @@ pub async fn finish(
             FinishOp::Complete { id, job_type, status, event, extras } => {
                 let tail = if extras.is_some() { tails.next().map_or("", String::as_str) } else { id };
                 call.arg(format!("{job_type}:{}", status.as_str())).arg(&*mark).arg(event).arg(tail);
+                // A rejected job reserves no id, and a job without an id has none in the index.
+                let reserves = *status != Status::Rejected && *id != one.origin;
+                call.arg(if reserves { holder(&one.origin) } else { String::new() });
             }
             FinishOp::Park { due_us, place, state, job } => {
                 let op = if place.is_some() { "w" } else { "p" };
@@ -256,11 +267,15 @@ pub async fn finish(
             FinishOp::Requeue { state, job } => {
                 call.arg("q").arg(&*mark).arg(state).arg(job);
             }
-            FinishOp::Drop => {
+            FinishOp::Drop { reply_for: None } => {
                 call.arg("x").arg(&*mark);
+            }
+            FinishOp::Drop { reply_for: Some(id) } => {
+                call.arg("y").arg(&*mark).arg(id).arg(holder(&one.origin)).arg(replies.next()).arg(reply_s);
             }
         }
     }
+    call.arg(index.window_ms()).arg(index.width_ms());
     let (not_ours, failed, courtesies): (Vec<i64>, Vec<redis::Value>, Vec<String>) =
         redis::from_redis_value(SCRIPT.run(link, &call).await?)?;
     let mut each = vec![Finished::Ended; batch.len()];
@@ -273,6 +288,18 @@ pub async fn finish(
     }
     let courtesies = courtesies.iter().map(|why| ScriptFailure::new(SCRIPT.name(), why)).collect();
     Ok(Finishes { each, courtesies })
+}
+
+/// Adds the reply lists of duplicates to the keys. Returns their positions.
+fn duplicates_replies(keys: &Keys, batch: &[Finish], more_keys: &mut Vec<String>) -> Vec<usize> {
+    let mut places = Vec::new();
+    for one in batch {
+        if let FinishOp::Drop { reply_for: Some(id) } = &one.op {
+            more_keys.push(keys.reply(id));
+            places.push(FIXED_KEYS + more_keys.len());
+        }
+    }
+    places
 }
 
 /// Formats microseconds as milliseconds with three decimals, for the score of a sorted set. Exact below 2^53.

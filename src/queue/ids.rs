@@ -1,19 +1,27 @@
-//! Forgets reserved ids: the typed wrapper of `lua/forget_ids.lua`.
+//! Forgets ids: the slices of the index, and what former versions reserved (the typed wrapper of `lua/forget_ids.lua`).
 
 use super::{
-    Keys, Link,
-    clock::RedisTime,
+    IdIndex, Keys, Link, clock,
     maintenance::heads,
     script::{Script, script},
 };
 use crate::contract::{Lane, millis};
-use redis::{RedisResult, pipe};
+use redis::{RedisResult, cmd, pipe};
 use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
 static FORGET: LazyLock<Script> = LazyLock::new(|| script!("forget_ids" on "atomic"));
 
 /// Number of list elements examined in one step. It covers several whole batches of an admission.
 const LOOK: usize = 1024;
+
+/// Maximum number of slices forgotten in one step.
+const MAX_SLICES: usize = 64;
+
+/// A slice with more fields than this is emptied first.
+const MAX_FIELDS: u64 = 4_096;
+
+/// Number of scans of a large slice in one step.
+const STEPS: usize = 16;
 
 /// Additional time that an id is kept after the window, because a job may be with a worker, or be handed back,
 /// meanwhile.
@@ -22,18 +30,12 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// Forgets some of the ids for which no waiting job can be a duplicate: a dedupe window has passed since they were
 /// reserved, and all jobs enqueued within it have been examined. Returns whether there may be more. One bounded step.
 pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> RedisResult<bool> {
-    let mut ask = pipe();
-    ask.cmd("TIME").cmd("LRANGE").arg(&keys.ids).arg(0).arg(LOOK - 1);
-    let (now, list): (RedisTime, Vec<String>) = link.pipeline(&ask).await?;
+    let list: Vec<String> = link.query(cmd("LRANGE").arg(&keys.ids).arg(0).arg(LOOK - 1)).await?;
     if list.is_empty() {
         return Ok(false);
     }
-    let now_ms = now.ms();
-    // This is asked after the time, so that jobs enqueued from now on are younger.
-    let waiting = heads(link, &Lane::ALL.map(|lane| [keys.due(lane), keys.jobs(lane)]).concat()).await?;
-    let oldest_ms = waiting.into_iter().flatten().map(|entry| entry.ms).fold(now_ms, u64::min);
-    let kept = dedupe_window.saturating_add(MARGIN.min(dedupe_window));
-    let kept_ms = millis(kept);
+    let Times { now_ms, oldest_ms } = times(link, keys).await?;
+    let kept_ms = kept_ms(dedupe_window);
     let before_ms = oldest_ms.saturating_sub(kept_ms);
     // A later time can only come from before the clock went back. Such ids are forgotten too, so that the list does not
     // grow until the clock has caught up.
@@ -50,6 +52,84 @@ pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> Re
     call.arg(&list[0]).arg(end).arg(before_ms).arg(now_ms);
     FORGET.run(link, &call).await?;
     Ok(!whole || end < list.len())
+}
+
+/// Forgets the slices of the index for whose jobs no waiting job can be a duplicate, and that are older than the index
+/// is to keep them. Returns whether there may be more. One bounded step: a large slice takes several.
+pub async fn forget_slices(link: &mut Link, keys: &Keys, index: IdIndex) -> RedisResult<bool> {
+    let Times { now_ms, oldest_ms } = times(link, keys).await?;
+    let before_ms = oldest_ms.saturating_sub(kept_ms(index.dedupe_window()));
+    let before_ms = before_ms.min(now_ms.saturating_sub(index.retention_ms()));
+    let mut old = cmd("ZRANGEBYSCORE");
+    old.arg(&keys.index).arg("-inf").arg(before_ms).arg("LIMIT").arg(0).arg(MAX_SLICES);
+    let slices: Vec<String> = link.query(&old).await?;
+    let mut more = false;
+    for slice in &slices {
+        let key = keys.slice(slice);
+        let left_ms: i64 = link.query(cmd("PTTL").arg(&key)).await?;
+        let reserved_ms_ago = index.life_ms().saturating_sub(u64::try_from(left_ms).unwrap_or(0));
+        if reserved_ms_ago < kept_ms(index.dedupe_window()) {
+            // A job that waited for long has reserved its id just now, and its duplicates may come next.
+            continue;
+        }
+        more = true;
+        let fields: u64 = match link.query(cmd("HLEN").arg(&key)).await {
+            Err(error) if error.code() == Some("WRONGTYPE") => 0,
+            fields => fields?,
+        };
+        if fields > MAX_FIELDS {
+            // Redis frees a large key in one go, and does nothing else meanwhile.
+            return forget_fields(link, &key).await.map(|()| true);
+        }
+        let mut forgotten = pipe();
+        forgotten.cmd("DEL").arg(&key);
+        forgotten.cmd("ZREM").arg(&keys.index).arg(slice);
+        link.pipeline::<(u64, u64)>(&forgotten).await?;
+    }
+    Ok(more && slices.len() == MAX_SLICES)
+}
+
+/// Removes some of the fields of a slice.
+async fn forget_fields(link: &mut Link, slice: &str) -> RedisResult<()> {
+    let mut cursor = 0_u64;
+    for _ in 0..STEPS {
+        let scan = link.query(cmd("HSCAN").arg(slice).arg(cursor).arg("COUNT").arg(LOOK)).await?;
+        let (next, pairs): (u64, Vec<(String, String)>) = scan;
+        if !pairs.is_empty() {
+            let mut remove = cmd("HDEL");
+            remove.arg(slice);
+            for (id, _) in &pairs {
+                remove.arg(id);
+            }
+            link.query::<u64>(&remove).await?;
+        }
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What decides which ids are needed.
+struct Times {
+    /// Redis's clock.
+    now_ms: u64,
+    /// When the oldest waiting job was enqueued, or `now_ms`.
+    oldest_ms: u64,
+}
+
+async fn times(link: &mut Link, keys: &Keys) -> RedisResult<Times> {
+    let now_ms = clock::now_ms(link).await?;
+    // This is asked after the time, so that jobs enqueued from now on are younger.
+    let waiting = heads(link, &Lane::ALL.map(|lane| [keys.due(lane), keys.jobs(lane)]).concat()).await?;
+    let oldest_ms = waiting.into_iter().flatten().map(|entry| entry.ms).fold(now_ms, u64::min);
+    Ok(Times { now_ms, oldest_ms })
+}
+
+/// How long a reserved id is needed, after all jobs enqueued before have been examined.
+fn kept_ms(dedupe_window: Duration) -> u64 {
+    millis(dedupe_window.saturating_add(MARGIN.min(dedupe_window)))
 }
 
 /// Returns how many elements can be removed: the whole batches before the first one that was reserved within `kept_ms`.

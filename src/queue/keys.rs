@@ -15,8 +15,10 @@
 //! | `{NS:P}:delayed` | sorted set | origins of delayed jobs, by due time (ms) |
 //! | `{NS:P}:delayed:jobs` | hash | origin → state, newline, job |
 //! | `{NS:P}:begun` | hash | call markers: origin → the delivery that began an unsafe call that has not ended |
-//! | `{NS:P}:id:<id>` | string, expires | origin of the job that reserved this id; rarely several, the latest first |
-//! | `{NS:P}:ids` | list | times of reservation (`@` and ms), each followed by the keys reserved then, until they are forgotten |
+//! | `{NS:P}:index` | sorted set | slices of the index of ids, by the time (ms) at which each ends (`lua/index.lua`) |
+//! | `{NS:P}:index:<width>:<n>` | hash, expires | id → where its job was enqueued, and where it ended |
+//! | `{NS:P}:id:<id>` | string, expires | written by former versions: origin of the job that reserved this id |
+//! | `{NS:P}:ids` | list | written by former versions: times of reservation (`@` and ms), each followed by keys |
 //! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
 //! | `{NS:P}:waiting:<bucket>` | sorted set | queue of bulk jobs in `delayed` that wait for a shared bucket: origins by age |
 //! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 recently, by its time (ms), the latest 1,000 |
@@ -65,7 +67,9 @@ pub struct Keys {
     pub delayed_jobs: String,
     /// The hash `begun`, with the call markers.
     pub begun: String,
-    /// The list `ids`.
+    /// The sorted set `index`.
+    pub index: String,
+    /// The list `ids`, of former versions.
     pub ids: String,
     /// The hash `stats`.
     pub stats: String,
@@ -171,6 +175,7 @@ impl Keys {
             delayed: key("delayed"),
             delayed_jobs: key("delayed:jobs"),
             begun: key("begun"),
+            index: key("index"),
             ids: key("ids"),
             stats: key("stats"),
             waiting: SharedBucket::ALL.map(|bucket| key(&format!("waiting:{}", bucket.name()))),
@@ -221,6 +226,7 @@ impl Keys {
             for_jobs(&self.delayed, Kind::SortedSet),
             for_jobs(&self.delayed_jobs, Kind::Hash),
             for_jobs(&self.begun, Kind::Hash),
+            for_jobs(&self.index, Kind::SortedSet),
             for_jobs(&self.ids, Kind::List),
             for_jobs(&self.learned, Kind::SortedSet),
             for_jobs(&self.held, Kind::Set),
@@ -249,8 +255,13 @@ impl Keys {
         format!("{}:reply:{id}", self.tag)
     }
 
-    /// Returns the key that reserves an id.
-    pub fn id(&self, id: &str) -> String {
+    /// Returns the hash of a slice that `index` names.
+    pub fn slice(&self, slice: &str) -> String {
+        format!("{}:{slice}", self.index)
+    }
+
+    /// Returns the key with which former versions reserved an id.
+    pub fn former_id(&self, id: &str) -> String {
         format!("{}:id:{id}", self.tag)
     }
 
@@ -320,7 +331,9 @@ mod tests {
         assert_eq!(keys.completions, "{xco:3}:completions");
         assert_eq!(keys.reply("a/b"), "{xco:3}:reply:a/b");
         assert_eq!(keys.dead, "{xco:3}:dead");
-        for key in [keys.due(Lane::Bulk), &keys.delayed, &keys.delayed_jobs, &keys.begun, &keys.stats, &keys.id("x")] {
+        for key in
+            [keys.due(Lane::Bulk), &keys.delayed, &keys.delayed_jobs, &keys.begun, &keys.stats, &keys.former_id("x")]
+        {
             assert!(key.starts_with("{xco:3}:"), "{key}");
         }
     }

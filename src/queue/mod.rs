@@ -20,6 +20,7 @@ mod error_remedies;
 pub mod find;
 mod finish;
 pub mod ids;
+pub mod index;
 mod keys;
 pub mod learned;
 mod link;
@@ -47,6 +48,7 @@ pub use finish::{
     Extras, Finish, FinishOp, Finished, Finishes, MAX_FINISH, MarkerRemoval, NewChild, NewDeadLetter, QueuePosition,
     finish,
 };
+pub use index::IdIndex;
 pub use keys::{FixedKey, GROUP, Keys, Kind, Source};
 pub use link::Link;
 pub use load::{Load, LoadAlarm, lane_load};

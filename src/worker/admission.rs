@@ -15,7 +15,10 @@ use crate::{
     contract::Lane,
     jobs::{NextStep, RepeatSafety, Waiting},
     limits::{Permit, SharedBucket, SlotKind},
-    queue::{self, Admission, AdmissionRequest, Link, MAX_ADMIT, MarkerRemoval, Reservation, ReservationState as Slot},
+    queue::{
+        self, Admission, AdmissionRequest, IdIndex, Link, MAX_ADMIT, MarkerRemoval, Reservation,
+        ReservationState as Slot,
+    },
 };
 use std::{
     sync::{
@@ -218,7 +221,7 @@ impl Admitter {
     async fn admit(&mut self, mut batch: Vec<Box<ActiveJob>>, asks: Asks) {
         let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held, asks)).collect();
         let keys = &self.context.partitions[self.partition].keys;
-        let window = self.context.queue.dedupe_window;
+        let index = IdIndex::of(&self.context.queue);
         let stream = keys.stream(batch[0].lane, batch[0].source);
         let consumer = &self.context.consumer;
         let must_outlive_master =
@@ -226,7 +229,7 @@ impl Admitter {
         let mut asking = 0;
         let answers = loop {
             asking += 1;
-            match queue::admit(&mut self.link, keys, stream, consumer, window, asking, &requests).await {
+            match queue::admit(&mut self.link, keys, stream, consumer, index, asking, &requests).await {
                 Ok(answers) => {
                     // Set before any wait, because later it would be out of date.
                     self.context.clock.set(answers.now_ms);

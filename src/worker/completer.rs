@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Durability,
     jobs::NextStep,
-    queue::{self, FinishOp, Finished, Finishes, Link, MAX_FINISH, ScriptFailure, is_transient},
+    queue::{self, FinishOp, Finished, Finishes, IdIndex, Link, MAX_FINISH, ScriptFailure, is_transient},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
@@ -139,7 +139,7 @@ impl Completer {
         let keys = &context.partitions[self.partition].keys;
         let mut written = vec![false; finishes.len()];
         let each = loop {
-            let whose = (context.consumer.as_str(), context.queue.reply_ttl);
+            let whose = (context.consumer.as_str(), context.queue.reply_ttl, IdIndex::of(&context.queue));
             match queue::finish(&mut self.link, keys, lane, source, whose, &finishes).await {
                 Ok(Finishes { each, courtesies }) => {
                     for failure in &courtesies {

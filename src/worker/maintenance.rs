@@ -6,7 +6,7 @@ use crate::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
     queue::{
-        Link, Load, LoadAlarm, Source, ids,
+        IdIndex, Link, Load, LoadAlarm, Source, ids,
         learned::{self, LearnedLimit, MAX_LEARNED},
         maintenance, rescue,
     },
@@ -222,7 +222,9 @@ impl Cleaner {
     async fn forget_ids(&mut self) -> Result<(), RedisError> {
         let keys = &self.context.partitions[self.partition].keys;
         for _ in 0..MOST_FORGETTING {
-            if !ids::forget(&mut self.link, keys, self.context.queue.dedupe_window).await? {
+            let index = IdIndex::of(&self.context.queue);
+            let more_former = ids::forget(&mut self.link, keys, index.dedupe_window()).await?;
+            if !ids::forget_slices(&mut self.link, keys, index).await? && !more_former {
                 break;
             }
         }

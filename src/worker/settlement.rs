@@ -97,7 +97,10 @@ pub(super) fn of_job(held: &mut ActiveJob, end: End, now_ms: u64) -> ReadyEnd {
             let error = completion::cancelled(held);
             cut_short(held, &JobEnd::Cancelled { error: &error }, now_ms)
         }
-        End::Duplicate => (FinishOp::Drop, EndMetric::Duplicate),
+        End::Duplicate => {
+            let reply_for = held.job.reply.then(|| held.id.clone());
+            (FinishOp::Drop { reply_for }, EndMetric::Duplicate)
+        }
     };
     ReadyEnd {
         key: (held.lane, held.source, held.entry),

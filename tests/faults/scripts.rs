@@ -181,22 +181,27 @@ async fn jobs_that_were_paused_come_back_in_the_order_of_the_lane(#[case] n: usi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_of_another_type_than_an_id_reserves_nothing() {
+async fn a_slice_of_the_index_of_another_type_reserves_nothing_and_is_replaced() {
     let mut rig = Setup::default().start().await;
+    rig.complete(check("before", "192.0.2.3")).await;
+    let (seconds, _): (u64, u64) = cmd("TIME").query_async(&mut rig.connection).await.unwrap();
+    let index = rig.key("index");
+    // The default window is an hour.
+    let width_s = 1200;
+    for number in [seconds / width_s - 1, seconds / width_s, seconds / width_s + 1] {
+        let slice = format!("{index}:{}:{number}", width_s * 1000);
+        let mut spoil = redis::pipe();
+        spoil.cmd("DEL").arg(&slice).cmd("RPUSH").arg(&slice).arg("x").cmd("EXPIRE").arg(&slice).arg(600);
+        let _: (u64, u64, bool) = spoil.query_async(&mut rig.connection).await.unwrap();
+    }
     for id in ["listed", "hashed"] {
-        let mut spoil = redis::cmd(if id == "listed" { "RPUSH" } else { "HSET" });
-        spoil.arg(rig.key(&format!("id:{id}"))).arg("x");
-        if id == "hashed" {
-            spoil.arg("y");
-        }
-        let _: u64 = spoil.query_async(&mut rig.connection).await.unwrap();
         rig.enqueue(&check(id, "192.0.2.1")).await;
     }
     rig.enqueue(&check("neighbour", "192.0.2.2")).await;
-    rig.wait_for(3).await;
+    rig.wait_for(4).await;
     // It is reserved from now on.
     rig.enqueue(&check("listed", "192.0.2.1")).await;
     rig.complete(check("after", "192.0.2.2")).await;
-    assert_eq!(rig.completions.len(), 4, "{:#?}", rig.completions);
+    assert_eq!(rig.completions.len(), 5, "{:#?}", rig.completions);
     rig.end().await;
 }

@@ -8,10 +8,12 @@ use xco_worker::{
     contract::{EntryId, JobType, Lane},
     limits::{Bucket, Limits, Spender},
     queue::{
-        self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, Keys, MarkerRemoval,
-        ReservationState, Source,
+        self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, IdIndex, Keys,
+        MarkerRemoval, ReservationState, Source,
     },
 };
+
+const INDEX: IdIndex = IdIndex::new(Duration::from_secs(60), Duration::ZERO);
 
 /// Why an admitted job is no longer admitted.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +58,7 @@ async fn who_is_not_admitted_the_second_time_has_not_begun(#[case] change: Chang
     let mut request = request(entries[0].id, "otp", &bucket);
     request.mark = Some("me:1".to_owned());
     let stream = keys.stream(Lane::Interactive, Source::Jobs).to_owned();
-    let window = Duration::from_secs(60);
+    let window = INDEX;
     let mut admit = async |asking: u32, request: &AdmissionRequest| {
         let requests = std::slice::from_ref(request);
         queue::admit(&mut link, &keys, &stream, "me", window, asking, requests).await.unwrap().verdicts[0]
@@ -116,8 +118,9 @@ async fn who_gives_up_takes_no_other_mark_off(#[case] found: &str, #[case] stays
     let unmark = MarkerRemoval::Own("me:1".to_owned());
     let handed_back = Finish { entry: entries[0].id, origin: origin.clone(), unmark, op };
     let life = Duration::from_secs(60);
-    let ended =
-        queue::finish(&mut link, &keys, Lane::Interactive, Source::Jobs, ("me", life), &[handed_back]).await.unwrap();
+    let ended = queue::finish(&mut link, &keys, Lane::Interactive, Source::Jobs, ("me", life, INDEX), &[handed_back])
+        .await
+        .unwrap();
     assert_eq!(ended.each, [queue::Finished::Ended]);
     let marked: bool = rig.connection.hexists(rig.key("begun"), &origin).await.unwrap();
     assert_eq!(marked, stays);
@@ -138,7 +141,7 @@ async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
     queue::ensure_group(&mut link, &keys).await.unwrap();
     let stream = keys.stream(Lane::Interactive, Source::Jobs).to_owned();
     let bucket = Limits::new(rig.config.limits.clone(), 1).bucket(JobType::CheckUser, Spender::Client);
-    let window = Duration::from_secs(60);
+    let window = INDEX;
     let mut requests = Vec::new();
     for id in ["a", "b"] {
         rig.enqueue(&check(id, "192.0.2.1")).await;
@@ -156,8 +159,8 @@ async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
         assert_eq!(*verdict, expected, "of {place}");
     }
     for place in lost {
-        let reserved: bool = rig.connection.exists(rig.key(&format!("id:{}", ["a", "b"][*place]))).await.unwrap();
-        assert!(!reserved, "{place}");
+        let reserved = rig.reserved(["a", "b"][*place]).await;
+        assert!(reserved.is_empty(), "{place}: {reserved:?}");
     }
     // Enqueued again, they are not duplicates.
     for place in lost {
@@ -195,7 +198,7 @@ async fn an_end_counts_where_its_own_mark_was_set(#[case] mark: &str, #[case] ou
         [MarkerRemoval::Any, MarkerRemoval::Called("me:1".to_owned()), MarkerRemoval::Called("me:1".to_owned())]
     {
         let first = unmark != MarkerRemoval::Any && rig.connection.hexists(&keys.begun, &origin).await.unwrap();
-        let whose = ("me", Duration::from_secs(60));
+        let whose = ("me", Duration::from_secs(60), INDEX);
         let finishes =
             queue::finish(&mut link, &keys, Lane::Interactive, Source::Jobs, whose, &[end(unmark)]).await.unwrap();
         let wanted = if ours && first { Finished::Ended } else { Finished::NotOurs };

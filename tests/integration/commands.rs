@@ -1,6 +1,6 @@
 //! The commands, through the binary.
 
-use super::support::{MERCHANT, RedisServer, Rig, Setup, check, free_port};
+use super::support::{MERCHANT, RedisServer, Rig, Setup, check, free_port, in_time};
 use assert_cmd::Command;
 use nix::{
     sys::signal::{Signal, kill},
@@ -252,13 +252,27 @@ async fn enqueue_waits_for_its_completion() {
     let event = &json_lines(&output)[0];
     assert_eq!((event["id"].as_str(), event["status"].as_str()), (Some("wrong-code"), Some("failed")));
 
-    // A duplicate has no completion of its own, and the reply is gone.
-    enqueue(&["--type", "VerifyOtp", "--email", "ada@example.com", "--caller-id", "c", "--code", "000000"])
-        .args(["--id", "wrong-code", "--wait", "200ms"])
+    // A duplicate is answered with the completion of the first job, and says so.
+    let again = ["--type", "VerifyOtp", "--email", "ada@example.com", "--caller-id", "c", "--code", "000000"];
+    let output = enqueue(&again)
+        .args(["--id", "wrong-code", "--wait", "30s", "--json"])
         .assert()
         .code(1)
-        .stderr(contains("wrong-code is enqueued, but has no completion after 200ms"))
-        .stderr(contains("hint: "));
+        .stderr(contains("not enqueued again: wrong-code was enqueued at 2").and(contains(", and ended at 2")))
+        .get_output()
+        .stdout
+        .clone();
+    assert_eq!(json_lines(&output)[0], *event);
+    let run_at = in_time(Duration::from_secs(6));
+    let delayed = ["--id", "delayed", "--run-at", run_at.as_str()];
+    enqueue(&check).args(delayed).assert().code(0);
+    enqueue(&check)
+        .args(delayed)
+        .args(["--wait", "500ms"])
+        .assert()
+        .code(1)
+        .stderr(contains("not enqueued again: delayed was enqueued at 2").and(contains("did not come within 500ms")))
+        .stderr(contains("hint: ").and(contains("xco-worker why delayed")));
 
     let printed = enqueue(&check).arg("--json").assert().code(0).get_output().stdout.clone();
     let printed = &json_lines(&printed)[0];
@@ -275,7 +289,7 @@ async fn enqueue_waits_for_its_completion() {
         .code(1)
         .stderr(contains("/args/email: ").and(contains("/reply: ")));
     let mut rig = rig;
-    rig.wait_for(3).await;
+    rig.wait_for(4).await;
     rig.end().await;
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use xco_worker::{
     contract::EntryId,
     queue::{
-        Connector, Keys,
+        Connector, IdIndex, Keys,
         dead_letters::{Replay, ReplayRun, Replayed},
     },
     sandbox::Fault,
@@ -230,8 +230,7 @@ async fn a_job_that_came_again_meanwhile_is_not_run_twice() {
     let job = with(check("twice", "c"), "max_attempts", 1);
     rig.complete(job.clone()).await;
     // As if the window had passed.
-    let id_key = rig.key("id:twice");
-    let _: () = rig.connection.del(&id_key).await.unwrap();
+    rig.forget_index().await;
     rig.enqueue(&job).await;
     rig.follow(30, |completions| completions.len() == 2).await;
     let (_, result, code) = replay(&rig, "--id twice --yes");
@@ -337,7 +336,7 @@ async fn a_step_whose_answer_was_lost_can_be_taken_again() {
     };
     let mut link = Connector::new(&rig.redis_as("operator")).unwrap().link(false);
     let keys = Keys::new(&rig.config.redis.namespace, 0);
-    let mut run = ReplayRun::new("ada".to_owned(), Duration::from_secs(60));
+    let mut run = ReplayRun::new("ada".to_owned(), IdIndex::new(Duration::from_secs(60), Duration::ZERO));
     run.next_step();
     for _ in 0..3 {
         assert_eq!(run.replay(&mut link, &keys, &[letter(entry)]).await.unwrap(), [Replayed::Moved]);

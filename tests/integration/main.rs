@@ -18,6 +18,7 @@ mod doubt;
 mod duplicates;
 mod examples;
 mod flows;
+mod id_index;
 mod learning;
 mod limits;
 mod malformed;

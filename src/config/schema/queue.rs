@@ -12,6 +12,13 @@ pub(super) static QUEUE: Section = Section {
             duration!(seconds(1), days(30), queue.dedupe_window),
             "A job with the same `id` as one that was enqueued less than this earlier is a duplicate, and is dropped.",
         ),
+        key(
+            "index_retention",
+            "\"0s\"",
+            duration!(seconds(0), days(365), queue.index_retention),
+            "How long the end of a job can be looked up by the job's `id`, from when the job was enqueued. An `id` is kept during \
+             `queue.dedupe_window` in any case. Each takes about 135 bytes of Redis's memory.",
+        ),
         by_type(
             "ttl.*",
             |job_type| job_type.facts().default_ttl,

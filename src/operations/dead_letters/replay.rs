@@ -9,7 +9,10 @@ use crate::{
     config::{Config, Rate},
     dead_letters::{AcceptedRisks, Changes, DeadLetterView, Estimator, Filter, ReplayEstimate, decide_replay},
     operations::{Actor, Backend, Error, Progress, Unfinished},
-    queue::dead_letters::{self, ReadOrder, ReplayRun},
+    queue::{
+        IdIndex,
+        dead_letters::{self, ReadOrder, ReplayRun},
+    },
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -196,7 +199,7 @@ pub async fn run(
     };
     progress.set_total(plan.estimate.replay);
     let start = Instant::now();
-    let run = ReplayRun::new(actor.name().to_owned(), config.queue.dedupe_window);
+    let run = ReplayRun::new(actor.name().to_owned(), IdIndex::of(&config.queue));
     let to = (backend.another_link(), backend.keys());
     let mut replayer = Replayer::new(to, run, plan.request.rate, outcomes, progress, stop);
     let moved = replay(backend, plan, plan.request.allowed(config), &mut replayer).await;

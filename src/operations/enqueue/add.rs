@@ -3,9 +3,9 @@
 use super::check::CheckedJob;
 use crate::{
     completions::Waiter,
-    contract::{EntryId, Lane, Origin},
+    contract::{EntryId, Lane, Origin, Status},
     operations::{Backend, Error},
-    queue::{self, LaneJob},
+    queue::{self, Keys, LaneJob, index::locate},
 };
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -45,6 +45,9 @@ pub struct Waited {
     pub enqueued: Enqueued,
     /// The completion's event, or `None` if it did not come in time.
     pub completion: Option<Value>,
+    /// When an earlier job with this id was enqueued, in milliseconds since 1970. This job is then a duplicate, and the
+    /// completion is the earlier job's.
+    pub first_ms: Option<u64>,
     /// The end of the completion stream before the job was enqueued: to look for the completion later, read after this entry.
     pub after: EntryId,
 }
@@ -111,5 +114,17 @@ pub async fn add_and_wait(backend: &mut Backend<'_>, job: &CheckedJob, longest: 
     let after = waiter.after();
     let enqueued = add(backend, job).await?;
     let completion = waiter.wait_for(&enqueued.id, longest).await.map_err(queue_failed)?;
-    Ok(Waited { enqueued, completion, after })
+    let first_ms = match &completion {
+        Some(event) if event["status"] == Status::Rejected.as_str() => None,
+        _ => first_ms(backend, &enqueued).await,
+    };
+    Ok(Waited { enqueued, completion, first_ms, after })
+}
+
+/// When an earlier job with this job's id was enqueued. `None` also if Redis does not tell: it only explains the result.
+async fn first_ms(backend: &mut Backend<'_>, enqueued: &Enqueued) -> Option<u64> {
+    let keys = Keys::new(backend.namespace(), enqueued.partition);
+    let located = locate(&mut backend.link, &keys, &enqueued.id).await.ok()??;
+    let own = Origin { lane: enqueued.lane, partition: enqueued.partition, entry: enqueued.entry_id };
+    (located.origin != own).then_some(located.origin.entry.ms)
 }

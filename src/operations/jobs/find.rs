@@ -7,6 +7,7 @@ use crate::{
     queue::{
         Keys, Link, RawEntry, Source,
         find::{self, Pending},
+        index::{Located, locate},
         rescue::ADRIFT,
         rules::{DelayedJob, scan_delayed},
     },
@@ -23,6 +24,8 @@ const MOST_WAITING: usize = 200_000;
 const MOST_AHEAD: u64 = 50_000;
 /// Maximum number of completions, and of dead letters, read backwards.
 const MOST_ENDED: usize = 100_000;
+/// How much newer than its completion a dead letter may be.
+const DEAD_LETTER_MS: u64 = 1_000;
 
 /// The job as a worker reads it; `None` where a worker would reject it. `lenient` is `limits.allow_missing_caller_id`.
 fn parse(job: &[u8], origin: Origin, generation: u8, lenient: bool) -> Option<Job> {
@@ -126,7 +129,13 @@ impl<'a> Finder<'a> {
 
     /// Looks everywhere: first among the jobs that have not ended, then among the completions and dead letters.
     pub(super) async fn find(&mut self) -> RedisResult<Option<Found>> {
-        let reserved = self.reserved().await?;
+        let located = self.located().await?;
+        if let Some(located) = located
+            && let Some(place) = self.ended_there(located).await?
+        {
+            return Ok(Some(Found { partition: located.origin.partition, place }));
+        }
+        let reserved = located.map(|located| located.origin);
         // A job moves while it is looked for. The second look finds one that moved during the first.
         for _ in 0..2 {
             if let Some(origin) = reserved
@@ -155,18 +164,34 @@ impl<'a> Finder<'a> {
         Keys::new(self.namespace, partition)
     }
 
-    /// The job's origin: the id is one, or the job that reserved the id has one.
-    async fn reserved(&mut self) -> RedisResult<Option<Origin>> {
+    /// What the id itself or the index of ids says about the job.
+    async fn located(&mut self) -> RedisResult<Option<Located>> {
         if let Ok(origin) = self.id.parse::<Origin>() {
-            return Ok((origin.partition < self.partitions).then_some(origin));
+            return Ok((origin.partition < self.partitions).then_some(Located { origin, ended: None }));
         }
         for partition in 0..self.partitions {
             let keys = self.keys_of(partition);
-            if let Some(origin) = find::reserved_by(self.link, &keys, self.id).await? {
-                return Ok(Some(origin));
+            if let Some(located) = locate(self.link, &keys, self.id).await? {
+                return Ok(Some(located));
             }
         }
         Ok(None)
+    }
+
+    /// The end of a job, from where the index of ids says that it is. `None` if the completion was trimmed.
+    async fn ended_there(&mut self, located: Located) -> RedisResult<Option<FoundPlace>> {
+        let Some(entry) = located.ended else { return Ok(None) };
+        let keys = self.keys_of(located.origin.partition);
+        let next = EntryId { seq: entry.seq.saturating_add(1), ..entry };
+        let Some((found, fields)) = find::page_back(self.link, &keys.completions, Some(next), 1).await?.pop() else {
+            return Ok(None);
+        };
+        let completion = fields.get("event").filter(|_| found == entry).and_then(|event| look_into(event));
+        let Some(completion) = completion.filter(|event| event["id"] == self.id).map(Box::new) else { return Ok(None) };
+        // Both were written in one step, so the dead letter is about as old.
+        let dead_letter = completion["dead_lettered"] == true
+            && self.backwards(&keys.dead, Some(entry.ms), Some(entry.ms + DEAD_LETTER_MS)).await?.is_some();
+        Ok(Some(FoundPlace::Ended { completion, dead_letter }))
     }
 
     /// Where the job of that origin is, if it has not ended.
@@ -301,14 +326,14 @@ impl<'a> Finder<'a> {
     /// The job's completion, or its dead letter.
     async fn ended(&mut self, partition: u16, since_ms: Option<u64>) -> RedisResult<Option<FoundPlace>> {
         let keys = self.keys_of(partition);
-        let completion = self.backwards(&keys.completions, since_ms).await?;
+        let completion = self.backwards(&keys.completions, since_ms, None).await?;
         let completion = completion.and_then(|fields| look_into(fields.get("event")?)).map(Box::new);
         if let Some(completion) = &completion
             && completion["dead_lettered"] != true
         {
             return Ok(Some(FoundPlace::Ended { completion: completion.clone(), dead_letter: false }));
         }
-        let letter = self.backwards(&keys.dead, since_ms).await?;
+        let letter = self.backwards(&keys.dead, since_ms, None).await?;
         Ok(match (completion, letter) {
             (Some(completion), letter) => Some(FoundPlace::Ended { completion, dead_letter: letter.is_some() }),
             (None, Some(letter)) => Some(FoundPlace::Dead { letter }),
@@ -316,13 +341,14 @@ impl<'a> Finder<'a> {
         })
     }
 
-    /// The last entry of a stream that has the job's id. Entries older than `since_ms` are not read.
+    /// The last entry of a stream that has the job's id. Entries older than `since_ms` or newer than `until_ms` are not read.
     async fn backwards(
         &mut self,
         stream: &str,
         since_ms: Option<u64>,
+        until_ms: Option<u64>,
     ) -> RedisResult<Option<BTreeMap<String, String>>> {
-        let mut before: Option<EntryId> = None;
+        let mut before = until_ms.map(|ms| EntryId { ms: ms.saturating_add(1), seq: 0 });
         for _ in 0..MOST_ENDED / STEP {
             let page = find::page_back(self.link, stream, before, STEP).await?;
             self.searched.ended += page.len();

@@ -1,17 +1,19 @@
--- admit.lua: decides for each delivery of a batch whether it may call XCO now. (Needs atomic.lua and limiter.lua before
--- it.)
+-- admit.lua: decides for each delivery of a batch whether it may call XCO now. (Needs atomic.lua, index.lua and
+-- limiter.lua before it.)
 --
--- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · 5 the list of reserved ids ·
---       then the limiter buckets, grouped by rate · then the id keys, in the order of the jobs · then the batch keys,
---       in the order of the jobs
+-- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · 5 the list of ids that
+--       former versions reserved · 6 the index of ids · then the limiter buckets, grouped by rate · then the batch keys,
+--       in the order of the jobs. The names of slices and of former reservations are made from keys 6 and 5.
 -- ARGV  1 number of jobs · 2 number of groups of buckets · 3 dedupe window in ms · 4 life of batch counters in s · 5
---       consumer · 6 attempt number of this request, from 1 · 7 the youngest entry among the jobs with an id key ('' if
---       none) · 8 number of id keys · 9 '1' if jobs with an id key include their entry ids
+--       consumer · 6 attempt number of this request, from 1 · 7 the youngest entry among the jobs with an id ('' if
+--       none) · 8 number of ids · 9 '1' if jobs with an id include their entry ids · 10 width of a slice in ms · 11 life
+--       of a slice in ms, from the last reservation
 --         then for each group, 5 values: number of buckets · interval · tolerance · slack in us · position of its queue
 --         in KEYS (0: not shared)
+--         then for each id, in the order of the jobs: the id · its holder
 --         then for each job: its letters · origin · number of its bucket (negative if it has a reservation there) · and
 --         for some letters more values, in this order:
---           i  it has an id key: nothing, or the entry id
+--           i  it has an id to reserve: nothing, or the entry id
 --           c  it has a batch key to count in: nothing
 --           t  it uses a second bucket: its number
 --           d  it has a deadline: ms
@@ -43,22 +45,22 @@
 --             except that it may make reservations again and that time has passed. A job that was admitted then and is
 --             not now loses its marker, unless a later attempt was answered since. If a command fails, the whole
 --             request must be repeated: no job was admitted, and repeated writes have the same effect. A job is a
---             duplicate if the id's key names a job enqueued within the window before or after it. The key is kept
---             until forget_ids.lua finds no waiting job that could be a duplicate; every key is added to the list
---             before it is written. A key that is not a string reserves nothing and is replaced. A delivery that Redis
---             does not know (lost in a failover) reserves no id, because its job may have been enqueued again. O(jobs ·
---             log queue); jobs <= 512.
+--             duplicate if the index, or a former reservation, names a job of the same id that was enqueued within the
+--             window before or after it. A slice is kept until no waiting job can be a duplicate of a job in it; every
+--             slice is named in the index before it is written. A slice of another type reserves nothing and is
+--             replaced. A delivery that Redis does not know (lost in a failover) reserves no id, because its job may
+--             have been enqueued again. O(jobs · (log queue + slices in two windows)); jobs <= 512.
 
 local jobs, groups = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_us = limiter_now()
 local now_ms = math.floor(now_us / 1000)
 local window_ms = tonumber(ARGV[3])
--- If the list is lost, ids still expire.
-local LONGEST_MS = 7 * 86400000
-local reserved_until = string.format('%.0f', now_ms + window_ms + LONGEST_MS)
+local width_ms = tonumber(ARGV[10])
+-- If no worker forgets ids, they still expire. The expiry also tells when an id was reserved last.
+local life_ms = tonumber(ARGV[11])
 local find = string.find
 
-local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 5, 9, 5
+local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 6, 11, 5
 local buckets, at = 0, FIXED_ARGS + 1
 for _ = 1, groups do
   buckets = buckets + ARGV[at]
@@ -80,8 +82,8 @@ if buckets > 0 then
 end
 
 local reply, marks = {now_ms}, {}
-local key, ids, with_entries = FIXED_KEYS + buckets, tonumber(ARGV[8]), ARGV[9] == '1'
-local next_batch_key = key + ids
+local ids, with_entries = tonumber(ARGV[8]), ARGV[9] == '1'
+local next_batch_key, next_id = FIXED_KEYS + buckets, 0
 
 local function count(batch_key)
   if batch_key then
@@ -163,42 +165,119 @@ if has_lost and not with_entries then
   return {now_ms, 0, 12, 0}
 end
 
-if ids > 0 then
-  redis.call('RPUSH', KEYS[5], '@' .. string.format('%.0f', now_ms), unpack(KEYS, key + 1, key + ids))
+-- For each id, by its number: the id, its holder, when that was enqueued, and the values that the index has for the id.
+local names, holders, times, found = {}, {}, {}, {}
+local index
+
+local function note(number, value)
+  local values = found[number]
+  if values then
+    values[#values + 1] = value
+  else
+    found[number] = {value}
+  end
 end
 
--- When a job was enqueued, from its origin. Never later than now, because a producer may have chosen the entry's id.
-local function enqueued_ms(token)
-  return math.min(tonumber(string.match(token, '(%d+)%-%d+$')) or now_ms, now_ms)
-end
-
--- Jobs with one id that are further apart than the window are independent. The key names the latest few of them.
-local MOST_HOLDERS = 8
-
--- Handles an id whose key exists. Returns whether the id was reserved now, and whether another job has it.
-local function reserve(key, token)
-  local holders = redis.pcall('GET', key)
-  if holders == token then
-    return false, false
+-- Looks up reservations that former versions made: one key for each id, which names origins.
+local function look_up_former()
+  if redis.call('TYPE', KEYS[5]).ok == 'none' then
+    return
   end
-  if is_error(holders) then
-    redis.call('SET', key, token, 'PXAT', reserved_until)
-    return true, false
+  local keys, start = {}, string.sub(KEYS[5], 1, -2) .. ':'
+  for number = 1, ids do
+    keys[number] = start .. names[number]
   end
-  local mine_ms, all = enqueued_ms(token), {token}
-  for holder in string.gmatch(holders or '', '[^ ]+') do
-    if holder == token then
-      return false, false
-    elseif math.abs(enqueued_ms(holder) - mine_ms) < window_ms then
-      return false, true
+  for number, origins in ipairs(redis.call('MGET', unpack(keys))) do
+    for origin in string.gmatch(origins or '', '[^ ]+') do
+      note(number, string.sub(origin, 1, 1) .. (string.match(origin, '%d+%-%d+$') or ''))
     end
-    all[#all + 1] = holder
   end
-  table.sort(all, function(a, b)
-    return enqueued_ms(a) > enqueued_ms(b)
-  end)
-  redis.call('SET', key, table.concat(all, ' ', 1, math.min(#all, MOST_HOLDERS)), 'PXAT', reserved_until)
-  return true, false
+end
+
+-- Looks up the ids of jobs that were all enqueued in one slice. `numbers` says which jobs they are.
+local function look_up_slice(slice, asked, numbers)
+  for _, key in ipairs(slices_near(index, slice)) do
+    local values = slice_get(key, unpack(asked))
+    for place = 1, #values do
+      if values[place] then
+        note(numbers and numbers[place] or place, values[place])
+      end
+    end
+  end
+end
+
+local function look_up()
+  local first_ms, last_ms = math.huge, 0
+  for number = 1, ids do
+    local holder = ARGV[at + 1]
+    local ms = enqueued_ms(holder, now_ms)
+    names[number], holders[number], times[number] = ARGV[at], holder, ms
+    at = at + 2
+    if ms < first_ms then
+      first_ms = ms
+    end
+    if ms > last_ms then
+      last_ms = ms
+    end
+  end
+  index = index_open(KEYS[6], window_ms, width_ms, now_ms, first_ms, last_ms)
+  look_up_former()
+  if slice_number(index, first_ms) == slice_number(index, last_ms) then
+    -- The most common case.
+    return look_up_slice(slice_number(index, first_ms), names)
+  end
+  local asked, numbers = {}, {}
+  for number = 1, ids do
+    local slice = slice_number(index, times[number])
+    if not asked[slice] then
+      asked[slice], numbers[slice] = {}, {}
+    end
+    local place = #numbers[slice] + 1
+    asked[slice][place], numbers[slice][place] = names[number], number
+  end
+  for slice, some in pairs(asked) do
+    look_up_slice(slice, some, numbers[slice])
+  end
+end
+
+if ids > 0 then
+  look_up()
+end
+
+-- What to write to each slice, and which batches to count in afterwards; and the holders, by id, apart by spaces.
+local reservations, reserved = {}, {}
+
+-- Reserves an id, unless it is reserved. Returns whether another job has it.
+local function reserve(number, batch_key)
+  local id, own, ms = names[number], holders[number], times[number]
+  local others, before, taken = found[number], reserved[id], false
+  if others or before then
+    others = others or {}
+    for holder in string.gmatch(before or '', '%S+') do
+      others[#others + 1] = holder
+    end
+    for _, value in ipairs(others) do
+      local holder = holder_and_end(value)
+      if holder == own then
+        return false
+      end
+      taken = taken or math.abs(enqueued_ms(holder, now_ms) - ms) < window_ms
+    end
+    if taken then
+      return true
+    end
+  end
+  reserved[id] = before and before .. ' ' .. own or own
+  local slice = slice_number(index, ms)
+  local here = reservations[slice]
+  if not here then
+    here = {ids = {}, list = {}, batches = {}}
+    reservations[slice] = here
+  end
+  local place = #here.ids + 1
+  here.ids[place], here.list[2 * place - 1], here.list[2 * place] = id, id, own
+  here.batches[#here.batches + 1] = batch_key
+  return false
 end
 
 -- Whether this consumer has a delivery. A delivery without a consumer, because another program took it off the pending
@@ -216,19 +295,14 @@ local function holds(entry)
 end
 
 -- Returns nothing for a job that is admitted, else a code, a time, and whether this delivery has set its call marker.
-local function judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us, age, aside)
-  if id_key and has_lost and not holds(entry) then
+local function judge(token, id, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us, age, aside)
+  if id and has_lost and not holds(entry) then
     return 8, 0
   end
-  if not id_key or redis.call('SET', KEYS[id_key], token, 'NX', 'PXAT', reserved_until) then
+  if not id then
     count(batch_key)
-  else
-    local new, taken = reserve(KEYS[id_key], token)
-    if new then
-      count(batch_key)
-    elseif taken then
-      return 1, 0
-    end
+  elseif reserve(id, batch_key) then
+    return 1, 0
   end
   local begun
   if mark then
@@ -274,16 +348,16 @@ end
 for i = 1, jobs do
   local has, token, first = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
-  local id_key, batch_key, second, deadline, run_at, mark, entry, age, aside
+  local id, batch_key, second, deadline, run_at, mark, entry, age, aside
   local given_as, given_us = 'r', 0
   if has == 'i' and not with_entries then
     -- The most common case: a check with an id.
-    key = key + 1
-    id_key = key
+    next_id = next_id + 1
+    id = next_id
   elseif has ~= '' then
     if find(has, 'i', 1, true) then
-      key = key + 1
-      id_key = key
+      next_id = next_id + 1
+      id = next_id
       if with_entries then
         entry, at = ARGV[at], at + 1
       end
@@ -312,7 +386,7 @@ for i = 1, jobs do
     end
     aside = find(has, 'a', 1, true)
   end
-  local code, due_us, marked = judge(token, id_key, batch_key, first, second, deadline, run_at, mark, entry,
+  local code, due_us, marked = judge(token, id, batch_key, first, second, deadline, run_at, mark, entry,
     given_as, given_us, age, aside)
   if code then
     if marked then
@@ -324,6 +398,17 @@ for i = 1, jobs do
   end
 end
 
+for slice, here in pairs(reservations) do
+  -- If the expiry fails, the ids are free again, and the request is repeated.
+  local why = all_or_nothing(slice_put, index, slice, life_ms, here.list, {'HDEL', slice_key(index, slice), unpack(here.ids)})
+  if why then
+    return redis.error_reply(string.match(why, '^%S+ %S+: (.*)$') or why)
+  end
+  -- Only now, so that a repeated request counts no job twice.
+  for _, batch_key in ipairs(here.batches) do
+    count(batch_key)
+  end
+end
 if #marks > 0 then
   redis.call('HSET', KEYS[1], unpack(marks))
 end

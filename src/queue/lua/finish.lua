@@ -1,7 +1,8 @@
--- finish.lua: ends the deliveries of one stream, each with all its consequences or none. (Needs atomic.lua before it.)
+-- finish.lua: ends the deliveries of one stream, each with all its consequences or none. (Needs atomic.lua and
+-- index.lua before it.)
 --
 -- KEYS  1 the stream · 2 begun · 3 completions · 4 delayed · 5 delayed:jobs · 6 due of this lane · 7 jobs of this lane
---       · 8 dead · 9 stats · then keys that ARGV names by position (reply lists, batch counters, queues)
+--       · 8 dead · 9 stats · 10 the index of ids · then keys that ARGV names by position (reply lists, batch counters, queues)
 -- ARGV  1 number of deliveries · 2 consumer · then their entry ids · then for each delivery: operation · call marker to
 --       remove · and more values by operation:
 --           p  delay: origin · due in ms · state, newline, job
@@ -9,16 +10,21 @@
 --              due time is the latest time to leave the queue.
 --           q  back into the lane: state · job
 --           x  drop (a duplicate): nothing
---           type:status (anything else)  complete the job: event · the job's id or, if there is more to do, a JSON
+--           y  drop a duplicate that asks for a reply: id · holder · position of the reply list in KEYS · its life in s.
+--              If the job that has the id has ended, and its completion is kept, the completion is pushed again.
+--           type:status (anything else)  complete the job: event · tail · its holder in the index ('' if it reserved no
+--              id). The tail is the job's id or, if there is more to do, a JSON
 --              object (an id never begins with a brace): {id, reply, reply_s, batch, batch_s, dead: {job, error, at,
 --              replayable, state}, next: {job, parent, generation}}; reply and batch are positions in KEYS, reply_s and
 --              batch_s their lives in s
+--         and at the end: dedupe window in ms · width of a slice of the index in ms
 --         The call marker to remove is '' (none), or the origin: any marker of the job. `origin, newline, marker`
 --         removes only the delivery's own marker. `origin, newline, !, marker` removes any marker of the job, and names
 --         the delivery's own.
 -- Returns  {not ours, failed, courtesies}. Not ours: numbers (from 1) of deliveries that had already ended, by this
 --          worker or a successor. Failed: number, reason, number, reason …: nothing was done for these, and they are
---          still pending for the consumer. Courtesies: reasons why a reply, a counter or an expiry was not written. A
+--          still pending for the consumer. Courtesies: reasons why a reply, a counter, an expiry or a
+--          place in the index was not written. A
 --          reply that cannot get an expiry is removed. All other deliveries were ended by this call.
 -- Guarantees  The consequences of a delivery (completion, `next`, dead letter, place among the delayed jobs, call
 --             marker, removal) all happen or none does, whichever command fails. They happen exactly once, for any
@@ -50,7 +56,7 @@ if acked ~= n then
   -- removes its entry. (For a single delivery the acknowledgement decides: another program may have trimmed its entry.)
   -- If the whole stream is gone, the delivery's own call marker decides, because the call that ends the delivery
   -- removes it. (A marker of another delivery proves nothing: the job may have come back since.)
-  local widths, place = {p = 5, w = 7, q = 4, x = 2}, n + 3
+  local widths, place = {p = 5, w = 7, q = 4, x = 2, y = 6}, n + 3
   local function is_marked(mark)
     local origin, _, own = parts(mark)
     return origin and is_mark(redis.pcall('HGET', KEYS[2], origin), own)
@@ -63,7 +69,7 @@ if acked ~= n then
     else
       not_ours[#not_ours + 1] = i
     end
-    place = place + (widths[ARGV[place]] or 4)
+    place = place + (widths[ARGV[place]] or 5)
   end
 end
 
@@ -72,7 +78,10 @@ local why, from, to = {}, {}, {}
 -- For completed deliveries: the entry in completions, and the `type:status` of the completion.
 local appended, names = {}, {}
 local kinds, statuses, extras_of = {}, {}, {}
-local pcall_redis, byte = redis.pcall, string.byte
+-- For completed deliveries that reserved an id: the id and the holder. For duplicates that ask for a reply: what is
+-- needed to answer.
+local reserved, holders, unanswered = {}, {}, {}
+local pcall_redis = redis.pcall
 local completions = KEYS[3]
 
 -- Most completions need one command only, so a failure leaves nothing to undo.
@@ -158,13 +167,19 @@ for i = 1, n do
     marks[i] = mark
   end
   if #op > 1 then
+    local holder = ARGV[at + 4]
     if mine and byte(b) ~= 123 then
+      reserved[i] = b
       why[i] = complete_plainly(i, op, b, a)
     elseif mine then
       extras_of[i], events[i] = cjson.decode(b), a
+      reserved[i] = extras_of[i].id
       attempt(complete, i, op, a, extras_of[i])
     end
-    at = at + 4
+    if holder ~= '' then
+      holders[i] = holder
+    end
+    at = at + 5
   elseif op == 'p' then
     if mine then
       local c = ARGV[at + 4]
@@ -183,6 +198,11 @@ for i = 1, n do
       attempt(put_back, i, a, b)
     end
     at = at + 4
+  elseif op == 'y' then
+    if mine then
+      unanswered[i] = {id = a, holder = b, reply = tonumber(ARGV[at + 4]), reply_s = ARGV[at + 5]}
+    end
+    at = at + 6
   else
     at = at + 2
   end
@@ -325,6 +345,68 @@ for i, extras in pairs(extras_of) do
     end
   end
 end
+
+-- The index: where jobs ended, and what is known of the first jobs of duplicates.
+local window_ms, width_ms = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
+local t = redis.call('TIME')
+local now_ms = t[1] * 1000 + math.floor(t[2] / 1000)
+
+local function note_ends()
+  local slices = {}
+  for i, entry in pairs(appended) do
+    local holder = holders[i]
+    if holder then
+      local number = math.floor(enqueued_ms(holder, now_ms) / width_ms)
+      local slice = slices[number]
+      if not slice then
+        slice = {ids = {}, holders = {}, ends = {}}
+        slices[number] = slice
+      end
+      local place = #slice.ids + 1
+      slice.ids[place], slice.holders[place], slice.ends[place] = reserved[i], holder, holder .. ' ' .. entry
+    end
+  end
+  for number, slice in pairs(slices) do
+    local key, list = KEYS[10] .. ':' .. ARGV[#ARGV] .. ':' .. string.format('%.0f', number), {}
+    local values = slice_get(key, unpack(slice.ids))
+    for place = 1, #values do
+      -- A job that has not reserved its id, or whose id is with another job by now, reserves nothing by ending.
+      local value, holder = values[place], slice.holders[place]
+      if value and (value == holder or holder_and_end(value) == holder) then
+        list[#list + 1], list[#list + 2] = slice.ids[place], slice.ends[place]
+      end
+    end
+    if #list > 0 then
+      courteous('HSET', key, unpack(list))
+    end
+  end
+end
+
+local function answer(asked)
+  local ms = enqueued_ms(asked.holder, now_ms)
+  local index = index_open(KEYS[10], window_ms, width_ms, now_ms, ms, ms)
+  for _, key in ipairs(slices_near(index, slice_number(index, ms))) do
+    local value = slice_get(key, asked.id)[1]
+    local holder, entry = holder_and_end(value or '')
+    if entry and entry ~= '' and math.abs(enqueued_ms(holder, now_ms) - ms) < window_ms then
+      local known = redis.call('XRANGE', completions, entry, entry)[1]
+      for place = 1, known and #known[2] or 0, 2 do
+        if known[2][place] == 'event' then
+          return reply_to(KEYS[asked.reply], known[2][place + 1], asked.reply_s)
+        end
+      end
+    end
+  end
+end
+
+-- These only read before they write, and what they write is a courtesy.
+courtesies[#courtesies + 1] = all_or_nothing(note_ends)
+for i, asked in pairs(unanswered) do
+  if not why[i] then
+    courtesies[#courtesies + 1] = all_or_nothing(answer, asked)
+  end
+end
+
 local counts = {}
 for _, name in pairs(names) do
   counts[name] = (counts[name] or 0) + 1

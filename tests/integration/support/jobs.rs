@@ -77,6 +77,24 @@ pub(crate) fn other_than(right: &str) -> &'static str {
 }
 
 impl Rig {
+    /// What the index of partition 0 has for an id, the earliest job first.
+    pub(crate) async fn reserved(&mut self, id: &str) -> Vec<String> {
+        let index = self.key("index");
+        let slices: Vec<String> = self.connection.zrange(&index, 0, -1).await.unwrap();
+        let mut values = Vec::new();
+        for slice in slices {
+            let value: Option<String> = self.connection.hget(format!("{index}:{slice}"), id).await.unwrap();
+            values.extend(value);
+        }
+        values
+    }
+
+    /// Removes the index of partition 0, as if the dedupe window had passed.
+    pub(crate) async fn forget_index(&mut self) {
+        let keys: Vec<String> = self.connection.keys(self.key("index*")).await.unwrap();
+        let _: u64 = self.connection.del(keys).await.unwrap();
+    }
+
     /// The dead letters of partition 0, in order.
     pub(crate) async fn letters(&mut self) -> Vec<BTreeMap<String, String>> {
         let key = self.key("dead");

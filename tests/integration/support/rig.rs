@@ -305,6 +305,7 @@ impl Rig {
                 "audit",
                 "meta",
                 // Reserved ids, until they are forgotten.
+                "index",
                 "ids",
                 // Rules, if the test ends before the workers have removed them.
                 "control",

@@ -30,10 +30,13 @@ impl Scene for Admitting {
         let mut requests = Vec::new();
         for (n, job) in jobs.iter().enumerate() {
             let has_id = stage.rng.random_bool(0.7);
-            if has_id && stage.rng.random_bool(0.2) {
-                let holder = "interactive:0:5-0";
-                let key = stage.keys.id(&job.id);
-                stage.run::<()>(redis::cmd("SET").arg(key).arg(holder).arg("EX").arg(600)).await;
+            if has_id && n > 0 && stage.rng.random_bool(0.2) {
+                let entry = format!("{}-9", stage.base_ms);
+                if stage.rng.random_bool(0.5) {
+                    stage.reserve(&job.id, &format!("i{entry}")).await;
+                } else {
+                    stage.reserve_as_before(&job.id, &format!("interactive:0:{entry}")).await;
+                }
             }
             let caller = format!("caller:{}", n % 3);
             let bucket = if stage.rng.random_bool(0.3) {
@@ -41,7 +44,7 @@ impl Scene for Admitting {
             } else {
                 bucket(&caller, None)
             };
-            let late = stage.rng.random_bool(0.1);
+            let late = n > 0 && stage.rng.random_bool(0.1);
             requests.push(AdmissionRequest {
                 entry: job.entry,
                 token: job.origin.clone(),
@@ -64,7 +67,7 @@ impl Scene for Admitting {
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         self.asking += 1;
         let stream = stage.keys.jobs(Lane::Interactive);
-        let admitted = admit(link, &stage.keys, stream, CONSUMER, Stage::hour(), self.asking, &self.requests).await;
+        let admitted = admit(link, &stage.keys, stream, CONSUMER, Stage::index(), self.asking, &self.requests).await;
         self.answers = admitted.map_err(|error| error.to_string())?.verdicts;
         Ok(true)
     }
@@ -88,7 +91,7 @@ impl Scene for Admitting {
     fn may_run_ahead(fact: &str) -> bool {
         fact == "its id is held by"
             || fact == "answer"
-            || fact.contains("expires id:")
+            || fact.contains("expires index:")
             || fact.contains("limit:")
             || is_counter(fact)
     }
@@ -118,7 +121,7 @@ impl Scene for Forgetting {
     async fn prepare(stage: &mut Stage) -> Self {
         let (old, kept) = (stage.rng.random_range(1..5), stage.rng.random_range(0..3));
         for n in 0..old + kept {
-            let key = stage.keys.id(&format!("f{n}"));
+            let key = stage.keys.former_id(&format!("f{n}"));
             // A young id belongs to a newer job.
             let enqueued_ms = if n < old { 5 } else { stage.base_ms };
             let holder = format!("interactive:0:{enqueued_ms}-0");

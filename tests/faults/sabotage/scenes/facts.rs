@@ -103,8 +103,20 @@ impl Snapshot {
 
     /// Content of all keys that do not belong to one job.
     fn whole(&self) -> BTreeMap<String, String> {
-        let per_job =
-            ["jobs:", "due:", "completions", "dead", "edits", "delayed", "begun", "reply:", "id:", "waiting:", "held:"];
+        let per_job = [
+            "jobs:",
+            "due:",
+            "completions",
+            "dead",
+            "edits",
+            "delayed",
+            "begun",
+            "reply:",
+            "id:",
+            "ids",
+            "waiting:",
+            "held:",
+        ];
         let mut facts = BTreeMap::new();
         for (key, (content, expires)) in &self.keys {
             let told = match content {
@@ -116,8 +128,8 @@ impl Snapshot {
                     let rules: Vec<_> = map.iter().filter(|(name, _)| *name != "v").collect();
                     format!("{rules:?}, {version}")
                 }
-                _ if per_job.iter().any(|start| key.starts_with(start)) => {
-                    if key.starts_with("reply:") || key.starts_with("id:") {
+                _ if per_job.iter().any(|start| key.starts_with(start)) || key.starts_with("index") => {
+                    if key.starts_with("reply:") || key.starts_with("id:") || key.starts_with("index:") {
                         facts.insert(format!("expires {key}"), expires.to_string());
                     }
                     continue;
@@ -195,14 +207,36 @@ impl Snapshot {
         fact("held by", held.join(", "));
         let mark = self.field("begun", &job.origin);
         fact("mark", mark.split('/').next().unwrap_or_default().to_owned());
-        let holder = match self.content(&format!("id:{}", job.id)) {
-            Some(Content::Text(text)) => String::from_utf8_lossy(text).into_owned(),
-            _ => String::new(),
-        };
-        let holder = if holder == job.origin { "it".to_owned() } else { holder };
-        // A replay's origin contains the time and a random number.
-        let replayed = holder.starts_with("bulk:") && holder.rsplit('-').next().is_some_and(|digits| digits.len() > 12);
-        fact("its id is held by", if replayed { "its replay".to_owned() } else { holder });
+        let values: Vec<String> = self
+            .begin_with("index:")
+            .map(|slice| self.field(slice, &job.id))
+            .filter(|value| !value.is_empty())
+            .collect();
+        let own = Stage::holder(&job.origin);
+        let mut held_by = Vec::new();
+        for value in &values {
+            let holder = value.split(' ').next().unwrap_or_default();
+            // A replay's origin contains the time and a random number.
+            let replayed = holder.starts_with('b') && holder.rsplit('-').next().is_some_and(|end| end.len() > 12);
+            held_by.push(if replayed {
+                "its replay"
+            } else if holder == own {
+                "it"
+            } else {
+                holder
+            });
+        }
+        if held_by.contains(&"its replay") {
+            // The slice of a replay is the present one, and may be another than the first job's.
+            held_by.retain(|holder| *holder != "it");
+        }
+        if let Some(Content::Text(text)) = self.content(&format!("id:{}", job.id))
+            && !held_by.contains(&"its replay")
+        {
+            held_by.push(if *text == job.origin.as_bytes() { "it, as before" } else { "another, as before" });
+        }
+        fact("its id is held by", held_by.join(", "));
+        fact("its end is known", values.iter().any(|value| value.contains(' ')).to_string());
         fact("edits", self.count("edits", "letter", &entry).to_string());
         facts
     }

@@ -35,7 +35,10 @@ impl Finishing {
                 FinishOp::Park { due_us: stage.far_ms() * 1000, place, state, job: body }
             }
             8 => FinishOp::Requeue { state, job: body },
-            _ => FinishOp::Drop,
+            _ => {
+                let reply_for = stage.rng.random_bool(0.7).then(|| "first".to_owned());
+                FinishOp::Drop { reply_for }
+            }
         }
     }
 
@@ -74,7 +77,15 @@ impl Scene for Finishing {
         let count = stage.rng.random_range(1..7);
         let jobs = stage.delivered(lane, source, count).await;
         let mut batch = Vec::new();
+        // The first job of the duplicates has ended.
+        let mut add = redis::cmd("XADD");
+        add.arg(&stage.keys.completions).arg("9-0").arg("id").arg("first").arg("event").arg("{}");
+        stage.run::<String>(&add).await;
+        stage.reserve("first", &format!("i{}-9 9-0", stage.base_ms)).await;
         for job in &jobs {
+            if stage.rng.random_bool(0.7) {
+                stage.reserve(&job.id, &Stage::holder(&job.origin)).await;
+            }
             let op = Self::op(stage, job);
             let marked = stage.rng.random_bool(0.5);
             if marked {
@@ -102,7 +113,7 @@ impl Scene for Finishing {
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         let Job { lane, source, .. } = self.jobs[0];
-        let whose = (CONSUMER, Duration::from_secs(60));
+        let whose = (CONSUMER, Duration::from_secs(60), Stage::index());
         let finishes = finish(link, &stage.keys, lane, source, whose, &self.batch).await;
         let each = finishes.map_err(|error| error.to_string())?.each;
         // Refused ends are written again, and no others.
@@ -135,7 +146,7 @@ impl Scene for Finishing {
     }
 
     fn may_be_lost(fact: &str) -> bool {
-        is_counter(fact) || fact == "replies" || fact.starts_with("expires reply:")
+        is_counter(fact) || fact == "replies" || fact == "its end is known" || fact.contains("reply:")
     }
 
     fn check(&self, calm: &Facts) {

@@ -29,9 +29,12 @@ impl Scene for Replaying {
                 add.arg(&stage.keys.dead).arg(job.entry.to_string()).arg("id").arg(&job.id).arg("job").arg(&job.text);
                 stage.run::<String>(&add).await;
             }
-            let holder = if n == 3 { "interactive:0:9-0" } else { &job.origin };
-            let key = stage.keys.id(&job.id);
-            stage.run::<()>(redis::cmd("SET").arg(key).arg(holder).arg("EX").arg(600)).await;
+            let holder = if n == 3 { format!("interactive:0:{}-9", stage.base_ms) } else { job.origin.clone() };
+            if stage.rng.random_bool(0.7) {
+                stage.reserve(&job.id, &Stage::holder(&holder)).await;
+            } else {
+                stage.reserve_as_before(&job.id, &holder).await;
+            }
             let status = *["failed", "rejected", "new"].choose(&mut stage.rng).unwrap();
             let batch = stage.rng.random_bool(0.6).then(|| (format!("b{}", n % 2), status));
             if let Some((batch, "failed" | "rejected")) = &batch {
@@ -51,7 +54,7 @@ impl Scene for Replaying {
             });
             jobs.push(job);
         }
-        let mut run = ReplayRun::new("ada".to_owned(), Stage::hour());
+        let mut run = ReplayRun::new("ada".to_owned(), Stage::index());
         run.next_step();
         Self { jobs, letters, run, answers: Vec::new() }
     }

@@ -9,12 +9,15 @@ use std::time::{Duration, SystemTime};
 use xco_worker::{
     config::RedisConfig,
     contract::{EntryId, Lane, Origin},
-    queue::{Connector, GROUP, Keys, Link, Source, ensure_group},
+    queue::{Connector, GROUP, IdIndex, Keys, Link, Source, ensure_group},
 };
 
 const NAMESPACE: &str = "stage";
 /// The consumer that has the deliveries.
 pub(crate) const CONSUMER: &str = "worker-1";
+
+/// Width of a slice of [`Stage::index`].
+const SLICE_MS: u64 = 1_200_000;
 
 /// The environment of one script, cleared before each run.
 #[derive(Debug)]
@@ -124,13 +127,37 @@ impl Stage {
         self.run::<()>(redis::cmd("HSET").arg(&keys.delayed_jobs).arg(&job.origin).arg(body)).await;
     }
 
+    /// How the index writes an origin.
+    pub(crate) fn holder(origin: &str) -> String {
+        format!("{}{}", &origin[..1], origin.rsplit(':').next().unwrap())
+    }
+
+    /// Reserves an id.
+    pub(crate) async fn reserve(&self, id: &str, value: &str) {
+        let slice = self.base_ms / SLICE_MS;
+        let member = format!("{SLICE_MS}:{slice}");
+        let ends_ms = (slice + 1) * SLICE_MS;
+        self.run::<()>(redis::cmd("ZADD").arg(&self.keys.index).arg(ends_ms).arg(&member)).await;
+        let key = self.keys.slice(&member);
+        self.run::<()>(redis::cmd("HSET").arg(&key).arg(id).arg(value)).await;
+        self.run::<()>(redis::cmd("EXPIRE").arg(&key).arg(600)).await;
+    }
+
+    /// Reserves an id as former versions did.
+    pub(crate) async fn reserve_as_before(&self, id: &str, origin: &str) {
+        let key = self.keys.former_id(id);
+        self.run::<()>(redis::cmd("SET").arg(&key).arg(origin).arg("EX").arg(600)).await;
+        let batch = [format!("@{}", self.base_ms), key];
+        self.run::<()>(redis::cmd("RPUSH").arg(&self.keys.ids).arg(&batch)).await;
+    }
+
     /// A time that does not come while a test runs, the same for all runs.
     pub(crate) fn far_ms(&self) -> u64 {
         self.base_ms + 86_400_000
     }
 
-    /// Long enough in the past.
-    pub(crate) const fn hour() -> Duration {
-        Duration::from_secs(3_600)
+    /// An index with a window of an hour.
+    pub(crate) const fn index() -> IdIndex {
+        IdIndex::new(Duration::from_secs(3_600), Duration::ZERO)
     }
 }
