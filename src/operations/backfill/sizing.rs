@@ -9,7 +9,7 @@ const CALLS: u64 = 2;
 /// Bytes of Redis memory that an entry of a lane needs beside the job.
 const ENTRY_BYTES: u64 = 24;
 /// Bytes of Redis memory for the id of a job, during `queue.dedupe_window`.
-const ID_BYTES: u64 = 181;
+const ID_BYTES: u64 = 135;
 /// Bytes of Redis memory for a completion.
 const COMPLETION_BYTES: u64 = 320;
 /// Bytes of Redis memory for the result of a row.
