@@ -12,7 +12,7 @@ pub(super) const ZERO: EntryId = EntryId { ms: 0, seq: 0 };
 pub enum Start {
     /// At the oldest completion that is kept.
     Beginning,
-    /// After the call of [`Subscriber::start`].
+    /// After the call of [`Subscriber::start`](super::Subscriber::start).
     #[default]
     Now,
     /// After this entry, in every partition. Entry ids are times.

@@ -1,7 +1,7 @@
 //! The queue in Redis: its keys, its scripts with their typed wrappers, and connections that reconnect.
 //!
 //! This module does not know what a job means. A delivery is read ([`read_lane`]), admitted ([`admit`]) and ended
-//! ([`finish`], [`defer`]). The rest is maintenance ([`upkeep`]), operators' rules ([`control`], [`audit`]) and the
+//! ([`finish`], [`defer`]). The rest is maintenance ([`maintenance`]), operators' rules ([`rules`], [`audit`]) and the
 //! list of workers ([`workers`]).
 
 mod admission;

@@ -22,9 +22,9 @@ static HOLD: LazyLock<Script> = LazyLock::new(|| script!("delay_paused" on "atom
 static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("resume_paused" on "order"));
 static CALL_UP: LazyLock<Script> = LazyLock::new(|| script!("cancel_delayed" on "atomic"));
 
-/// Maximum number of deliveries that one call of [`hold`] delays.
+/// Maximum number of deliveries that one call of [`delay_paused`] delays.
 pub const MAX_HOLD: usize = 256;
-/// Maximum number of jobs that one call of [`release`] or [`call_up`] makes due.
+/// Maximum number of jobs that one call of [`resume_paused`] or [`cancel_delayed`] makes due.
 pub const MAX_CANCEL_DELAYED: usize = 500;
 
 /// Number of attempts to see a millisecond end. If it has not ended by then, the clock was set back.

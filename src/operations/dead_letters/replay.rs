@@ -138,7 +138,7 @@ pub async fn single(backend: &mut Backend<'_>, filter: &Filter) -> Result<Single
 
 /// Counts what a replay of the dead letters in `scope` would do. Changes nothing.
 ///
-/// `scope` is that of the request's filter, from [`scope`](super::scope) or from [`single`]. `config` must hold the limits that
+/// `scope` is that of the request's filter, from [`scope`] or from [`single`]. `config` must hold the limits that
 /// the workers have: they decide how long a replay takes.
 ///
 /// # Errors
