@@ -30,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) nature: Nature,
     /// Number of times that Redis may have it; 0 for a child whose parent has not ended.
     pub(crate) sent: u8,
+    /// Number of duplicates that Redis may have. Each may have the completion pushed to the reply list again.
+    pub(crate) duplicates: u8,
     /// Whether Redis has acknowledged one of them.
     pub(crate) certain: bool,
     /// Whether it may expire.
@@ -81,6 +83,7 @@ impl Entry {
         Self {
             nature,
             sent: 0,
+            duplicates: 0,
             certain: false,
             deadline: false,
             parent: false,

@@ -2,7 +2,7 @@
 
 use super::{
     ledger::id,
-    traffic::{RuleOrigin, Traffic},
+    traffic::{NewJob, Traffic},
     world::{World, now_ms},
 };
 use redis::{AsyncCommands, aio::MultiplexedConnection};
@@ -83,7 +83,7 @@ pub(crate) async fn produce(world: &World, sandbox: &Sandbox, url: &str, rate: u
 }
 
 /// Enqueues a job until Redis confirms it. A job without an id is enqueued once.
-async fn enqueue(world: &World, wire: &mut Wire, order: RuleOrigin) {
+async fn enqueue(world: &World, wire: &mut Wire, order: NewJob) {
     let mut command = redis::cmd("XADD");
     command.arg(world.key(&format!("jobs:{}", order.lane))).arg("*").arg("job").arg(&order.text);
     if let (Some(number), false) = (order.number, order.duplicate)
@@ -98,10 +98,11 @@ async fn enqueue(world: &World, wire: &mut Wire, order: RuleOrigin) {
         }
     }
     loop {
-        if let (Some(number), false) = (order.number, order.duplicate)
+        if let Some(number) = order.number
             && let Some(entry) = world.ledger.borrow_mut().entry(number)
         {
-            entry.sent = entry.sent.saturating_add(1);
+            let sent = if order.duplicate { &mut entry.duplicates } else { &mut entry.sent };
+            *sent = sent.saturating_add(1);
         }
         let added: Option<String> = wire.query(&command).await;
         let mut ledger = world.ledger.borrow_mut();
@@ -172,7 +173,14 @@ struct Reply {
     written_after_ms: u64,
 }
 
-/// Checks that each reply list contains its completion once. Returns the replies that could not be checked.
+fn is_reply(world: &World, reply: &Reply, found: &[String]) -> bool {
+    let most =
+        world.ledger.borrow_mut().entry(reply.number).map_or(1, |entry| entry.sent.saturating_add(entry.duplicates));
+    !found.is_empty() && found.len() <= usize::from(most) && found.iter().all(|one| *one == reply.event)
+}
+
+/// Checks that each reply list contains its completion: once for the job, and at most once more for each time that it was enqueued
+/// again. Returns the replies that could not be checked.
 async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<Reply>) -> Vec<Reply> {
     let mut later = Vec::new();
     for reply in replies {
@@ -192,7 +200,7 @@ async fn check_replies(world: &World, wire: &mut Wire, replies: Vec<Reply>) -> V
         let mut look = redis::cmd("LRANGE");
         look.arg(&key).arg(0).arg(-1);
         match wire.query::<Vec<String>>(&look).await {
-            Some(found) if found == [reply.event.as_str()] => {
+            Some(found) if is_reply(world, &reply, &found) => {
                 world.replies_checked.set(world.replies_checked.get() + 1);
             }
             Some(found) if found.is_empty() && world.may_miss_a_reply(reply.written_after_ms) => {}

@@ -21,7 +21,7 @@ const BATCH: u32 = 200;
 
 /// Something to enqueue.
 #[derive(Debug, Clone)]
-pub(crate) struct RuleOrigin {
+pub(crate) struct NewJob {
     /// Index in the ledger; `None` for an invalid entry without an id.
     pub(crate) number: Option<usize>,
     pub(crate) lane: &'static str,
@@ -55,7 +55,7 @@ impl Traffic {
     }
 
     /// The next orders, usually one.
-    pub(crate) fn next(&mut self, ledger: &mut Ledger, sandbox: &Sandbox) -> Vec<RuleOrigin> {
+    pub(crate) fn next(&mut self, ledger: &mut Ledger, sandbox: &Sandbox) -> Vec<NewJob> {
         match self.rng.random_range(0..100) {
             0..=3 => self.nothing_valid(ledger).into_iter().collect(),
             4..=8 => self.again(ledger).into_iter().collect(),
@@ -82,7 +82,7 @@ impl Traffic {
     }
 
     /// The next job of the greedy caller, if it is due.
-    pub(crate) fn greedy(&mut self, ledger: &mut Ledger) -> Option<RuleOrigin> {
+    pub(crate) fn greedy(&mut self, ledger: &mut Ledger) -> Option<NewJob> {
         if ledger.greedy >= GREEDY_JOBS {
             return None;
         }
@@ -92,7 +92,7 @@ impl Traffic {
     }
 
     /// The job that follows from a job's end.
-    pub(crate) fn after(&mut self, ended: &Ended, ledger: &mut Ledger, sandbox: &Sandbox) -> Option<RuleOrigin> {
+    pub(crate) fn after(&mut self, ended: &Ended, ledger: &mut Ledger, sandbox: &Sandbox) -> Option<NewJob> {
         let nature = ledger.entry(ended.number)?.nature;
         let caller = self.caller();
         if nature == Nature::Start {
@@ -126,7 +126,7 @@ impl Traffic {
         format!("192.0.{}.{}", n / 200, n % 200)
     }
 
-    fn check(&mut self, ledger: &mut Ledger, caller: &str) -> RuleOrigin {
+    fn check(&mut self, ledger: &mut Ledger, caller: &str) -> NewJob {
         if self.rng.random_bool(0.3) {
             let known = self.rng.random_range(0..KNOWN);
             let number = ledger.open(Entry::new(Nature::CheckPresent));
@@ -145,7 +145,7 @@ impl Traffic {
         job_type: &str,
         caller: Option<&str>,
         args: &Value,
-    ) -> RuleOrigin {
+    ) -> NewJob {
         let mut job = json!({"type": job_type, "args": args, "traceparent": traceparent(number)});
         if let Some(caller) = caller {
             job["caller_id"] = json!(caller);
@@ -187,7 +187,7 @@ impl Traffic {
                 self.latest.pop_front();
             }
         }
-        RuleOrigin { number: Some(number), lane: self.lane(), text, duplicate: false, has_id }
+        NewJob { number: Some(number), lane: self.lane(), text, duplicate: false, has_id }
     }
 
     /// Adds a child for a customer without an account.
@@ -215,12 +215,12 @@ impl Traffic {
         if self.rng.random_bool(0.7) { "interactive" } else { "bulk" }
     }
 
-    fn nothing_valid(&mut self, ledger: &mut Ledger) -> Option<RuleOrigin> {
+    fn nothing_valid(&mut self, ledger: &mut Ledger) -> Option<NewJob> {
         let lane = self.lane();
         if self.rng.random_bool(0.3) {
             let texts = ["no json", "{}", "[1,2]", r#"{"type":"CheckUser","args":"#, "\u{0}\u{1}"];
             let text = (*texts.choose(&mut self.rng)?).to_owned();
-            return Some(RuleOrigin { number: None, lane, text, duplicate: false, has_id: false });
+            return Some(NewJob { number: None, lane, text, duplicate: false, has_id: false });
         }
         let number = ledger.open(Entry::new(Nature::Malformed));
         let mut job = json!({"id": id(number), "type": "CheckUser", "caller_id": "192.0.2.1", "args": {"email": "?"}});
@@ -230,13 +230,13 @@ impl Traffic {
             2 => job["unknown"] = json!(1),
             _ => {}
         }
-        Some(RuleOrigin { number: Some(number), lane, text: job.to_string(), duplicate: false, has_id: true })
+        Some(NewJob { number: Some(number), lane, text: job.to_string(), duplicate: false, has_id: true })
     }
 
-    fn again(&mut self, ledger: &mut Ledger) -> Option<RuleOrigin> {
+    fn again(&mut self, ledger: &mut Ledger) -> Option<NewJob> {
         let (number, text) = self.latest.iter().collect::<Vec<_>>().choose(&mut self.rng).copied().cloned()?;
         ledger.duplicates_sent += 1;
-        Some(RuleOrigin { number: Some(number), lane: self.lane(), text, duplicate: true, has_id: true })
+        Some(NewJob { number: Some(number), lane: self.lane(), text, duplicate: true, has_id: true })
     }
 }
 
