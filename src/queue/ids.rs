@@ -1,4 +1,5 @@
-//! Forgets ids: the slices of the index, and what former versions reserved (the typed wrapper of `lua/forget_ids.lua`).
+//! Forgets ids: the slices of the index, and what former versions reserved (the typed wrappers of `lua/forget_slice.lua`
+//! and `lua/forget_ids.lua`).
 
 use super::{
     IdIndex, Keys, Link, clock,
@@ -6,10 +7,11 @@ use super::{
     script::{Script, script},
 };
 use crate::contract::{Lane, millis};
-use redis::{RedisResult, cmd, pipe};
+use redis::{RedisResult, cmd};
 use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
 static FORGET: LazyLock<Script> = LazyLock::new(|| script!("forget_ids" on "atomic"));
+static FORGET_SLICE: LazyLock<Script> = LazyLock::new(|| script!("forget_slice"));
 
 /// Number of list elements examined in one step. It covers several whole batches of an admission.
 const LOOK: usize = 1024;
@@ -17,11 +19,8 @@ const LOOK: usize = 1024;
 /// Maximum number of slices forgotten in one step.
 const MAX_SLICES: usize = 64;
 
-/// A slice with more fields than this is emptied first.
+/// A slice with more fields than this is emptied in steps first.
 const MAX_FIELDS: u64 = 4_096;
-
-/// Number of scans of a large slice in one step.
-const STEPS: usize = 16;
 
 /// Additional time that an id is kept after the window, because a job may be with a worker, or be handed back,
 /// meanwhile.
@@ -55,60 +54,38 @@ pub async fn forget(link: &mut Link, keys: &Keys, dedupe_window: Duration) -> Re
 }
 
 /// Forgets the slices of the index for whose jobs no waiting job can be a duplicate, and that are older than the index
-/// is to keep them. Returns whether there may be more. One bounded step: a large slice takes several.
+/// is to keep them. Returns whether there may be more. Takes a script call for each slice, and for each thousand ids of a
+/// large one.
 pub async fn forget_slices(link: &mut Link, keys: &Keys, index: IdIndex) -> RedisResult<bool> {
     let Times { now_ms, oldest_ms } = times(link, keys).await?;
-    let before_ms = oldest_ms.saturating_sub(kept_ms(index.dedupe_window()));
-    let before_ms = before_ms.min(now_ms.saturating_sub(index.retention_ms()));
+    let kept_ms = kept_ms(index.dedupe_window());
+    let before_ms = oldest_ms.saturating_sub(kept_ms).min(now_ms.saturating_sub(index.retention_ms()));
     let mut old = cmd("ZRANGEBYSCORE");
     old.arg(&keys.index).arg("-inf").arg(before_ms).arg("LIMIT").arg(0).arg(MAX_SLICES);
     let slices: Vec<String> = link.query(&old).await?;
-    let mut more = false;
+    // A job that waited for long may reserve its id only now, and its duplicates may come next.
+    let lately_ms = index.life_ms().saturating_sub(kept_ms);
+    let mut any_forgotten = false;
     for slice in &slices {
-        let key = keys.slice(slice);
-        let left_ms: i64 = link.query(cmd("PTTL").arg(&key)).await?;
-        let reserved_ms_ago = index.life_ms().saturating_sub(u64::try_from(left_ms).unwrap_or(0));
-        if reserved_ms_ago < kept_ms(index.dedupe_window()) {
-            // A job that waited for long has reserved its id just now, and its duplicates may come next.
-            continue;
-        }
-        more = true;
-        let fields: u64 = match link.query(cmd("HLEN").arg(&key)).await {
-            Err(error) if error.code() == Some("WRONGTYPE") => 0,
-            fields => fields?,
-        };
-        if fields > MAX_FIELDS {
-            // Redis frees a large key in one go, and does nothing else meanwhile.
-            return forget_fields(link, &key).await.map(|()| true);
-        }
-        let mut forgotten = pipe();
-        forgotten.cmd("DEL").arg(&key);
-        forgotten.cmd("ZREM").arg(&keys.index).arg(slice);
-        link.pipeline::<(u64, u64)>(&forgotten).await?;
+        any_forgotten |= forget_slice(link, keys, slice, lately_ms).await?;
     }
-    Ok(more && slices.len() == MAX_SLICES)
+    Ok(any_forgotten && slices.len() == MAX_SLICES)
 }
 
-/// Removes some of the fields of a slice.
-async fn forget_fields(link: &mut Link, slice: &str) -> RedisResult<()> {
-    let mut cursor = 0_u64;
-    for _ in 0..STEPS {
-        let scan = link.query(cmd("HSCAN").arg(slice).arg(cursor).arg("COUNT").arg(LOOK)).await?;
-        let (next, pairs): (u64, Vec<(String, String)>) = scan;
-        if !pairs.is_empty() {
-            let mut remove = cmd("HDEL");
-            remove.arg(slice);
-            for (id, _) in &pairs {
-                remove.arg(id);
-            }
-            link.query::<u64>(&remove).await?;
-        }
-        cursor = next;
-        if cursor == 0 {
-            break;
+/// Forgets one slice. Returns `false` if it stays, because it expires later than after `lately_ms`.
+async fn forget_slice(link: &mut Link, keys: &Keys, slice: &str, lately_ms: u64) -> RedisResult<bool> {
+    // The cursor goes on from step to step: what one step emptied is not looked at again.
+    let mut cursor = "0".to_owned();
+    loop {
+        let mut call = FORGET_SLICE.call(2);
+        call.arg(&keys.index).arg(keys.slice(slice)).arg(slice).arg(lately_ms).arg(MAX_FIELDS).arg(&cursor);
+        let (answer, next): (u8, String) = redis::from_redis_value(FORGET_SLICE.run(link, &call).await?)?;
+        match answer {
+            0 => return Ok(true),
+            1 => return Ok(false),
+            _ => cursor = next,
         }
     }
-    Ok(())
 }
 
 /// What decides which ids are needed.

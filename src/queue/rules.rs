@@ -1,5 +1,5 @@
 //! Operators' rules in Redis (`{NS:0}:control`), and their effect on delayed jobs: the typed wrappers of
-//! `lua/rule_set.lua`, `lua/rule_drop.lua`, `lua/hold.lua`, `lua/release.lua` and `lua/call_up.lua`.
+//! `lua/rule_set.lua`, `lua/rule_drop.lua`, `lua/delay_paused.lua`, `lua/resume_paused.lua` and `lua/cancel_delayed.lua`.
 
 pub use super::clock::now_ms;
 

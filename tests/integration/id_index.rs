@@ -208,3 +208,28 @@ async fn an_end_can_be_looked_up_for_longer_than_its_id_is_reserved() {
     assert_eq!(rig.reserved("job").await.len(), 2);
     rig.end().await;
 }
+
+/// A slice of this size is emptied in many steps, and its table does not shrink meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_slice_is_forgotten_as_well() {
+    const FIELDS: usize = 300_000;
+    let mut setup = Setup::default();
+    setup.config.queue.dedupe_window = Duration::from_millis(200);
+    let mut rig = setup.without_worker().await;
+    let slice = rig.key("index:67:1");
+    for fields in (0..FIELDS).collect::<Vec<_>>().chunks(1_000) {
+        let pairs: Vec<(String, &str)> = fields.iter().map(|n| (format!("old-{n}"), "i5-0")).collect();
+        rig.connection.hset_multiple::<_, _, _, ()>(&slice, &pairs).await.unwrap();
+    }
+    rig.connection.zadd::<_, _, _, ()>(rig.key("index"), "67:1", 134).await.unwrap();
+    rig.start_worker();
+    rig.eventually("the slice is gone", async |rig| {
+        let left: (bool, Option<f64>) = (
+            rig.connection.exists(rig.key("index:67:1")).await.unwrap(),
+            rig.connection.zscore(rig.key("index"), "67:1").await.unwrap(),
+        );
+        left == (false, None)
+    })
+    .await;
+    rig.end().await;
+}

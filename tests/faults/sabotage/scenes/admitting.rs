@@ -1,4 +1,5 @@
-//! `admit.lua`: reserves ids, counts in batches, sets call markers, finds duplicates. Also `forget_ids.lua`.
+//! `admit.lua`: reserves ids, counts in batches, sets call markers, finds duplicates. Also `forget_ids.lua` and
+//! `forget_slice.lua`.
 
 use super::{Facts, Job, Scene, Stage, is_counter, stage::CONSUMER};
 use rand::Rng;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use xco_worker::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
-    queue::{Admission, AdmissionRequest, Link, ReservationState, Source, admit, ids},
+    queue::{Admission, AdmissionRequest, IdIndex, Link, ReservationState, Source, admit, ids},
 };
 
 #[derive(Debug)]
@@ -147,5 +148,53 @@ impl Scene for Forgetting {
 
     fn check(&self, calm: &Facts) {
         assert_eq!(calm.get("", "reserved"), self.kept.to_string(), "{} of {}", self.old, self.old + self.kept);
+    }
+}
+
+/// Old slices of the index are forgotten; one in which an id was reserved lately is not.
+#[derive(Debug)]
+pub(crate) struct ForgettingSlices {
+    old: usize,
+}
+
+impl ForgettingSlices {
+    fn index() -> IdIndex {
+        IdIndex::new(Duration::from_secs(600), Duration::ZERO)
+    }
+}
+
+impl Scene for ForgettingSlices {
+    const RESUMES: bool = true;
+
+    async fn prepare(stage: &mut Stage) -> Self {
+        let old = stage.rng.random_range(1..4);
+        for n in 0..=old {
+            let name = format!("200000:{n}");
+            let (key, is_old) = (stage.keys.slice(&name), n < old);
+            let id = format!("s{n}");
+            stage.run::<u64>(redis::cmd("HSET").arg(&key).arg(id).arg("i5-0")).await;
+            let expiry_s = if is_old { 600 } else { 30 * 86_400 };
+            stage.run::<u64>(redis::cmd("EXPIRE").arg(&key).arg(expiry_s)).await;
+            stage.run::<u64>(redis::cmd("ZADD").arg(&stage.keys.index).arg((n + 1) * 200_000).arg(&name)).await;
+        }
+        Self { old }
+    }
+
+    async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
+        let forgotten = ids::forget_slices(link, &stage.keys, Self::index()).await;
+        forgotten.map(|_| true).map_err(|error| error.to_string())
+    }
+
+    fn more_facts(&self, snapshot: &super::Snapshot, facts: &mut Facts) {
+        facts.note("", "slices", &snapshot.begin_with("index:").count());
+    }
+
+    /// A slice that is gone and still named in the index is looked up once more.
+    fn may_run_ahead(_: &str) -> bool {
+        true
+    }
+
+    fn check(&self, calm: &Facts) {
+        assert_eq!(calm.get("", "slices"), "1", "of {} old ones and a young one", self.old);
     }
 }

@@ -1,4 +1,4 @@
-//! Scripts that delay and resume jobs: `defer.lua`, `hold.lua`, `release.lua`, `call_up.lua`, `promote.lua`.
+//! Scripts that delay and resume jobs: `defer.lua`, `delay_paused.lua`, `resume_paused.lua`, `cancel_delayed.lua`, `promote.lua`.
 
 use super::{Facts, Job, Scene, Snapshot, Stage, stage::CONSUMER};
 use rand::Rng;

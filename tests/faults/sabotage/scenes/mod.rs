@@ -80,6 +80,7 @@ scenes! {
     finish, "finish.lua", finishing::Finishing;
     admit, "admit.lua", admitting::Admitting;
     forget_ids, "forget_ids.lua", admitting::Forgetting;
+    forget_slice, "forget_slice.lua", admitting::ForgettingSlices;
     defer, "defer.lua", delaying::Deferring;
     hold, "delay_paused.lua", delaying::Holding;
     release, "resume_paused.lua", delaying::Releasing;
