@@ -2,34 +2,13 @@
 # An operator's night, run on this machine: `sh docs/operators-night.sh`, from the repository, about two minutes.
 #
 # It shows what an operator sees and does during a signup spike, an XCO that answers some calls with 500 and is then down, and a release that
-# sends a wrong field. It starts its own Redis, simulated XCO and worker, and removes everything at the end. It needs
-# redis-server, redis-cli, curl and the binary (target/demo/xco-worker, target/debug/xco-worker, or XCO_WORKER=path).
+# sends a wrong field. It starts its own Redis, simulated XCO and worker, and removes everything at the end. What it
+# needs: docs/scene.sh.
 set -eu
 cd "$(dirname "$0")/.."
-for binary in "${XCO_WORKER:-}" target/demo/xco-worker target/debug/xco-worker; do
-    [ -n "$binary" ] && [ -x "$binary" ] && break
-done
-[ -x "$binary" ] || { echo "no binary: run \`cargo build\` first" >&2; exit 1; }
-binary=$(cd "$(dirname "$binary")" && pwd)/$(basename "$binary")
-
-folder=$(mktemp -d)
-port=7813
-xco=http://127.0.0.1:7814
-trap 'kill $worker $sandbox $redis 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$folder"' EXIT INT TERM
-
-export XCO_WORKER__REDIS__URL=redis://127.0.0.1:$port
-export XCO_WORKER__XCO__BASE_URL=$xco XCO_WORKER__XCO__TOKEN_URL=$xco/oauth/token
-export XCO_WORKER__XCO__CLIENT_ID=sandbox XCO_WORKER__XCO__CLIENT_SECRET=sandbox
-export XCO_WORKER__XCO__MERCHANT_ID=6a3f1f0e-7c53-4d4b-9f3c-2f4c7f0f3b11
-export XCO_WORKER__RETRY__BASE=200ms XCO_WORKER__RETRY__CREATE_USER__MAX_ATTEMPTS=3
-export XCO_WORKER__HTTP__LISTEN=off XCO_OPERATOR=ada
-
-redis-server --port $port --save '' --appendonly no --dir "$folder" >"$folder/redis.log" & redis=$!
-"$binary" sandbox --listen 127.0.0.1:7814 --latency 300ms..500ms >"$folder/sandbox.log" 2>&1 & sandbox=$!
-worker=
-sleep 1
-"$binary" run >"$folder/worker.log" 2>&1 & worker=$!
-sleep 1
+. docs/scene.sh
+export XCO_WORKER__RETRY__CREATE_USER__MAX_ATTEMPTS=3
+start_scene
 
 # Prints a command and its output, and the exit code if it fails.
 type_() {
@@ -37,7 +16,6 @@ type_() {
     "$binary" "$@" </dev/null 2>&1 || echo "(exit $?)"
 }
 tell() { printf '\n# %s\n' "$*"; }
-fault() { curl -sS -X POST "$xco/_sandbox/$1" -H 'content-type: application/json' -d "$2"; }
 
 tell "02:55. Three thousand signups in a few seconds, and XCO answers two creations in five with 500. Every 150th signup
 # comes from a release that sends a gender XCO does not know."
@@ -45,7 +23,7 @@ fault faults '{"route":"create","status":500,"probability":0.4,"seed":7}'
 awk 'BEGIN { for (i = 1; i <= 3000; i++)
     printf "XADD {xco:0}:jobs:interactive * job {\"id\":\"signup-%d\",\"type\":\"CreateUser\",\"batch\":\"spring\",\"args\":{\"customer_reference\":\"C%05d\",\"user\":{\"email\":\"c%d@example.com\"%s}}}\n",
         i, i, i, (i % 150 == 0 ? ",\"gender\":\"unknown\"" : "") }' |
-    sed "s/ job \(.*\)/ job '\1'/" | redis-cli -p $port >/dev/null
+    add_jobs
 sleep 8
 type_ status
 

@@ -1,3 +1,0 @@
-//! Formats durations for people.
-
-pub(super) use crate::operations::age;
