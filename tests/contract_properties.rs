@@ -2,6 +2,9 @@
 //! codes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "integration/support/field_names.rs"]
+mod field_names;
+
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 use xco_worker::contract::{
@@ -20,43 +23,7 @@ fn context(generation: u8) -> ParseContext<'static> {
 
 /// Field names of the contract, and similar names.
 fn name() -> impl Strategy<Value = String> {
-    let known = vec![
-        "type",
-        "args",
-        "v",
-        "id",
-        "caller_id",
-        "customer_reference",
-        "merchant_id",
-        "ttl_ms",
-        "run_at",
-        "max_attempts",
-        "reply",
-        "batch",
-        "meta",
-        "traceparent",
-        "tracestate",
-        "next",
-        "email",
-        "phone_number",
-        "verification_code",
-        "user",
-        "addresses",
-        "consent_challenge_id",
-        "exists",
-        "absent",
-        "created",
-        "already_exists",
-        "otp_sent",
-        "verified",
-        "gender",
-        "birthdate",
-        "address_type",
-        "callerId",
-        "e/m~ail",
-        "",
-    ];
-    prop_oneof![8 => select(known).prop_map(str::to_owned), 1 => "\\PC{0,12}"]
+    prop_oneof![8 => select(&field_names::NAMES[..]).prop_map(str::to_owned), 1 => "\\PC{0,12}"]
 }
 
 fn scalar() -> impl Strategy<Value = Value> {

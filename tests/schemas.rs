@@ -2,6 +2,9 @@
 //! rejects, the schema rejects, except for the few rules that no schema can express.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value, missing_docs)]
 
+#[path = "integration/support/field_names.rs"]
+mod field_names;
+
 use jsonschema::Validator;
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
@@ -267,37 +270,7 @@ fn piece() -> impl Strategy<Value = Value> {
 }
 
 fn name() -> impl Strategy<Value = &'static str> {
-    select(vec![
-        "type",
-        "args",
-        "v",
-        "id",
-        "caller_id",
-        "customer_reference",
-        "merchant_id",
-        "ttl_ms",
-        "run_at",
-        "max_attempts",
-        "reply",
-        "batch",
-        "meta",
-        "traceparent",
-        "tracestate",
-        "next",
-        "email",
-        "phone_number",
-        "verification_code",
-        "user",
-        "addresses",
-        "consent_challenge_id",
-        "exists",
-        "absent",
-        "created",
-        "gender",
-        "birthdate",
-        "address_type",
-        "unknown",
-    ])
+    select(&field_names::NAMES[..])
 }
 
 /// Changes `count` places of a job: a member set, removed, or replaced.

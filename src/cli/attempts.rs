@@ -1,7 +1,6 @@
 //! Attempts of a job, for people.
 
-use super::ages::age;
-use crate::operations::PastAttempt;
+use crate::operations::{PastAttempt, age};
 
 /// One line for each attempt, such as `call at 10:04:31.123: 503 (upstream) after 120 ms, then waited 2 s`.
 pub(super) fn attempt_lines(attempts: &[PastAttempt]) -> Vec<String> {

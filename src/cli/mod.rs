@@ -1,6 +1,5 @@
 //! The command line: one file for each command. Data goes to stdout, messages go to stderr. An error has a hint if one is known.
 
-mod ages;
 mod attempts;
 mod audit;
 mod backfill;

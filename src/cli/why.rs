@@ -1,11 +1,10 @@
 //! `xco-worker why`: where a job is, what it waits for, and until when.
 
 use super::{
-    Context, Exit, ages::age, attempts::attempt_lines, print_json, print_line, rows::printable,
-    search_progress::SearchProgress,
+    Context, Exit, attempts::attempt_lines, print_json, print_line, rows::printable, search_progress::SearchProgress,
 };
 use crate::operations::{
-    Backend,
+    Backend, age,
     jobs::{self, DeadLetterSummary, DelayReason, EndedJob, Explanation, Hold, JobPlace, LiveJob, Searched},
 };
 use clap::Args;

@@ -30,11 +30,6 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// Gives its connection up to a caller that has operations of its own.
-    pub fn into_link(self) -> Link {
-        self.link
-    }
-
     /// One more connection to the same queue, made when it is first used.
     pub(super) fn another_link(&self) -> Link {
         self.connector.link(false)

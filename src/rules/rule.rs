@@ -61,11 +61,6 @@ impl Selector {
         *self == Self::default()
     }
 
-    /// Whether only lanes matter: one lane, or every job. Such a pause does not need to look at a job.
-    pub fn is_of_lanes(&self) -> bool {
-        *self == Self { lane: self.lane, ..Self::default() }
-    }
-
     /// The selector for records. Callers and customers are replaced by fingerprints, which still show whether two
     /// records are about the same one.
     pub fn redacted(&self) -> serde_json::Value {

@@ -2,12 +2,11 @@
 
 use crate::{
     cli::{
-        ages::age,
         rows::printable,
         style::{Style, Tone},
         width::Width,
     },
-    operations::status::Snapshot,
+    operations::{age, status::Snapshot},
 };
 use std::{collections::BTreeMap, fmt::Write};
 
