@@ -3,7 +3,7 @@
 use super::support::{RedisServer, Setup, check};
 use serde_json::json;
 use std::{collections::HashSet, time::Duration};
-use xco_worker::{config::Durability, sandbox::SandboxLimit};
+use xco_worker::{config::Durability, contract::Lane, sandbox::SandboxLimit};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_spends_no_attempts_and_no_calls() {
@@ -11,9 +11,8 @@ async fn an_outage_spends_no_attempts_and_no_calls() {
     setup.config.retry.max_attempts = Some(3);
     let mut rig = setup.start().await;
     rig.sandbox.outage(503, None);
-    for n in 0..400 {
-        rig.enqueue(&check(&format!("j{n}"), &format!("c{n}"))).await;
-    }
+    // At once: jobs that trickle in could use up their attempts before enough calls have failed to open the breaker.
+    rig.enqueue_all(Lane::Interactive, (0..400).map(|n| check(&format!("j{n}"), &format!("c{n}")))).await;
     // Without a breaker every job would have failed three times within half a second.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let calls = rig.sandbox.calls().len();
