@@ -21,17 +21,21 @@
 //! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
 //! | [`backfill`] | files of customers → rows → jobs; completions → results of rows: pure | `contract`, `config` |
 //! | [`operations`] | what a program or an operator can do: typed requests, reports and errors | all of the above but `worker` |
+//! | [`access`] | who may do what at the HTTP faces: tokens, roles, merchants, rates | `config`, `contract`, `operations` |
+//! | [`gateway`] | HTTP for web tiers and operators: requests → operations, errors → RFC 9457 | `access`, `operations`, `completions`, `net`, `config`, `contract`, `telemetry` |
 //! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
 //! | [`cli`] | one file a command: arguments → request, report → text | everything but `queue` |
 //!
 //! Nothing imports upwards; `tests/architecture.rs` keeps it so.
 
+pub mod access;
 pub mod backfill;
 pub mod cli;
 pub mod completions;
 pub mod config;
 pub mod contract;
 pub mod dead_letters;
+pub mod gateway;
 pub mod jobs;
 pub mod limits;
 pub mod net;

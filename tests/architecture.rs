@@ -11,12 +11,12 @@ use std::{
 };
 
 /// The modules of this crate that each module may name.
-const MAY_IMPORT: [(&str, &[&str]); 16] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("contract", &[]),
     ("rules", &["contract"]),
     ("config", &["contract"]),
     ("net", &["config"]),
-    ("telemetry", &["contract", "config"]),
+    ("telemetry", &["contract", "config", "net"]),
     ("xco", &["contract", "config", "net", "telemetry"]),
     ("limits", &["contract", "config"]),
     ("jobs", &["contract", "config", "limits", "xco"]),
@@ -42,6 +42,11 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
         ],
     ),
     ("sandbox", &[]),
+    ("access", &["config", "contract", "operations"]),
+    (
+        "gateway",
+        &["access", "contract", "rules", "config", "net", "telemetry", "completions", "dead_letters", "operations"],
+    ),
     (
         "cli",
         &[
@@ -59,12 +64,13 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
             "backfill",
             "operations",
             "sandbox",
+            "gateway",
         ],
     ),
 ];
 
 /// The crates that each module must not use.
-const NEVER: [(&str, &[&str]); 11] = [
+const NEVER: [(&str, &[&str]); 13] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
     ("rules", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
@@ -75,6 +81,8 @@ const NEVER: [(&str, &[&str]); 11] = [
     ("dead_letters", &["tokio", "redis", "reqwest", "axum", "clap", "anyhow", "rand"]),
     ("backfill", &["tokio", "redis", "reqwest", "axum", "clap", "anyhow", "rand"]),
     ("operations", &["clap", "anyhow", "indicatif", "axum", "apalis", "apalis_core"]),
+    ("access", &["redis", "reqwest", "axum", "clap", "anyhow"]),
+    ("gateway", &["redis", "reqwest", "clap", "anyhow", "apalis", "apalis_core"]),
     ("cli", &["redis", "reqwest"]),
 ];
 

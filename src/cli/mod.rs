@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod enqueue;
 mod exit;
+mod gateway;
 mod hangup;
 mod jobs;
 mod local_redis;
@@ -40,6 +41,7 @@ pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
 pub use enqueue::EnqueueArgs;
 pub use exit::{Exit, Hint, HintExt, UsageError, conclude};
+pub use gateway::GatewayArgs;
 pub use jobs::JobsArgs;
 use output::say;
 pub use output::{StdoutClosed, print_json, print_line};
@@ -105,6 +107,11 @@ pub enum Command {
     /// Takes jobs until SIGTERM, SIGINT or SIGHUP. Then it finishes the calls in flight within `worker.shutdown_grace`, hands the
     /// other jobs back to the queue, and exits 0. A second SIGTERM or SIGINT ends it at once.
     Run(RunArgs),
+    /// Serve web tiers and operators over HTTP, until a signal stops it
+    ///
+    /// Enqueues jobs, waits for them, streams completions, and does what the other commands do. `/openapi.json` describes it.
+    /// Without `gateway.tokens` it serves only this machine.
+    Gateway(GatewayArgs),
     /// Run a demo on this machine: Redis, a simulated XCO, a worker and sample signups
     ///
     /// Uses the configured Redis with a separate namespace, or starts its own Redis. Starts a simulated XCO and a worker, and
@@ -184,6 +191,10 @@ impl Cli {
             flag("http.listen", run.listen.clone(), "--listen");
             flag("telemetry.format", self.global.json.then(|| "json".to_owned()), "--json");
         }
+        if let Command::Gateway(gateway) = &self.command {
+            flag("gateway.listen", gateway.listen.clone(), "--listen");
+            flag("telemetry.format", self.global.json.then(|| "json".to_owned()), "--json");
+        }
         Sources { file: self.global.config.clone(), env: quiet.into_iter().chain(env).collect(), flags }
     }
 }
@@ -201,6 +212,7 @@ impl Command {
     pub async fn run(self, context: Context) -> anyhow::Result<Exit> {
         match self {
             Self::Run(args) => run::run(args, context).await,
+            Self::Gateway(args) => gateway::run(args, context).await,
             Self::Demo(args) => demo::run(args, context).await,
             Self::Sandbox(args) => sandbox::run(args, context).await,
             Self::Enqueue(args) => Box::pin(enqueue::run(*args, context)).await,

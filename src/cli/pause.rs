@@ -47,6 +47,9 @@ pub struct PauseArgs {
     /// End the pause automatically after this time
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub lasting: Option<Duration>,
+    /// Why, for `status` and the audit. Do not name a customer
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    pub reason: Option<String>,
 }
 
 /// Flags of `resume`.
@@ -56,6 +59,14 @@ pub struct ResumeArgs {
     /// The same selection as that of the pause. `--all` ends every pause.
     #[command(flatten)]
     pub selection: PauseSelection,
+}
+
+/// At most 200 characters on one line.
+fn parse_reason(text: &str) -> Result<String, String> {
+    if text.chars().count() <= pauses::MAX_REASON && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("at most {} characters on one line", pauses::MAX_REASON))
 }
 
 impl PauseSelection {
@@ -71,7 +82,7 @@ impl PauseSelection {
 
 /// Puts a pause in force.
 pub(super) async fn pause(args: PauseArgs, context: Context) -> anyhow::Result<Exit> {
-    let request = PauseRequest { jobs: args.selection.selector()?, lasting: args.lasting };
+    let request = PauseRequest { jobs: args.selection.selector()?, lasting: args.lasting, reason: args.reason };
     let mut backend = Backend::connect(&context.config.redis).await?;
     let paused = pauses::pause(&mut backend, &this_operator(), request).await?;
     if context.json {

@@ -11,7 +11,13 @@ use toml::de::DeValue;
 
 static DEFAULTS: LazyLock<Config> = LazyLock::new(|| {
     let config = Config::blank();
-    let mut draft = ConfigDraft { config, buckets: BTreeMap::new(), client_secret_file: None, api_key_file: None };
+    let mut draft = ConfigDraft {
+        config,
+        buckets: BTreeMap::new(),
+        client_secret_file: None,
+        api_key_file: None,
+        ticket_key_files: Vec::new(),
+    };
     for key in keys() {
         let Some(Ok(value)) = key.default.map(DeValue::parse) else { continue };
         let value = Value::from_toml(value.get_ref());

@@ -1,12 +1,13 @@
 //! File, environment and flags → [`Config`], or every fault at once.
 
 use super::{
-    Config, Limit,
+    Config, Limit, TicketKey,
     schema::{BucketDraft, BucketKey, ConfigDraft, find, is_section, keys},
+    tokens::{TicketKeyFile, decode_hex},
     urls::is_safe_transport,
     value::{Input, Problems, Value, quote},
 };
-use secrecy::SecretString;
+use secrecy::{SecretSlice, SecretString};
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -210,6 +211,22 @@ impl Loader {
         if let Some(file) = self.draft.api_key_file.take() {
             self.draft.config.xco.api_key = self.secret_file("xco.api_key", &file);
         }
+        for key in std::mem::take(&mut self.draft.ticket_key_files) {
+            self.ticket_key(key);
+        }
+    }
+
+    fn ticket_key(&mut self, TicketKeyFile { id, file }: TicketKeyFile) {
+        let read = read_bytes(Path::new(&file), MAX_SECRET_BYTES).map_err(|fault| fault.to_string());
+        match read.and_then(|bytes| ticket_key_bytes(bytes).map_err(ToOwned::to_owned)) {
+            Ok(secret) => {
+                self.draft.config.gateway.ticket_keys.push(TicketKey { id, secret: SecretSlice::from(secret) });
+            }
+            Err(fault) => {
+                let origin = self.origin_of("gateway.ticket_keys");
+                self.fault("gateway.ticket_keys", origin, format!("key {id}: {}: {fault}", quote(&file)));
+            }
+        }
     }
 
     fn secret_file(&mut self, key: &str, file: &str) -> Option<SecretString> {
@@ -316,6 +333,10 @@ enum ReadFault {
 }
 
 fn read_bounded(path: &Path, max_bytes: u64) -> Result<String, ReadFault> {
+    String::from_utf8(read_bytes(path, max_bytes)?).map_err(|_| ReadFault::NotText)
+}
+
+fn read_bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, ReadFault> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => ReadFault::Missing,
         kind => ReadFault::Unreadable(kind),
@@ -325,7 +346,21 @@ fn read_bounded(path: &Path, max_bytes: u64) -> Result<String, ReadFault> {
     if bytes.len() as u64 > max_bytes {
         return Err(ReadFault::TooLong(max_bytes));
     }
-    String::from_utf8(bytes).map_err(|_| ReadFault::NotText)
+    Ok(bytes)
+}
+
+/// The key in a file: 64 hexadecimal digits and perhaps a line break, else the bytes as they are.
+fn ticket_key_bytes(mut bytes: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+    if let Some(key) = std::str::from_utf8(&bytes).ok().and_then(|text| decode_hex(text.trim_end_matches(['\r', '\n'])))
+    {
+        return Ok(key.to_vec());
+    }
+    if bytes.len() > 32 {
+        while bytes.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+            bytes.pop();
+        }
+    }
+    if bytes.len() >= 32 { Ok(bytes) } else { Err("shorter than 32 bytes: `openssl rand -hex 32` makes a key") }
 }
 
 #[cfg(test)]

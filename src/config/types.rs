@@ -2,7 +2,7 @@
 
 use super::{Rate, SentinelConfig, TlsConfig, urls::redis_user};
 use crate::contract::{JobType, MerchantId};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use url::Url;
 
@@ -294,10 +294,22 @@ section! {
 }
 
 section! {
-    /// `gateway.*`: checked here, used by the gateway.
+    /// `gateway.*`
     pub struct GatewayConfig {
-        /// `gateway.listen`; `None` if it is `off` or not set
+        /// `gateway.listen`; `None` if it is `off`
         pub listen: Option<SocketAddr>,
+        /// `gateway.probe_listen`; `None` if it is `off` or not set
+        pub probe_listen: Option<SocketAddr>,
+        /// `gateway.public_url`: its address as browsers see it, without a slash at the end
+        pub public_url: Option<String>,
+        /// `gateway.environment`
+        pub environment: String,
+        /// `gateway.allowed_origins`
+        pub allowed_origins: Vec<String>,
+        /// `gateway.ticket_keys`: the first signs, all verify
+        pub ticket_keys: Vec<TicketKey>,
+        /// `gateway.ticket_ttl`
+        pub ticket_ttl: Duration,
         /// `gateway.tokens`
         pub tokens: Vec<GatewayToken>,
     }
@@ -308,12 +320,46 @@ section! {
 pub struct GatewayToken {
     /// Name of the token's user, for the audit.
     pub name: String,
-    /// SHA-256 of the token, 64 hexadecimal digits.
-    pub sha256: String,
-    /// `enqueue`, `read`, `operate`
-    pub roles: Vec<String>,
+    /// SHA-256 of the token.
+    pub sha256: [u8; 32],
+    /// What the token may do.
+    pub roles: Vec<GatewayRole>,
     /// Merchants that the token may act for; empty: all.
     pub merchants: Vec<MerchantId>,
+}
+
+/// What a token of the gateway may do. No role includes another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GatewayRole {
+    /// Enqueue jobs and wait for them.
+    Enqueue,
+    /// Look at jobs, completions and everything that the commands show.
+    Read,
+    /// Cancel, pause, replay, discard, change limits, and see personal data one by one.
+    Operate,
+}
+
+impl GatewayRole {
+    /// All roles.
+    pub const ALL: [Self; 3] = [Self::Enqueue, Self::Read, Self::Operate];
+
+    /// The role's name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enqueue => "enqueue",
+            Self::Read => "read",
+            Self::Operate => "operate",
+        }
+    }
+}
+
+/// A key that signs tickets.
+#[derive(Debug, Clone)]
+pub struct TicketKey {
+    /// Name of the key, part of each ticket: 1 to 16 of `A-Z a-z 0-9 _ -`.
+    pub id: String,
+    /// The content of the key's file.
+    pub secret: SecretSlice<u8>,
 }
 
 /// Format of log lines.

@@ -37,7 +37,7 @@ impl Actor {
 
     /// An order of theirs, given at `at_ms` on Redis's clock, until `until_ms` if it ends by itself.
     pub fn order(&self, at_ms: u64, until_ms: Option<u64>) -> RuleOrigin {
-        RuleOrigin { who: self.name.clone(), from: self.from.clone(), at_ms, until_ms }
+        RuleOrigin { who: self.name.clone(), from: self.from.clone(), at_ms, until_ms, reason: None }
     }
 
     /// Writes an action of theirs into the audit stream. `what` must hold no personal data; `count` is how many jobs, dead letters

@@ -8,6 +8,53 @@ use crate::{
 use redis::{RedisError, cmd};
 use serde_json::Value;
 
+/// The queue of one namespace, for a process that works on it all the time: [`Backend`]s that share a few connections.
+#[derive(Debug)]
+pub struct SharedBackend {
+    connector: Connector,
+    redis: RedisConfig,
+}
+
+impl SharedBackend {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::RedisUrl`] where `redis.url` makes no client.
+    pub fn new(redis: &RedisConfig) -> Result<Self, Error> {
+        Ok(Self { connector: Connector::new(redis)?, redis: redis.clone() })
+    }
+
+    /// Where Redis is, and how it is used.
+    pub const fn redis(&self) -> &RedisConfig {
+        &self.redis
+    }
+
+    /// For short commands. Many of them share one connection, and do not wait for each other's answers.
+    pub fn backend(&self) -> Backend<'_> {
+        self.sharing("operations")
+    }
+
+    /// For long scans, whose answers would delay those of short commands.
+    pub fn backend_for_scans(&self) -> Backend<'_> {
+        self.sharing("scans")
+    }
+
+    fn sharing(&self, kind: &'static str) -> Backend<'_> {
+        let link = self.connector.shared_link(kind, 0, false);
+        Backend { link, connector: self.connector.clone(), redis: &self.redis }
+    }
+
+    /// Asks Redis for an answer.
+    ///
+    /// # Errors
+    /// [`Error::Redis`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        let mut backend = self.backend();
+        let failed = backend.failed();
+        backend.link.query::<String>(&cmd("PING")).await.map(drop).map_err(failed)
+    }
+}
+
 /// A connection to the queue of one namespace.
 #[derive(Debug)]
 pub struct Backend<'a> {

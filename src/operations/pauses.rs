@@ -1,17 +1,23 @@
 //! Pauses: jobs that wait until an operator lets them go on.
 
-pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};
+pub use super::{
+    in_force::{IN_FORCE_WITHIN, InForce, in_force},
+    rule_in_force::RuleInForce,
+};
 
-use super::{Actor, Backend, Error};
+use super::{Actor, Backend, Error, rule_in_force::rules_in_force};
 use crate::{
     contract::{format_ms, millis},
     queue::rules,
-    rules::{Rule, RuleAction, Selector},
+    rules::{Rule, RuleAction, RuleOrigin, Selector},
 };
 use redis::RedisResult;
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
+
+/// Longest reason of a pause, in characters.
+pub const MAX_REASON: usize = 200;
 
 /// Which jobs are to wait, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +26,8 @@ pub struct PauseRequest {
     pub jobs: Selector,
     /// The pause ends by itself after this; `None`: by [`resume`] alone.
     pub lasting: Option<Duration>,
+    /// Why, in the operator's words, at most [`MAX_REASON`] characters. Not to name a customer.
+    pub reason: Option<String>,
 }
 
 /// A pause that is in force.
@@ -53,15 +61,19 @@ pub struct Resumption {
 /// # Errors
 /// [`Error::TooManyRules`], [`Error::Redis`].
 pub async fn pause(backend: &mut Backend<'_>, actor: &Actor, request: PauseRequest) -> Result<Paused, Error> {
-    let PauseRequest { jobs, lasting } = request;
+    let PauseRequest { jobs, lasting, reason } = request;
     let (keys, namespace, failed) = (backend.common_keys(), backend.namespace(), backend.failed());
     let lasting_ms = lasting.map(millis);
     let link = &mut backend.link;
     let done: RedisResult<(Rule, bool)> = async {
-        let what = json!({"jobs": jobs.redacted(), "for_ms": lasting_ms});
+        let mut what = json!({"jobs": jobs.redacted(), "for_ms": lasting_ms});
+        if let Some(reason) = &reason {
+            what["reason"] = json!(reason);
+        }
         actor.record(link, namespace, "pause", &what, 1).await?;
         let at_ms = rules::now_ms(link).await?;
-        let order = actor.order(at_ms, lasting_ms.map(|lasting_ms| at_ms.saturating_add(lasting_ms)));
+        let until_ms = lasting_ms.map(|lasting_ms| at_ms.saturating_add(lasting_ms));
+        let order = RuleOrigin { reason, ..actor.order(at_ms, until_ms) };
         let rule = Rule { verb: RuleAction::Pause, selector: jobs, order };
         let set = rules::set_rule(link, &keys, &rule).await?;
         Ok((rule, set))
@@ -72,6 +84,19 @@ pub async fn pause(backend: &mut Backend<'_>, actor: &Actor, request: PauseReque
         return Err(Error::TooManyRules);
     }
     Ok(Paused { paused: rule.selector, until: rule.order.until_ms.map(format_ms) })
+}
+
+/// The pauses that are in force, the latest first.
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn list(backend: &mut Backend<'_>) -> Result<Vec<RuleInForce>, Error> {
+    let (keys, failed) = (backend.common_keys(), backend.failed());
+    let link = &mut backend.link;
+    let read: RedisResult<_> = async { Ok((rules::now_ms(link).await?, rules::load(link, &keys).await?.1)) }.await;
+    let (now_ms, rules) = read.map_err(failed)?;
+    let holding = rules_in_force(&rules, now_ms).into_iter();
+    Ok(holding.filter(|rule| rule.order == RuleAction::Pause.as_str()).collect())
 }
 
 /// Ends the pause of exactly these jobs, or every pause where `jobs` is everything. What they held back goes on in its order.

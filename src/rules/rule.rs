@@ -105,6 +105,9 @@ pub struct RuleOrigin {
     /// When the rule ends by itself. `None` means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
+    /// Why, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl RuleOrigin {
@@ -154,7 +157,7 @@ mod tests {
     use super::*;
 
     fn order() -> RuleOrigin {
-        RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms: 7, until_ms: None }
+        RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms: 7, until_ms: None, reason: None }
     }
 
     #[test]

@@ -198,7 +198,7 @@ mod tests {
     use crate::contract::{ParseContext, parse_job};
 
     fn order(at_ms: u64, until_ms: Option<u64>) -> RuleOrigin {
-        RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms, until_ms }
+        RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms, until_ms, reason: None }
     }
 
     fn rules(rules: &[(RuleAction, &str, RuleOrigin)]) -> RuleSet {

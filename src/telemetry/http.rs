@@ -4,10 +4,8 @@
 //! five seconds, and lasts at most fifteen. When all places are taken, a caller that has not sent a whole request is
 //! disconnected to make room.
 
-use super::{
-    Metrics, Readiness,
-    callers::{Callers, ConnectionSlot},
-};
+use super::{Metrics, Readiness};
+use crate::net::{HttpServer, ServerLimits};
 use axum::{
     Json, Router,
     extract::State,
@@ -15,30 +13,20 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use std::{io, net::SocketAddr, time::Duration};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
-/// Maximum number of connections at once, if there are enough file descriptors.
-const MAX_CONNECTIONS: usize = 256;
-/// Time within which a caller must send its request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum duration of a connection, for reading the request and writing the answer.
-const CONNECTION_LIFE: Duration = Duration::from_secs(15);
-/// Maximum size of a request's head, in bytes.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Time for sending the last answers when the endpoint closes.
-const CLOSING: Duration = Duration::from_secs(1);
-/// Pause when no file descriptor is free.
-const DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
+/// Bounds of the endpoint. `max_connections` holds if there are enough file descriptors.
+const LIMITS: ServerLimits = ServerLimits {
+    max_connections: 256,
+    max_per_address: None,
+    evicts_busy: true,
+    head_timeout: Duration::from_secs(5),
+    max_head_bytes: 16 * 1024,
+    connection_life: Some(Duration::from_secs(15)),
+    closing: Duration::from_secs(1),
+};
 
 #[derive(Clone)]
 struct EndpointState {
@@ -48,96 +36,39 @@ struct EndpointState {
 
 /// The endpoint, listening. Connections wait until [`HttpEndpoint::serve`] is called.
 #[derive(Debug)]
-pub struct HttpEndpoint {
-    listener: TcpListener,
-    address: SocketAddr,
-    max_connections: usize,
-}
+pub struct HttpEndpoint(HttpServer);
 
 impl HttpEndpoint {
     /// Listens on `listen`. Port 0 means any free port. Fails if the address cannot be bound.
     pub async fn bind(listen: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen).await?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address, max_connections: MAX_CONNECTIONS })
+        HttpServer::bind(listen, LIMITS).await.map(Self)
     }
 
     /// Limits the connections served at once, if `connections` is below the default of 256.
     #[must_use]
     pub fn at_most(self, connections: usize) -> Self {
-        Self { max_connections: self.max_connections.min(connections.max(1)), ..self }
+        Self(self.0.at_most(connections))
     }
 
     /// The address it listens on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub const fn address(&self) -> SocketAddr {
+        self.0.address()
     }
 
     /// Answers requests until `stop`, then closes within a second.
     pub async fn serve(self, readiness: Readiness, metrics: Metrics, stop: CancellationToken) -> io::Result<()> {
-        let router = Router::new()
-            .route("/healthz", get(healthz))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(scrape))
-            .with_state(EndpointState { readiness, metrics });
-        self.serve_router(router, stop).await;
+        self.0.serve(probe_routes(readiness, metrics), stop).await;
         Ok(())
     }
-
-    async fn serve_router(self, router: Router, stop: CancellationToken) {
-        let callers = Callers::new(self.max_connections);
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(answer_one(stream, callers.enter(), router.clone()));
-                    }
-                    Err(error) if is_about_one_caller(&error) => {}
-                    Err(_) => {
-                        callers.dismiss_one();
-                        sleep(DESCRIPTOR_WAIT).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-            }
-        }
-        drop(self.listener);
-        callers.dismiss_silent();
-        // Answers that are not read by then are cut off.
-        let _ = timeout(CLOSING, async { while connections.join_next().await.is_some() {} }).await;
-    }
 }
 
-/// Whether an error of `accept` concerns one caller only. All others concern the process: it has no file descriptors or
-/// no memory left.
-fn is_about_one_caller(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    )
-}
-
-/// Serves one connection: one request and one answer.
-async fn answer_one(stream: TcpStream, place: ConnectionSlot, router: Router) {
-    let place = Arc::new(place);
-    let asked = Arc::clone(&place);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        asked.asked();
-        router.clone().oneshot(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        // An error is the caller's: it disconnected, or sent something that is no request.
-        _ = timeout(CONNECTION_LIFE, connection) => {}
-        () = place.dismissed() => {}
-    }
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn probe_routes(readiness: Readiness, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape))
+        .with_state(EndpointState { readiness, metrics })
 }
 
 async fn healthz() -> Json<serde_json::Value> {
@@ -171,7 +102,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use bytes::Bytes;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::timeout,
+    };
 
     #[tokio::test]
     async fn answers_over_http_until_it_is_stopped() {
@@ -225,7 +160,7 @@ mod tests {
             let stop = CancellationToken::new();
             let endpoint = HttpEndpoint::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
             let address = endpoint.address();
-            Self { address, server: tokio::spawn(endpoint.serve_router(router, stop.clone())), stop }
+            Self { address, server: tokio::spawn(endpoint.0.serve(router, stop.clone())), stop }
         }
 
         async fn send(&self, text: &str) -> TcpStream {
@@ -255,7 +190,7 @@ mod tests {
 
         async fn stop(self) {
             self.stop.cancel();
-            timeout(CLOSING * 3, self.server).await.unwrap().unwrap();
+            timeout(LIMITS.closing * 3, self.server).await.unwrap().unwrap();
         }
     }
 
@@ -312,7 +247,7 @@ mod tests {
         let serving = Serving::start().await;
         let mut idle = serving.send("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: keep-alive\r\n\r\n").await;
         let mut text = String::new();
-        timeout(REQUEST_TIMEOUT / 2, idle.read_to_string(&mut text)).await.unwrap().unwrap();
+        timeout(LIMITS.head_timeout / 2, idle.read_to_string(&mut text)).await.unwrap().unwrap();
         assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("connection: close"), "{text}");
         serving.stop().await;
     }
@@ -320,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_is_too_large_is_refused() {
         let serving = Serving::start().await;
-        let request = format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
+        let request = format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(LIMITS.max_head_bytes));
         let mut stream = serving.send(&request).await;
         let mut start = [0; 12];
         timeout(Duration::from_secs(1), stream.read_exact(&mut start)).await.unwrap().unwrap();
@@ -334,7 +269,7 @@ mod tests {
         let serving = Serving::start().await;
         let mut half = serving.send("GET /healthz HTTP/1.1\r\n").await;
         let mut rest = Vec::new();
-        let ended = timeout(REQUEST_TIMEOUT * 3, half.read_to_end(&mut rest)).await;
+        let ended = timeout(LIMITS.head_timeout * 3, half.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "still open");
         serving.stop().await;
     }

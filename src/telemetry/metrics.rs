@@ -42,6 +42,7 @@ struct Instruments {
     limited: Series<BoundCounter<u64>>,
     client_refused: Counter<u64>,
     reclaimed: Counter<u64>,
+    gateway_requests: Counter<u64>,
     script_failures: Counter<u64>,
     entries_removed: Counter<u64>,
     adrift: Counter<u64>,
@@ -159,6 +160,12 @@ impl Metrics {
     pub fn reclaimed(&self, n: u64) {
         let Some(on) = &self.0 else { return };
         on.reclaimed.add(n, &[]);
+    }
+
+    /// Records a request that the gateway answered with this HTTP status.
+    pub fn gateway_request(&self, status: u16) {
+        let Some(on) = &self.0 else { return };
+        on.gateway_requests.add(1, &[KeyValue::new("status", i64::from(status))]);
     }
 
     /// Records a dropped duplicate.
@@ -350,6 +357,7 @@ impl Instruments {
             limited: Series::new(move |attributes| limited.bind(attributes)),
             client_refused,
             reclaimed: counter("xco_worker.reclaimed", "Jobs taken over from dead workers"),
+            gateway_requests: counter("xco_worker.gateway_requests", "Requests to the gateway, by HTTP status"),
             script_failures,
             entries_removed,
             adrift,
@@ -438,6 +446,7 @@ mod tests {
         metrics.rate_limited(JobType::StartOtp);
         metrics.limited(JobType::VerifyOtp);
         metrics.reclaimed(3);
+        metrics.gateway_request(202);
         metrics.duplicate();
         metrics.redis_error("read");
         metrics.redis_error("a new one");
@@ -467,6 +476,7 @@ mod tests {
             r#"xco_worker_limited_total{type="VerifyOtp"} 1"#,
             r#"xco_worker_preflight_findings{what="permission"} 2"#,
             "xco_worker_reclaimed_total 3",
+            r#"xco_worker_gateway_requests_total{status="202"} 1"#,
             "xco_worker_duplicates_total 1",
             r#"xco_worker_redis_errors_total{what="read"} 1"#,
             r#"xco_worker_redis_errors_total{what="a new one"} 1"#,

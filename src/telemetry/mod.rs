@@ -4,7 +4,6 @@
 //! Metrics and traces are also exported over OTLP if the standard `OTEL_*` environment variables ask for it. None of
 //! the three contains personal data.
 
-mod callers;
 mod error;
 mod exports;
 mod http;
@@ -16,7 +15,7 @@ mod series;
 mod trace;
 
 pub use error::TelemetryError;
-pub use http::HttpEndpoint;
+pub use http::{HttpEndpoint, probe_routes};
 pub use init::{TelemetryGuard, init};
 pub use lines::{flush_logs, say_at_end};
 pub use metrics::{LimitFigures, Metrics};

@@ -143,7 +143,7 @@ impl World {
         let verb = if selector.batch.is_some() { RuleAction::Cancel } else { RuleAction::Pause };
         let lasting_ms = if verb == RuleAction::Cancel { 60_000 } else { self.rng.random_range(50..500) };
         let until_ms = Some(at_ms + lasting_ms);
-        let order = RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms, until_ms };
+        let order = RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms, until_ms, reason: None };
         let keys = Keys::new(&self.rig.config.redis.namespace, 0);
         assert!(rules::set_rule(&mut link, &keys, &Rule { verb, selector, order }).await.unwrap());
     }

@@ -165,7 +165,7 @@ async fn jobs_that_were_paused_come_back_in_the_order_of_the_lane(#[case] n: usi
     let mut link = Connector::new(&rig.redis_as("operator")).unwrap().link(false);
     let keys = Keys::new(&rig.config.redis.namespace, 0);
     let selector = Selector { job_type: Some(JobType::CheckUser), ..Selector::default() };
-    let order = RuleOrigin { who: "ada".to_owned(), from: "here".to_owned(), at_ms: 1, until_ms: None };
+    let order = RuleOrigin { who: "ada".to_owned(), from: "here".to_owned(), at_ms: 1, until_ms: None, reason: None };
     let rule = Rule { verb: RuleAction::Pause, selector, order };
     assert!(rules::set_rule(&mut link, &keys, &rule).await.unwrap());
     rig.start_worker();

@@ -107,7 +107,7 @@ async fn a_pause_is_in_force_when_every_worker_says_so() {
     })
     .await;
     let both = InForce { in_force_on: 2, workers: 2 };
-    let request = PauseRequest { jobs: lane(Lane::Interactive), lasting: None };
+    let request = PauseRequest { jobs: lane(Lane::Interactive), lasting: None, reason: None };
     pauses::pause(&mut backend, &ada(), request).await.unwrap();
     let asked = Instant::now();
     assert_eq!(pauses::in_force(&mut backend, WAIT).await.unwrap(), both);
@@ -167,7 +167,9 @@ async fn cancelled_delayed_jobs_end_in_a_paused_lane() {
     }
     delayed(&mut rig, 149).await;
     rig.wait_for(1).await;
-    pauses::pause(&mut backend, &ada(), PauseRequest { jobs: Selector::default(), lasting: None }).await.unwrap();
+    pauses::pause(&mut backend, &ada(), PauseRequest { jobs: Selector::default(), lasting: None, reason: None })
+        .await
+        .unwrap();
     pauses::in_force(&mut backend, WAIT).await.unwrap();
     rig.enqueue(&check("behind", "d")).await;
 

@@ -2,6 +2,7 @@
 
 use super::super::{
     Config, Rate, format_duration,
+    tokens::TicketKeyFile,
     value::{Input, Problems},
 };
 use crate::contract::JobType;
@@ -14,6 +15,7 @@ pub(in crate::config) struct ConfigDraft {
     pub(in crate::config) buckets: BTreeMap<BucketKey, BucketDraft>,
     pub(in crate::config) client_secret_file: Option<String>,
     pub(in crate::config) api_key_file: Option<String>,
+    pub(in crate::config) ticket_key_files: Vec<TicketKeyFile>,
 }
 
 /// A bucket whose rate and burst `limits.*` may set.

@@ -75,6 +75,14 @@ pub async fn add_unchecked(
     add_one(backend, id, &LaneJob { lane, partition, json, has_id: id.is_some() }).await
 }
 
+/// Whether the job's id is reserved by an earlier job, as far as is known. A hint: `false` also if Redis does not answer, or if the
+/// earlier job was not admitted yet.
+pub async fn is_duplicate(backend: &mut Backend<'_>, job: &CheckedJob) -> bool {
+    let Some(id) = job.id() else { return false };
+    let keys = Keys::new(backend.namespace(), job.partition());
+    matches!(locate(&mut backend.link, &keys, id).await, Ok(Some(_)))
+}
+
 async fn add_one(backend: &mut Backend<'_>, id: Option<&str>, job: &LaneJob) -> Result<Enqueued, Error> {
     let (namespace, failed) = (backend.namespace(), backend.failed());
     let entry = queue::enqueue_one(&mut backend.link, namespace, job).await.map_err(failed)?;

@@ -4,15 +4,26 @@ use super::members::Members;
 use crate::{
     config::Config,
     contract::{
-        EntryId, Fault, Job, JobId, JobType, Lane, MAX_JOB_BYTES, MerchantId, Origin, ParseContext, parse_job,
-        partition_of,
+        EntryId, Fault, Job, JobId, JobType, Lane, MAX_JOB_BYTES, MerchantId, Origin, ParseContext, look_into,
+        parse_job, partition_of,
     },
+    operations::MerchantScope,
     queue::LaneJob,
 };
+use serde_json::Value;
 use std::fmt;
 
 /// Maximum length of a job that names its own lane, in bytes: the `lane` member comes on top of the job.
 pub const MAX_REQUEST_BYTES: usize = MAX_JOB_BYTES + 1024;
+
+/// What a job gets from the request that it came with.
+#[derive(Debug, Clone, Copy)]
+pub struct JobDefaults<'a> {
+    /// The merchants that the caller may act for. If it is one, a job that names none gets this one.
+    pub merchants: &'a MerchantScope,
+    /// The trace of a job that names none.
+    pub traceparent: Option<&'a str>,
+}
 
 /// A job to enqueue, not yet checked.
 #[derive(Clone, Copy)]
@@ -44,6 +55,9 @@ pub enum InvalidJob {
     /// The job names another id than the request does.
     #[error("the job has another id than the request")]
     OtherId,
+    /// The job, or one in its `next`, belongs to a merchant whose jobs the caller may not touch.
+    #[error("the job belongs to another merchant")]
+    OtherMerchant,
 }
 
 impl InvalidJob {
@@ -52,6 +66,7 @@ impl InvalidJob {
         match self {
             Self::Faults(faults) => faults.clone(),
             Self::OtherId => vec![fault("/id", "must be the id that the request names, or be left out")],
+            Self::OtherMerchant => vec![fault("/merchant_id", "must be a merchant that the caller may act for")],
         }
     }
 
@@ -127,6 +142,14 @@ impl JobChecker {
     /// # Errors
     /// [`InvalidJob`], with every fault of the job.
     pub fn check(&self, request: EnqueueRequest<'_>) -> Result<CheckedJob, InvalidJob> {
+        self.check_with(request, JobDefaults { merchants: &MerchantScope::all(), traceparent: None })
+    }
+
+    /// Checks a job, as [`JobChecker::check`], and completes it from the request that it came with.
+    ///
+    /// # Errors
+    /// [`InvalidJob`], with every fault of the job.
+    pub fn check_with(&self, request: EnqueueRequest<'_>, defaults: JobDefaults<'_>) -> Result<CheckedJob, InvalidJob> {
         let EnqueueRequest { json, lane, id } = request;
         // Bounded before it is read. Text that is no object is left to the parser, which says what is wrong with it.
         let members = (json.len() <= MAX_REQUEST_BYTES).then(|| Members::read(json)).flatten();
@@ -135,16 +158,25 @@ impl JobChecker {
             Some(members) => {
                 let named = members.lane().map_err(|detail| InvalidJob::Faults(vec![fault("/lane", detail)]))?;
                 let id = id.filter(|_| !members.has("id"));
-                let text = match (named, id) {
-                    (None, None) => json.trim().to_owned(),
-                    _ => members.to_job(id),
-                };
+                let merchant = defaults.merchants.to_fill_in().filter(|_| !members.has("merchant_id"));
+                let trace = defaults.traceparent.filter(|_| !members.has("traceparent"));
+                let added = [
+                    id.map(|id| ("id", id)),
+                    merchant.map(|merchant| ("merchant_id", merchant.as_str())),
+                    trace.map(|trace| ("traceparent", trace)),
+                ];
+                let added: Vec<_> = added.into_iter().flatten().collect();
+                let is_unchanged = named.is_none() && added.is_empty();
+                let text = if is_unchanged { json.trim().to_owned() } else { members.to_job(&added) };
                 (text, named.unwrap_or(lane))
             }
         };
         let job = self.parse(&json, lane)?;
         if id.is_some_and(|id| job.id.as_ref().is_some_and(|named| named.as_str() != id)) {
             return Err(InvalidJob::OtherId);
+        }
+        if !allows_all(defaults.merchants, &job) {
+            return Err(InvalidJob::OtherMerchant);
         }
         let has_id = job.id.is_some();
         Ok(CheckedJob {
@@ -171,6 +203,21 @@ impl JobChecker {
         let any = || rand::random::<u16>() % self.partitions.max(1);
         job.partition_key().map_or_else(any, |key| partition_of(key, self.partitions))
     }
+}
+
+/// Whether the job and all its descendants belong to merchants in the scope. A child's JSON holds what it inherits from its
+/// parent, but not what its own children inherit from it.
+fn allows_all(merchants: &MerchantScope, job: &Job) -> bool {
+    let own = job.merchant_id.as_ref().map(MerchantId::as_str);
+    let children =
+        || job.next.iter().all(|next| look_into(&next.job).is_some_and(|child| allows(merchants, &child, own)));
+    merchants.is_all() || merchants.allows(own) && children()
+}
+
+fn allows(merchants: &MerchantScope, job: &Value, parents: Option<&str>) -> bool {
+    let merchant = job["merchant_id"].as_str().or(parents);
+    let children = job["next"].as_object().into_iter().flatten();
+    merchants.allows(merchant) && children.into_iter().all(|(_, child)| allows(merchants, child, merchant))
 }
 
 #[cfg(test)]
@@ -239,6 +286,27 @@ mod tests {
         assert_eq!(check_with_id(&named, "own").unwrap().json(), named);
         assert_eq!(check_with_id(&named, "k-1"), Err(InvalidJob::OtherId));
         assert_eq!(check_with_id(JOB, "not valid").unwrap_err().faults()[0].pointer, "/id");
+    }
+
+    #[test]
+    fn a_job_belongs_to_a_merchant_of_the_caller() {
+        let a = MerchantId::from_checked("3fa85f64-5717-4562-b3fc-2c963f66afa6");
+        let b = "00000000-5717-4562-b3fc-2c963f66afa6";
+        let check_for = |json: &str, merchants: &MerchantScope| {
+            let request = EnqueueRequest { json, lane: Lane::Bulk, id: None };
+            JobChecker::new(&Config::default()).check_with(request, JobDefaults { merchants, traceparent: None })
+        };
+        let one = MerchantScope::new(std::slice::from_ref(&a), None);
+        let filled = check_for(JOB, &one).unwrap();
+        assert_eq!(filled.merchant_id(), Some(&a));
+        let foreign = JOB.replacen('{', &format!(r#"{{"merchant_id":"{b}","#), 1);
+        assert_eq!(check_for(&foreign, &one), Err(InvalidJob::OtherMerchant));
+        assert!(check_for(&foreign, &MerchantScope::all()).is_ok());
+        let child = format!(r#"{{"next":{{"absent":{foreign}}},"#).replace(r#""caller_id":"c","#, "");
+        assert_eq!(check_for(&JOB.replacen('{', &child, 1), &one), Err(InvalidJob::OtherMerchant));
+        let own = JOB.replace(r#""caller_id":"c","#, "");
+        let child = format!(r#"{{"next":{{"absent":{own}}},"#);
+        assert!(check_for(&JOB.replacen('{', &child, 1), &one).is_ok());
     }
 
     #[test]

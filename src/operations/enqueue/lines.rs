@@ -6,26 +6,28 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 /// A line that is not blank.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub struct Line {
     /// Counted from 1, blank lines included, as an editor counts.
-    pub(super) number: u64,
+    pub number: u64,
     /// `None`: the line is longer than a job may be.
-    pub(super) text: Option<Vec<u8>>,
+    pub text: Option<Vec<u8>>,
 }
 
+/// Lines of an input, one after the other.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub struct Lines<R> {
     input: R,
     number: u64,
 }
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
-    pub(super) const fn new(input: R) -> Self {
+    /// Reads lines of `input`.
+    pub const fn new(input: R) -> Self {
         Self { input, number: 0 }
     }
 
     /// The next line; `None` at the end of the input. It may be dropped while it waits only if no more lines are wanted.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Line>> {
+    pub async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let mut text = Vec::new();
             let mut too_long = false;

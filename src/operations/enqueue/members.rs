@@ -33,8 +33,8 @@ impl<'a> Members<'a> {
         self.0.iter().any(|(key, value)| key == name && value.get() != "null")
     }
 
-    /// The job's text: the object without its lane. `id` becomes its first member, instead of one that is `null`.
-    pub(super) fn to_job(&self, id: Option<&str>) -> String {
+    /// The job's text: the object without its lane. The members in `added` come first, instead of those that are `null`.
+    pub(super) fn to_job(&self, added: &[(&str, &str)]) -> String {
         let mut json = String::from("{");
         let mut add = |key: &str, value: &str| {
             let comma = if json.len() > 1 { "," } else { "" };
@@ -42,10 +42,11 @@ impl<'a> Members<'a> {
             let key = serde_json::to_string(key).unwrap_or_default();
             let _ = write!(json, "{comma}{key}:{value}");
         };
-        if let Some(id) = id {
-            add("id", &serde_json::to_string(id).unwrap_or_default());
+        for (key, value) in added {
+            add(key, &serde_json::to_string(value).unwrap_or_default());
         }
-        for (key, value) in self.0.iter().filter(|(key, _)| key != "lane" && (id.is_none() || key != "id")) {
+        let is_added = |key: &str| added.iter().any(|(name, _)| *name == key);
+        for (key, value) in self.0.iter().filter(|(key, _)| key != "lane" && !is_added(key)) {
             add(key, value.get());
         }
         json.push('}');

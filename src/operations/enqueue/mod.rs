@@ -17,6 +17,7 @@ mod lines;
 mod members;
 mod ndjson;
 
-pub use add::{Enqueued, EnqueuedMany, Waited, add, add_and_wait, add_many, add_unchecked};
-pub use check::{CheckedJob, EnqueueRequest, InvalidJob, JobChecker, MAX_REQUEST_BYTES};
+pub use add::{Enqueued, EnqueuedMany, Waited, add, add_and_wait, add_many, add_unchecked, is_duplicate};
+pub use check::{CheckedJob, EnqueueRequest, InvalidJob, JobChecker, JobDefaults, MAX_REQUEST_BYTES};
+pub use lines::{Line, Lines};
 pub use ndjson::{LineResult, NdjsonEnqueue, NdjsonError};

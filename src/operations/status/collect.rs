@@ -1,20 +1,19 @@
 //! Collects a status snapshot, in bounded time and memory.
 
 use super::snapshot::{
-    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker, RuleInForce, Snapshot,
+    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker, Snapshot,
     WorkerFigures,
 };
 use crate::{
     contract::{Lane, format_ms, look_into},
     jobs::JobState,
     limits::BreakerScope,
-    operations::{Backend, Error, jobs::DelayReason},
+    operations::{Backend, Error, jobs::DelayReason, rule_in_force::rules_in_force},
     queue::{
         Keys, Link, breakers, find, learned, maintenance,
         rules::{self, scan_delayed},
         workers,
     },
-    rules::{RuleAction, RuleSet},
 };
 use redis::{RedisResult, cmd};
 use serde_json::Value;
@@ -120,7 +119,9 @@ impl SnapshotCollector {
         snapshot.learned_limits.sort_by(|a, b| b.last_429_at.cmp(&a.last_429_at));
         snapshot.learned_limits.truncate(LISTED);
         let open = breakers::open(&mut backend.link, &first).await?;
-        (snapshot.orders, snapshot.orders_total) = rules_in_force(&rules, now_ms);
+        snapshot.orders = rules_in_force(&rules, now_ms);
+        snapshot.orders_total = snapshot.orders.len();
+        snapshot.orders.truncate(LISTED);
         let listed = workers::workers(&mut backend.link, &first).await?;
         let running = listed.iter().filter(|(_, beat)| beat.is_recent(now_ms));
         snapshot.differing_settings = workers::differences(running.map(|(name, beat)| (name.as_str(), &beat.settings)));
@@ -231,22 +232,6 @@ async fn count_learned(
 }
 
 /// The rules that hold, as many as a snapshot lists, and how many there are.
-fn rules_in_force(rules: &RuleSet, now_ms: u64) -> (Vec<RuleInForce>, usize) {
-    let mut holding: Vec<_> = rules.all().filter(|(_, _, order)| order.holds(now_ms)).collect();
-    // Pauses come first because they stop jobs; of each kind the latest.
-    holding.sort_by_key(|(verb, _, order)| (*verb == RuleAction::Cancel, std::cmp::Reverse(order.at_ms)));
-    let total = holding.len();
-    let shown = holding.into_iter().take(LISTED).map(|(verb, selector, order)| RuleInForce {
-        order: verb.as_str(),
-        jobs: selector.clone(),
-        who: order.who.clone(),
-        from: order.from.clone(),
-        at: format_ms(order.at_ms),
-        until: order.until_ms.map(format_ms),
-    });
-    (shown.collect(), total)
-}
-
 #[allow(clippy::cast_precision_loss, reason = "for people")]
 fn ratio(count: u64, of: u64) -> f64 {
     count as f64 / of as f64

@@ -1,9 +1,8 @@
 //! The status snapshot: how the queue is at one moment.
 
 use crate::{
-    operations::jobs::DelayReason,
+    operations::{jobs::DelayReason, rule_in_force::RuleInForce},
     queue::workers::{Difference, Heartbeat, SILENT_MS},
-    rules::Selector,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -121,24 +120,6 @@ pub struct LearnedLimitFigures {
     pub closed_for_ms: Option<u64>,
     /// When the job completed, in RFC 3339.
     pub last_429_at: String,
-}
-
-/// A pause or cancellation in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RuleInForce {
-    /// `pause` or `cancel`.
-    pub order: &'static str,
-    /// The jobs that it covers.
-    pub jobs: Selector,
-    /// Who ordered it.
-    pub who: String,
-    /// From which host or address.
-    pub from: String,
-    /// When, RFC 3339.
-    pub at: String,
-    /// When it ends by itself, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until: Option<String>,
 }
 
 /// A worker.

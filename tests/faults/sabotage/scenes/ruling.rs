@@ -9,7 +9,7 @@ use xco_worker::{
 };
 
 fn rule(lane: Lane) -> Rule {
-    let order = RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms: 7, until_ms: None };
+    let order = RuleOrigin { who: "ada".to_owned(), from: "box".to_owned(), at_ms: 7, until_ms: None, reason: None };
     Rule { verb: RuleAction::Pause, selector: Selector { lane: Some(lane), ..Selector::default() }, order }
 }
 

@@ -1,0 +1,76 @@
+//! Limits of what one token may ask for.
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
+use std::{fmt, num::NonZeroU32};
+
+const fn rate(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// Requests that a token may make in a second, and at once.
+pub const REQUESTS_PER_SECOND: NonZeroU32 = rate(500);
+const REQUESTS_AT_ONCE: NonZeroU32 = rate(1_000);
+/// Jobs that a token may enqueue in a second, and at once.
+const JOBS_PER_SECOND: NonZeroU32 = rate(5_000);
+const JOBS_AT_ONCE: NonZeroU32 = rate(5_000);
+
+/// A rate that a token has exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this token may send {per_second} {what} a second")]
+pub struct Exceeded {
+    what: &'static str,
+    per_second: NonZeroU32,
+    /// When the next one is allowed, in seconds.
+    pub retry_after_s: u64,
+}
+
+/// What one token has used of its rates, in this process.
+pub struct TokenRate {
+    requests: DefaultDirectRateLimiter,
+    jobs: DefaultDirectRateLimiter,
+}
+
+impl fmt::Debug for TokenRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRate").finish_non_exhaustive()
+    }
+}
+
+impl TokenRate {
+    pub(super) fn new() -> Self {
+        Self {
+            requests: RateLimiter::direct(Quota::per_second(REQUESTS_PER_SECOND).allow_burst(REQUESTS_AT_ONCE)),
+            jobs: RateLimiter::direct(Quota::per_second(JOBS_PER_SECOND).allow_burst(JOBS_AT_ONCE)),
+        }
+    }
+
+    /// Counts one request.
+    pub fn request(&self) -> Result<(), Exceeded> {
+        check(&self.requests, "requests", REQUESTS_PER_SECOND)
+    }
+
+    /// Counts one job of a request with one job.
+    pub fn job(&self) -> Result<(), Exceeded> {
+        check(&self.jobs, "jobs", JOBS_PER_SECOND)
+    }
+
+    /// Waits until `count` more jobs may be enqueued: in a stream of jobs, the rate slows the reading of the socket.
+    pub async fn wait_for_jobs(&self, count: usize) {
+        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
+        while let Some(some) = NonZeroU32::new(left.min(JOBS_AT_ONCE.get())) {
+            // It fails only for more than the burst.
+            let _ = self.jobs.until_n_ready(some).await;
+            left -= some.get();
+        }
+    }
+}
+
+fn check(limiter: &DefaultDirectRateLimiter, what: &'static str, per_second: NonZeroU32) -> Result<(), Exceeded> {
+    limiter.check().map_err(|not_until| {
+        let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
+        Exceeded { what, per_second, retry_after_s: wait.as_secs() + 1 }
+    })
+}

@@ -1,0 +1,96 @@
+//! What happens to every request and every answer.
+
+use super::{
+    problem::{Problem, ProblemKind},
+    state::GatewayState,
+};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// Time for the head of an answer. Streams may go on longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers of every answer. The console's pages have stricter ones of their own.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
+
+/// Gives the request an id, renders problems, and adds the headers that every answer has.
+pub(crate) async fn wrap(State(state): State<Arc<GatewayState>>, request: Request, next: Next) -> Response {
+    let request_id = Uuid::now_v7().to_string();
+    let method = request.method().clone();
+    // Without the query: it may hold a ticket.
+    let path = request.uri().path().to_owned();
+    let answered = timeout(ANSWER_TIMEOUT, next.run(request)).await;
+    let mut response = answered.unwrap_or_else(|_| {
+        let response = Problem::new(ProblemKind::TimedOut);
+        response.render(&request_id)
+    });
+    if let Some(problem) = problem_of(&response) {
+        let rendered = problem.render(&request_id);
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = rendered;
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+    }
+    tracing::debug!(%method, path = shown_path(&path), status = response.status().as_u16(), request_id, "answered");
+    state.metrics.gateway_request(response.status().as_u16());
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Some(url) = &state.config.gateway.public_url
+        && url.starts_with("https://")
+    {
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static("max-age=31536000"));
+    }
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The problem of an answer: a handler's, or one that the router answers by itself.
+fn problem_of(response: &Response) -> Option<Problem> {
+    if let Some(problem) = response.extensions().get::<Problem>() {
+        return Some(problem.clone());
+    }
+    let kind = match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => ProblemKind::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => ProblemKind::TooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ProblemKind::UnsupportedType,
+        _ => return None,
+    };
+    // The router's own answers have no content type.
+    let is_bare = response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/"));
+    is_bare.then(|| Problem::new(kind))
+}
+
+/// The parts of a path that name no job, caller or letter.
+fn shown_path(path: &str) -> String {
+    let parts: Vec<_> = path.split('/').take(3).collect();
+    parts.join("/")
+}
+
+/// Refuses requests while the gateway stops.
+pub(crate) fn refuse_if_draining(state: &GatewayState) -> Result<(), Problem> {
+    if state.draining.is_cancelled() {
+        return Err(Problem::new(ProblemKind::Draining).retry_after(1));
+    }
+    Ok(())
+}

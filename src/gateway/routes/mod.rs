@@ -1,0 +1,59 @@
+//! The routes of the gateway. One file for each kind of thing that they are about.
+
+pub(super) mod audit;
+pub(super) mod backfills;
+mod bulk;
+pub(super) mod enqueue;
+pub(super) mod jobs;
+pub(super) mod pauses;
+mod prefer;
+mod query;
+pub(super) mod status;
+mod submission;
+
+use super::{
+    access::{Access, Read},
+    openapi,
+    problem::{Problem, ProblemKind},
+    state::GatewayState,
+};
+use crate::telemetry::{Readiness, probe_routes};
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::Response,
+    routing::{get, post},
+};
+use std::sync::Arc;
+
+/// Every route. What a route requires of a token stands in the arguments of its handler.
+pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc<GatewayState>> {
+    let probes: Router<Arc<GatewayState>> = probe_routes(readiness, state.metrics.clone()).with_state(());
+    let for_readers = middleware::from_fn_with_state(Arc::clone(state), metrics_need_a_token);
+    Router::new()
+        .route("/v1/jobs", post(enqueue::enqueue))
+        .route("/v1/jobs/{id}", axum::routing::delete(jobs::cancel))
+        .route("/v1/status", get(status::status))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/backfills", get(backfills::list))
+        .route("/v1/backfills/{batch}", get(backfills::one))
+        .route("/v1/pauses", get(pauses::list).post(pauses::pause).delete(pauses::resume))
+        .route("/openapi.json", get(openapi::serve))
+        .merge(probes.layer(for_readers))
+        .fallback(async || Problem::new(ProblemKind::NotFound))
+}
+
+/// `/metrics` needs the role `read`: on this listener anybody may ask. `gateway.probe_listen` has it without a token.
+async fn metrics_need_a_token(
+    axum::extract::State(state): axum::extract::State<Arc<GatewayState>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if request.uri().path() != "/metrics" {
+        return Ok(next.run(request).await);
+    }
+    let (mut parts, body) = request.into_parts();
+    <Access<Read> as axum::extract::FromRequestParts<_>>::from_request_parts(&mut parts, &state).await?;
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}

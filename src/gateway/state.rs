@@ -1,0 +1,48 @@
+//! What all requests share.
+
+use super::{load::LoadGuard, ticket::Tickets};
+use crate::{
+    access::Tokens,
+    config::Config,
+    operations::{Error, SharedBackend, enqueue::JobChecker},
+    telemetry::Metrics,
+};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The state of one gateway.
+pub(crate) struct GatewayState {
+    pub(crate) config: Config,
+    pub(crate) shared: Arc<SharedBackend>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) tickets: Tickets,
+    pub(crate) checker: JobChecker,
+    pub(crate) load: LoadGuard,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the gateway stops: no new work begins, streams end.
+    pub(crate) draining: CancellationToken,
+}
+
+impl GatewayState {
+    pub(crate) fn new(config: Config, metrics: Metrics, draining: CancellationToken) -> Result<Arc<Self>, Error> {
+        let shared = Arc::new(SharedBackend::new(&config.redis)?);
+        Ok(Arc::new(Self {
+            tokens: Arc::new(Tokens::new(&config.gateway.tokens)),
+            tickets: Tickets::new(&config.gateway),
+            checker: JobChecker::new(&config),
+            load: LoadGuard::new(config.queue.max_pending),
+            shared,
+            config,
+            metrics,
+            draining,
+        }))
+    }
+
+    /// Seconds since 1970, on this machine's clock: tickets are issued and verified by gateways alone.
+    pub(crate) fn now_s() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+    }
+}
