@@ -86,7 +86,7 @@ impl RowOutcome {
         }
     }
 
-    /// The outcome's byte in a result. `record.lua` knows these bytes.
+    /// The outcome's byte in a result. `backfill_record.lua` knows these bytes.
     const fn code(self) -> u8 {
         match self {
             Self::Created => b'c',

@@ -38,7 +38,7 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each a key of the stored document")]
 pub struct JobState {
-    /// An operator cancelled the job while it was delayed. This must stay the first field: `lua/cancel_delayed.lua` inserts it
+    /// An operator cancelled the job while it was delayed. This must stay the first field: `lua/rules/cancel_delayed.lua` inserts it
     /// there.
     #[serde(rename = "e", default, skip_serializing_if = "is_default")]
     pub cancelled: bool,

@@ -1,4 +1,4 @@
-//! Determines the bucket and the rate of a call. Pure: the arithmetic itself runs in Redis, in `queue/lua/limiter.lua`.
+//! Determines the bucket and the rate of a call. Pure: the arithmetic itself runs in Redis, in `queue/lua/limiter/limiter.lua`.
 //!
 //! XCO keeps a bucket per `caller_id`, and one for all calls of a client without a caller (see its "Rate Limiting"
 //! page). `CheckUser`, `StartOtp` and `VerifyOtp` carry a caller. The calls that create a user or a consent have no

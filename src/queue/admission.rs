@@ -1,4 +1,4 @@
-//! Admission of deliveries: the typed wrapper of `lua/admit.lua`.
+//! Admission of deliveries: the typed wrapper of `lua/admission/admit.lua`.
 
 use super::{
     IdIndex, Keys, Link,
@@ -15,7 +15,8 @@ use std::{collections::HashMap, sync::LazyLock};
 /// Maximum number of deliveries in one call of [`admit`].
 pub const MAX_ADMIT: usize = 256;
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("admit" on "atomic" on "index" on "limiter"));
+static SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| script!("admission/admit" on "shared/atomic" on "ids/index" on "limiter/limiter"));
 
 const FIXED_KEYS: usize = 6;
 

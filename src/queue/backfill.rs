@@ -12,8 +12,8 @@ use crate::contract::{EntryId, Lane};
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{collections::HashMap, sync::LazyLock};
 
-static FEED: LazyLock<Script> = LazyLock::new(|| script!("backfill_enqueue" on "atomic"));
-static RECORD: LazyLock<Script> = LazyLock::new(|| script!("backfill_record" on "atomic"));
+static FEED: LazyLock<Script> = LazyLock::new(|| script!("backfill/backfill_enqueue" on "shared/atomic"));
+static RECORD: LazyLock<Script> = LazyLock::new(|| script!("backfill/backfill_record" on "shared/atomic"));
 
 /// Maximum number of rows that are enqueued, or results that are recorded, in one step.
 pub const MAX_ROWS: usize = 256;

@@ -1,8 +1,8 @@
 //! The state that workers share about XCO: open circuit breakers, and jobs that are delayed because of them.
 //!
 //! An open breaker is a key that expires when the breaker should be tested again. A job whose route's breaker is not
-//! closed is delayed like a paused job (`lua/hold.lua`), under a name made of the route and the lane. It is resumed
-//! (`lua/release.lua`) when the route works again.
+//! closed is delayed like a paused job (`lua/rules/delay_paused.lua`), under a name made of the route and the lane. It is resumed
+//! (`lua/rules/resume_paused.lua`) when the route works again.
 
 use super::{Keys, Link};
 use crate::{

@@ -1,5 +1,5 @@
-//! Handles steps of Redis's clock: the typed wrappers of `lua/clock.lua`, `lua/clock_ahead.lua` and
-//! `lua/clock_put_back.lua`.
+//! Handles steps of Redis's clock: the typed wrappers of `lua/schedule/clock.lua`, `lua/schedule/clock_ahead.lua` and
+//! `lua/schedule/clock_put_back.lua`.
 //!
 //! The ids of stream entries are times, and a delayed job is due at a time. When the clock goes back (NTP, a failover
 //! to another host), both are in the future. Each look records the clock in `{NS:P}:meta`, so that a step is detected
@@ -13,9 +13,9 @@ use crate::contract::{EntryId, Lane, millis};
 use redis::{RedisResult, Value};
 use std::{sync::LazyLock, time::Duration};
 
-static LOOK: LazyLock<Script> = LazyLock::new(|| script!("clock" on "fields"));
-static AHEAD: LazyLock<Script> = LazyLock::new(|| script!("clock_ahead"));
-static PUT_BACK: LazyLock<Script> = LazyLock::new(|| script!("clock_put_back" on "atomic"));
+static LOOK: LazyLock<Script> = LazyLock::new(|| script!("schedule/clock" on "shared/fields"));
+static AHEAD: LazyLock<Script> = LazyLock::new(|| script!("schedule/clock_ahead"));
+static PUT_BACK: LazyLock<Script> = LazyLock::new(|| script!("schedule/clock_put_back" on "shared/atomic"));
 
 /// Maximum number of delayed jobs that one call moves, and approximate number that one step of a search examines.
 pub const MAX_PUT_BACK: usize = 250;

@@ -1,4 +1,4 @@
-//! Reads dead letters, moves them back into the queue, and removes them, with `lua/replay.lua` and `lua/peek.lua`.
+//! Reads dead letters, moves them back into the queue, and removes them, with `lua/dead_letters/replay.lua` and `lua/limiter/bucket_peek.lua`.
 
 use super::{
     IdIndex, Keys, Link,
@@ -15,8 +15,8 @@ use crate::{
 use redis::{RedisResult, Value, cmd};
 use std::sync::LazyLock;
 
-static REPLAY: LazyLock<Script> = LazyLock::new(|| script!("replay" on "atomic" on "index"));
-static PEEK: LazyLock<Script> = LazyLock::new(|| script!("bucket_peek" on "limiter"));
+static REPLAY: LazyLock<Script> = LazyLock::new(|| script!("dead_letters/replay" on "shared/atomic" on "ids/index"));
+static PEEK: LazyLock<Script> = LazyLock::new(|| script!("limiter/bucket_peek" on "limiter/limiter"));
 
 /// Maximum number of dead letters that one step of a replay moves.
 pub const MAX_REPLAY: usize = 100;

@@ -1,4 +1,4 @@
-//! Delays a job after a 429: the typed wrapper of `lua/defer.lua`.
+//! Delays a job after a 429: the typed wrapper of `lua/limiter/defer.lua`.
 
 use super::{
     Keys, Link, Source,
@@ -12,7 +12,7 @@ use crate::{
 use redis::RedisResult;
 use std::{sync::LazyLock, time::Duration};
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("defer" on "atomic" on "limiter"));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("limiter/defer" on "shared/atomic" on "limiter/limiter"));
 
 /// A delivery whose call was answered with 429.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! Ends deliveries: the typed wrapper of `lua/finish.lua`.
+//! Ends deliveries: the typed wrapper of `lua/deliveries/finish.lua`.
 
 use super::{
     IdIndex, Keys, Link, Source,
@@ -17,7 +17,7 @@ use std::{borrow::Cow, sync::LazyLock, time::Duration};
 /// Maximum number of deliveries in one call of [`finish`].
 pub const MAX_FINISH: usize = 256;
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("finish" on "atomic" on "index"));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("deliveries/finish" on "shared/atomic" on "ids/index"));
 
 /// A dead letter to write to `{NS:P}:dead`.
 #[derive(Debug, Clone, Serialize)]
@@ -307,7 +307,7 @@ pub(super) fn millis_text(us: u64) -> String {
     format!("{}.{:03}", us / 1000, us % 1000)
 }
 
-/// Joins a delayed job in the form of `delayed:jobs`: state, newline, job. `lua/promote.lua` splits it again.
+/// Joins a delayed job in the form of `delayed:jobs`: state, newline, job. `lua/schedule/promote.lua` splits it again.
 pub(super) fn parked(state: &str, job: &[u8]) -> Vec<u8> {
     [state.as_bytes(), b"\n", job].concat()
 }

@@ -1,5 +1,5 @@
-//! Forgets ids: the slices of the index, and what former versions reserved (the typed wrappers of `lua/forget_slice.lua`
-//! and `lua/forget_ids.lua`).
+//! Forgets ids: the slices of the index, and what former versions reserved (the typed wrappers of `lua/ids/forget_slice.lua`
+//! and `lua/ids/forget_ids.lua`).
 
 use super::{
     IdIndex, Keys, Link, clock,
@@ -10,8 +10,8 @@ use crate::contract::{Lane, millis};
 use redis::{RedisResult, cmd};
 use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
-static FORGET: LazyLock<Script> = LazyLock::new(|| script!("forget_ids" on "atomic"));
-static FORGET_SLICE: LazyLock<Script> = LazyLock::new(|| script!("forget_slice"));
+static FORGET: LazyLock<Script> = LazyLock::new(|| script!("ids/forget_ids" on "shared/atomic"));
+static FORGET_SLICE: LazyLock<Script> = LazyLock::new(|| script!("ids/forget_slice"));
 
 /// Number of list elements examined in one step. It covers several whole batches of an admission.
 const LOOK: usize = 1024;

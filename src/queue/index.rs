@@ -1,4 +1,4 @@
-//! The index of ids: from a job's id to where the job was enqueued, and then to where it ended. `lua/index.lua` explains
+//! The index of ids: from a job's id to where the job was enqueued, and then to where it ended. `lua/ids/index.lua` explains
 //! its format. Admission reserves ids in it, and the end of a job adds where its completion is.
 
 use super::{Keys, Link};

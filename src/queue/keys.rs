@@ -15,11 +15,11 @@
 //! | `{NS:P}:delayed` | sorted set | origins of delayed jobs, by due time (ms) |
 //! | `{NS:P}:delayed:jobs` | hash | origin → state, newline, job |
 //! | `{NS:P}:begun` | hash | call markers: origin → the delivery that began an unsafe call that has not ended |
-//! | `{NS:P}:index` | sorted set | slices of the index of ids, by the time (ms) at which each ends (`lua/index.lua`) |
+//! | `{NS:P}:index` | sorted set | slices of the index of ids, by the time (ms) at which each ends (`lua/ids/index.lua`) |
 //! | `{NS:P}:index:<width>:<n>` | hash, expires | id → where its job was enqueued, and where it ended |
 //! | `{NS:P}:id:<id>` | string, expires | written by former versions: origin of the job that reserved this id |
 //! | `{NS:P}:ids` | list | written by former versions: times of reservation (`@` and ms), each followed by keys |
-//! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter.lua` |
+//! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter/limiter.lua` |
 //! | `{NS:P}:waiting:<bucket>` | sorted set | queue of bulk jobs in `delayed` that wait for a shared bucket: origins by age |
 //! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 recently, by its time (ms), the latest 1,000 |
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
@@ -33,7 +33,7 @@
 //! | `{NS:0}:audit` | stream | operators' actions |
 //! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with every change |
 //! | `{NS:0}:workers` | hash, expires | heartbeats: what each worker reports once per second |
-//! | `{NS:P}:meta` | hash | last reading of Redis's clock, its steps back, the last entries before them (`lua/clock.lua`); removed jobs |
+//! | `{NS:P}:meta` | hash | last reading of Redis's clock, its steps back, the last entries before them (`lua/schedule/clock.lua`); removed jobs |
 //! | `{NS:P}:held` | set | names of the rules and breakers that delay jobs |
 //! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause or a breaker delayed, with their score in `delayed` |
 //! | `{NS:P}:stats` | hash | completions by type and status, since the beginning |

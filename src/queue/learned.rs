@@ -1,4 +1,4 @@
-//! Learned rates: what 429s have taught a limit. The typed face of `lua/learned.lua`, and the only decoder of such a record in
+//! Learned rates: what 429s have taught a limit. The typed face of `lua/limiter/learned.lua`, and the only decoder of such a record in
 //! Rust.
 
 use super::{
@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 /// Maximum number of buckets that are remembered as having met a 429, and of those that one call returns.
 pub const MAX_LEARNED: usize = 1_000;
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("learned" on "limiter"));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("limiter/learned" on "limiter/limiter"));
 
 /// A bucket that met a 429 within the time for which a learned rate is remembered (ten minutes).
 #[derive(Debug, Clone, PartialEq)]

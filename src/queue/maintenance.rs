@@ -14,9 +14,10 @@ use crate::{
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{sync::LazyLock, time::Duration};
 
-static PROMOTE: LazyLock<Script> = LazyLock::new(|| script!("promote" on "atomic" on "limiter" on "order"));
-static HEADS: LazyLock<Script> = LazyLock::new(|| script!("heads"));
-static RETIRE: LazyLock<Script> = LazyLock::new(|| script!("remove_consumer"));
+static PROMOTE: LazyLock<Script> =
+    LazyLock::new(|| script!("schedule/promote" on "shared/atomic" on "limiter/limiter" on "shared/order"));
+static HEADS: LazyLock<Script> = LazyLock::new(|| script!("deliveries/heads"));
+static RETIRE: LazyLock<Script> = LazyLock::new(|| script!("deliveries/remove_consumer"));
 
 /// Maximum number of jobs that one promotion moves.
 pub const MAX_PROMOTE: usize = 500;

@@ -2,7 +2,7 @@
 //! at its start and `doctor` both use them.
 //!
 //! Redis does not roll back a script. If it refuses a command while a job is being ended, half of the work remains. So
-//! faults that can be known in advance are looked for in advance: `lua/preflight.lua` runs each command once, on keys
+//! faults that can be known in advance are looked for in advance: `lua/preflight/preflight.lua` runs each command once, on keys
 //! made for that purpose.
 
 mod finding;
@@ -19,7 +19,7 @@ use crate::{
 use redis::{RedisError, RedisResult, Value, cmd};
 use std::{collections::BTreeSet, sync::LazyLock};
 
-const TEXT: &str = concat!(include_str!("lua/fields.lua"), include_str!("lua/preflight.lua"));
+const TEXT: &str = concat!(include_str!("lua/shared/fields.lua"), include_str!("lua/preflight/preflight.lua"));
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("preflight", TEXT));
 
 /// The answer of the script: failed commands with their messages, types, last ids, counters, the time.

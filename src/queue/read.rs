@@ -9,8 +9,8 @@ use crate::contract::{Lane, MAX_JOB_BYTES, millis};
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("weigh"));
-static READ_CUT: LazyLock<Script> = LazyLock::new(|| script!("read_cut"));
+static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("deliveries/weigh"));
+static READ_CUT: LazyLock<Script> = LazyLock::new(|| script!("deliveries/read_cut"));
 
 /// Maximum number of bytes read from a field. It is more than a job may have, so a job that was cut is rejected as too
 /// large.

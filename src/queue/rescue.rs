@@ -1,5 +1,5 @@
 //! Leases of deliveries: renews them, takes over expired ones, and finds deliveries without a consumer. The typed
-//! wrappers of `lua/renew.lua`, `lua/rescue.lua`, `lua/find_adrift.lua` and `lua/count_removed.lua`.
+//! wrappers of `lua/deliveries/renew.lua`, `lua/deliveries/rescue.lua`, `lua/deliveries/find_adrift.lua` and `lua/deliveries/count_removed.lua`.
 
 use super::{
     Keys, Link, MAX_FIELD_BYTES, RawEntry, Source,
@@ -10,12 +10,13 @@ use crate::contract::{EntryId, Lane, millis};
 use redis::RedisResult;
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
-static RENEW: LazyLock<Script> = LazyLock::new(|| script!("renew" on "atomic"));
-static RESCUE: LazyLock<Script> = LazyLock::new(|| script!("rescue" on "atomic"));
-static FIND_ADRIFT: LazyLock<Script> = LazyLock::new(|| script!("find_adrift" on "atomic" on "fields"));
-static COUNT_REMOVED: LazyLock<Script> = LazyLock::new(|| script!("count_removed" on "fields"));
+static RENEW: LazyLock<Script> = LazyLock::new(|| script!("deliveries/renew" on "shared/atomic"));
+static RESCUE: LazyLock<Script> = LazyLock::new(|| script!("deliveries/rescue" on "shared/atomic"));
+static FIND_ADRIFT: LazyLock<Script> =
+    LazyLock::new(|| script!("deliveries/find_adrift" on "shared/atomic" on "shared/fields"));
+static COUNT_REMOVED: LazyLock<Script> = LazyLock::new(|| script!("deliveries/count_removed" on "shared/fields"));
 
-/// The consumer name for deliveries that no worker has. `lua/atomic.lua` uses the same name.
+/// The consumer name for deliveries that no worker has. `lua/shared/atomic.lua` uses the same name.
 pub const ADRIFT: &str = "adrift";
 
 /// Maximum number of leases in one call of [`renew`].

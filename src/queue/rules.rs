@@ -1,5 +1,5 @@
 //! Operators' rules in Redis (`{NS:0}:control`), and their effect on delayed jobs: the typed wrappers of
-//! `lua/rule_set.lua`, `lua/rule_drop.lua`, `lua/delay_paused.lua`, `lua/resume_paused.lua` and `lua/cancel_delayed.lua`.
+//! `lua/rules/rule_set.lua`, `lua/rules/rule_drop.lua`, `lua/rules/delay_paused.lua`, `lua/rules/resume_paused.lua` and `lua/rules/cancel_delayed.lua`.
 
 pub use super::clock::now_ms;
 
@@ -16,11 +16,11 @@ use crate::{
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-static SET: LazyLock<Script> = LazyLock::new(|| script!("rule_set"));
-static DROP: LazyLock<Script> = LazyLock::new(|| script!("rule_drop"));
-static HOLD: LazyLock<Script> = LazyLock::new(|| script!("delay_paused" on "atomic"));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("resume_paused" on "order"));
-static CALL_UP: LazyLock<Script> = LazyLock::new(|| script!("cancel_delayed" on "atomic"));
+static SET: LazyLock<Script> = LazyLock::new(|| script!("rules/rule_set"));
+static DROP: LazyLock<Script> = LazyLock::new(|| script!("rules/rule_drop"));
+static HOLD: LazyLock<Script> = LazyLock::new(|| script!("rules/delay_paused" on "shared/atomic"));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("rules/resume_paused" on "shared/order"));
+static CALL_UP: LazyLock<Script> = LazyLock::new(|| script!("rules/cancel_delayed" on "shared/atomic"));
 
 /// Maximum number of deliveries that one call of [`delay_paused`] delays.
 pub const MAX_HOLD: usize = 256;

@@ -3,12 +3,13 @@
 use super::Link;
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 
-/// Joins the text of a script from files in `lua/`: first the shared files it needs, then the script itself.
+/// Joins the text of a script from files in `lua/`: first the shared files it needs, then the script itself. Each is named
+/// by folder and name, such as `"admission/admit"`.
 macro_rules! script {
-    ($name:literal $(on $base:literal)*) => {
+    ($path:literal $(on $base:literal)*) => {
         $crate::queue::script::Script::new(
-            $name,
-            concat!($(include_str!(concat!("lua/", $base, ".lua")),)* include_str!(concat!("lua/", $name, ".lua"))),
+            $path,
+            concat!($(include_str!(concat!("lua/", $base, ".lua")),)* include_str!(concat!("lua/", $path, ".lua"))),
         )
     };
 }
@@ -23,11 +24,13 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn new(name: &'static str, text: &'static str) -> Self {
+    /// `path` is the file of the script in `lua/`, without its extension.
+    pub(super) fn new(path: &'static str, text: &'static str) -> Self {
+        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
         Self { name, text, sha: redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// The name of the script's file without its extension. Logs and metrics use it.
+    /// The name of the script's file without folder and extension. Logs and metrics use it.
     pub(super) const fn name(&self) -> &'static str {
         self.name
     }
@@ -118,6 +121,12 @@ pub(super) fn failures(script: &'static str, list: Vec<Value>) -> Vec<(usize, Sc
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_is_named_without_its_folder() {
+        assert_eq!(script!("preflight/preflight" on "shared/fields").name(), "preflight");
+        assert_eq!(Script::new("probe", "return 1").name(), "probe");
+    }
 
     #[test]
     fn a_refusal_has_one_of_a_few_reasons() {

@@ -9,7 +9,7 @@ use xco_worker::{
     limits::{Limits, SharedBucket},
 };
 
-const SCRIPT: &str = concat!(include_str!("../../src/queue/lua/limiter.lua"), include_str!("arithmetic.lua"));
+const SCRIPT: &str = concat!(include_str!("../../src/queue/lua/limiter/limiter.lua"), include_str!("arithmetic.lua"));
 
 #[derive(Debug, Clone, Copy)]
 struct Case {

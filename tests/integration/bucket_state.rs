@@ -6,7 +6,7 @@ use rstest::rstest;
 
 /// Opens the bucket, reports when the next call may go, takes that reservation and saves.
 const LOOK: &str = concat!(
-    include_str!("../../src/queue/lua/limiter.lua"),
+    include_str!("../../src/queue/lua/limiter/limiter.lua"),
     r"
 local now_us = limiter_now()
 local rate = limiter_rate(ARGV[1], ARGV[2], ARGV[2], 0)

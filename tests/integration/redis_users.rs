@@ -97,7 +97,7 @@ async fn known() -> BTreeSet<String> {
 
 /// The commands that the check before work tests, in the form of ACL rules.
 pub(crate) fn self_test() -> BTreeSet<String> {
-    let text = include_str!("../../src/queue/lua/preflight.lua");
+    let text = include_str!("../../src/queue/lua/preflight/preflight.lua");
     let tried = text.lines().filter_map(|line| line.split_once("try('")).map(|(_, rest)| {
         let mut words = rest.split('\'');
         let name = words.next().unwrap();

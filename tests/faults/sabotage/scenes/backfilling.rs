@@ -1,4 +1,4 @@
-//! Backfills: `feed.lua`, `record.lua`.
+//! Backfills: `backfill_enqueue.lua`, `backfill_record.lua`.
 
 use super::{Facts, Scene, Snapshot, Stage};
 use rand::Rng;

@@ -1,4 +1,4 @@
-//! Leases and consumers: `renew.lua`, `retire.lua`, `rescue.lua`, `find_adrift.lua`, `read_cut.lua`.
+//! Leases and consumers: `renew.lua`, `remove_consumer.lua`, `rescue.lua`, `find_adrift.lua`, `read_cut.lua`.
 
 use super::{Facts, Job, Scene, Snapshot, Stage, stage::CONSUMER};
 use rand::Rng;
