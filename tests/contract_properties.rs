@@ -8,8 +8,8 @@ mod field_names;
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 use xco_worker::contract::{
-    ErrorKind, Job, JobError, MAX_JOB_BYTES, ParseContext, Rejection, dead_letter_job, parse_job, partition_of,
-    redact_code,
+    ErrorKind, Job, JobError, MAX_JOB_BYTES, ParseContext, Partitions, Rejection, dead_letter_job, parse_job,
+    partition_of, redact_code,
 };
 
 /// Values that no field name, limit or example in a message could contain by chance.
@@ -319,7 +319,7 @@ proptest! {
 
     #[test]
     fn a_partition_is_one_of_those_there_are(key in "\\PC{0,40}", partitions in 1..=u16::MAX) {
-        prop_assert!(partition_of(&key, partitions) < partitions);
+        prop_assert!(partition_of(&key, Partitions::new(partitions).unwrap()) < partitions);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::{
     row::file_name,
     stored::{Flags, Stored},
 };
+use crate::contract::Partitions;
 use sha2::{Digest, Sha256};
 use std::{
     fmt::Write,
@@ -41,7 +42,7 @@ pub struct Identity {
     pub(super) fingerprints: Vec<String>,
     pub(super) files: Vec<PathBuf>,
     merchant_id: Option<String>,
-    pub(super) partitions: u16,
+    pub(super) partitions: Partitions,
 }
 
 /// Why files make no backfill.
@@ -104,7 +105,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`]: the request is wrong, or a file cannot be read.
-    pub fn new(source: RowSource, partitions: u16) -> Result<Self, IdentityError> {
+    pub fn new(source: RowSource, partitions: Partitions) -> Result<Self, IdentityError> {
         let RowSource { files, layout, merchant_id, batch } = source;
         let files = absolute(&files)?;
         if merchant_id.as_ref().is_some_and(|merchant_id| uuid::Uuid::try_parse(merchant_id).is_err()) {
@@ -125,7 +126,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::FilesChanged`], [`IdentityError::OtherVersion`], [`IdentityError::Read`].
-    pub fn restore(batch: &str, stored: &str, wanted: &str, partitions: u16) -> Result<Self, IdentityError> {
+    pub fn restore(batch: &str, stored: &str, wanted: &str, partitions: Partitions) -> Result<Self, IdentityError> {
         let stored: Stored = serde_json::from_str(stored).map_err(|_| IdentityError::OtherVersion)?;
         let layout = stored.flags.layout().ok_or(IdentityError::OtherVersion)?;
         let (files, merchant_id) = (stored.files, stored.flags.merchant_id);
@@ -217,7 +218,7 @@ pub(super) fn fingerprint(
     files: &[PathBuf],
     layout: &Layout,
     merchant_id: Option<&str>,
-    partitions: u16,
+    partitions: Partitions,
 ) -> Result<(String, String), IdentityError> {
     let content = digest(files).map_err(|(index, error)| {
         let file = files.get(index).cloned().unwrap_or_default();
@@ -226,7 +227,7 @@ pub(super) fn fingerprint(
     let mut all = content.clone();
     let flags = Flags::new(layout, merchant_id);
     all.update(serde_json::to_string(&flags).unwrap_or_default());
-    all.update(partitions.to_le_bytes());
+    all.update(partitions.get().to_le_bytes());
     Ok((hex(content), hex(all)))
 }
 
@@ -275,20 +276,26 @@ mod tests {
         RowSource { files: vec![file.to_owned()], ..RowSource::default() }
     }
 
+    fn two() -> Partitions {
+        Partitions::new(2).unwrap()
+    }
+
     #[test]
     fn the_same_files_are_recognised_and_others_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("my customers.csv");
         std::fs::write(&file, "email,customer_reference\n").unwrap();
-        let identity = Identity::new(source(&file), 2).unwrap();
+        let identity = Identity::new(source(&file), two()).unwrap();
         assert!(identity.batch().starts_with("my-customers-"), "{identity:?}");
-        let restore =
-            |partitions| Identity::restore(identity.batch(), &identity.to_json(), identity.fingerprint(), partitions);
+        let restore = |count| {
+            let partitions = Partitions::new(count).unwrap();
+            Identity::restore(identity.batch(), &identity.to_json(), identity.fingerprint(), partitions)
+        };
         assert_eq!(restore(2).unwrap(), identity);
         assert!(matches!(restore(3), Err(IdentityError::FilesChanged)));
         std::fs::write(&file, "customer_reference,email\n").unwrap();
         assert!(matches!(restore(2), Err(IdentityError::FilesChanged)));
-        assert!(matches!(Identity::restore("b", "{}", "", 2), Err(IdentityError::OtherVersion)));
+        assert!(matches!(Identity::restore("b", "{}", "", two()), Err(IdentityError::OtherVersion)));
     }
 
     #[test]
@@ -296,7 +303,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.csv");
         std::fs::write(&file, "email,customer_reference\n").unwrap();
-        let plain = Identity::new(source(&file), 2).unwrap();
+        let plain = Identity::new(source(&file), two()).unwrap();
         let stored = r#""format":null,"delimiter":null,"encoding":"UTF-8","map":[],"merchant_id":null}"#;
         assert!(plain.to_json().ends_with(stored), "{}", plain.to_json());
         let convert = Conversions {
@@ -308,10 +315,10 @@ mod tests {
         };
         let converted = |convert: &Conversions| {
             let layout = Layout { convert: convert.clone(), ..Layout::default() };
-            Identity::new(RowSource { layout, ..source(&file) }, 2).unwrap()
+            Identity::new(RowSource { layout, ..source(&file) }, two()).unwrap()
         };
         let all = converted(&convert);
-        assert_eq!(Identity::restore(all.batch(), &all.to_json(), all.fingerprint(), 2).unwrap(), all);
+        assert_eq!(Identity::restore(all.batch(), &all.to_json(), all.fingerprint(), two()).unwrap(), all);
         let one = Conversions { country_names: true, ..Conversions::default() };
         let one = converted(&one);
         let fingerprints = [&plain, &all, &one].map(Identity::fingerprint);
@@ -323,7 +330,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.csv");
         std::fs::write(&file, "").unwrap();
-        let is_usage = |source: RowSource| Identity::new(source, 1).unwrap_err().is_usage();
+        let is_usage = |source: RowSource| Identity::new(source, Partitions::ONE).unwrap_err().is_usage();
         assert!(is_usage(RowSource { batch: Some("a b".to_owned()), ..source(&file) }));
         assert!(is_usage(RowSource { merchant_id: Some("x".to_owned()), ..source(&file) }));
         assert!(is_usage(RowSource { files: vec![file.clone(), file.clone()], ..RowSource::default() }));

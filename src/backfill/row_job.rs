@@ -1,6 +1,6 @@
 //! A row's `args` → the job that checks the customer and, where it has no account, creates it.
 
-use crate::contract::{Args, Fault, JobType, MAX_JOB_BYTES, ParseContext, parse_job, partition_of};
+use crate::contract::{Args, Fault, JobType, MAX_JOB_BYTES, ParseContext, Partitions, parse_job, partition_of};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -31,7 +31,7 @@ pub struct Target {
     /// The merchant, if it is another than the workers' own.
     pub merchant_id: Option<String>,
     /// `redis.partitions`
-    pub partitions: u16,
+    pub partitions: Partitions,
 }
 
 #[derive(Serialize)]
@@ -112,8 +112,12 @@ mod tests {
     use crate::contract::{Contact, Job};
     use serde_json::{Value, json};
 
+    fn of(partitions: u16) -> Partitions {
+        Partitions::new(partitions).unwrap()
+    }
+
     fn prepare(args: &Value, partitions: u16) -> Result<Prepared, Vec<RowFault>> {
-        let target = Target { batch: "b-1".to_owned(), merchant_id: None, partitions };
+        let target = Target { batch: "b-1".to_owned(), merchant_id: None, partitions: of(partitions) };
         target.job(7, &serde_json::value::to_raw_value(args).unwrap())
     }
 
@@ -132,7 +136,7 @@ mod tests {
         assert!(
             matches!(&job.args, Args::CheckUser { contact: Contact::Email(email) } if email.expose() == "a@example.com")
         );
-        assert_eq!(prepared.partition, partition_of(job.partition_key().unwrap(), 16));
+        assert_eq!(prepared.partition, partition_of(job.partition_key().unwrap(), of(16)));
         let child: Value = serde_json::from_str(&job.next[0].job).unwrap();
         assert_eq!((child["id"].as_str(), &child["args"]), (Some("b-1/7/absent"), &args));
         assert_eq!((child["batch"].as_str(), child["customer_reference"].as_str()), (Some("b-1"), Some("c/1")));
@@ -152,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_merchant_is_checked_with_the_row() {
-        let target = Target { batch: "b".to_owned(), merchant_id: Some("x".to_owned()), partitions: 1 };
+        let target = Target { batch: "b".to_owned(), merchant_id: Some("x".to_owned()), partitions: Partitions::ONE };
         let args = json!({"customer_reference": "c", "user": {"email": "a@example.com"}});
         let faults = target.job(1, &serde_json::value::to_raw_value(&args).unwrap()).err().unwrap();
         assert_eq!(faults[0].place, "/merchant_id");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 use super::{Format, HeaderFault, Layout, Original, Part, RowFault, RowVerdict, Rows, RowsError, Target};
 use super::{convert::Conversions, unpack::tests::gzip};
+use crate::contract::Partitions;
 use std::sync::Arc;
 
 fn rows(files: &[(&str, &str)], layout: Layout) -> Vec<(u64, usize, u64, String)> {
@@ -10,7 +11,7 @@ fn rows(files: &[(&str, &str)], layout: Layout) -> Vec<(u64, usize, u64, String)
     for (path, (_, text)) in paths.iter().zip(files) {
         std::fs::write(path, text).unwrap();
     }
-    let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: 1 };
+    let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: Partitions::ONE };
     let mut rows = Rows::open(vec![Part { files: paths, layout }], target, Arc::default()).unwrap();
     let mut told = Vec::new();
     let fault = |fault: &RowFault| format!("{} {}", fault.place, fault.reason);
@@ -69,7 +70,7 @@ fn every_header_is_looked_at_first() {
     let (good, bad) = (folder.path().join("good.csv"), folder.path().join("bad.csv"));
     std::fs::write(&good, "email,customer_reference\n").unwrap();
     std::fs::write(&bad, "mail,customer_reference\n").unwrap();
-    let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: 1 };
+    let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: Partitions::ONE };
     let part = Part { files: vec![good, bad], layout: Layout::default() };
     let opened = Rows::open(vec![part], target, Arc::default());
     assert!(matches!(opened, Err(RowsError::Header { fault: HeaderFault::Missing { .. }, .. })));
@@ -81,7 +82,7 @@ fn damaged_files_and_files_that_are_no_text_are_found_before_the_first_row() {
     let open = |bytes: &[u8], convert: Conversions| {
         let file = folder.path().join("c");
         std::fs::write(&file, bytes).unwrap();
-        let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: 1 };
+        let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: Partitions::ONE };
         let part = Part { files: vec![file], layout: Layout { convert, ..Layout::default() } };
         Rows::open(vec![part], target, Arc::default()).and_then(|rows| rows.verify())
     };
@@ -133,7 +134,7 @@ fn a_correction_is_converted_and_its_cells_are_kept_as_they_are() {
     };
     let layout = Layout { convert, ..Layout::default() };
     let parts = [first, second].map(|file| Part { files: vec![file], layout: layout.clone() });
-    let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: 1 };
+    let target = Target { batch: "b".to_owned(), merchant_id: None, partitions: Partitions::ONE };
     let mut rows = Rows::open(parts.to_vec(), target, Arc::default()).unwrap();
     let mut next = || rows.next().unwrap().unwrap();
     let [rejected, still, right] = [next(), next(), next()];

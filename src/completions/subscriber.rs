@@ -50,7 +50,7 @@ impl Subscriber {
     /// Redis cannot be reached or refuses the commands.
     pub async fn start(redis: &RedisConfig, options: Options) -> Result<Self, QueueError> {
         let connector = Connector::new(redis)?;
-        let keys: Vec<Keys> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
+        let keys: Vec<Keys> = redis.partitions.numbers().map(|number| Keys::new(&redis.namespace, number)).collect();
         let keys = Arc::new(keys);
         let mut link = connector.link(false);
         let mut cursors = Vec::with_capacity(keys.len());

@@ -1,7 +1,7 @@
 //! The configuration, typed and checked. The table in `schema` has the meaning and the default of every key.
 
 use super::{Rate, SentinelConfig, TlsConfig, urls::redis_user};
-use crate::contract::{JobType, MerchantId};
+use crate::contract::{JobType, MerchantId, Partitions};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use url::Url;
@@ -81,7 +81,7 @@ section! {
         /// `redis.namespace`: prefix of every Redis key.
         pub namespace: String,
         /// `redis.partitions`
-        pub partitions: u16,
+        pub partitions: Partitions,
         /// `redis.response_timeout`
         pub response_timeout: Duration,
         /// `redis.connect_timeout`

@@ -27,7 +27,7 @@ pub use job::{Job, MAX_JOB_BYTES, Next};
 pub use job_types::{JobType, Outcome};
 pub use json_text::{JsonText, look_into};
 pub use parse::{ParseContext, Rejection, parse_job, run_at_ms};
-pub use partition::partition_of;
+pub use partition::{Partitions, partition_of};
 pub use printable::{is_unprintable, printable, printable_json};
 pub use redact::{dead_letter_job, redact_code};
 pub use redact_text::shape;

@@ -16,7 +16,7 @@ pub use retry_budget::RetryBudget;
 
 use crate::{
     config::{Limit, LimitsConfig, Rate},
-    contract::{CallerId, JobType},
+    contract::{CallerId, JobType, Partitions},
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,13 +89,13 @@ pub enum Spender<'a> {
 #[derive(Debug, Clone)]
 pub struct Limits {
     config: LimitsConfig,
-    partitions: u32,
+    partitions: Partitions,
 }
 
 impl Limits {
     /// Creates the limits of one of `partitions` partitions, as configured.
-    pub fn new(config: LimitsConfig, partitions: u16) -> Self {
-        Self { config, partitions: u32::from(partitions.max(1)) }
+    pub const fn new(config: LimitsConfig, partitions: Partitions) -> Self {
+        Self { config, partitions }
     }
 
     /// Returns the bucket that a call of this type by this spender uses.
@@ -129,8 +129,8 @@ impl Limits {
             SharedBucket::Total => self.config.total,
         };
         let part = whole.map(|limit| Limit {
-            rate: Rate { interval_us: limit.rate.interval_us.saturating_mul(u64::from(self.partitions)) },
-            burst: limit.burst / self.partitions,
+            rate: Rate { interval_us: limit.rate.interval_us.saturating_mul(u64::from(self.partitions.get())) },
+            burst: limit.burst / u32::from(self.partitions.get()),
         });
         Bucket { shared: Some(which), ..self.bucket_of(which.name().to_owned(), part) }
     }
@@ -139,10 +139,11 @@ impl Limits {
     /// the number of calls that can come at once. Partitions do not coordinate, so each lets one call through.
     pub fn bursts_beyond(&self) -> Vec<(SharedBucket, u32, u32)> {
         let configured = [(SharedBucket::Client, self.config.client), (SharedBucket::Total, self.config.total)];
+        let partitions = u32::from(self.partitions.get());
         let beyond = configured.into_iter().filter_map(|(which, limit)| Some((which, limit?.burst)));
         beyond
-            .filter(|(_, burst)| self.partitions > 1 && *burst < self.partitions)
-            .map(|(which, burst)| (which, burst, self.partitions))
+            .filter(|(_, burst)| partitions > 1 && *burst < partitions)
+            .map(|(which, burst)| (which, burst, partitions))
             .collect()
     }
 
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_client_limit_is_split_over_the_partitions_and_a_callers_is_not() {
-        let limits = Limits::new(without_margin(Some(limit(100, 8)), Some(limit(100, 8))), 4);
+        let limits = Limits::new(without_margin(Some(limit(100, 8)), Some(limit(100, 8))), Partitions::new(4).unwrap());
         let client = limits.bucket(JobType::CreateUser, Spender::Client);
         assert_eq!((client.interval_us, client.tolerance_us, client.shared), (400, 400, Some(SharedBucket::Client)));
         let caller = CallerId::from_checked("192.0.2.7");
@@ -201,7 +202,8 @@ mod tests {
     #[test]
     fn a_burst_that_cannot_be_split_is_told() {
         let with = |burst, partitions| {
-            Limits::new(without_margin(Some(limit(100, 1)), Some(limit(100, burst))), partitions).bursts_beyond()
+            let config = without_margin(Some(limit(100, 1)), Some(limit(100, burst)));
+            Limits::new(config, Partitions::new(partitions).unwrap()).bursts_beyond()
         };
         assert_eq!(with(10, 64), [(SharedBucket::Client, 10, 64)]);
         assert_eq!((with(64, 64), with(1, 1)), (vec![], vec![]));
@@ -212,7 +214,7 @@ mod tests {
         let of = |rate: Limit| {
             let config =
                 LimitsConfig { client: Some(rate), margin: Duration::from_millis(10), ..LimitsConfig::default() };
-            let bucket = Limits::new(config, 1).shared(SharedBucket::Client);
+            let bucket = Limits::new(config, Partitions::ONE).shared(SharedBucket::Client);
             (bucket.interval_us, bucket.tolerance_us, bucket.slack_us)
         };
         assert_eq!(of(limit(100_000, 3)), (101_000, 190_000, 195_500), "10/s, burst 3");
@@ -225,7 +227,7 @@ mod tests {
     fn a_type_with_a_limit_of_its_own_has_a_bucket_of_its_own() {
         let mut config = LimitsConfig { caller: Some(limit(100, 8)), ..LimitsConfig::default() };
         config.types.insert(JobType::StartOtp, limit(60_000_000, 1));
-        let limits = Limits::new(config, 1);
+        let limits = Limits::new(config, Partitions::ONE);
         let caller = CallerId::from_checked("c");
         assert_eq!(limits.bucket(JobType::StartOtp, Spender::Caller(&caller)).name, "caller:start_otp:c");
         assert_eq!(limits.bucket(JobType::VerifyOtp, Spender::Caller(&caller)).name, "caller:c");
@@ -233,7 +235,7 @@ mod tests {
 
     #[test]
     fn without_a_configured_rate_only_a_429_closes() {
-        let limits = Limits::new(LimitsConfig::default(), 1);
+        let limits = Limits::new(LimitsConfig::default(), Partitions::ONE);
         assert_eq!(limits.bucket(JobType::CreateUser, Spender::Client).interval_us, 0);
         assert_eq!(limits.total(), None);
     }

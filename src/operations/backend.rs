@@ -89,7 +89,7 @@ impl<'a> Backend<'a> {
 
     /// The keys of every partition, by number.
     pub(super) fn keys(&self) -> Vec<Keys> {
-        (0..self.redis.partitions.max(1)).map(|partition| Keys::new(self.namespace(), partition)).collect()
+        self.redis.partitions.numbers().map(|partition| Keys::new(self.namespace(), partition)).collect()
     }
 
     /// What Redis keys begin with.
@@ -97,9 +97,9 @@ impl<'a> Backend<'a> {
         self.redis.namespace.as_str()
     }
 
-    /// How many partitions the queue has; at least 1.
-    pub(super) fn partitions(&self) -> u16 {
-        self.redis.partitions.max(1)
+    /// The number of partitions of the queue; at least 1.
+    pub(super) const fn partitions(&self) -> u16 {
+        self.redis.partitions.get()
     }
 
     /// The names of one partition's keys.

@@ -2,7 +2,7 @@
 //! that accept jobs from outside check it first. Jobs are never refused here, because a plain `XADD` makes no check.
 
 use super::{Keys, Link};
-use crate::contract::Lane;
+use crate::contract::{Lane, Partitions};
 use redis::{RedisResult, pipe};
 
 /// The load of one lane in one partition.
@@ -17,8 +17,8 @@ pub struct Load {
 
 impl Load {
     /// Returns a partition's equal share of `queue.max_pending`, which applies to a lane over all partitions.
-    pub fn share(max_pending: u64, partitions: u16) -> u64 {
-        max_pending.div_ceil(u64::from(partitions.max(1)))
+    pub fn share(max_pending: u64, partitions: Partitions) -> u64 {
+        max_pending.div_ceil(u64::from(partitions.get()))
     }
 
     /// Whether the load is above its maximum. Components that can refuse jobs should then do so.
@@ -77,8 +77,9 @@ mod tests {
 
     #[test]
     fn zero_is_no_bound_and_shares_are_even() {
-        assert!(!Load { pending: u64::MAX, max_pending: Load::share(0, 4) }.is_over());
-        assert_eq!(Load::share(1000, 3), 334);
-        assert!(Load { pending: 2, max_pending: Load::share(1, 256) }.is_over());
+        let share = |max_pending, partitions| Load::share(max_pending, Partitions::new(partitions).unwrap());
+        assert!(!Load { pending: u64::MAX, max_pending: share(0, 4) }.is_over());
+        assert_eq!(share(1000, 3), 334);
+        assert!(Load { pending: 2, max_pending: share(1, 256) }.is_over());
     }
 }

@@ -14,7 +14,7 @@ pub use server::ServerInfo;
 use super::{Keys, Link, connection::passes_by_itself, keys::Kind, script::Script};
 use crate::{
     config::{Durability, RedisConfig},
-    contract::{EntryId, JobType, Lane, Status},
+    contract::{EntryId, JobType, Lane, Partitions, Status},
 };
 use redis::{RedisError, RedisResult, Value, cmd};
 use std::{collections::BTreeSet, sync::LazyLock};
@@ -42,7 +42,7 @@ const AHEAD_MS: u64 = 60_000;
 #[derive(Debug, Clone)]
 pub struct Wanted {
     user: String,
-    partitions: u16,
+    partitions: Partitions,
     strict: bool,
     replicated: bool,
     /// Whether to write the number of partitions if none is stored yet.
@@ -54,7 +54,7 @@ impl Wanted {
     pub fn new(redis: &RedisConfig) -> Self {
         Self {
             user: redis.user(),
-            partitions: redis.partitions.max(1),
+            partitions: redis.partitions,
             strict: redis.strict,
             replicated: redis.durability == Durability::Replicated,
             settle: true,
@@ -262,12 +262,12 @@ fn ahead_of(last: &str, now_ms: &[u64]) -> Option<u64> {
 async fn agreement(link: &mut Link, keys: &Keys, wanted: &Wanted, findings: &mut BTreeSet<Finding>) -> RedisResult<()> {
     let mut kept: Option<String> = link.query(cmd("HGET").arg(&keys.meta).arg(PARTITIONS)).await?;
     if kept.is_none() && wanted.settle {
-        let _: i64 = link.query(cmd("HSETNX").arg(&keys.meta).arg(PARTITIONS).arg(wanted.partitions)).await?;
+        let _: i64 = link.query(cmd("HSETNX").arg(&keys.meta).arg(PARTITIONS).arg(wanted.partitions.get())).await?;
         kept = link.query(cmd("HGET").arg(&keys.meta).arg(PARTITIONS)).await?;
     }
-    if let Some(kept) = kept.filter(|kept| *kept != wanted.partitions.to_string()) {
+    if let Some(kept) = kept.filter(|kept| *kept != wanted.partitions.get().to_string()) {
         let kept = kept.chars().take(20).collect();
-        findings.insert(Finding::Partitions { configured: wanted.partitions, kept, key: keys.meta.clone() });
+        findings.insert(Finding::Partitions { configured: wanted.partitions.get(), kept, key: keys.meta.clone() });
     }
     Ok(())
 }

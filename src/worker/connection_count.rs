@@ -15,7 +15,7 @@ const FOR_ALL: u64 = 6;
 /// Maximum number of simultaneous connections to Redis of a worker with this configuration, without the further nodes
 /// of a cluster.
 pub fn connections(config: &Config) -> u64 {
-    let partitions = u64::from(config.redis.partitions.max(1));
+    let partitions = u64::from(config.redis.partitions.get());
     let (few, members, context) = (FEW as u64, MEMBERS as u64, SHARED as u64);
     let in_turn = partitions.min(context);
     let readers = if config.redis.url.len() > 1 || partitions <= few {
@@ -32,13 +32,15 @@ pub fn connections(config: &Config) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::contract::Partitions;
 
     #[test]
     fn few_connections_whatever_the_number_of_partitions() {
         let mut config = Config::default();
         for (partitions, wanted) in [(1, 19), (4, 58), (5, 60), (64, 60), (65, 62), (256, 66)] {
-            config.redis.partitions = partitions;
+            config.redis.partitions = Partitions::new(partitions).unwrap();
             assert_eq!(connections(&config), wanted, "{partitions}");
         }
         config.redis.durability = Durability::Replicated;

@@ -234,7 +234,7 @@ type Endings = Arc<Mutex<mpsc::UnboundedReceiver<active_job::CompleterTask>>>;
 
 /// Creates each partition's state, and the receiver of its deliveries' ends.
 fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endings>) {
-    let count = u64::from(config.redis.partitions.max(1));
+    let count = u64::from(config.redis.partitions.get());
     let partition = |number| {
         let (sender, receiver) = mpsc::unbounded_channel();
         let partition = Partition {
@@ -250,7 +250,7 @@ fn partitions_of(config: &Config, health: &Health) -> (Vec<Partition>, Vec<Endin
         };
         (partition, Arc::new(Mutex::new(receiver)))
     };
-    (0..config.redis.partitions.max(1)).map(partition).unzip()
+    config.redis.partitions.numbers().map(partition).unzip()
 }
 
 /// Closes idle connections to XCO when there is no file descriptor for a connection to Redis, which is more important.

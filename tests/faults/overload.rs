@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use xco_worker::{
-    contract::Lane,
+    contract::{Lane, Partitions},
     queue::{Connector, Keys, Load, lane_load},
     sandbox::Latency,
 };
@@ -46,9 +46,9 @@ async fn a_lane_that_holds_too_much_is_alarmed_on_and_the_worker_stays_ready() {
     // Programs that accept jobs from outside see the same.
     let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
     let keys = Keys::new(&rig.config.redis.namespace, 0);
-    let load = lane_load(&mut link, &keys, Lane::Interactive, Load::share(50, 1)).await.unwrap();
+    let load = lane_load(&mut link, &keys, Lane::Interactive, Load::share(50, Partitions::ONE)).await.unwrap();
     assert!(load.is_over() && load.pending <= 300, "{load:?}");
-    assert!(!lane_load(&mut link, &keys, Lane::Bulk, Load::share(50, 1)).await.unwrap().is_over());
+    assert!(!lane_load(&mut link, &keys, Lane::Bulk, Load::share(50, Partitions::ONE)).await.unwrap().is_over());
     all_complete(&mut rig, &all, 30).await;
     until_metric(&worker, r#"xco_worker_over_max_pending{lane="interactive",partition="0"} 0"#).await;
     settle(&mut rig, &mut [worker], &all).await;

@@ -5,7 +5,7 @@ use redis::AsyncCommands;
 use rstest::rstest;
 use std::time::Duration;
 use xco_worker::{
-    contract::{EntryId, JobType, Lane},
+    contract::{EntryId, JobType, Lane, Partitions},
     limits::{Bucket, Limits, Spender},
     queue::{
         self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, IdIndex, Keys,
@@ -54,7 +54,7 @@ async fn who_is_not_admitted_the_second_time_has_not_begun(#[case] change: Chang
     rig.enqueue(&with(start("otp", "ip", "a@example.com"), "ttl_ms", 60_000)).await;
     rig.enqueue(&start("other", "ip", "b@example.com")).await;
     let entries = queue::read_lane(&mut link, &keys, Lane::Interactive, "me", 2, None).await.unwrap();
-    let bucket = Limits::new(rig.config.limits.clone(), 1).bucket(JobType::StartOtp, Spender::Client);
+    let bucket = Limits::new(rig.config.limits.clone(), Partitions::ONE).bucket(JobType::StartOtp, Spender::Client);
     let mut request = request(entries[0].id, "otp", &bucket);
     request.mark = Some("me:1".to_owned());
     let stream = keys.stream(Lane::Interactive, Source::Jobs).to_owned();
@@ -140,7 +140,7 @@ async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
     let keys = Keys::new(&rig.config.redis.namespace, 0);
     queue::ensure_group(&mut link, &keys).await.unwrap();
     let stream = keys.stream(Lane::Interactive, Source::Jobs).to_owned();
-    let bucket = Limits::new(rig.config.limits.clone(), 1).bucket(JobType::CheckUser, Spender::Client);
+    let bucket = Limits::new(rig.config.limits.clone(), Partitions::ONE).bucket(JobType::CheckUser, Spender::Client);
     let window = INDEX;
     let mut requests = Vec::new();
     for id in ["a", "b"] {

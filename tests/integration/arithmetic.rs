@@ -6,6 +6,7 @@ use redis::Connection;
 use std::cell::{Cell, RefCell};
 use xco_worker::{
     config::{Limit, LimitsConfig, Rate},
+    contract::Partitions,
     limits::{Limits, SharedBucket},
 };
 
@@ -43,8 +44,8 @@ struct Played {
 fn play(connection: &mut Connection, case: Case) -> Played {
     let interval_us = case.interval_ms * 1000;
     let limit = Limit { rate: Rate { interval_us }, burst: case.burst };
-    let bucket =
-        Limits::new(LimitsConfig { client: Some(limit), ..LimitsConfig::default() }, 1).shared(SharedBucket::Client);
+    let bucket = Limits::new(LimitsConfig { client: Some(limit), ..LimitsConfig::default() }, Partitions::ONE)
+        .shared(SharedBucket::Client);
     let numbers: Vec<u64> = redis::cmd("EVAL")
         .arg(SCRIPT)
         .arg(1)

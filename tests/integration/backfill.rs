@@ -22,13 +22,16 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use xco_worker::sandbox::{Fault, Route};
+use xco_worker::{
+    contract::Partitions,
+    sandbox::{Fault, Route},
+};
 
 pub(crate) fn environment(rig: &Rig) -> [(&'static str, String); 3] {
     [
         ("XCO_WORKER__REDIS__URL", rig.redis.url_as("operator")),
         ("XCO_WORKER__REDIS__NAMESPACE", rig.config.redis.namespace.clone()),
-        ("XCO_WORKER__REDIS__PARTITIONS", rig.config.redis.partitions.to_string()),
+        ("XCO_WORKER__REDIS__PARTITIONS", rig.config.redis.partitions.get().to_string()),
     ]
 }
 
@@ -166,7 +169,7 @@ async fn rows_become_users_and_every_row_is_accounted_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_anywhere_no_customer_is_missed_or_checked_twice() {
     let mut setup = Setup::default();
-    setup.config.redis.partitions = 2;
+    setup.config.redis.partitions = Partitions::new(2).unwrap();
     let rig = setup.start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("export.csv");

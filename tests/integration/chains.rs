@@ -4,7 +4,10 @@ use super::support::{Setup, account, check, create, start, with};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use xco_worker::sandbox::{Fault, Route};
+use xco_worker::{
+    contract::Partitions,
+    sandbox::{Fault, Route},
+};
 
 fn child(kind: &str, args: &Value) -> Value {
     json!({"type": kind, "args": args})
@@ -239,7 +242,7 @@ async fn jobs_from_before_the_first_worker_are_processed_in_both_lanes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_completed_in_its_partition() {
     let mut setup = Setup::default();
-    setup.config.redis.partitions = 4;
+    setup.config.redis.partitions = Partitions::new(4).unwrap();
     let mut rig = setup.start().await;
     // crc32("ip-1") and so on, as in zlib and PHP, modulo 4.
     let mut per_partition = [0_usize; 4];

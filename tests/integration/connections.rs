@@ -3,7 +3,7 @@
 use super::support::{RedisServer, Rig, Setup, check};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
-use xco_worker::{telemetry::Metrics, worker::Worker, xco::XcoClient};
+use xco_worker::{contract::Partitions, telemetry::Metrics, worker::Worker, xco::XcoClient};
 
 /// Number of workers' connections.
 async fn of_workers(rig: &mut Rig) -> usize {
@@ -14,7 +14,7 @@ async fn of_workers(rig: &mut Rig) -> usize {
 /// Runs jobs of several callers in each partition, one by one and at once. Returns the maximum number of connections.
 async fn with_partitions(partitions: u16) -> usize {
     let mut setup = Setup { redis: RedisServer::own(&["--save", "", "--appendonly", "no"]), ..Setup::default() };
-    setup.config.redis.partitions = partitions;
+    setup.config.redis.partitions = Partitions::new(partitions).unwrap();
     let mut rig = setup.start().await;
     let mut wanted = 0;
     let mut most = 0;
@@ -49,7 +49,7 @@ async fn connections_do_not_grow_with_the_number_of_partitions() {
 async fn a_worker_of_many_partitions_outlives_a_lost_group_and_an_emptied_redis() {
     let redis = RedisServer::own(&["--save", "", "--appendonly", "no"]);
     let mut setup = Setup { redis, ..Setup::default() };
-    setup.config.redis.partitions = 8;
+    setup.config.redis.partitions = Partitions::new(8).unwrap();
     let mut rig = setup.start().await;
     let enqueue = async |rig: &mut Rig, partition: u16, id: &str| {
         let key = rig.key_in(partition, "jobs:interactive");

@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 use xco_worker::{
-    contract::EntryId,
+    contract::{EntryId, Partitions},
     queue::{
         Connector, IdIndex, Keys,
         dead_letters::{Replay, ReplayRun, Replayed},
@@ -356,7 +356,7 @@ async fn a_step_whose_answer_was_lost_can_be_taken_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_in_two_partitions_reaches_both() {
     let mut setup = Setup::default();
-    setup.config.redis.partitions = 2;
+    setup.config.redis.partitions = Partitions::new(2).unwrap();
     let mut rig = setup.start().await;
     for partition in 0..2 {
         let key = rig.key_in(partition, "dead");

@@ -12,6 +12,7 @@ use std::{
     },
 };
 use tokio_util::sync::CancellationToken;
+use xco_worker::contract::Partitions;
 use xco_worker::operations::{
     Actor, Backend, NoProgress, Progress,
     backfill::{
@@ -50,7 +51,7 @@ async fn a_backfill_runs_and_reports_without_a_terminal() {
     let file = folder.path().join("c.csv");
     fs::write(&file, plain(50) + "c51,nobody\n").unwrap();
     let source = RowSource { files: vec![file.clone()], batch: Some("b".to_owned()), ..RowSource::default() };
-    let identity = Identity::new(source.clone(), 1).unwrap();
+    let identity = Identity::new(source.clone(), Partitions::ONE).unwrap();
     let checked = Backfill::open(identity.clone()).unwrap().check(Arc::new(NoProgress)).await.unwrap();
     assert_eq!((checked.counts.rows, checked.counts.valid, checked.counts.rejected), (51, 50, 1));
 
@@ -73,7 +74,7 @@ async fn a_backfill_runs_and_reports_without_a_terminal() {
     assert_eq!(lines(report.files[0].results.as_ref().unwrap()).len(), 51);
 
     fs::write(&file, plain(49)).unwrap();
-    let other = Backfill::open(Identity::new(source, 1).unwrap()).unwrap();
+    let other = Backfill::open(Identity::new(source, Partitions::ONE).unwrap()).unwrap();
     let refused = other.start(&mut backend, &ada, LIMITS, Arc::new(NoProgress)).await.err().unwrap();
     assert!(matches!(refused, BackfillError::OtherBackfill { .. }) && refused.is_usage(), "{refused}");
     rig.end().await;

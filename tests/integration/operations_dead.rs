@@ -17,6 +17,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use xco_worker::{
     config::{Config, RedisConfig, parse_rate},
+    contract::Partitions,
     operations::{
         Actor, Backend, Error, NoProgress, Progress,
         dead_letters::{
@@ -94,7 +95,7 @@ impl Progress for Seen {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_goes_on_page_by_page_over_all_partitions() {
     let mut setup = Setup::default();
-    setup.config.redis.partitions = 2;
+    setup.config.redis.partitions = Partitions::new(2).unwrap();
     let mut rig = setup.without_worker().await;
     let redis = rig.redis_as("operator");
     // The same entries in both partitions: a page may end between the two.
@@ -305,7 +306,7 @@ async fn a_replay_that_cannot_be_recorded_does_not_begin() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_that_fails_reports_what_it_did_by_then() {
     let mut setup = Setup::default();
-    setup.config.redis.partitions = 2;
+    setup.config.redis.partitions = Partitions::new(2).unwrap();
     let mut rig = setup.without_worker().await;
     let redis = rig.redis_as("operator");
     let config = Config { redis: redis.clone(), ..rig.config.clone() };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use xco_worker::{
     config::RedisConfig,
-    contract::{Lane, partition_of},
+    contract::{Lane, Partitions, partition_of},
     operations::{
         Backend, Error,
         enqueue::{self, CheckedJob, EnqueueRequest, EnqueuedMany, InvalidJob, JobChecker, LineResult, NdjsonEnqueue},
@@ -53,7 +53,7 @@ async fn a_job_is_enqueued_as_it_was_written_and_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_jobs_go_to_their_partitions_and_are_reported_in_order() {
     let mut setup = Setup::default();
-    setup.config.redis.partitions = 2;
+    setup.config.redis.partitions = Partitions::new(2).unwrap();
     let mut rig = setup.without_worker().await;
     let redis = rig.redis_as("producer");
     let mut backend = connect(&redis).await;
@@ -63,7 +63,7 @@ async fn many_jobs_go_to_their_partitions_and_are_reported_in_order() {
     assert!(error.is_none(), "{error:?}");
     for (n, job) in added.iter().enumerate() {
         let job = job.as_ref().unwrap();
-        let partition = partition_of(&format!("caller-{n}"), 2);
+        let partition = partition_of(&format!("caller-{n}"), Partitions::new(2).unwrap());
         assert_eq!((job.id.as_str(), job.partition), (format!("j{n}").as_str(), partition));
     }
     for partition in 0..2 {

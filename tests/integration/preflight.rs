@@ -8,7 +8,7 @@ use super::{
 use predicates::{prelude::PredicateBooleanExt, str::contains};
 use redis::{AsyncCommands, cmd};
 use std::time::Duration;
-use xco_worker::{queue::Keys, queue::Kind, telemetry::Metrics, worker::Worker, xco::XcoClient};
+use xco_worker::{contract::Partitions, queue::Keys, queue::Kind, telemetry::Metrics, worker::Worker, xco::XcoClient};
 
 async fn acl(rig: &mut Rig, rules: &[&str]) {
     let mut set = cmd("ACL");
@@ -130,11 +130,11 @@ async fn a_worker_begins_nothing_while_a_key_is_of_another_type_and_names_it() {
 async fn workers_that_count_on_another_number_of_partitions_are_refused() {
     let mut rig = Setup::default().start().await;
     rig.complete(check("a", "a")).await;
-    rig.config.redis.partitions = 2;
+    rig.config.redis.partitions = Partitions::new(2).unwrap();
     let mut other = Watched::start(&rig);
     other.not_ready("redis.partitions is 2 here and 1").await;
     other.stop().await;
-    rig.config.redis.partitions = 1;
+    rig.config.redis.partitions = Partitions::ONE;
     rig.end().await;
 }
 

@@ -14,6 +14,7 @@ use std::{
     process::Stdio,
     time::{Duration, Instant},
 };
+use xco_worker::contract::Partitions;
 
 /// The binary with this Redis and nothing else.
 fn only_redis(folder: &tempfile::TempDir, url: &str) -> Command {
@@ -108,7 +109,7 @@ async fn doctor_and_status_fit_a_narrow_terminal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn completions_end_without_following_and_with_their_reader() {
     let mut setup = Setup::default();
-    setup.config.redis.partitions = 2;
+    setup.config.redis.partitions = Partitions::new(2).unwrap();
     let mut rig = setup.start().await;
     let folder = tempfile::tempdir().unwrap();
     for n in 0..5 {

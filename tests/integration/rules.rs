@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use xco_worker::{
+    contract::Partitions,
     queue::{Connector, rules},
     sandbox::{Fault, Route},
 };
@@ -30,7 +31,7 @@ impl Console {
     fn command(&self, rig: &Rig, args: &[&str]) -> Command {
         let mut command = pointed(&self.folder, rig);
         command.env("XCO_OPERATOR", "ada").args(args);
-        command.env("XCO_WORKER__REDIS__PARTITIONS", rig.config.redis.partitions.to_string());
+        command.env("XCO_WORKER__REDIS__PARTITIONS", rig.config.redis.partitions.get().to_string());
         command
     }
 
@@ -337,7 +338,7 @@ async fn a_call_under_way_is_neither_paused_nor_cancelled() {
 async fn status_shows_workers_waits_errors_and_rates() {
     let mut setup = Setup::default();
     setup.config.limits.caller = Some(limit("1/h", 1));
-    setup.config.redis.partitions = 2;
+    setup.config.redis.partitions = Partitions::new(2).unwrap();
     let mut rig = setup.start().await;
     let console = Console::new();
     rig.eventually("the worker is seen", async |rig: &mut Rig| {

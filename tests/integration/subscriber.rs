@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 use xco_worker::{
     completions::{Completed, Filter, Membership, Options, Start, Subscriber, Waiter},
-    contract::{JobType, Status, partition_of},
+    contract::{JobType, Partitions, Status, partition_of},
 };
 
 async fn read(subscriber: &mut Subscriber, count: usize) -> Vec<Completed> {
@@ -28,12 +28,12 @@ fn ids(completions: &[Completed]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_partitions_are_read_from_where_one_asks() {
     let mut setup = Setup::default();
-    setup.config.redis.partitions = 3;
+    setup.config.redis.partitions = Partitions::new(3).unwrap();
     let mut rig = setup.start().await;
     let redis = rig.redis_as("reader");
     let enqueue = async |rig: &mut super::support::Rig, n: u32| {
         let caller = format!("192.0.2.{n}");
-        let key = rig.key_in(partition_of(&caller, 3), "jobs:interactive");
+        let key = rig.key_in(partition_of(&caller, Partitions::new(3).unwrap()), "jobs:interactive");
         let job = check(&format!("p{n}"), &caller).to_string();
         let _: String = rig.connection.xadd(key, "*", &[("job", job)]).await.unwrap();
     };

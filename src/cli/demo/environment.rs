@@ -3,6 +3,7 @@
 use crate::{
     cli::{HintExt, local_redis::LocalRedis},
     config::RedisConfig,
+    contract::Partitions,
     operations::{Backend, namespace, redis_place},
 };
 use secrecy::SecretString;
@@ -16,7 +17,7 @@ pub(super) struct Environment {
 impl Environment {
     /// Finds the configured Redis. Without one, starts a Redis.
     pub(super) async fn find(configured: &RedisConfig, keep: bool) -> anyhow::Result<Self> {
-        let mut redis = RedisConfig { partitions: 1, ..configured.clone() };
+        let mut redis = RedisConfig { partitions: Partitions::ONE, ..configured.clone() };
         if redis.url_is_set {
             // Other programs may use it: the demo touches no key of theirs.
             redis.namespace = format!("demo-{:08x}", rand::random::<u32>());

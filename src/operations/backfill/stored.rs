@@ -2,6 +2,7 @@
 
 use crate::{
     backfill::{Identity, IdentityError, Reason, RowCounts},
+    contract::Partitions,
     queue::backfill::Stored,
 };
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ pub(super) struct StoredCounts {
 }
 
 /// The identity of a batch that Redis knows, with its corrections. Reads every file once.
-pub(super) fn restore(batch: &str, stored: &Stored, partitions: u16) -> Result<Identity, IdentityError> {
+pub(super) fn restore(batch: &str, stored: &Stored, partitions: Partitions) -> Result<Identity, IdentityError> {
     let mut identity = Identity::restore(batch, &stored.identity.json, &stored.identity.fingerprint, partitions)?;
     for correction in &stored.corrections {
         identity.restore_correction(&correction.json, &correction.fingerprint)?;

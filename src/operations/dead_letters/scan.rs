@@ -3,7 +3,7 @@
 use super::json::{entry_as_text, entry_from_text};
 use crate::{
     config::RedisConfig,
-    contract::EntryId,
+    contract::{EntryId, Partitions},
     dead_letters::{DeadLetter, DeadLetterView, Filter, IdRange},
     operations::{Backend, Error},
     queue::{
@@ -50,9 +50,9 @@ impl Scope {
     }
 
     /// The dead letter of this entry, whichever partition it is in.
-    pub(super) fn of_entry(entry: EntryId, partitions: u16) -> Self {
+    pub(super) fn of_entry(entry: EntryId, partitions: Partitions) -> Self {
         let range = |partition| PartitionRange { partition, first: entry, last: entry };
-        Self { as_of_ms: entry.ms, ranges: (0..partitions.max(1)).map(range).collect() }
+        Self { as_of_ms: entry.ms, ranges: partitions.numbers().map(range).collect() }
     }
 }
 
@@ -182,7 +182,8 @@ mod tests {
         let kept = serde_json::to_string(&scope).unwrap();
         assert!(kept.contains(r#""first":"5-0""#), "{kept}");
         assert_eq!(serde_json::from_str::<Scope>(&kept).unwrap(), scope);
-        let parts: Vec<_> = Scope::of_entry(first, 2).each_partition().map(|part| part.ranges[0].partition).collect();
+        let two = Partitions::new(2).unwrap();
+        let parts: Vec<_> = Scope::of_entry(first, two).each_partition().map(|part| part.ranges[0].partition).collect();
         assert_eq!(parts, [0, 1]);
     }
 }

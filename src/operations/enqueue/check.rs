@@ -4,7 +4,7 @@ use super::members::Members;
 use crate::{
     config::Config,
     contract::{
-        EntryId, Fault, Job, JobId, JobType, Lane, MAX_JOB_BYTES, MerchantId, Origin, ParseContext, look_into,
+        EntryId, Fault, Job, JobId, JobType, Lane, MAX_JOB_BYTES, MerchantId, Origin, ParseContext, Partitions, look_into,
         parse_job, partition_of,
     },
     operations::MerchantScope,
@@ -128,7 +128,7 @@ impl fmt::Debug for CheckedJob {
 #[derive(Debug, Clone, Copy)]
 pub struct JobChecker {
     allow_missing_caller_id: bool,
-    partitions: u16,
+    partitions: Partitions,
 }
 
 impl JobChecker {
@@ -200,7 +200,7 @@ impl JobChecker {
     }
 
     fn partition(self, job: &Job) -> u16 {
-        let any = || rand::random::<u16>() % self.partitions.max(1);
+        let any = || rand::random::<u16>() % self.partitions.get();
         job.partition_key().map_or_else(any, |key| partition_of(key, self.partitions))
     }
 }
@@ -263,11 +263,11 @@ mod tests {
     #[test]
     fn a_callers_jobs_share_a_partition() {
         let mut config = Config::default();
-        config.redis.partitions = 16;
+        config.redis.partitions = Partitions::new(16).unwrap();
         let checker = JobChecker::new(&config);
         let partition =
             |json: &str| checker.check(EnqueueRequest { json, lane: Lane::Bulk, id: None }).unwrap().partition();
-        assert_eq!(partition(JOB), partition_of("c", 16));
+        assert_eq!(partition(JOB), partition_of("c", config.redis.partitions));
         let other = JOB.replace("a@example.com", "b@example.com").replace(r#""type""#, r#""id":"x","type""#);
         assert_eq!(partition(&other), partition(JOB));
     }

@@ -29,7 +29,7 @@ pub(super) async fn check(
 ) -> RedisResult<HealthCheck> {
     let mut seen = StreamFigures::default();
     let now_ms = now_ms(link).await?;
-    for number in 0..redis.partitions {
+    for number in redis.partitions.numbers() {
         let stream = Keys::new(&redis.namespace, number).completions;
         let bytes: Option<u64> = link.query(cmd("MEMORY").arg("USAGE").arg(&stream).arg("SAMPLES").arg(64)).await?;
         seen.bytes += bytes.unwrap_or(0);

@@ -144,7 +144,7 @@ async fn of_server(link: &mut Link, in_cluster: bool) -> Vec<HealthCheck> {
 /// Whether a worker has every permission that it needs, and every key the right type. A worker asks the same before it takes a job.
 async fn preflight(link: &mut Link, redis: &RedisConfig) -> Vec<HealthCheck> {
     const NAME: &str = "redis writes";
-    let keys: Vec<_> = (0..redis.partitions.max(1)).map(|number| Keys::new(&redis.namespace, number)).collect();
+    let keys: Vec<_> = redis.partitions.numbers().map(|number| Keys::new(&redis.namespace, number)).collect();
     let findings = match preflight::check(link, keys.iter(), &Wanted::new(redis).looking()).await {
         Ok(findings) => findings,
         Err(error) => {
@@ -196,7 +196,7 @@ async fn queue(link: &mut Link, redis: &RedisConfig, max_pending: u64) -> RedisR
     let mut ungrouped = 0_u64;
     let mut overloaded: Option<(Lane, Load)> = None;
     let share = Load::share(max_pending, redis.partitions);
-    for number in 0..redis.partitions {
+    for number in redis.partitions.numbers() {
         let keys = Keys::new(&redis.namespace, number);
         parked += link.query::<u64>(cmd("ZCARD").arg(&keys.delayed)).await?;
         dead += link.query::<u64>(cmd("XLEN").arg(&keys.dead)).await?;

@@ -23,7 +23,7 @@ struct Loss {
 pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<HealthCheck> {
     let now_ms = clock::now_ms(link).await?;
     let mut losses = Vec::new();
-    for number in 0..redis.partitions.max(1) {
+    for number in redis.partitions.numbers() {
         let keys = Keys::new(&redis.namespace, number);
         for lane in Lane::ALL {
             if let Some(removed) = rescue::removed(link, &keys, lane).await? {

@@ -27,7 +27,7 @@ pub(super) async fn check(link: &mut Link, redis: &RedisConfig) -> RedisResult<H
         for name in names {
             let name = String::from_utf8_lossy(&name).into_owned();
             if strays.len() < 100
-                && let Some(hint) = stray(&name, &redis.namespace, redis.partitions.max(1))
+                && let Some(hint) = stray(&name, &redis.namespace, redis.partitions.get())
             {
                 strays.insert(name, hint);
             }

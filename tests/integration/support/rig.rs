@@ -198,10 +198,10 @@ impl Rig {
             );
             let mut read = redis::cmd("XREAD");
             read.arg("BLOCK").arg(200).arg("COUNT").arg(1000).arg("STREAMS");
-            for partition in 0..partitions {
+            for partition in partitions.numbers() {
                 read.arg(self.key_in(partition, "completions"));
             }
-            for partition in 0..partitions {
+            for partition in partitions.numbers() {
                 read.arg(self.last_seen.get(&partition).cloned().unwrap_or_else(|| "0-0".to_owned()));
             }
             let reply: redis::streams::StreamReadReply = match read.query_async(&mut self.reader).await {
@@ -270,7 +270,7 @@ impl Rig {
         }
         let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
         assert!(twice.is_empty(), "completed more than once: {twice:?}");
-        for partition in 0..self.config.redis.partitions {
+        for partition in self.config.redis.partitions.numbers() {
             for stream in ["jobs:interactive", "jobs:bulk", "due:interactive", "due:bulk"] {
                 let key = self.key_in(partition, stream);
                 let length: u64 = self.connection.xlen(&key).await.unwrap();
