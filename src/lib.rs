@@ -10,7 +10,7 @@
 //! | [`contract`] | jobs, arguments, validation, completions, error kinds, identifiers: pure data, no I/O | – |
 //! | [`rules`] | operators' rules, pauses and cancellations: pure | `contract` |
 //! | [`config`] | configuration: file, environment, flags; every fault at once | `contract` |
-//! | [`net`] | host names, certificates, and what goes wrong there | `config` |
+//! | [`net`] | host names, certificates, and what goes wrong there; delays between attempts | `config` |
 //! | [`telemetry`] | logs, traces, metrics, the worker's HTTP endpoint | `contract`, `config` |
 //! | [`xco`] | the XCO API: client, token, wire types, problem documents, status → failure | `contract`, `config`, `net`, `telemetry` |
 //! | [`limits`] | which bucket a call spends and at what rate; breaker, adaptive concurrency, retry budget: pure | `contract`, `config` |
@@ -18,7 +18,7 @@
 //! | [`dead_letters`] | what a dead letter is, which are meant, what may be shown, whether it may be replayed, what a replay would do: pure | `contract`, `config`, `limits`, `jobs` |
 //! | [`queue`] | Redis: keys, scripts, reading, admission, finishing, maintenance | `contract`, `rules`, `config`, `limits`, `dead_letters` (types), `net`, `telemetry` |
 //! | [`worker`] | the apalis backend and layers, slots, life cycle | all of the above |
-//! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `queue` (keys, connections) |
+//! | [`completions`] | following the completion stream, as a web tier does | `contract`, `config`, `net`, `queue` (keys, connections) |
 //! | [`backfill`] | files of customers → rows → jobs; completions → results of rows: pure | `contract`, `config` |
 //! | [`operations`] | what a program or an operator can do: typed requests, reports and errors | all of the above but `worker` |
 //! | [`access`] | who may do what at the HTTP faces: tokens, roles, merchants, rates | `config`, `contract`, `operations` |

@@ -31,6 +31,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "contract",
             "rules",
             "config",
+            "net",
             "telemetry",
             "xco",
             "limits",

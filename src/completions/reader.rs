@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     contract::{EntryId, millis},
+    net::Backoff,
     queue::{Keys, Link, explain, is_transient},
 };
 use redis::{RedisResult, Value, cmd};
@@ -19,6 +20,9 @@ use tokio::{
 
 /// How long one read blocks in Redis.
 const BLOCK: Duration = Duration::from_secs(1);
+/// Delays between reads that fail.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_millis(1_600);
 /// How often a member looks for entries that other members have left unacknowledged.
 const CLAIM_EVERY: Duration = Duration::from_secs(5);
 /// Maximum number of completions handed to a caller that does not acknowledge them.
@@ -75,7 +79,8 @@ impl Reader {
 
     /// Reads until the receiver is dropped, or until Redis refuses with a lasting error.
     pub(super) async fn run(mut self, to: mpsc::Sender<RedisResult<Vec<Completed>>>) {
-        let mut failures = 0_u32;
+        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
+        let mut is_failing = false;
         loop {
             if let Mode::Member(_, _, ReadDemand { asked, served }) = &mut self.mode
                 && asked.wait_for(|asked| *asked > *served).await.is_err()
@@ -85,10 +90,10 @@ impl Reader {
             let Ok(permit) = to.reserve().await else { return };
             match self.read().await {
                 Ok(batch) => {
-                    if failures > 0 {
+                    if std::mem::take(&mut is_failing) {
                         tracing::info!("completions can be read again");
+                        backoff.reset();
                     }
-                    failures = 0;
                     if !batch.is_empty() {
                         if let Mode::Member(_, _, demand) = &mut self.mode {
                             demand.served = *demand.asked.borrow();
@@ -97,7 +102,7 @@ impl Reader {
                     }
                 }
                 Err(error) if is_transient(&error) => {
-                    if failures == 0 {
+                    if !std::mem::replace(&mut is_failing, true) {
                         let reason = explain(&error);
                         tracing::warn!(reason, "completions cannot be read; retrying");
                     }
@@ -106,10 +111,8 @@ impl Reader {
                     if error.code() == Some("NOGROUP") {
                         self.remake_groups().await;
                     }
-                    let wait = Duration::from_millis(50 << failures.min(5));
-                    failures = failures.saturating_add(1);
                     tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
+                        () = tokio::time::sleep(backoff.next_delay()) => {}
                         () = to.closed() => return,
                     }
                 }

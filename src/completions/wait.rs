@@ -4,6 +4,7 @@ use super::{Filter, Options, Start, Subscriber, gap::extent};
 use crate::{
     config::RedisConfig,
     contract::{EntryId, look_into},
+    net::Backoff,
     queue::{Connector, Keys, Link, QueueError, is_transient},
 };
 use redis::{RedisResult, cmd};
@@ -73,7 +74,7 @@ impl Waiter {
             filter: Filter { id: Some(id.to_owned()), ..Filter::default() },
             ..Options::default()
         };
-        let mut wait = Duration::from_millis(50);
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         while Instant::now() < deadline {
             let found =
                 timeout_at(deadline, async { Subscriber::start(&self.redis, options.clone()).await?.next().await });
@@ -81,8 +82,7 @@ impl Waiter {
                 Err(_) => return Ok(None),
                 Ok(Ok(found)) => return Ok(found.into_iter().next().map(|completed| completed.event)),
                 Ok(Err(QueueError::Redis(error))) if is_transient(&error) => {
-                    tokio::time::sleep(wait.min(deadline - Instant::now())).await;
-                    wait = (wait * 2).min(Duration::from_secs(1));
+                    tokio::time::sleep(backoff.next_delay().min(deadline - Instant::now())).await;
                 }
                 Ok(Err(error)) => return Err(error),
             }

@@ -1,9 +1,12 @@
-//! What connections share: host names, certificates, and messages for their faults; and a server for HTTP.
+//! What connections share: host names, certificates, messages for their faults, and the delays between attempts; and a server for
+//! HTTP.
 
+mod backoff;
 mod http_server;
 mod names;
 mod tls;
 
+pub use backoff::Backoff;
 pub use http_server::{ConnectionHandle, HttpServer, PeerAddress, ServerLimits};
 pub use names::{LookUp, Looked, Lookup, LookupPace, Names};
 pub use tls::{TlsFault, TlsFiles, TlsFilesFault, find_below, tls_fault};

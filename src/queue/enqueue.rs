@@ -1,7 +1,10 @@
 //! Adds jobs to their lanes, as a producer does. No other code of this program does so, scripts aside.
 
 use super::{Keys, Link, is_transient};
-use crate::contract::{EntryId, Lane};
+use crate::{
+    contract::{EntryId, Lane},
+    net::Backoff,
+};
 use redis::{ErrorKind, Pipeline, RedisError, RedisResult, pipe};
 use std::time::Duration;
 
@@ -12,6 +15,7 @@ pub const MAX_PIPELINE_BYTES: usize = 1 << 20;
 /// Attempts to send jobs that all have ids. The delays between them (0.2, 0.4 … 6.4 s) outlast a failover.
 const MAX_ATTEMPTS: u32 = 7;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_millis(6_400);
 
 /// A job's text and the lane that it goes to. It has no `Debug`: a job is about a person.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,14 +98,13 @@ async fn add(link: &mut Link, namespace: &str, jobs: &[&LaneJob], group: &[usize
 }
 
 async fn send(link: &mut Link, pipeline: &Pipeline, max_attempts: u32) -> RedisResult<Vec<String>> {
-    let mut delay = FIRST_DELAY;
+    let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     for _ in 1..max_attempts {
         match link.pipeline(pipeline).await {
             Err(error) if is_transient(&error) => {}
             result => return result,
         }
-        tokio::time::sleep(delay).await;
-        delay *= 2;
+        tokio::time::sleep(backoff.next_delay()).await;
     }
     link.pipeline(pipeline).await
 }

@@ -3,7 +3,10 @@
 //! Each loop that uses Redis has its own [`LoopHealth`]. A loop that works does not hide one that does not: a replica
 //! answers reads and refuses writes, and a full Redis accepts completions and refuses admissions.
 
-use crate::queue::{explain, is_transient};
+use crate::{
+    net::Backoff,
+    queue::{explain, is_transient},
+};
 use parking_lot::Mutex;
 use redis::RedisError;
 use std::{
@@ -72,18 +75,18 @@ impl Health {
     /// Creates the health of a loop that readiness depends on.
     pub(super) fn loop_health(&self) -> LoopHealth {
         let number = self.0.loops.fetch_add(1, Ordering::Relaxed);
-        LoopHealth { health: self.clone(), number: Some(number), failures: 0, heard: false }
+        LoopHealth::new(self.clone(), Some(number))
     }
 
     /// Creates the gate's loop health. If there are several reasons not to be ready, the gate's comes first, because it names
     /// the cause.
     pub(super) fn pulse_of_gate(&self) -> LoopHealth {
-        LoopHealth { health: self.clone(), number: Some(0), failures: 0, heard: false }
+        LoopHealth::new(self.clone(), Some(0))
     }
 
     /// Creates the health of a loop that may fail for a while. Its failures are only logged.
     pub(super) fn pulse_aside(&self) -> LoopHealth {
-        LoopHealth { health: self.clone(), number: None, failures: 0, heard: false }
+        LoopHealth::new(self.clone(), None)
     }
 
     /// Records that Redis refused a command, and that waiting alone does not cure this.
@@ -115,6 +118,10 @@ impl Health {
     }
 }
 
+/// Delays between commands that fail.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_millis(1_600);
+
 /// The state of one loop's work with Redis.
 #[derive(Debug)]
 pub(super) struct LoopHealth {
@@ -122,16 +129,22 @@ pub(super) struct LoopHealth {
     /// `None` if readiness does not depend on this loop.
     number: Option<usize>,
     failures: u32,
+    backoff: Backoff,
     heard: bool,
 }
 
 impl LoopHealth {
+    fn new(health: Health, number: Option<usize>) -> Self {
+        Self { health, number, failures: 0, backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY), heard: false }
+    }
+
     /// Records that a command worked.
     pub(super) fn ok(&mut self) {
         if self.failures == 0 && self.heard {
             return;
         }
         (self.failures, self.heard) = (0, true);
+        self.backoff.reset();
         if let Some(number) = self.number {
             self.health.tell(number, None);
         }
@@ -173,7 +186,7 @@ impl LoopHealth {
         if let Some(number) = self.number {
             self.health.tell(number, Some(reason));
         }
-        Duration::from_millis(50 << self.failures.min(6).saturating_sub(1))
+        self.backoff.next_delay()
     }
 }
 

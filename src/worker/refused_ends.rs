@@ -2,22 +2,22 @@
 //! and the key.
 
 use super::{lease::LeaseKey, redis_health::LoopHealth};
-use crate::queue::ScriptFailure;
+use crate::{net::Backoff, queue::ScriptFailure};
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::HashMap, time::Duration};
 
-/// Wait after the first refusal of an end. Doubled for each one in a row, up to [`LONGEST`].
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_millis(1_600);
+/// Delays between tries to write an end that Redis refuses.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_millis(1_600);
 
-/// Refused ends of one partition, with the number of refusals in a row of each.
+/// Refused ends of one partition, with the delays before each is tried again.
 #[derive(Debug)]
 pub(super) struct RefusedEnds(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     loop_health: LoopHealth,
-    refusals: HashMap<LeaseKey, u32>,
+    refusals: HashMap<LeaseKey, Backoff>,
 }
 
 impl RefusedEnds {
@@ -34,9 +34,7 @@ impl RefusedEnds {
     pub(super) fn refused(&self, key: LeaseKey, why: &ScriptFailure) -> Duration {
         let mut inner = self.inner();
         inner.loop_health.blocked(why.script, why.to_string());
-        let refusals = inner.refusals.entry(key).or_default();
-        *refusals = refusals.saturating_add(1);
-        (FIRST * (1 << (*refusals - 1).min(10))).min(LONGEST)
+        inner.refusals.entry(key).or_insert_with(|| Backoff::new(FIRST_DELAY, LONGEST_DELAY)).next_delay()
     }
 
     /// Records that these ends are written.

@@ -18,6 +18,7 @@ use super::{
     setup::Credentials,
     token_endpoint::{self, EndpointClosed, Grant, TokenFault},
 };
+use crate::net::Backoff;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use secrecy::SecretString;
@@ -72,13 +73,18 @@ impl Token {
 }
 
 /// State of the token fetcher: last generation, last failure, and the current pause. Guarded by the fetch lock.
-#[derive(Default)]
 struct Flight {
     generation: u64,
     failed: Option<(Instant, TokenFault)>,
     pause: Option<Pause>,
-    /// Number of pauses in a row whose length the endpoint did not determine.
-    pauses: u32,
+    /// Lengths of pauses whose length the endpoint did not determine.
+    pauses: Backoff,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        Self { generation: 0, failed: None, pause: None, pauses: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE) }
+    }
 }
 
 /// The endpoint must not be asked before `until`.
@@ -101,17 +107,11 @@ impl Flight {
     fn pause(&mut self, fault: &TokenFault) {
         let length = match fault.closed {
             Some(EndpointClosed::For(asked)) => asked,
-            Some(EndpointClosed::Unsaid) => self.next_pause(),
-            None if fault.refused => self.next_pause(),
+            Some(EndpointClosed::Unsaid) => self.pauses.next_delay(),
+            None if fault.refused => self.pauses.next_delay(),
             None => return,
         };
         self.pause = Some(Pause { until: Instant::now() + length, fault: fault.clone() });
-    }
-
-    fn next_pause(&mut self) -> Duration {
-        let length = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(8)).min(LONGEST_PAUSE);
-        self.pauses = self.pauses.saturating_add(1);
-        length
     }
 }
 
@@ -231,7 +231,8 @@ impl TokenCache {
         match token_endpoint::fetch(&self.http, &self.credentials, deadline, now).await {
             Ok(grant) => {
                 flight.generation += 1;
-                (flight.failed, flight.pause, flight.pauses) = (None, None, 0);
+                (flight.failed, flight.pause) = (None, None);
+                flight.pauses.reset();
                 let token = Arc::new(Token { grant, generation: flight.generation });
                 *self.current.write() = Some(Arc::clone(&token));
                 *self.refresh_after.lock() = None;

@@ -1,7 +1,7 @@
 //! One exchange with the token endpoint (`OAuth2` `client_credentials`), repeated with exponential backoff.
 //!
-//! The only user of the `backoff` crate, for a wait in memory that the waiting call bounds. The delays between a job's
-//! attempts are computed elsewhere, because they must survive the process.
+//! The waiting call bounds the wait, which is in memory. The delays between a job's attempts are computed elsewhere, because they
+//! must survive the process.
 
 use super::{coding::BodyFault, number, pool::Http, retry_after, setup::Credentials, transport};
 use crate::{

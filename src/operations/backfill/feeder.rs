@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::Rate,
+    net::Backoff,
     operations::{Backend, Progress},
     queue::{
         self, Keys, Link,
@@ -31,7 +32,9 @@ use tokio_util::sync::CancellationToken;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Redis may be unreachable for this long: enough for a failover.
 const MAX_OUTAGE: Duration = Duration::from_secs(120);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
+/// Delays between attempts meanwhile.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,7 +241,7 @@ async fn outlast<T>(
     mut attempt: impl AsyncFnMut(&mut Link) -> RedisResult<T>,
 ) -> Result<T, BackfillError> {
     let began = Instant::now();
-    let mut delay = Duration::from_millis(100);
+    let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     let mut is_noted = false;
     loop {
         match attempt(&mut backend.link).await {
@@ -253,8 +256,7 @@ async fn outlast<T>(
                     progress.note(&format!("Redis cannot be used: {}; waiting for it", queue::cause(&error)));
                 }
                 // `stop` ends the delay; the attempt after it is the last.
-                let _ = timeout(delay, stop.cancelled()).await;
-                delay = (delay * 2).min(MAX_RETRY_DELAY);
+                let _ = timeout(backoff.next_delay(), stop.cancelled()).await;
             }
             Err(error) => return Err(backend.failed()(error).into()),
         }

@@ -5,6 +5,7 @@ use crate::{
     config::RedisConfig,
     contract::{EntryId, Partitions},
     dead_letters::{DeadLetter, DeadLetterView, Filter, IdRange},
+    net::Backoff,
     operations::{Backend, Error},
     queue::{
         Keys, Link,
@@ -19,6 +20,9 @@ use tokio::sync::mpsc;
 
 /// How often a command that is safe to repeat is repeated while Redis cannot be reached.
 const TRIES: u32 = 6;
+/// Delays between the tries.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_millis(6_400);
 
 /// The dead letters that were there at a moment and whose times fit a filter. Dead letters that are written later are never in
 /// it. It can be kept as JSON, and lets an operation go on after a restart with the same dead letters.
@@ -147,9 +151,16 @@ async fn read(
 }
 
 /// How long a command is repeated: six times, 12 s in all. For commands that are safe to repeat after a lost reply.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Patience {
     tries: u32,
+    backoff: Backoff,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { tries: 0, backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY) }
+    }
 }
 
 impl Patience {
@@ -159,7 +170,7 @@ impl Patience {
             return Err(error);
         }
         self.tries += 1;
-        tokio::time::sleep(Duration::from_millis(100 << self.tries)).await;
+        tokio::time::sleep(self.backoff.next_delay()).await;
         Ok(())
     }
 

@@ -3,7 +3,10 @@
 //! Redis is checked at start, every half minute, and soon after it has refused a command.
 
 use super::super::{context::WorkerContext, redis_health::LoopHealth};
-use crate::queue::preflight::{self, Finding, Wanted};
+use crate::{
+    net::Backoff,
+    queue::preflight::{self, Finding, Wanted},
+};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -12,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 const EVERY: Duration = Duration::from_secs(30);
 /// Minimum time between two checks.
 const LEAST: Duration = Duration::from_secs(1);
-/// Maximum time between two checks while the gate is closed.
-const WHILE_CLOSED: Duration = Duration::from_secs(4);
+/// Times between two checks while the gate is closed.
+const FIRST_WHILE_CLOSED: Duration = Duration::from_secs(2);
+const LONGEST_WHILE_CLOSED: Duration = Duration::from_secs(4);
 
 /// Opens and closes the gate.
 pub(in crate::worker) struct Gatekeeper {
@@ -35,7 +39,7 @@ impl Gatekeeper {
     pub(in crate::worker) async fn watch(mut self, stop: CancellationToken) {
         let context = Arc::clone(&self.context);
         let mut link = context.connector.link(false);
-        let mut closed_for = LEAST;
+        let mut while_closed = Backoff::new(FIRST_WHILE_CLOSED, LONGEST_WHILE_CLOSED);
         loop {
             let keys = context.partitions.iter().map(|partition| &partition.keys);
             let checked = tokio::select! {
@@ -46,8 +50,12 @@ impl Gatekeeper {
                 Ok(findings) => {
                     let open = self.tell(findings);
                     context.gate.set(open);
-                    closed_for = if open { LEAST } else { (closed_for * 2).min(WHILE_CLOSED) };
-                    if open { EVERY } else { closed_for }
+                    if open {
+                        while_closed.reset();
+                        EVERY
+                    } else {
+                        while_closed.next_delay()
+                    }
                 }
                 Err(error) => {
                     // Redis is unreachable or refuses writes. The other loops handle that, and there is no finding.
