@@ -24,7 +24,7 @@
 //! | [`access`] | who may do what at the HTTP faces: tokens, roles, merchants, rates | `config`, `contract`, `operations` |
 //! | [`gateway`] | HTTP for web tiers and operators: requests → operations, errors → RFC 9457 | `access`, `operations`, `completions`, `net`, `config`, `contract`, `telemetry` |
 //! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
-//! | [`cli`] | one file a command: arguments → request, report → text | everything but `queue` |
+//! | [`cli`] | one file a command: arguments → request, report → text | `operations`, `contract`, `config`, `telemetry`, `completions`, `worker`, `sandbox` |
 //!
 //! Nothing imports upwards; `tests/architecture.rs` keeps it so.
 

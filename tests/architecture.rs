@@ -23,7 +23,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("dead_letters", &["contract", "config", "limits", "jobs"]),
     ("queue", &["contract", "rules", "config", "limits", "dead_letters", "net", "telemetry"]),
     ("worker", &["contract", "rules", "config", "net", "telemetry", "limits", "jobs", "queue", "xco"]),
-    ("completions", &["contract", "config", "queue"]),
+    ("completions", &["contract", "config", "net", "queue"]),
     ("backfill", &["contract", "config"]),
     (
         "operations",
@@ -44,30 +44,8 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ),
     ("sandbox", &[]),
     ("access", &["config", "contract", "operations"]),
-    (
-        "gateway",
-        &["access", "contract", "rules", "config", "net", "telemetry", "completions", "dead_letters", "operations"],
-    ),
-    (
-        "cli",
-        &[
-            "contract",
-            "rules",
-            "config",
-            "net",
-            "telemetry",
-            "xco",
-            "limits",
-            "jobs",
-            "dead_letters",
-            "worker",
-            "completions",
-            "backfill",
-            "operations",
-            "sandbox",
-            "gateway",
-        ],
-    ),
+    ("gateway", &["access", "contract", "config", "net", "telemetry", "completions", "operations"]),
+    ("cli", &["contract", "config", "telemetry", "worker", "completions", "operations", "sandbox", "gateway"]),
 ];
 
 /// The crates that each module must not use.

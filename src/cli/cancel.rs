@@ -7,10 +7,9 @@ use super::{
 use crate::{
     contract::{JobType, Lane},
     operations::{
-        Backend, Error,
+        Backend, Error, Selector,
         jobs::{self, CancelDetail, CancelEstimate, JobCancelled, JobToCancel},
     },
-    rules::Selector,
 };
 use clap::Args;
 use serde_json::json;

@@ -15,8 +15,7 @@ use crate::{
     operations::{Backend, Error},
     sandbox::{Latency, Sandbox, SandboxConfig},
     telemetry::{HttpEndpoint, Metrics},
-    worker::{Stopped, Worker},
-    xco::XcoClient,
+    worker::{Stopped, Worker, XcoClient},
 };
 use anyhow::Context as _;
 use clap::Args;

@@ -7,10 +7,9 @@ use crate::{
     config::parse_duration,
     contract::{JobType, Lane},
     operations::{
-        Backend, Error,
+        Backend, Error, Selector,
         pauses::{self, PauseRequest},
     },
-    rules::Selector,
 };
 use clap::Args;
 use serde_json::json;

@@ -8,8 +8,7 @@ use crate::{
     config::{Config, HttpConfig},
     operations::health_checks::configuration_warnings,
     telemetry::{HttpEndpoint, Readiness, flush_logs},
-    worker::{Health, Worker},
-    xco::XcoClient,
+    worker::{Health, Worker, XcoClient},
 };
 use anyhow::Context as _;
 use clap::Args;

@@ -26,7 +26,7 @@ mod rule_in_force;
 pub mod status;
 mod text;
 
-pub use crate::contract::printable;
+pub use crate::{contract::printable, rules::Selector};
 pub use actor::Actor;
 pub use attempts::PastAttempt;
 pub use backend::{Backend, SharedBackend};

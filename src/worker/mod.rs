@@ -45,6 +45,7 @@ mod slots;
 mod trace;
 mod upstream_health;
 
+pub use crate::xco::XcoClient;
 pub use connection_count::connections;
 pub use redis_health::{Breakers, Health};
 

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         contract::EntryId,
-        dead_letters::{DeadLetterView, testing::dead_letter},
+        operations::dead_letters::{DeadLetterView, dead_letter},
     };
     use clap::Parser;
 

@@ -34,3 +34,5 @@ pub use crate::dead_letters::{
     Assignment, Changes, DeadStatus, Filter, Group, GroupBy, Groups, InvalidAt, KindCount, LimitedBy, Moment,
     OtherGroups, ReplayEstimate, ReplayRefusal, Statuses, parse_pointer,
 };
+#[cfg(test)]
+pub(crate) use crate::dead_letters::{DeadLetterView, testing::dead_letter};
