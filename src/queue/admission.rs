@@ -128,37 +128,39 @@ pub struct Admissions {
     pub verdicts: Vec<Admission>,
 }
 
-/// Decides about a batch of at most [`MAX_ADMIT`] deliveries of one stream, in one round trip. Idempotent. After a lost
-/// reply, retry with `asking + 1`: a delayed older request then cannot undo a newer decision.
-pub async fn admit(
-    link: &mut Link,
-    keys: &Keys,
-    stream: &str,
-    consumer: &str,
-    index: IdIndex,
-    asking: u32,
-    requests: &[AdmissionRequest],
-) -> RedisResult<Admissions> {
-    // Entry ids are needed only if Redis does not know the youngest entry.
-    let reply = run(link, keys, stream, consumer, index, asking, requests, false).await?;
-    if reply.get(1..) != Some(&[0, ASK_WITH_ENTRIES, 0]) {
-        return decode(&reply, requests.len());
-    }
-    let reply = run(link, keys, stream, consumer, index, asking, requests, true).await?;
-    decode(&reply, requests.len())
+/// Requests about deliveries of one stream, at most [`MAX_ADMIT`].
+#[derive(Debug, Clone, Copy)]
+pub struct AdmissionBatch<'a> {
+    /// The key of the stream.
+    pub stream: &'a str,
+    /// The consumer whose deliveries they are.
+    pub consumer: &'a str,
+    /// Number of times that these requests were made, this time included.
+    pub asking: u32,
+    /// One request for each delivery.
+    pub requests: &'a [AdmissionRequest],
 }
 
-#[allow(clippy::too_many_arguments, reason = "the script's own")]
+/// Decides about a batch in one round trip. Idempotent. After a lost reply, retry with `asking + 1`: a delayed older request
+/// then cannot undo a newer decision.
+pub async fn admit(link: &mut Link, keys: &Keys, index: IdIndex, batch: AdmissionBatch<'_>) -> RedisResult<Admissions> {
+    // Entry ids are needed only if Redis does not know the youngest entry.
+    let reply = run(link, keys, index, batch, false).await?;
+    if reply.get(1..) != Some(&[0, ASK_WITH_ENTRIES, 0]) {
+        return decode(&reply, batch.requests.len());
+    }
+    let reply = run(link, keys, index, batch, true).await?;
+    decode(&reply, batch.requests.len())
+}
+
 async fn run(
     link: &mut Link,
     keys: &Keys,
-    stream: &str,
-    consumer: &str,
     index: IdIndex,
-    asking: u32,
-    requests: &[AdmissionRequest],
+    batch: AdmissionBatch<'_>,
     with_entries: bool,
 ) -> RedisResult<Vec<i64>> {
+    let AdmissionBatch { stream, consumer, asking, requests } = batch;
     let groups = RateGroups::of(requests);
     let batches = requests.iter().filter_map(|request| request.count_in_batch.as_deref());
     let bucket_count: usize = groups.0.iter().map(|group| group.buckets.len()).sum();

@@ -37,7 +37,9 @@ mod sentinel;
 mod tls;
 pub mod workers;
 
-pub use admission::{Admission, AdmissionRequest, Admissions, MAX_ADMIT, Reservation, ReservationState, admit};
+pub use admission::{
+    Admission, AdmissionBatch, AdmissionRequest, Admissions, MAX_ADMIT, Reservation, ReservationState, admit,
+};
 pub use connection::{Connection, QueueError, is_transient};
 pub use connector::{Connector, SHARED};
 pub use defer::{Deferral, Deferred, defer};

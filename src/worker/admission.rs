@@ -16,7 +16,7 @@ use crate::{
     jobs::{NextStep, RepeatSafety, Waiting},
     limits::{Permit, SharedBucket, SlotKind},
     queue::{
-        self, Admission, AdmissionRequest, IdIndex, Link, MAX_ADMIT, MarkerRemoval, Reservation,
+        self, Admission, AdmissionBatch, AdmissionRequest, IdIndex, Link, MAX_ADMIT, MarkerRemoval, Reservation,
         ReservationState as Slot,
     },
 };
@@ -229,7 +229,8 @@ impl Admitter {
         let mut asking = 0;
         let answers = loop {
             asking += 1;
-            match queue::admit(&mut self.link, keys, stream, consumer, index, asking, &requests).await {
+            let asked = AdmissionBatch { stream, consumer, asking, requests: &requests };
+            match queue::admit(&mut self.link, keys, index, asked).await {
                 Ok(answers) => {
                     // Set before any wait, because later it would be out of date.
                     self.context.clock.set(answers.now_ms);

@@ -8,8 +8,8 @@ use xco_worker::{
     contract::{EntryId, JobType, Lane, Partitions},
     limits::{Bucket, Limits, Spender},
     queue::{
-        self, Admission, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, IdIndex, Keys,
-        MarkerRemoval, ReservationState, Source,
+        self, Admission, AdmissionBatch, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, IdIndex,
+        Keys, MarkerRemoval, ReservationState, Source,
     },
 };
 
@@ -21,6 +21,11 @@ enum Change {
     Nothing,
     Deadline,
     Closure,
+}
+
+/// Requests of the consumer `me`.
+fn batch<'a>(stream: &'a str, asking: u32, requests: &'a [AdmissionRequest]) -> AdmissionBatch<'a> {
+    AdmissionBatch { stream, consumer: "me", asking, requests }
 }
 
 /// The first admission request of a new job, with the limit of `bucket` alone.
@@ -61,7 +66,7 @@ async fn who_is_not_admitted_the_second_time_has_not_begun(#[case] change: Chang
     let window = INDEX;
     let mut admit = async |asking: u32, request: &AdmissionRequest| {
         let requests = std::slice::from_ref(request);
-        queue::admit(&mut link, &keys, &stream, "me", window, asking, requests).await.unwrap().verdicts[0]
+        queue::admit(&mut link, &keys, window, batch(&stream, asking, requests)).await.unwrap().verdicts[0]
     };
     assert_eq!(admit(2, &request).await, Admission::Admitted);
     match change {
@@ -153,7 +158,7 @@ async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
         let _: i64 = rig.connection.xack(&stream, "workers", &[&entry]).await.unwrap();
         let _: i64 = rig.connection.xdel(&stream, &[&entry]).await.unwrap();
     }
-    let answers = queue::admit(&mut link, &keys, &stream, "me", window, 1, &requests).await.unwrap();
+    let answers = queue::admit(&mut link, &keys, window, batch(&stream, 1, &requests)).await.unwrap();
     for (place, verdict) in answers.verdicts.iter().enumerate() {
         let expected = if lost.contains(&place) { Admission::NotOurs } else { Admission::Admitted };
         assert_eq!(*verdict, expected, "of {place}");
@@ -167,7 +172,7 @@ async fn a_delivery_that_redis_has_lost_reserves_no_id(#[case] lost: &[usize]) {
         rig.enqueue(&check(["a", "b"][*place], "192.0.2.1")).await;
         let entries = queue::read_lane(&mut link, &keys, Lane::Interactive, "me", 1, None).await.unwrap();
         let request = request(entries[0].id, ["a", "b"][*place], &bucket);
-        let answers = queue::admit(&mut link, &keys, &stream, "me", window, 1, &[request]).await.unwrap();
+        let answers = queue::admit(&mut link, &keys, window, batch(&stream, 1, &[request])).await.unwrap();
         assert_eq!(answers.verdicts, [Admission::Admitted]);
     }
 }

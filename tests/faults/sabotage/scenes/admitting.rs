@@ -7,7 +7,7 @@ use std::time::Duration;
 use xco_worker::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
-    queue::{Admission, AdmissionRequest, IdIndex, Link, ReservationState, Source, admit, ids},
+    queue::{Admission, AdmissionBatch, AdmissionRequest, IdIndex, Link, ReservationState, Source, admit, ids},
 };
 
 #[derive(Debug)]
@@ -68,7 +68,8 @@ impl Scene for Admitting {
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         self.asking += 1;
         let stream = stage.keys.jobs(Lane::Interactive);
-        let admitted = admit(link, &stage.keys, stream, CONSUMER, Stage::index(), self.asking, &self.requests).await;
+        let batch = AdmissionBatch { stream, consumer: CONSUMER, asking: self.asking, requests: &self.requests };
+        let admitted = admit(link, &stage.keys, Stage::index(), batch).await;
         self.answers = admitted.map_err(|error| error.to_string())?.verdicts;
         Ok(true)
     }
