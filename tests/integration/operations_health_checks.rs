@@ -1,6 +1,6 @@
 //! Health checks through `operations`, without the binary.
 
-use super::support::{RedisServer, Setup, check, free_port};
+use super::support::{RedisServer, Rig, Setup, check, free_port};
 use secrecy::SecretString;
 use serde_json::json;
 use std::time::{Duration, SystemTime};
@@ -12,6 +12,11 @@ use xco_worker::{
 /// A machine whose clock is right, and which found nothing wrong with itself.
 fn host() -> Host {
     Host { clock: SystemTime::now, checks: Vec::new() }
+}
+
+/// The configuration of an operator, who may look for stray keys.
+fn configuration(rig: &Rig) -> Config {
+    Config { redis: rig.redis_as("operator"), ..rig.config.clone() }
 }
 
 fn found<'r>(report: &'r HealthReport, name: &str) -> &'r HealthCheck {
@@ -28,13 +33,14 @@ fn faults(report: &HealthReport) -> Vec<(&str, HealthStatus)> {
 async fn a_good_setup_has_no_fault_and_repeats_what_the_host_found() {
     let setup = Setup { redis: RedisServer::own(&["--save", "", "--appendonly", "yes"]), ..Setup::default() };
     let mut rig = setup.start().await;
-    rig.eventually("the worker is ready", async |rig| {
-        let report = health_checks::run(&rig.config, host()).await;
+    let config = configuration(&rig);
+    rig.eventually("the worker is ready", async |_: &mut Rig| {
+        let report = health_checks::run(&config, host()).await;
         found(&report, "workers").detail == "1 running, with the same settings"
     })
     .await;
     let of_host = HealthCheck::warn("open files", "few\u{7}", "allow more");
-    let report = health_checks::run(&rig.config, Host { clock: SystemTime::now, checks: vec![of_host] }).await;
+    let report = health_checks::run(&config, Host { clock: SystemTime::now, checks: vec![of_host] }).await;
     assert_eq!(faults(&report), [("open files", HealthStatus::Warn)], "{report:#?}");
     assert_eq!((report.count(HealthStatus::Warn), report.count(HealthStatus::Fail)), (1, 0));
     let listed = json!(report);
@@ -52,7 +58,7 @@ async fn a_good_setup_has_no_fault_and_repeats_what_the_host_found() {
 async fn each_fault_is_a_result_with_a_remedy() {
     let mut rig = Setup::default().without_worker().await;
     rig.enqueue(&check("waits", "c")).await;
-    let mut config = rig.config.clone();
+    let mut config = configuration(&rig);
     config.xco.client_secret = Some(SecretString::from("not-the-secret"));
     let an_hour_ahead = || SystemTime::now() + Duration::from_secs(3600);
     let report = health_checks::run(&config, Host { clock: an_hour_ahead, checks: Vec::new() }).await;
@@ -76,7 +82,7 @@ async fn each_fault_is_a_result_with_a_remedy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn xco_is_checked_also_where_redis_is_not_reached() {
     let rig = Setup::default().without_worker().await;
-    let mut config = rig.config.clone();
+    let mut config = configuration(&rig);
     config.redis.url = vec![SecretString::from(format!("redis://:hunter2@127.0.0.1:{}", free_port()))];
     let report = health_checks::run(&config, host()).await;
     assert_eq!(faults(&report), [("redis", HealthStatus::Fail), ("redis …", HealthStatus::Skip)], "{report:#?}");
