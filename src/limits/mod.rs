@@ -177,6 +177,7 @@ const LEAST_SLACK_US: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::time::Duration;
 

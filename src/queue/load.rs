@@ -62,6 +62,7 @@ impl LoadAlarm {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
