@@ -277,6 +277,31 @@ mod tests {
         assert_eq!(JobState::from_json(text.as_bytes()).unwrap(), state);
     }
 
+    /// Three scripts read or edit the text of a state: `cancel_delayed`, `replay` and `clock_ahead`.
+    #[test]
+    fn the_text_of_a_state_is_as_scripts_expect_it() {
+        let misleading = r#""o":"bulk:9:9-0","w":["retry",1]"#;
+        for waiting in [Waiting::Limit, Waiting::Retry, Waiting::Schedule, Waiting::Slot, Waiting::Paused] {
+            let mut state = fresh(Lane::Bulk, 5);
+            state.parent_id = Some(misleading.to_owned());
+            let user = Some(serde_json::json!({"o": "bulk:9:9-0", "w": ["retry", 1]}).into());
+            state.checkpoint = Some(Checkpoint { challenge_id: misleading.to_owned(), user });
+            state.wait(waiting, 7);
+            let text = state.to_json();
+            // Inserted at the beginning.
+            let cancelled = text.replacen('{', r#"{"e":true,"#, 1);
+            state.cancelled = true;
+            assert_eq!(state.to_json(), cancelled);
+            assert_eq!(JobState::from_json(cancelled.as_bytes()), Some(state));
+            // The first match of each pattern is the state's own.
+            assert_eq!(text.find(r#""o":""#), Some(1), "{text}");
+            let word = serde_json::to_string(&waiting).unwrap();
+            let own = format!(r#""w":[{word},7]"#);
+            assert_eq!(text.find(r#""w":["#), text.find(&own), "{text}");
+            assert!(text.contains(&own), "{text}");
+        }
+    }
+
     #[test]
     fn waits_are_booked_under_their_reason() {
         let mut state = fresh(Lane::Interactive, 0);
