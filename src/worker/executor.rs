@@ -58,7 +58,7 @@ impl<A: XcoApi> Executor<A> {
         let of_merchant = is_of_a_merchant(&planned.call, self.context.default_merchant.as_ref());
         let began_ms = self.context.clock.now_ms();
         let report = self.api.call(planned.call, context).instrument(span).await;
-        let outlook = self.observe(rate_class, &report, of_merchant);
+        let permits = self.observe(rate_class, &report, of_merchant);
         let awaits_token = report.result.as_ref().is_err_and(crate::xco::CallFailure::awaits_token);
 
         let http_status = report.result.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200));
@@ -66,7 +66,7 @@ impl<A: XcoApi> Executor<A> {
         self.context.metrics.xco_call(rate_class, http_status.unwrap_or(0), report.elapsed);
         let policy = self.context.policy(held.job.job_type);
         let circumstances =
-            CallCircumstances { policy, jitter: rand::random(), outage: outlook.outage, refusal: outlook.refusal };
+            CallCircumstances { policy, jitter: rand::random(), outage: permits.outage, refusal: permits.refusal };
         let mut verdict = {
             let super::active_job::ActiveJob { job, state, merchant, .. } = held;
             decide(job, state, crate::jobs::CallInputs { merchant }, circumstances, report)
@@ -75,7 +75,7 @@ impl<A: XcoApi> Executor<A> {
         held.state.remember(verdict.attempt(began_ms, took_ms, http_status));
         if let NextStep::Retry { delay_ms, .. } = &mut verdict
             && !awaits_token
-            && !outlook.outage
+            && !permits.outage
         {
             // In an outage few calls are made anyway, and the failures say nothing about the job.
             let cap_ms = millis(policy.cap);
@@ -90,7 +90,7 @@ impl<A: XcoApi> Executor<A> {
         let (in_flight, _) = self.context.slots.in_use();
         let wanted = self.context.slots.is_wanted();
         let now_ms = self.context.clock.monotonic_ms();
-        let outlook = match call_end(report, of_merchant) {
+        let permits = match call_end(report, of_merchant) {
             Some(end) => {
                 if let (RouteEnd::Refused { .. }, Err(failure)) = (end, &report.result) {
                     self.context.metrics.client_refused(failure.http_status.unwrap_or(0));
@@ -106,10 +106,10 @@ impl<A: XcoApi> Executor<A> {
                     now_ms,
                 })
             }
-            None => self.context.upstream_health.outlook(route, now_ms),
+            None => self.context.upstream_health.permits(route, now_ms),
         };
-        self.context.slots.allow(outlook.allowed);
-        outlook
+        self.context.slots.allow(permits.allowed);
+        permits
     }
 }
 

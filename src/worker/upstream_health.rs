@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 /// One worker's view of XCO's health.
 #[derive(Debug)]
 pub(super) struct UpstreamHealth {
-    sky: Mutex<UpstreamState>,
+    upstream: Mutex<UpstreamState>,
     /// Whether a route's breaker may not be closed; if false, callers skip the check.
     troubled: AtomicBool,
     /// Notified when a breaker opens or closes.
@@ -138,7 +138,7 @@ impl UpstreamHealth {
             })
         });
         let budget = RetryBudget::new(config.retry.budget_percent());
-        let sky = UpstreamState {
+        let upstream = UpstreamState {
             breakers: config.worker.breaker.then(|| Breakers::new(BreakerPolicy::default())),
             adaptive,
             budgets: JobType::ALL.map(|_| budget.clone()),
@@ -148,20 +148,20 @@ impl UpstreamHealth {
             refusal_logged_ms: None,
             untold: Vec::new(),
         };
-        Self { sky: Mutex::new(sky), troubled: AtomicBool::new(false), changed: Notify::new() }
+        Self { upstream: Mutex::new(upstream), troubled: AtomicBool::new(false), changed: Notify::new() }
     }
 
-    fn sky(&self) -> MutexGuard<'_, UpstreamState> {
+    fn upstream(&self) -> MutexGuard<'_, UpstreamState> {
         // Each part is consistent between any two of its calls.
-        self.sky.lock()
+        self.upstream.lock()
     }
 
     /// Records a finished call.
     pub(super) fn observe(&self, seen: CallObservation) -> CallPermits {
-        let mut sky = self.sky();
-        sky.calls += 1;
-        sky.failures += u64::from(seen.end.is_failure());
-        if let Some(adaptive) = &mut sky.adaptive {
+        let mut upstream = self.upstream();
+        upstream.calls += 1;
+        upstream.failures += u64::from(seen.end.is_failure());
+        if let Some(adaptive) = &mut upstream.adaptive {
             adaptive.record(ObservedCall {
                 route: seen.route,
                 latency: seen.latency,
@@ -171,37 +171,37 @@ impl UpstreamHealth {
                 at: Duration::from_millis(seen.now_ms),
             });
         }
-        let was_outage = sky.is_outage(seen.route, seen.now_ms);
-        let (changed, refused) = sky.classify(&seen);
-        let outage = was_outage || sky.is_outage(seen.route, seen.now_ms);
-        let log_due = sky.refusal_logged_ms.is_none_or(|at_ms| seen.now_ms.saturating_sub(at_ms) >= LOG_EVERY_MS);
+        let was_outage = upstream.is_outage(seen.route, seen.now_ms);
+        let (changed, refused) = upstream.classify(&seen);
+        let outage = was_outage || upstream.is_outage(seen.route, seen.now_ms);
+        let log_due = upstream.refusal_logged_ms.is_none_or(|at_ms| seen.now_ms.saturating_sub(at_ms) >= LOG_EVERY_MS);
         if refused && log_due {
-            sky.refusal_logged_ms = Some(seen.now_ms);
+            upstream.refusal_logged_ms = Some(seen.now_ms);
             tracing::error!(
                 "XCO refuses this client, with fresh access tokens (401, 403): jobs wait, and one call at a time is tried \
                  (check xco.api_key, xco.client_id, xco.scope, xco.base_url and xco.merchant_id)"
             );
         }
-        self.note_trouble(&mut sky, seen.now_ms);
+        self.note_trouble(&mut upstream, seen.now_ms);
         if changed {
             self.changed.notify_one();
         }
-        let refusal = sky.refusal(&seen);
-        CallPermits { allowed: sky.allowed(seen.now_ms), outage, refusal }
+        let refusal = upstream.refusal(&seen);
+        CallPermits { allowed: upstream.allowed(seen.now_ms), outage, refusal }
     }
 
     /// The consequences for a job that made no call.
-    pub(super) fn outlook(&self, route: JobType, now_ms: u64) -> CallPermits {
-        let mut sky = self.sky();
+    pub(super) fn permits(&self, route: JobType, now_ms: u64) -> CallPermits {
+        let mut upstream = self.upstream();
         CallPermits {
-            allowed: sky.allowed(now_ms),
-            outage: sky.is_outage(route, now_ms),
+            allowed: upstream.allowed(now_ms),
+            outage: upstream.is_outage(route, now_ms),
             refusal: CredentialRefusal::Own,
         }
     }
 
-    fn note_trouble(&self, sky: &mut UpstreamState, now_ms: u64) {
-        let troubled = sky.breakers.as_mut().is_some_and(|breakers| breakers.any_route(now_ms));
+    fn note_trouble(&self, upstream: &mut UpstreamState, now_ms: u64) {
+        let troubled = upstream.breakers.as_mut().is_some_and(|breakers| breakers.any_route(now_ms));
         self.troubled.store(troubled, Ordering::Release);
     }
 
@@ -215,7 +215,7 @@ impl UpstreamHealth {
         if !self.is_troubled() {
             return Permit::Go;
         }
-        self.sky().breakers.as_mut().map_or(Permit::Go, |breakers| breakers.look(route, lane, now_ms))
+        self.upstream().breakers.as_mut().map_or(Permit::Go, |breakers| breakers.look(route, lane, now_ms))
     }
 
     /// Asks for a permit to call now. A [`Permit::Probe`] lasts until [`UpstreamHealth::end_probe`].
@@ -223,56 +223,56 @@ impl UpstreamHealth {
         if !self.is_troubled() {
             return Permit::Go;
         }
-        self.sky().breakers.as_mut().map_or(Permit::Go, |breakers| breakers.ask(route, lane, now_ms))
+        self.upstream().breakers.as_mut().map_or(Permit::Go, |breakers| breakers.ask(route, lane, now_ms))
     }
 
     fn end_probe(&self, route: JobType) {
-        if let Some(breakers) = &mut self.sky().breakers {
+        if let Some(breakers) = &mut self.upstream().breakers {
             breakers.end_probe(route);
         }
     }
 
     /// Whether only one call at a time is allowed, on all routes together.
     pub(super) fn is_trying(&self, now_ms: u64) -> bool {
-        self.sky().state(BreakerScope::All, now_ms) == Some(BreakerState::HalfOpen)
+        self.upstream().state(BreakerScope::All, now_ms) == Some(BreakerState::HalfOpen)
     }
 
     /// Whether a route's breaker is closed.
     pub(super) fn is_closed(&self, route: JobType, now_ms: u64) -> bool {
         !self.is_troubled()
-            || matches!(self.sky().state(BreakerScope::Route(route), now_ms), None | Some(BreakerState::Closed))
+            || matches!(self.upstream().state(BreakerScope::Route(route), now_ms), None | Some(BreakerState::Closed))
     }
 
     /// Whether no job is read because XCO refuses this client.
     pub(super) fn is_refused(&self) -> bool {
-        self.sky().breakers.as_mut().is_some_and(|breakers| breakers.of(BreakerScope::All).is_refusing())
+        self.upstream().breakers.as_mut().is_some_and(|breakers| breakers.of(BreakerScope::All).is_refusing())
     }
 
     /// Records a first attempt, which earns retry budget.
     pub(super) fn first_attempt(&self, route: JobType) {
-        self.sky().budgets[route as usize].earn();
+        self.upstream().budgets[route as usize].earn();
     }
 
     /// The delay of a retry, extended if the budget is spent, but not beyond `cap_ms`.
     pub(super) fn retry(&self, route: JobType, (delay_ms, cap_ms): (u64, u64), now_ms: u64) -> u64 {
-        self.sky().budgets[route as usize].spend(delay_ms, cap_ms, now_ms)
+        self.upstream().budgets[route as usize].spend(delay_ms, cap_ms, now_ms)
     }
 
     /// Number of finished calls, and of those that failed because of XCO or the network.
     pub(super) fn calls(&self) -> (u64, u64) {
-        let sky = self.sky();
-        (sky.calls, sky.failures)
+        let upstream = self.upstream();
+        (upstream.calls, upstream.failures)
     }
 
     /// State of the breaker for all calls, in one word.
     pub(super) fn breaker(&self, now_ms: u64) -> &'static str {
-        self.sky().state(BreakerScope::All, now_ms).map_or("off", word)
+        self.upstream().state(BreakerScope::All, now_ms).map_or("off", word)
     }
 
     /// The routes whose breakers are not closed, each with one word for its state.
     pub(super) fn troubled_routes(&self, now_ms: u64) -> BTreeMap<JobType, String> {
-        let mut sky = self.sky();
-        let states = JobType::ALL.map(|route| (route, sky.state(BreakerScope::Route(route), now_ms)));
+        let mut upstream = self.upstream();
+        let states = JobType::ALL.map(|route| (route, upstream.state(BreakerScope::Route(route), now_ms)));
         let open = states.into_iter().filter_map(|(route, state)| Some((route, state?)));
         open.filter(|(_, state)| *state != BreakerState::Closed)
             .map(|(route, state)| (route, word(state).to_owned()))
@@ -281,30 +281,30 @@ impl UpstreamHealth {
 
     /// All breakers that are not closed, each with one word for its state.
     pub(super) fn not_closed(&self, now_ms: u64) -> BTreeMap<&'static str, &'static str> {
-        let mut sky = self.sky();
-        let open = BreakerScope::every().filter_map(|scope| Some((scope.as_str(), sky.state(scope, now_ms)?)));
+        let mut upstream = self.upstream();
+        let open = BreakerScope::every().filter_map(|scope| Some((scope.as_str(), upstream.state(scope, now_ms)?)));
         open.filter(|(_, state)| *state != BreakerState::Closed).map(|(scope, state)| (scope, word(state))).collect()
     }
 
     /// Number of calls that may run at once.
     pub(super) fn allowed(&self, now_ms: u64) -> Allowed {
-        let mut sky = self.sky();
-        self.note_trouble(&mut sky, now_ms);
-        sky.allowed(now_ms)
+        let mut upstream = self.upstream();
+        self.note_trouble(&mut upstream, now_ms);
+        upstream.allowed(now_ms)
     }
 
     /// Figures for the metrics: the state of each breaker (0 closed, 1 trickle, 2 open) and the number of allowed
     /// calls.
     pub(super) fn figures(&self, clock: &RedisClock) -> (Vec<(&'static str, u64)>, usize) {
         let now_ms = clock.monotonic_ms();
-        let mut sky = self.sky();
-        let figure = |scope: BreakerScope| match sky.state(scope, now_ms) {
+        let mut upstream = self.upstream();
+        let figure = |scope: BreakerScope| match upstream.state(scope, now_ms) {
             Some(BreakerState::Closed) | None => (scope.as_str(), 0),
             Some(BreakerState::HalfOpen) => (scope.as_str(), 1),
             Some(BreakerState::Open { .. }) => (scope.as_str(), 2),
         };
         let breakers = BreakerScope::every().map(figure).collect();
-        (breakers, sky.allowed(now_ms).calls)
+        (breakers, upstream.allowed(now_ms).calls)
     }
 
     /// Waits until a breaker has opened or closed.
@@ -314,9 +314,9 @@ impl UpstreamHealth {
 
     /// The breakers that opened since the last call, and the remaining milliseconds of each.
     pub(super) fn take_opened(&self, now_ms: u64) -> Vec<(BreakerScope, u64)> {
-        let mut sky = self.sky();
-        let untold = std::mem::take(&mut sky.untold);
-        let open_for = |scope| match sky.state(scope, now_ms) {
+        let mut upstream = self.upstream();
+        let untold = std::mem::take(&mut upstream.untold);
+        let open_for = |scope| match upstream.state(scope, now_ms) {
             Some(BreakerState::Open { until_ms }) if until_ms > now_ms => Some((scope, until_ms - now_ms)),
             _ => None,
         };
@@ -325,13 +325,13 @@ impl UpstreamHealth {
 
     /// Adopts breakers that are open on another worker, with the remaining milliseconds of each.
     pub(super) fn adopt(&self, open: &[(BreakerScope, u64)], now_ms: u64) {
-        let mut sky = self.sky();
-        if let Some(breakers) = &mut sky.breakers {
+        let mut upstream = self.upstream();
+        if let Some(breakers) = &mut upstream.breakers {
             for (scope, open_ms) in open {
                 breakers.of(*scope).adopt(Some(now_ms.saturating_add(*open_ms)), now_ms);
             }
         }
-        self.note_trouble(&mut sky, now_ms);
+        self.note_trouble(&mut upstream, now_ms);
     }
 }
 
