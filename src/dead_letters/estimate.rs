@@ -72,9 +72,9 @@ pub struct KindCounts(BTreeMap<(Option<ReplayRefusal>, &'static str, &'static st
 impl KindCounts {
     /// Counts one; `refused` says why it is left where it is. A type or error that is unknown is counted as `-`, because it may
     /// be any text.
-    pub fn count(&mut self, facts: &DeadLetterView<'_>, refused: Option<ReplayRefusal>) {
-        let job_type = JobType::from_name(&facts.letter.job_type).map_or("-", JobType::as_str);
-        let error = facts.error_kind().map_or("-", ErrorKind::as_str);
+    pub fn count(&mut self, view: &DeadLetterView<'_>, refused: Option<ReplayRefusal>) {
+        let job_type = JobType::from_name(&view.letter.job_type).map_or("-", JobType::as_str);
+        let error = view.error_kind().map_or("-", ErrorKind::as_str);
         *self.0.entry((refused, job_type, error)).or_default() += 1;
     }
 
@@ -109,15 +109,15 @@ impl Estimator {
     }
 
     /// Counts a dead letter and what would become of it.
-    pub fn count(&mut self, facts: &DeadLetterView<'_>, decided: &Result<ReadyReplay, Refused>) {
-        self.kinds.count(facts, decided.as_ref().err().map(|refused| refused.refusal));
+    pub fn count(&mut self, view: &DeadLetterView<'_>, decided: &Result<ReadyReplay, Refused>) {
+        self.kinds.count(view, decided.as_ref().err().map(|refused| refused.refusal));
         match decided {
             Ok(ready) => {
                 self.replay += 1;
                 if let Some(risk) = ready.risk {
                     *self.risks.entry(risk).or_default() += 1;
                 }
-                self.spending.count(facts.letter.partition, ready);
+                self.spending.count(view.letter.partition, ready);
             }
             Err(refused) => {
                 self.refused += 1;
@@ -176,9 +176,9 @@ mod tests {
         let mut estimator = Estimator::new(&config);
         let mut count = |job: &str, error: &str| {
             let one = dead_letter(job, error);
-            let facts = DeadLetterView::new(&one);
-            let decided = decide_replay(&facts, &Changes::default(), AcceptedRisks::default());
-            estimator.count(&facts, &decided);
+            let view = DeadLetterView::new(&one);
+            let decided = decide_replay(&view, &Changes::default(), AcceptedRisks::default());
+            estimator.count(&view, &decided);
         };
         let check = |caller: &str| {
             format!(r#"{{"type":"CheckUser","id":"a","caller_id":"{caller}","args":{{"email":"a@b.example"}}}}"#)

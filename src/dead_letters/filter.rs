@@ -137,8 +137,8 @@ impl Filter {
     }
 
     /// Whether a dead letter within that range matches. The cheapest tests come first.
-    pub fn wants(&self, facts: &DeadLetterView<'_>) -> bool {
-        let letter = facts.letter;
+    pub fn wants(&self, view: &DeadLetterView<'_>) -> bool {
+        let letter = view.letter;
         let is = |wanted: &Option<String>, fact: &dyn Fn() -> Option<String>| {
             wanted.as_ref().is_none_or(|wanted| fact().as_ref() == Some(wanted))
         };
@@ -146,19 +146,19 @@ impl Filter {
             && (self.id.is_empty() || self.id.contains(&letter.id))
             && (self.job_type.is_empty() || self.job_type.iter().any(|wanted| wanted.as_str() == letter.job_type))
             && self.text.as_ref().is_none_or(|text| letter.job.contains(text) || letter.error.contains(text))
-            && (self.error.is_empty() || facts.error_kind().is_some_and(|kind| self.error.contains(&kind)))
+            && (self.error.is_empty() || view.error_kind().is_some_and(|kind| self.error.contains(&kind)))
             && (self.status.is_empty()
-                || facts.error_kind().is_some_and(|kind| self.status.iter().any(|status| status.fits(kind))))
+                || view.error_kind().is_some_and(|kind| self.status.iter().any(|status| status.fits(kind))))
             && self.http_status.is_none_or(|Statuses { first, last }| {
-                facts.http_status().is_some_and(|status| (first..=last).contains(&status))
+                view.http_status().is_some_and(|status| (first..=last).contains(&status))
             })
             && self.problem.as_ref().is_none_or(|wanted| {
                 let ends = |found: &str| found.strip_suffix(wanted.as_str()).is_some_and(|rest| rest.ends_with('/'));
-                facts.problem().is_some_and(|found| found == wanted.as_str() || ends(&found))
+                view.problem().is_some_and(|found| found == wanted.as_str() || ends(&found))
             })
-            && is(&self.batch, &|| facts.batch().map(Into::into))
-            && is(&self.customer_reference, &|| facts.customer_reference().map(Into::into))
-            && is(&self.caller, &|| facts.caller().map(Into::into))
+            && is(&self.batch, &|| view.batch().map(Into::into))
+            && is(&self.customer_reference, &|| view.customer_reference().map(Into::into))
+            && is(&self.caller, &|| view.caller().map(Into::into))
     }
 
     /// Whether every dead letter matches.

@@ -75,20 +75,20 @@ impl GroupBy {
         }
     }
 
-    fn of<'f>(self, facts: &DeadLetterView<'f>) -> Cow<'f, str> {
+    fn of<'f>(self, view: &DeadLetterView<'f>) -> Cow<'f, str> {
         let some = |text: Option<Cow<'f, str>>| text.unwrap_or_default();
         match self {
-            Self::Type => Cow::Borrowed(facts.letter.job_type.as_str()),
-            Self::Kind => some(facts.kind()),
-            Self::HttpStatus => facts.http_status().map_or_else(Cow::default, |status| status.to_string().into()),
-            Self::Problem => some(facts.problem()),
-            Self::Batch => some(facts.batch()),
-            Self::Caller => some(facts.caller()),
-            Self::CustomerReference => some(facts.customer_reference()),
-            Self::Replayable => Cow::Borrowed(if facts.letter.replayable { "true" } else { "false" }),
-            Self::Replay => facts.replays().to_string().into(),
-            Self::Hour => facts.at(13).into(),
-            Self::Day => facts.at(10).into(),
+            Self::Type => Cow::Borrowed(view.letter.job_type.as_str()),
+            Self::Kind => some(view.kind()),
+            Self::HttpStatus => view.http_status().map_or_else(Cow::default, |status| status.to_string().into()),
+            Self::Problem => some(view.problem()),
+            Self::Batch => some(view.batch()),
+            Self::Caller => some(view.caller()),
+            Self::CustomerReference => some(view.customer_reference()),
+            Self::Replayable => Cow::Borrowed(if view.letter.replayable { "true" } else { "false" }),
+            Self::Replay => view.replays().to_string().into(),
+            Self::Hour => view.at(13).into(),
+            Self::Day => view.at(10).into(),
         }
     }
 }
@@ -168,12 +168,12 @@ impl GroupCounts {
     }
 
     /// Counts one.
-    pub fn count(&mut self, facts: &DeadLetterView<'_>) {
+    pub fn count(&mut self, view: &DeadLetterView<'_>) {
         self.total += 1;
         self.scratch.clear();
         for by in &self.by {
             // Writing to a String cannot fail.
-            let _ = write!(self.scratch, "{}{SEPARATOR}", by.of(facts).replace(SEPARATOR, " "));
+            let _ = write!(self.scratch, "{}{SEPARATOR}", by.of(view).replace(SEPARATOR, " "));
         }
         if let Some(count) = self.counts.get_mut(&self.scratch) {
             *count += 1;

@@ -87,12 +87,12 @@ fn kept(pointer: &str) -> Refused {
 
 /// Decides whether a dead letter can be replayed with these changes.
 pub fn decide_replay(
-    facts: &DeadLetterView<'_>,
+    view: &DeadLetterView<'_>,
     changes: &Changes,
     allowed: AcceptedRisks,
 ) -> Result<ReadyReplay, Refused> {
-    let letter = facts.letter;
-    let kind = facts.error_kind();
+    let letter = view.letter;
+    let kind = view.error_kind();
     let rejected = kind.is_some_and(ErrorKind::is_rejection);
     if !letter.replayable
         && (!rejected || JobType::from_name(&letter.job_type).is_some_and(|job_type| job_type.facts().is_code))
@@ -102,7 +102,7 @@ pub fn decide_replay(
     if rejected && changes.is_empty() {
         return Err(ReplayRefusal::Rejected.into());
     }
-    let (known, state) = match facts.state() {
+    let (known, state) = match view.state() {
         Some(state) => (true, state),
         None => (false, JobState::new(Origin { lane: Lane::Bulk, partition: letter.partition, entry: letter.entry })),
     };
@@ -130,7 +130,7 @@ pub fn decide_replay(
     if id != letter.id && !rejected {
         return Err(kept("/id"));
     }
-    let batch_before = facts.batch();
+    let batch_before = view.batch();
     if job.batch.as_deref() != batch_before.as_deref() && !rejected {
         return Err(kept("/batch"));
     }

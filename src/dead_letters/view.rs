@@ -142,18 +142,18 @@ mod tests {
             r#"{"batch":"b","args":{"customer_reference":"r\n"}}"#,
             r#"{"kind":"upstream","http_status":503,"problem":{"type":"urn:x","status":"y"},"message":"m"}"#,
         );
-        let facts = DeadLetterView::new(&good);
-        assert_eq!((facts.kind().as_deref(), facts.http_status()), (Some("upstream"), Some(503)));
-        assert_eq!((facts.problem().as_deref(), facts.error_kind()), (Some("urn:x"), Some(ErrorKind::Upstream)));
-        assert_eq!((facts.batch().as_deref(), facts.caller().as_deref()), (Some("b"), Some("r\n")));
-        assert_eq!(facts.at(13), "2024-11-22T08");
+        let view = DeadLetterView::new(&good);
+        assert_eq!((view.kind().as_deref(), view.http_status()), (Some("upstream"), Some(503)));
+        assert_eq!((view.problem().as_deref(), view.error_kind()), (Some("urn:x"), Some(ErrorKind::Upstream)));
+        assert_eq!((view.batch().as_deref(), view.caller().as_deref()), (Some("b"), Some("r\n")));
+        assert_eq!(view.at(13), "2024-11-22T08");
         for (job, error) in [("", ""), ("[1]", "17"), (r#"{"batch":1,"batch":"b","args":[]}"#, r#"{"kind":4}"#)] {
             let odd = dead_letter(job, error);
-            let facts = DeadLetterView::new(&odd);
-            assert_eq!((facts.kind(), facts.batch(), facts.caller(), facts.problem()), (None, None, None, None));
+            let view = DeadLetterView::new(&odd);
+            assert_eq!((view.kind(), view.batch(), view.caller(), view.problem()), (None, None, None, None));
         }
         let numbers = dead_letter(r#"{"caller_id":17,"customer_reference":"r"}"#, r#"{"problem":"text"}"#);
-        let facts = DeadLetterView::new(&numbers);
-        assert_eq!((facts.caller().as_deref(), facts.problem()), (Some("r"), None));
+        let view = DeadLetterView::new(&numbers);
+        assert_eq!((view.caller().as_deref(), view.problem()), (Some("r"), None));
     }
 }

@@ -128,7 +128,7 @@ mod tests {
             r#"{"batch":"b","caller_id":"192.0.2.7","customer_reference":"r","args":{"email":"ada@example.com"}}"#,
             r#"{"kind":"upstream","http_status":503,"problem":{"type":"https://x/problems/busy"}}"#,
         );
-        let facts = DeadLetterView::new(&one);
+        let view = DeadLetterView::new(&one);
         for flags in [
             "",
             "--type CheckUser",
@@ -138,7 +138,7 @@ mod tests {
             "--http-status 5xx --problem https://x/problems/busy",
             "--batch b --caller 192.0.2.7 --customer-reference r --text ada@ --id a --id z --replayable",
         ] {
-            assert!(filter(flags).wants(&facts), "{flags}");
+            assert!(filter(flags).wants(&view), "{flags}");
         }
         for flags in [
             "--type StartOtp",
@@ -154,7 +154,7 @@ mod tests {
             "--text bob",
             "--id b",
         ] {
-            assert!(!filter(flags).wants(&facts), "{flags}");
+            assert!(!filter(flags).wants(&view), "{flags}");
         }
         for wrong in
             ["--http-status 9xx", "--http-status 42", "--since tomorrow", "--error oops", "--type X", "--status dead"]

@@ -57,8 +57,8 @@ pub async fn plan(backend: &mut Backend<'_>, filter: Filter) -> Result<DiscardPl
     let (mut kinds, mut discard) = (KindCounts::default(), 0);
     let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let _: ControlFlow<Infallible> = scan
-        .for_each(&filter, |facts| {
-            kinds.count(facts, None);
+        .for_each(&filter, |view| {
+            kinds.count(view, None);
             discard += 1;
             ControlFlow::Continue(())
         })

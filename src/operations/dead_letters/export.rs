@@ -49,7 +49,7 @@ pub async fn export(
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
     let mut count = 0;
     let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
-    let read = scan.for_each(filter, |facts| match write_line(&mut out, facts.letter) {
+    let read = scan.for_each(filter, |view| match write_line(&mut out, view.letter) {
         Ok(()) => {
             count += 1;
             ControlFlow::Continue(())

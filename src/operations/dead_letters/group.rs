@@ -23,8 +23,8 @@ pub async fn group(
     let mut counts = GroupCounts::new(by);
     let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let _: ControlFlow<Infallible> = scan
-        .for_each(filter, |facts| {
-            counts.count(facts);
+        .for_each(filter, |view| {
+            counts.count(view);
             ControlFlow::Continue(())
         })
         .await?;

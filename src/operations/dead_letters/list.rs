@@ -137,11 +137,11 @@ async fn newest_of(
     let before = found.len();
     let mut scan = scan(backend, partition, ReadOrder::NewestFirst);
     let ended = scan
-        .for_each(filter, |facts| {
+        .for_each(filter, |view| {
             if found.len() - before == limit {
                 return ControlFlow::Break(());
             }
-            found.push(summary(facts));
+            found.push(summary(view));
             ControlFlow::Continue(())
         })
         .await?;
@@ -157,21 +157,21 @@ async fn count(backend: &mut Backend<'_>) -> Result<u64, Error> {
     Ok(count)
 }
 
-fn summary(facts: &DeadLetterView<'_>) -> DeadLetterSummary {
-    let letter = facts.letter;
+fn summary(view: &DeadLetterView<'_>) -> DeadLetterSummary {
+    let letter = view.letter;
     DeadLetterSummary {
         at: letter.at.clone(),
-        batch: facts.batch().map(Into::into),
+        batch: view.batch().map(Into::into),
         entry: letter.entry,
         error: ErrorSummary {
-            http_status: facts.http_status(),
-            kind: facts.kind().map(Into::into),
-            message: facts.message().map(Into::into),
-            problem: facts.problem().map(Into::into),
+            http_status: view.http_status(),
+            kind: view.kind().map(Into::into),
+            message: view.message().map(Into::into),
+            problem: view.problem().map(Into::into),
         },
         id: letter.id.clone(),
         partition: letter.partition,
-        replay: facts.replays(),
+        replay: view.replays(),
         replayable: letter.replayable,
         job_type: letter.job_type.clone(),
     }

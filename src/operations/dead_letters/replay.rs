@@ -121,11 +121,11 @@ pub async fn single(backend: &mut Backend<'_>, filter: &Filter) -> Result<Single
     let mut found: Option<String> = None;
     let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let ended = scan
-        .for_each(filter, |facts| {
+        .for_each(filter, |view| {
             if found.is_some() {
                 return ControlFlow::Break(());
             }
-            found = Some(facts.letter.job.clone());
+            found = Some(view.letter.job.clone());
             ControlFlow::Continue(())
         })
         .await?;
@@ -153,8 +153,8 @@ pub async fn plan(
     let mut estimator = Estimator::new(config);
     let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let _ = scan
-        .for_each(&request.filter, |facts| {
-            estimator.count(facts, &decide_replay(facts, &request.changes, allowed));
+        .for_each(&request.filter, |view| {
+            estimator.count(view, &decide_replay(view, &request.changes, allowed));
             if estimator.replay() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .await?;
@@ -238,8 +238,8 @@ async fn replay(
                 break;
             }
             let decided = {
-                let facts = DeadLetterView::new(letter);
-                request.filter.wants(&facts).then(|| decide_replay(&facts, &request.changes, allowed))
+                let view = DeadLetterView::new(letter);
+                request.filter.wants(&view).then(|| decide_replay(&view, &request.changes, allowed))
             };
             let Some(Ok(ready)) = decided else { continue };
             left -= 1;

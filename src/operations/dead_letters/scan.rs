@@ -109,9 +109,9 @@ impl Scan<'_> {
     ) -> Result<ControlFlow<B>, Error> {
         while let Some(page) = self.next().await? {
             for letter in &page {
-                let facts = DeadLetterView::new(letter);
-                if filter.wants(&facts)
-                    && let ControlFlow::Break(value) = each(&facts)
+                let view = DeadLetterView::new(letter);
+                if filter.wants(&view)
+                    && let ControlFlow::Break(value) = each(&view)
                 {
                     return Ok(ControlFlow::Break(value));
                 }

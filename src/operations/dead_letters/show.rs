@@ -92,14 +92,14 @@ pub async fn show(backend: &mut Backend<'_>, actor: &Actor, id: &str, reveal: bo
     let job = |text: &str| if reveal { as_json(text) } else { masked_job(text) };
     let error = |text: &str| if reveal { as_json(text) } else { masked_error(text) };
     let details = |letter: DeadLetter| {
-        let facts = DeadLetterView::new(&letter);
-        let state = facts.state();
+        let view = DeadLetterView::new(&letter);
+        let state = view.state();
         DeadLetterDetails {
             history: past_attempts(state.as_ref()),
             error: error(&letter.error),
             job: job(&letter.job),
             parent_id: state.and_then(|state| state.parent_id),
-            replay: facts.replays(),
+            replay: view.replays(),
             at: letter.at.clone(),
             entry: letter.entry,
             id: letter.id.clone(),
@@ -132,8 +132,8 @@ async fn find(backend: &mut Backend<'_>, id: &str) -> Result<Vec<DeadLetter>, Er
     let mut found = Vec::new();
     let mut scan = scan(backend, &scope, ReadOrder::NewestFirst);
     let _ = scan
-        .for_each(&filter, |facts| {
-            found.push(facts.letter.clone());
+        .for_each(&filter, |view| {
+            found.push(view.letter.clone());
             if found.len() == MAX_SHOWN { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .await?;
