@@ -139,7 +139,7 @@ impl ActiveJob {
         }
         let settler = Arc::clone(&self.settler);
         // The finisher outlives every delivery. If it were gone, the lease would bring the job back.
-        let _ = settler.endings.send(CompleterTask::Job { held: self, end });
+        let _ = settler.endings.send(CompleterTask::Job { active: self, end });
     }
 }
 
@@ -206,13 +206,13 @@ impl From<Option<InsteadOfCall>> for End {
 #[derive(Debug)]
 pub(super) enum CompleterTask {
     /// A valid job.
-    Job { held: Box<ActiveJob>, end: End },
+    Job { active: Box<ActiveJob>, end: End },
     /// An entry that is not a valid job.
     Rejected(Box<Rejected>),
     /// Ends that Redis refused, to be written again.
     Again(Vec<ReadyEnd>),
     /// A deferral after a 429 that Redis refused, to be written again.
-    DeferAgain { held: Box<ActiveJob>, deferral: Box<Deferral> },
+    DeferAgain { active: Box<ActiveJob>, deferral: Box<Deferral> },
     /// Delays that Redis refused, to be written again.
     HoldAgain(DelayedDeliveries),
 }
@@ -233,34 +233,34 @@ pub(super) struct Rejected {
 pub(super) struct Delivery(Option<Box<ActiveJob>>);
 
 impl Delivery {
-    pub(super) const fn new(held: Box<ActiveJob>) -> Self {
-        Self(Some(held))
+    pub(super) const fn new(active: Box<ActiveJob>) -> Self {
+        Self(Some(active))
     }
 
     /// The job. `None` only after [`Delivery::settle`], which consumes the delivery.
-    pub(super) fn held(&mut self) -> Option<&mut ActiveJob> {
+    pub(super) fn active(&mut self) -> Option<&mut ActiveJob> {
         self.0.as_deref_mut()
     }
 
     /// Ends the delivery with the verdict on its call.
     pub(super) fn settle(mut self, verdict: NextStep) {
-        if let Some(held) = self.0.take() {
-            held.end(End::Called(verdict));
+        if let Some(active) = self.0.take() {
+            active.end(End::Called(verdict));
         }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let Some(mut held) = self.0.take() else { return };
+        let Some(mut active) = self.0.take() else { return };
         let end = if std::thread::panicking() {
-            End::DeadLetter(held.panicked())
-        } else if held.calling && held.repeat_safety != RepeatSafety::Safe {
+            End::DeadLetter(active.panicked())
+        } else if active.calling && active.repeat_safety != RepeatSafety::Safe {
             // The call was cut off, and its effect is unknown.
-            held.lost().map_or(End::Called(NextStep::Continue), End::DeadLetter)
+            active.lost().map_or(End::Called(NextStep::Continue), End::DeadLetter)
         } else {
             End::Called(NextStep::Release)
         };
-        held.end(end);
+        active.end(end);
     }
 }

@@ -70,7 +70,7 @@ impl Admitter {
     pub(super) async fn let_in(&mut self, DecodedJobs(mut ready): DecodedJobs) -> Duration {
         let mut waited = Duration::ZERO;
         loop {
-            if self.context.control.any() || ready.iter().any(|held| held.state.cancelled || held.is_given_up()) {
+            if self.context.control.any() || ready.iter().any(|active| active.state.cancelled || active.is_given_up()) {
                 ready = self.screen(ready).await;
             }
             ready = self.step_aside(ready).await;
@@ -79,14 +79,14 @@ impl Admitter {
             }
             let now_ms = self.context.clock.monotonic_ms();
             if self.context.upstream_health.is_trying(now_ms)
-                && let Some(harmless) = ready.iter().position(|held| held.repeat_safety == RepeatSafety::Safe)
+                && let Some(harmless) = ready.iter().position(|active| active.repeat_safety == RepeatSafety::Safe)
             {
                 // One call must find out whether XCO has recovered. Choose one that does no harm if it has not.
                 ready[..=harmless].rotate_right(1);
             }
             // A script call handles one stream. Returning jobs are before new ones.
             let (lane, source) = (ready[0].lane, ready[0].source);
-            let alike = ready.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
+            let alike = ready.iter().take_while(|active| (active.lane, active.source) == (lane, source)).count();
             let waiting_since = Instant::now();
             let taken = tokio::select! {
                 biased;
@@ -114,17 +114,17 @@ impl Admitter {
         let now_ms = context.clock.monotonic_ms();
         let lane = ready[0].lane;
         let (mut batch, mut stay) = (Vec::with_capacity(taken), Vec::new());
-        for mut held in ready.drain(..taken) {
-            match context.upstream_health.ask(held.route, held.lane, now_ms) {
+        for mut active in ready.drain(..taken) {
+            match context.upstream_health.ask(active.route, active.lane, now_ms) {
                 Permit::Go => {}
-                Permit::Probe => held.probe = Some(Probe::new(Arc::clone(&context.upstream_health), held.route)),
+                Permit::Probe => active.probe = Some(Probe::new(Arc::clone(&context.upstream_health), active.route)),
                 Permit::Wait => {
-                    stay.push(held);
+                    stay.push(active);
                     continue;
                 }
             }
-            held.has_slot = true;
-            batch.push(held);
+            active.has_slot = true;
+            batch.push(active);
         }
         if !stay.is_empty() {
             context.slots.release(lane, stay.len());
@@ -144,17 +144,17 @@ impl Admitter {
         let mut going = Vec::with_capacity(ready.len());
         let mut aside = Vec::new();
         let mut probes = Vec::new();
-        for mut held in ready {
-            match self.context.upstream_health.look(held.route, held.lane, monotonic_ms) {
-                Permit::Probe if !probes.contains(&held.route) => probes.push(held.route),
+        for mut active in ready {
+            match self.context.upstream_health.look(active.route, active.lane, monotonic_ms) {
+                Permit::Probe if !probes.contains(&active.route) => probes.push(active.route),
                 Permit::Go => {}
                 Permit::Probe | Permit::Wait => {
-                    held.instead = Some(step_aside(&held, now_ms));
-                    aside.push(held);
+                    active.instead = Some(step_aside(&active, now_ms));
+                    aside.push(active);
                     continue;
                 }
             }
-            going.push(held);
+            going.push(active);
         }
         self.admit_instead(aside).await;
         going
@@ -170,7 +170,7 @@ impl Admitter {
             }
             let most = if backlogged.jobs.len() > MANY_ASIDE { MANY_ASIDE } else { FEW_ASIDE };
             let mut batch: Vec<Box<ActiveJob>> = backlogged.jobs.drain(..backlogged.jobs.len().min(most)).collect();
-            let names: Vec<String> = batch.iter().map(|held| held.bucket.name.clone()).collect();
+            let names: Vec<String> = batch.iter().map(|active| active.bucket.name.clone()).collect();
             if context.control.any() {
                 batch = self.screen(batch).await;
             }
@@ -190,14 +190,14 @@ impl Admitter {
         let now_ms = self.context.clock.now_ms();
         let mut going = Vec::with_capacity(ready.len());
         let mut instead = Vec::new();
-        for mut held in ready {
-            match check(&rules, &held, now_ms) {
-                RuleCheck::Go => going.push(held),
-                RuleCheck::Stay if held.taken_over => held.leave(),
-                RuleCheck::Stay => held.end(End::Called(NextStep::Release)),
+        for mut active in ready {
+            match check(&rules, &active, now_ms) {
+                RuleCheck::Go => going.push(active),
+                RuleCheck::Stay if active.taken_over => active.leave(),
+                RuleCheck::Stay => active.end(End::Called(NextStep::Release)),
                 RuleCheck::Instead(what) => {
-                    held.instead = Some(what);
-                    instead.push(held);
+                    active.instead = Some(what);
+                    instead.push(active);
                 }
             }
         }
@@ -210,7 +210,7 @@ impl Admitter {
     async fn admit_instead(&mut self, mut instead: Vec<Box<ActiveJob>>) {
         while !instead.is_empty() {
             let (lane, source) = (instead[0].lane, instead[0].source);
-            let alike = instead.iter().take_while(|held| (held.lane, held.source) == (lane, source)).count();
+            let alike = instead.iter().take_while(|active| (active.lane, active.source) == (lane, source)).count();
             let batch = instead.drain(..alike.min(MAX_ADMIT)).collect();
             self.admit(batch, Asks::ToCall).await;
         }
@@ -219,7 +219,7 @@ impl Admitter {
     /// Admits a batch that has its slots, or needs none, in one round trip.
     #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
     async fn admit(&mut self, mut batch: Vec<Box<ActiveJob>>, asks: Asks) {
-        let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|held| self.request(held, asks)).collect();
+        let requests: Vec<AdmissionRequest> = batch.iter_mut().map(|active| self.request(active, asks)).collect();
         let keys = &self.context.partitions[self.partition].keys;
         let index = IdIndex::of(&self.context.queue);
         let stream = keys.stream(batch[0].lane, batch[0].source);
@@ -255,58 +255,58 @@ impl Admitter {
         };
         self.loop_health.ok();
         let mut admitted = Vec::with_capacity(batch.len());
-        for ((mut held, request), verdict) in batch.into_iter().zip(requests).zip(answers.verdicts) {
-            held.state.accepted |= verdict != Admission::Duplicate;
+        for ((mut active, request), verdict) in batch.into_iter().zip(requests).zip(answers.verdicts) {
+            active.state.accepted |= verdict != Admission::Duplicate;
             match verdict {
                 Admission::Admitted => {
-                    if held.repeat_safety != RepeatSafety::Safe {
-                        held.unmark = request.mark.map_or(MarkerRemoval::Any, MarkerRemoval::Called);
+                    if active.repeat_safety != RepeatSafety::Safe {
+                        active.unmark = request.mark.map_or(MarkerRemoval::Any, MarkerRemoval::Called);
                     }
-                    held.state.resume(answers.now_ms);
-                    held.state.started_at_ms.get_or_insert(answers.now_ms);
-                    if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.context.clock.now_ms()) {
+                    active.state.resume(answers.now_ms);
+                    active.state.started_at_ms.get_or_insert(answers.now_ms);
+                    if active.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.context.clock.now_ms()) {
                         // It was admitted in time, but the wait for a replica took longer than its deadline.
-                        held.end(End::Expired { limited: false });
+                        active.end(End::Expired { limited: false });
                     } else {
-                        admitted.push(Delivery::new(held));
+                        admitted.push(Delivery::new(active));
                     }
                 }
-                Admission::Duplicate => held.end(End::Duplicate),
+                Admission::Duplicate => active.end(End::Duplicate),
                 Admission::Expired => {
-                    let end = held.instead.take().into();
-                    held.end(end);
+                    let end = active.instead.take().into();
+                    active.end(end);
                 }
-                Admission::TooLate => held.end(End::Expired { limited: true }),
+                Admission::TooLate => active.end(End::Expired { limited: true }),
                 Admission::Limited { due_us } => {
                     let now_us = answers.now_ms.saturating_mul(1000);
-                    self.context.partitions[self.partition].backlogged_callers.note(&held.bucket, due_us, now_us);
-                    held.state.reserve(SlotKind::Reserved);
-                    held.end(End::Delayed(Waiting::Limit, due_us));
+                    self.context.partitions[self.partition].backlogged_callers.note(&active.bucket, due_us, now_us);
+                    active.state.reserve(SlotKind::Reserved);
+                    active.end(End::Delayed(Waiting::Limit, due_us));
                 }
                 Admission::LimitedByTotal { due_us } => {
-                    held.state.reserve(SlotKind::Reserved);
-                    held.state.reserved_total = true;
-                    held.end(End::Delayed(Waiting::Limit, due_us));
+                    active.state.reserve(SlotKind::Reserved);
+                    active.state.reserved_total = true;
+                    active.end(End::Delayed(Waiting::Limit, due_us));
                 }
                 Admission::Late { due_us } => {
-                    held.state.reserve(SlotKind::InLine);
-                    held.end(End::Delayed(Waiting::Limit, due_us));
+                    active.state.reserve(SlotKind::InLine);
+                    active.end(End::Delayed(Waiting::Limit, due_us));
                 }
                 Admission::Queued => {
-                    held.state.spend_slots();
-                    held.end(End::Queued(SharedBucket::Client));
+                    active.state.spend_slots();
+                    active.end(End::Queued(SharedBucket::Client));
                 }
                 Admission::QueuedByTotal => {
-                    if held.bucket.shared.is_some() {
-                        held.state.spend_slots();
-                    } else if !held.state.reserved {
-                        held.state.reserve(SlotKind::Reserved);
+                    if active.bucket.shared.is_some() {
+                        active.state.spend_slots();
+                    } else if !active.state.reserved {
+                        active.state.reserve(SlotKind::Reserved);
                     }
-                    held.end(End::Queued(SharedBucket::Total));
+                    active.end(End::Queued(SharedBucket::Total));
                 }
-                Admission::Scheduled { due_us } => held.end(End::Delayed(Waiting::Schedule, due_us)),
-                Admission::Begun => begun(held),
-                Admission::NotOurs => held.leave(),
+                Admission::Scheduled { due_us } => active.end(End::Delayed(Waiting::Schedule, due_us)),
+                Admission::Begun => begun(active),
+                Admission::NotOurs => active.leave(),
             }
         }
         if !admitted.is_empty() {
@@ -315,31 +315,31 @@ impl Admitter {
         }
     }
 
-    fn request(&self, held: &mut ActiveJob, asks: Asks) -> AdmissionRequest {
-        let fresh = !held.state.accepted;
+    fn request(&self, active: &mut ActiveJob, asks: Asks) -> AdmissionRequest {
+        let fresh = !active.state.accepted;
         let slot = |reserved: bool| if reserved { Slot::Yes } else { Slot::No };
         let total = self.context.limits.total();
         AdmissionRequest {
-            entry: held.entry,
-            token: held.state.origin.to_string(),
+            entry: active.entry,
+            token: active.state.origin.to_string(),
             // A batch counts a job once, however often it is admitted. A job without an id reserves its origin for
             // that.
-            reserve_id: match &held.job.id {
+            reserve_id: match &active.job.id {
                 Some(id) => Some(id.as_str().to_owned()),
-                None => held.job.batch.as_ref().map(|_| held.state.origin.to_string()),
+                None => active.job.batch.as_ref().map(|_| active.state.origin.to_string()),
             }
             .filter(|_| fresh),
-            count_in_batch: held.job.batch.clone().filter(|_| fresh),
-            bucket: (held.bucket.clone(), slot(held.state.reserved)),
-            slot: held.state.holds_slot().then(|| Reservation {
-                kind: held.state.slot,
-                since_ms: held.state.waiting.map_or(0, |(_, since_ms)| since_ms),
+            count_in_batch: active.job.batch.clone().filter(|_| fresh),
+            bucket: (active.bucket.clone(), slot(active.state.reserved)),
+            slot: active.state.holds_slot().then(|| Reservation {
+                kind: active.state.slot,
+                since_ms: active.state.waiting.map_or(0, |(_, since_ms)| since_ms),
             }),
-            bulk_age: held.bulk_age().filter(|_| held.bucket.shared.is_some() || total.is_some()),
-            total: total.map(|total| (total, slot(held.state.reserved_total))),
-            deadline_ms: if held.instead.is_some() { Some(0) } else { held.deadline_ms },
-            run_at_ms: held.job.run_at_ms,
-            mark: (held.repeat_safety != RepeatSafety::Safe)
+            bulk_age: active.bulk_age().filter(|_| active.bucket.shared.is_some() || total.is_some()),
+            total: total.map(|total| (total, slot(active.state.reserved_total))),
+            deadline_ms: if active.instead.is_some() { Some(0) } else { active.deadline_ms },
+            run_at_ms: active.job.run_at_ms,
+            mark: (active.repeat_safety != RepeatSafety::Safe)
                 .then(|| format!("{}:{}", self.context.consumer, MARKS.fetch_add(1, Ordering::Relaxed))),
             aside: asks == Asks::ToWait,
         }
@@ -366,19 +366,19 @@ const MANY_ASIDE: usize = 64;
 /// request and no other.
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
 fn hand_back(batch: Vec<Box<ActiveJob>>, requests: Vec<AdmissionRequest>) {
-    for (mut held, request) in batch.into_iter().zip(requests) {
-        held.unmark = request.mark.map_or(MarkerRemoval::Nothing, MarkerRemoval::Own);
-        held.end(End::Called(NextStep::Release));
+    for (mut active, request) in batch.into_iter().zip(requests) {
+        active.unmark = request.mark.map_or(MarkerRemoval::Nothing, MarkerRemoval::Own);
+        active.end(End::Called(NextStep::Release));
     }
 }
 
 /// What happens to a job whose route has a breaker that is not closed.
-fn step_aside(held: &ActiveJob, now_ms: u64) -> InsteadOfCall {
-    if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+fn step_aside(active: &ActiveJob, now_ms: u64) -> InsteadOfCall {
+    if active.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
         return InsteadOfCall::Expire;
     }
-    let due_ms = now_ms.saturating_add(delayed_by_route::LONGEST_MS).min(held.deadline_ms.unwrap_or(u64::MAX));
-    InsteadOfCall::Delay { by: DelayedBy::Breaker(held.route), due_ms }
+    let due_ms = now_ms.saturating_add(delayed_by_route::LONGEST_MS).min(active.deadline_ms.unwrap_or(u64::MAX));
+    InsteadOfCall::Delay { by: DelayedBy::Breaker(active.route), due_ms }
 }
 
 /// Takes up to `want` slots. Takes a few at a time if they come free one by one.
@@ -390,16 +390,16 @@ async fn slots(context: &WorkerContext, lane: Lane, want: usize) -> usize {
 }
 
 /// Handles a job of which another delivery has started an unsafe call and not ended it.
-fn begun(mut held: Box<ActiveJob>) {
-    if !held.taken_over {
+fn begun(mut active: Box<ActiveJob>) {
+    if !active.taken_over {
         // A first delivery: the group was lost and recreated while another worker may still be alive and calling. The
         // entry stays pending, and is taken over after a lease if that worker does not end it.
-        held.leave();
+        active.leave();
         return;
     }
-    held.unmark = MarkerRemoval::Any;
-    match held.lost() {
-        None => held.end(End::Called(NextStep::Continue)),
-        Some(error) => held.end(End::DeadLetter(error)),
+    active.unmark = MarkerRemoval::Any;
+    match active.lost() {
+        None => active.end(End::Called(NextStep::Continue)),
+        Some(error) => active.end(End::DeadLetter(error)),
     }
 }

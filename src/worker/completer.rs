@@ -77,16 +77,16 @@ impl Completer {
                 CompleterTask::Rejected(rejected) => {
                     Some(settlement::of_rejected(&rejected, self.context.clock.now_ms()))
                 }
-                CompleterTask::Job { held, end: End::Called(NextStep::Defer { retry_after }) } => {
-                    self.defer(held, retry_after).await
+                CompleterTask::Job { active, end: End::Called(NextStep::Defer { retry_after }) } => {
+                    self.defer(active, retry_after).await
                 }
-                CompleterTask::DeferAgain { held, deferral } => self.park_deferred(held, *deferral).await,
-                CompleterTask::Job { held, end: End::DelayedBy { by, due_ms } } if !held.is_cancelled() => {
-                    paused.push((held, by, due_ms));
+                CompleterTask::DeferAgain { active, deferral } => self.park_deferred(active, *deferral).await,
+                CompleterTask::Job { active, end: End::DelayedBy { by, due_ms } } if !active.is_cancelled() => {
+                    paused.push((active, by, due_ms));
                     None
                 }
-                CompleterTask::Job { mut held, end } => {
-                    Some(settlement::of_job(&mut held, end, self.context.clock.now_ms()))
+                CompleterTask::Job { mut active, end } => {
+                    Some(settlement::of_job(&mut active, end, self.context.clock.now_ms()))
                 }
                 CompleterTask::Again(again) => {
                     for ready in again {

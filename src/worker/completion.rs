@@ -16,9 +16,9 @@ pub(super) enum JobEnd<'a> {
 }
 
 /// The completion of a valid job, as one operation for Redis.
-pub(super) fn of_job(held: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> FinishOp {
-    held.state.resume(now_ms);
-    let (job, state) = (&held.job, &held.state);
+pub(super) fn of_job(active: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> FinishOp {
+    active.state.resume(now_ms);
+    let (job, state) = (&active.job, &active.state);
     let enqueued_at_ms = state.enqueued_at_ms();
     // The producer chooses the entry id, which may be ahead of Redis's clock.
     let completed_at_ms = now_ms.max(enqueued_at_ms).max(state.started_at_ms.unwrap_or(0));
@@ -30,7 +30,7 @@ pub(super) fn of_job(held: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> Fin
     };
     let event = Completion {
         v: 1,
-        id: &held.id,
+        id: &active.id,
         job_type: Some(job.job_type),
         caller_id: job.caller_id.as_ref(),
         customer_reference: job.customer_reference.as_ref().or_else(|| job.args.customer_reference()),
@@ -49,28 +49,28 @@ pub(super) fn of_job(held: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> Fin
         enqueued_at: format_ms(enqueued_at_ms),
         started_at: state.started_at_ms.map(|ms| format_ms(ms.max(enqueued_at_ms))),
         completed_at: format_ms(completed_at_ms),
-        timings_ms: timings(held, completed_at_ms - enqueued_at_ms),
+        timings_ms: timings(active, completed_at_ms - enqueued_at_ms),
     }
     .to_json();
 
     let child = outcome.and_then(|outcome| {
         job.next.iter().find(|next| next.outcome == outcome).map(|next| NewChild {
             job: next.job.clone(),
-            parent: held.id.clone(),
+            parent: active.id.clone(),
             generation: state.generation.saturating_add(1),
         })
     });
-    let dead = error
-        .filter(|_| dead_letter)
-        .map(|error| letter(&held.raw, state, error, completed_at_ms, if job.carries_code { "false" } else { "true" }));
+    let dead = error.filter(|_| dead_letter).map(|error| {
+        letter(&active.raw, state, error, completed_at_ms, if job.carries_code { "false" } else { "true" })
+    });
     let extras = (job.reply || job.batch.is_some() || child.is_some() || dead.is_some())
         .then(|| Box::new(Extras { reply: job.reply, batch: job.batch.clone(), dead, child }));
-    FinishOp::Complete { id: held.id.clone(), job_type: job.job_type.as_str(), status, event, extras }
+    FinishOp::Complete { id: active.id.clone(), job_type: job.job_type.as_str(), status, event, extras }
 }
 
 /// Divides the `total` milliseconds of a job among queueing, limits, retries and calls.
-pub(super) fn timings(held: &ActiveJob, total: u64) -> Timings {
-    let state = &held.state;
+pub(super) fn timings(active: &ActiveJob, total: u64) -> Timings {
+    let state = &active.state;
     let (limited, retrying, xco) = (state.limited_ms, state.retrying_ms, state.xco_ms);
     Timings { queued: total.saturating_sub(limited + retrying + xco), limited, retrying, xco, total }
 }
@@ -134,12 +134,12 @@ fn letter(raw: &[u8], state: &JobState, error: &JobError, at_ms: u64, replayable
 }
 
 /// The error of a job whose deadline has passed.
-pub(super) fn expired(held: &ActiveJob, limited: bool) -> JobError {
-    if held.state.doubt {
+pub(super) fn expired(active: &ActiveJob, limited: bool) -> JobError {
+    if active.state.doubt {
         let message = "its time is up, and an earlier call may have taken effect";
         return JobError::plain(ErrorKind::InDoubt, message, false);
     }
-    let limited = limited || matches!(held.state.waiting, Some((Waiting::Limit, _)));
+    let limited = limited || matches!(active.state.waiting, Some((Waiting::Limit, _)));
     if limited {
         JobError::plain(ErrorKind::RateLimited, "its time is up: its caller is over the limit, or closed by XCO", true)
     } else {
@@ -148,8 +148,8 @@ pub(super) fn expired(held: &ActiveJob, limited: bool) -> JobError {
 }
 
 /// The error of a job that an operator cancelled.
-pub(super) fn cancelled(held: &ActiveJob) -> JobError {
-    if held.state.doubt {
+pub(super) fn cancelled(active: &ActiveJob) -> JobError {
+    if active.state.doubt {
         let message = "an operator cancelled it, and an earlier call may have taken effect";
         return JobError::plain(ErrorKind::InDoubt, message, false);
     }

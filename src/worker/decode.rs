@@ -37,11 +37,15 @@ impl DecodedJobs {
         clock: &RedisClock,
     ) -> BackloggedJobs {
         let mut clear = true;
-        let apart = self.0.extract_if(.., |held| {
-            if held.lane != Lane::Interactive || held.source != Source::Jobs || held.taken_over || held.is_given_up() {
+        let apart = self.0.extract_if(.., |active| {
+            if active.lane != Lane::Interactive
+                || active.source != Source::Jobs
+                || active.taken_over
+                || active.is_given_up()
+            {
                 return false;
             }
-            match backlogged_callers.join(&held.bucket, clock.now_ms().saturating_mul(1000)) {
+            match backlogged_callers.join(&active.bucket, clock.now_ms().saturating_mul(1000)) {
                 AdmissionPath::Direct => false,
                 AdmissionPath::Deferred { clear: this } => {
                     clear &= this;
@@ -58,8 +62,8 @@ impl DecodedJobs {
 
     /// Hands the jobs back, because the worker stops.
     pub(super) fn release(self) {
-        for held in self.0 {
-            held.end(End::Called(NextStep::Release));
+        for active in self.0 {
+            active.end(End::Called(NextStep::Release));
         }
     }
 }
@@ -86,16 +90,16 @@ impl BackloggedJobs {
     /// Records that no job of these callers is on the direct path any more.
     pub(super) fn cleared(&mut self) {
         self.clear = true;
-        for held in &self.jobs {
-            self.backlogged_callers.cleared(&held.bucket.name);
+        for active in &self.jobs {
+            self.backlogged_callers.cleared(&active.bucket.name);
         }
     }
 
     /// Hands the jobs back, because the worker stops.
     pub(super) fn release(self) {
-        for held in self.jobs {
-            self.backlogged_callers.left(&held.bucket.name);
-            held.end(End::Called(NextStep::Release));
+        for active in self.jobs {
+            self.backlogged_callers.left(&active.bucket.name);
+            active.end(End::Called(NextStep::Release));
         }
     }
 }
@@ -120,7 +124,7 @@ impl Decoder {
         self.context.slots.unwritten(entries.len());
         for entry in entries {
             match self.prepare(entry, asked_at_ms) {
-                DecodedEntry::Ready(held) => ready.push(held),
+                DecodedEntry::Ready(active) => ready.push(active),
                 DecodedEntry::Ended => {}
                 DecodedEntry::HeldAlready => self.context.slots.written(1),
             }
@@ -180,7 +184,7 @@ impl Decoder {
             // These calls leave no call marker, so the lost worker is assumed to have made one call each time.
             state.attempts = state.attempts.saturating_add(entry.deliveries - 1);
         }
-        let held = Box::new(ActiveJob {
+        let active = Box::new(ActiveJob {
             settler: Arc::clone(&self.settler),
             lane: entry.lane,
             source: entry.source,
@@ -203,9 +207,9 @@ impl Decoder {
             instead: None,
         });
         if entry.rescued {
-            tracing::info!(id = held.id, deliveries = entry.deliveries, "taken over from a lost worker");
+            tracing::info!(id = active.id, deliveries = entry.deliveries, "taken over from a lost worker");
         }
-        DecodedEntry::Ready(held)
+        DecodedEntry::Ready(active)
     }
 
     /// Whether there are jobs whose entry ids are ahead of Redis's clock, as far as this worker knows it.

@@ -35,24 +35,25 @@ impl<A: XcoApi> Executor<A> {
     /// Makes the delivery's call and settles it. If this is cancelled or panics, the delivery hands itself to the
     /// finisher.
     pub(super) async fn run(self, mut delivery: Delivery) {
-        let Some(held) = delivery.held() else { return };
+        let Some(active) = delivery.active() else { return };
         let lease_ms = i64::try_from(self.context.lease.as_millis()).unwrap_or(i64::MAX);
-        if held.repeat_safety != RepeatSafety::Safe && !held.lease.holds(self.context.clock.elapsed_ms(), lease_ms) {
+        if active.repeat_safety != RepeatSafety::Safe && !active.lease.holds(self.context.clock.elapsed_ms(), lease_ms)
+        {
             // This process was asleep, and another may have the job. No call is made on a lease that may have ended.
             delivery.settle(NextStep::Release);
             return;
         }
-        let span = super::trace::attempt(held, self.context.clock.now_ms());
+        let span = super::trace::attempt(active, self.context.clock.now_ms());
         let traceparent = super::trace::traceparent(&span);
-        held.calling = true;
-        let planned = next_call(&held.job, &held.state, held.around());
+        active.calling = true;
+        let planned = next_call(&active.job, &active.state, active.around());
         let rate_class = planned.rate_class;
         let context = CallContext {
-            traceparent: traceparent.as_deref().or(held.job.traceparent.as_deref()),
-            tracestate: held.job.tracestate.as_deref(),
+            traceparent: traceparent.as_deref().or(active.job.traceparent.as_deref()),
+            tracestate: active.job.tracestate.as_deref(),
             now: i64::try_from(self.context.clock.now_ms()).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         };
-        if held.state.attempts == 0 {
+        if active.state.attempts == 0 {
             self.context.upstream_health.first_attempt(rate_class);
         }
         let of_merchant = is_of_a_merchant(&planned.call, self.context.default_merchant.as_ref());
@@ -64,15 +65,15 @@ impl<A: XcoApi> Executor<A> {
         let http_status = report.result.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200));
         let took_ms = millis(report.elapsed);
         self.context.metrics.xco_call(rate_class, http_status.unwrap_or(0), report.elapsed);
-        let policy = self.context.policy(held.job.job_type);
+        let policy = self.context.policy(active.job.job_type);
         let circumstances =
             CallCircumstances { policy, jitter: rand::random(), outage: permits.outage, refusal: permits.refusal };
         let mut verdict = {
-            let super::active_job::ActiveJob { job, state, merchant, .. } = held;
+            let super::active_job::ActiveJob { job, state, merchant, .. } = active;
             decide(job, state, crate::jobs::CallInputs { merchant }, circumstances, report)
         };
-        held.calling = false;
-        held.state.remember(verdict.attempt(began_ms, took_ms, http_status));
+        active.calling = false;
+        active.state.remember(verdict.attempt(began_ms, took_ms, http_status));
         if let NextStep::Retry { delay_ms, .. } = &mut verdict
             && !awaits_token
             && !permits.outage

@@ -14,22 +14,22 @@ pub(super) enum RuleCheck {
 }
 
 /// Checks the rules for a job that is about to request its slot.
-pub(super) fn check(rules: &RuleSet, held: &ActiveJob, now_ms: u64) -> RuleCheck {
-    if held.state.cancelled {
+pub(super) fn check(rules: &RuleSet, active: &ActiveJob, now_ms: u64) -> RuleCheck {
+    if active.state.cancelled {
         return RuleCheck::Instead(InsteadOfCall::Cancel);
     }
-    if held.is_given_up() {
-        return RuleCheck::Instead(InsteadOfCall::GiveUp { losses: held.state.losses });
+    if active.is_given_up() {
+        return RuleCheck::Instead(InsteadOfCall::GiveUp { losses: active.state.losses });
     }
-    match rules.decide(&held.subject(), now_ms) {
+    match rules.decide(&active.subject(), now_ms) {
         Decision::Go => RuleCheck::Go,
         Decision::Cancel(_) => RuleCheck::Instead(InsteadOfCall::Cancel),
         Decision::LanePaused(_) => RuleCheck::Stay,
-        Decision::Pause(..) if held.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) => {
+        Decision::Pause(..) if active.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) => {
             RuleCheck::Instead(InsteadOfCall::Expire)
         }
         Decision::Pause(rule, order) => {
-            let until_ms = order.until_ms.unwrap_or(NO_END_MS).min(held.deadline_ms.unwrap_or(NO_END_MS));
+            let until_ms = order.until_ms.unwrap_or(NO_END_MS).min(active.deadline_ms.unwrap_or(NO_END_MS));
             RuleCheck::Instead(InsteadOfCall::Delay { by: DelayedBy::Rule(rule), due_ms: until_ms })
         }
     }

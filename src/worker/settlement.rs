@@ -37,77 +37,77 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> ReadyEnd {
 }
 
 /// The end of a job, or of this delivery of it.
-pub(super) fn of_job(held: &mut ActiveJob, end: End, now_ms: u64) -> ReadyEnd {
-    let job_type = held.job.job_type;
+pub(super) fn of_job(active: &mut ActiveJob, end: End, now_ms: u64) -> ReadyEnd {
+    let job_type = active.job.job_type;
     let waits =
         matches!(end, End::Called(NextStep::Retry { .. } | NextStep::Continue) | End::Delayed(..) | End::Queued(_));
     // Without this it would run again only to be cancelled.
-    let end = if waits && held.is_cancelled() { End::Cancelled } else { end };
+    let end = if waits && active.is_cancelled() { End::Cancelled } else { end };
     let (op, note) = match end {
         End::Called(NextStep::Succeeded { outcome, result }) => {
-            complete(held, &JobEnd::Succeeded { outcome, result: result.as_ref() }, now_ms)
+            complete(active, &JobEnd::Succeeded { outcome, result: result.as_ref() }, now_ms)
         }
         End::Called(NextStep::Failed { error, dead_letter }) => {
-            complete(held, &JobEnd::Failed { error: &error, dead_letter }, now_ms)
+            complete(active, &JobEnd::Failed { error: &error, dead_letter }, now_ms)
         }
         End::DeadLetter(error) => {
-            let error = doubt_first(&held.state, error);
-            complete(held, &JobEnd::Failed { error: &error, dead_letter: true }, now_ms)
+            let error = doubt_first(&active.state, error);
+            complete(active, &JobEnd::Failed { error: &error, dead_letter: true }, now_ms)
         }
         End::Called(NextStep::Retry { error, delay_ms }) => {
             let due_ms = now_ms.saturating_add(delay_ms);
-            if held.deadline_ms.is_some_and(|deadline_ms| due_ms >= deadline_ms) {
-                let mut late = completion::expired(held, false);
+            if active.deadline_ms.is_some_and(|deadline_ms| due_ms >= deadline_ms) {
+                let mut late = completion::expired(active, false);
                 late.message = format!("{}; the last attempt: {}", late.message, error.message);
                 late.http_status = error.http_status;
-                cut_short(held, &JobEnd::Expired { error: &late }, now_ms)
+                cut_short(active, &JobEnd::Expired { error: &late }, now_ms)
             } else {
-                held.state.wait(Waiting::Retry, now_ms);
-                (park(held, due_ms.saturating_mul(1000)), EndMetric::Retry(job_type))
+                active.state.wait(Waiting::Retry, now_ms);
+                (park(active, due_ms.saturating_mul(1000)), EndMetric::Retry(job_type))
             }
         }
         End::Called(NextStep::Continue) => {
-            held.state.wait(Waiting::Slot, now_ms);
-            (requeue(held), EndMetric::Nothing)
+            active.state.wait(Waiting::Slot, now_ms);
+            (requeue(active), EndMetric::Nothing)
         }
         // A deferral is written elsewhere. If one gets here, the job is handed back and runs again.
         End::Called(NextStep::Release | NextStep::Defer { .. }) => {
-            if held.state.waiting.is_none() {
-                held.state.wait(Waiting::Slot, now_ms);
+            if active.state.waiting.is_none() {
+                active.state.wait(Waiting::Slot, now_ms);
             }
-            (requeue(held), EndMetric::Nothing)
+            (requeue(active), EndMetric::Nothing)
         }
         End::Delayed(why, due_us) => {
-            held.state.resume(now_ms);
-            held.state.wait(why, now_ms);
+            active.state.resume(now_ms);
+            active.state.wait(why, now_ms);
             let note = if why == Waiting::Limit { EndMetric::Limited(job_type) } else { EndMetric::Nothing };
-            (park(held, due_us), note)
+            (park(active, due_us), note)
         }
         End::Queued(bucket) => {
-            held.state.resume(now_ms);
-            held.state.wait(Waiting::Limit, now_ms);
-            (queue_up(held, bucket, now_ms), EndMetric::Limited(job_type))
+            active.state.resume(now_ms);
+            active.state.wait(Waiting::Limit, now_ms);
+            (queue_up(active, bucket, now_ms), EndMetric::Limited(job_type))
         }
         End::Expired { limited } => {
-            let error = completion::expired(held, limited);
-            cut_short(held, &JobEnd::Expired { error: &error }, now_ms)
+            let error = completion::expired(active, limited);
+            cut_short(active, &JobEnd::Expired { error: &error }, now_ms)
         }
         // This delay is written elsewhere, unless the job has been cancelled.
         End::Cancelled | End::DelayedBy { .. } => {
-            let error = completion::cancelled(held);
-            cut_short(held, &JobEnd::Cancelled { error: &error }, now_ms)
+            let error = completion::cancelled(active);
+            cut_short(active, &JobEnd::Cancelled { error: &error }, now_ms)
         }
         End::Duplicate => {
-            let reply_for = held.job.reply.then(|| held.id.clone());
+            let reply_for = active.job.reply.then(|| active.id.clone());
             (FinishOp::Drop { reply_for }, EndMetric::Duplicate)
         }
     };
     ReadyEnd {
-        key: (held.lane, held.source, held.entry),
+        key: (active.lane, active.source, active.entry),
         finish: Finish {
-            entry: held.entry,
-            origin: held.state.origin.to_string(),
-            unmark: std::mem::take(&mut held.unmark),
+            entry: active.entry,
+            origin: active.state.origin.to_string(),
+            unmark: std::mem::take(&mut active.unmark),
             op,
         },
         note,
@@ -115,46 +115,46 @@ pub(super) fn of_job(held: &mut ActiveJob, end: End, now_ms: u64) -> ReadyEnd {
 }
 
 /// Ends a job because of its deadline or an operator. If an earlier call may have taken effect, it fails in doubt.
-fn cut_short(held: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> (FinishOp, EndMetric) {
+fn cut_short(active: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> (FinishOp, EndMetric) {
     match end {
         JobEnd::Expired { error } | JobEnd::Cancelled { error } if error.kind == ErrorKind::InDoubt => {
-            complete(held, &JobEnd::Failed { error, dead_letter: true }, now_ms)
+            complete(active, &JobEnd::Failed { error, dead_letter: true }, now_ms)
         }
-        end => complete(held, end, now_ms),
+        end => complete(active, end, now_ms),
     }
 }
 
-fn complete(held: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> (FinishOp, EndMetric) {
-    let op = completion::of_job(held, end, now_ms);
+fn complete(active: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> (FinishOp, EndMetric) {
+    let op = completion::of_job(active, end, now_ms);
     let (status, dead) = match end {
         JobEnd::Succeeded { .. } => (Status::Succeeded, false),
         JobEnd::Failed { dead_letter, .. } => (Status::Failed, *dead_letter),
         JobEnd::Expired { .. } => (Status::Expired, false),
         JobEnd::Cancelled { .. } => (Status::Cancelled, false),
     };
-    let total_ms = now_ms.saturating_sub(held.state.enqueued_at_ms());
-    let queued_ms = completion::timings(held, total_ms).queued;
+    let total_ms = now_ms.saturating_sub(active.state.enqueued_at_ms());
+    let queued_ms = completion::timings(active, total_ms).queued;
     if let JobEnd::Failed { error, .. } = end {
-        tracing::info!(id = held.id, kind = error.kind.as_str(), status = error.http_status, "job failed");
+        tracing::info!(id = active.id, kind = error.kind.as_str(), status = error.http_status, "job failed");
     }
-    (op, EndMetric::Completed { job_type: Some(held.job.job_type), status, queued_ms, total_ms, dead })
+    (op, EndMetric::Completed { job_type: Some(active.job.job_type), status, queued_ms, total_ms, dead })
 }
 
-fn park(held: &mut ActiveJob, due_us: u64) -> FinishOp {
-    FinishOp::Park { due_us, place: None, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+fn park(active: &mut ActiveJob, due_us: u64) -> FinishOp {
+    FinishOp::Park { due_us, place: None, state: active.state.to_json(), job: std::mem::take(&mut active.raw) }
 }
 
-fn queue_up(held: &mut ActiveJob, bucket: SharedBucket, now_ms: u64) -> FinishOp {
-    let due_us = latest_ms(held, now_ms).saturating_mul(1000);
-    let place = held.bulk_age().map(|age| QueuePosition { bucket, age });
-    FinishOp::Park { due_us, place, state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+fn queue_up(active: &mut ActiveJob, bucket: SharedBucket, now_ms: u64) -> FinishOp {
+    let due_us = latest_ms(active, now_ms).saturating_mul(1000);
+    let place = active.bulk_age().map(|age| QueuePosition { bucket, age });
+    FinishOp::Park { due_us, place, state: active.state.to_json(), job: std::mem::take(&mut active.raw) }
 }
 
 /// When a job in a shared bucket's queue is looked at in any case: at its deadline, so that it ends in time.
-pub(super) fn latest_ms(held: &ActiveJob, now_ms: u64) -> u64 {
-    held.deadline_ms.unwrap_or_else(|| now_ms.saturating_add(LONGEST_QUEUE_MS))
+pub(super) fn latest_ms(active: &ActiveJob, now_ms: u64) -> u64 {
+    active.deadline_ms.unwrap_or_else(|| now_ms.saturating_add(LONGEST_QUEUE_MS))
 }
 
-fn requeue(held: &mut ActiveJob) -> FinishOp {
-    FinishOp::Requeue { state: held.state.to_json(), job: std::mem::take(&mut held.raw) }
+fn requeue(active: &mut ActiveJob) -> FinishOp {
+    FinishOp::Requeue { state: active.state.to_json(), job: std::mem::take(&mut active.raw) }
 }

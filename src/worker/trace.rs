@@ -7,18 +7,18 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The span of one attempt: a child of the producer's trace. Its attribute `waited_ms` is the wait before it.
-pub(super) fn attempt(held: &ActiveJob, now_ms: u64) -> Span {
+pub(super) fn attempt(active: &ActiveJob, now_ms: u64) -> Span {
     let span = tracing::debug_span!(
         "attempt",
-        id = held.id,
-        r#type = held.job.job_type.as_str(),
-        lane = held.lane.as_str(),
-        attempt = held.state.attempts.saturating_add(1),
-        waited_ms = now_ms.saturating_sub(held.state.enqueued_at_ms()),
+        id = active.id,
+        r#type = active.job.job_type.as_str(),
+        lane = active.lane.as_str(),
+        attempt = active.state.attempts.saturating_add(1),
+        waited_ms = now_ms.saturating_sub(active.state.enqueued_at_ms()),
     );
-    if !span.is_disabled() && held.job.traceparent.is_some() {
+    if !span.is_disabled() && active.job.traceparent.is_some() {
         // Fails only if no exporter listens: then there is no trace to join.
-        let _ = span.set_parent(parent_context(held.job.traceparent.as_deref(), held.job.tracestate.as_deref()));
+        let _ = span.set_parent(parent_context(active.job.traceparent.as_deref(), active.job.tracestate.as_deref()));
     }
     span
 }

@@ -27,41 +27,49 @@ use std::{
 impl Completer {
     /// Handles a 429: closes the bucket and delays the job in one step. Returns an end if the job's deadline comes
     /// first.
-    pub(super) async fn defer(&mut self, mut held: Box<ActiveJob>, retry_after: Option<Duration>) -> Option<ReadyEnd> {
+    pub(super) async fn defer(
+        &mut self,
+        mut active: Box<ActiveJob>,
+        retry_after: Option<Duration>,
+    ) -> Option<ReadyEnd> {
         let context = Arc::clone(&self.context);
-        context.metrics.rate_limited(held.job.job_type);
-        held.state.wait(Waiting::Limit, context.clock.now_ms());
-        let place = held
+        context.metrics.rate_limited(active.job.job_type);
+        active.state.wait(Waiting::Limit, context.clock.now_ms());
+        let place = active
             .bulk_age()
-            .zip(held.bucket.shared)
-            .map(|(age, bucket)| (QueuePosition { bucket, age }, latest_ms(&held, context.clock.now_ms())));
+            .zip(active.bucket.shared)
+            .map(|(age, bucket)| (QueuePosition { bucket, age }, latest_ms(&active, context.clock.now_ms())));
         if place.is_none() {
-            held.state.reserve(SlotKind::After429);
+            active.state.reserve(SlotKind::After429);
         }
         let deferral = Deferral {
-            entry: held.entry,
-            origin: held.state.origin.to_string(),
-            bucket: held.bucket.clone(),
+            entry: active.entry,
+            origin: active.state.origin.to_string(),
+            bucket: active.bucket.clone(),
             retry_after,
             learn: context.limits.learns(),
-            deadline_ms: held.deadline_ms,
-            state: held.state.to_json(),
+            deadline_ms: active.deadline_ms,
+            state: active.state.to_json(),
             place,
-            job: std::mem::take(&mut held.raw),
+            job: std::mem::take(&mut active.raw),
         };
-        self.park_deferred(held, deferral).await
+        self.park_deferred(active, deferral).await
     }
 
     /// Closes the bucket and delays the job in one step. Also used for retries of that write. Returns an end if the
     /// job's deadline comes first.
-    pub(super) async fn park_deferred(&mut self, mut held: Box<ActiveJob>, mut deferral: Deferral) -> Option<ReadyEnd> {
+    pub(super) async fn park_deferred(
+        &mut self,
+        mut active: Box<ActiveJob>,
+        mut deferral: Deferral,
+    ) -> Option<ReadyEnd> {
         let context = Arc::clone(&self.context);
         let keys = &context.partitions[self.partition].keys;
-        let cancelled = held.is_cancelled();
+        let cancelled = active.is_cancelled();
         // A cancelled job must not wait. The bucket is closed, and this worker completes the job.
-        deferral.deadline_ms = if cancelled { Some(1) } else { held.deadline_ms };
+        deferral.deadline_ms = if cancelled { Some(1) } else { active.deadline_ms };
         let deferred = loop {
-            match queue::defer(&mut self.link, keys, held.lane, held.source, &context.consumer, &deferral).await {
+            match queue::defer(&mut self.link, keys, active.lane, active.source, &context.consumer, &deferral).await {
                 Ok(deferred) => break Ok(deferred),
                 Err(error) if is_transient(&error) => self.failed("defer", &error).await,
                 Err(error) => {
@@ -73,8 +81,8 @@ impl Completer {
             }
         };
         self.loop_health.ok();
-        held.free_slot();
-        let key = (held.lane, held.source, held.entry);
+        active.free_slot();
+        let key = (active.lane, active.source, active.entry);
         match deferred {
             Ok(Deferred::Delayed { .. } | Deferred::NotOurs) => {
                 self.done(std::iter::once(key), 1);
@@ -82,23 +90,23 @@ impl Completer {
                 None
             }
             Ok(Deferred::TooLate) => {
-                held.raw = deferral.job;
-                held.state.reserved = false;
+                active.raw = deferral.job;
+                active.state.reserved = false;
                 let end = if cancelled { End::Cancelled } else { End::Expired { limited: true } };
-                Some(settlement::of_job(&mut held, end, context.clock.now_ms()))
+                Some(settlement::of_job(&mut active, end, context.clock.now_ms()))
             }
             Ok(Deferred::Failed(why)) => {
                 // The bucket is closed for as long as XCO asked. The next try must not start that time anew.
                 deferral.retry_after = Some(Duration::ZERO);
                 let wait = self.refused(&[key], &why);
-                self.try_again(CompleterTask::DeferAgain { held, deferral: Box::new(deferral) }, wait);
+                self.try_again(CompleterTask::DeferAgain { active, deferral: Box::new(deferral) }, wait);
                 None
             }
             Err(why) => {
                 let wait = self.refused(&[key], &why);
                 // XCO counts from its answer.
                 deferral.retry_after = deferral.retry_after.map(|asked| asked.saturating_sub(wait));
-                self.try_again(CompleterTask::DeferAgain { held, deferral: Box::new(deferral) }, wait);
+                self.try_again(CompleterTask::DeferAgain { active, deferral: Box::new(deferral) }, wait);
                 None
             }
         }
@@ -110,25 +118,25 @@ impl Completer {
         let context = Arc::clone(&self.context);
         let now_ms = context.clock.now_ms();
         let mut groups: HashMap<(Lane, Source, String), Vec<PausedDelivery>> = HashMap::new();
-        for (mut held, by, due_ms) in paused {
-            held.state.resume(now_ms);
-            held.state.wait(Waiting::Paused, now_ms);
+        for (mut active, by, due_ms) in paused {
+            active.state.resume(now_ms);
+            active.state.wait(Waiting::Paused, now_ms);
             let name = match by {
                 DelayedBy::Rule(name) => name,
                 DelayedBy::Breaker(route) => {
-                    held.state.by_breaker = true;
-                    context.partitions[self.partition].aside.joined(route, held.lane);
-                    breakers::hold_name(route, held.lane)
+                    active.state.by_breaker = true;
+                    context.partitions[self.partition].aside.joined(route, active.lane);
+                    breakers::hold_name(route, active.lane)
                 }
             };
             // Reservations will be long past when the job is resumed, so it will ask for new ones.
-            held.state.spend_slots();
-            groups.entry((held.lane, held.source, name)).or_default().push(PausedDelivery {
-                entry: held.entry,
-                origin: held.state.origin.to_string(),
+            active.state.spend_slots();
+            groups.entry((active.lane, active.source, name)).or_default().push(PausedDelivery {
+                entry: active.entry,
+                origin: active.state.origin.to_string(),
                 due_ms,
-                state: held.state.to_json(),
-                job: std::mem::take(&mut held.raw),
+                state: active.state.to_json(),
+                job: std::mem::take(&mut active.raw),
             });
         }
         for ((lane, source, name), mut holds) in groups {
