@@ -148,7 +148,8 @@ fn print(completed: &Completed, rows: Rows, json: bool) -> anyhow::Result<()> {
 }
 
 fn filter(args: &CompletionsArgs) -> Filter {
-    Filter { id: args.id.clone(), job_type: args.job_type, status: args.status, batch: args.batch.clone() }
+    let job_types = args.job_type.into_iter().collect();
+    Filter { id: args.id.clone(), job_types, status: args.status, batch: args.batch.clone(), ..Filter::default() }
 }
 
 fn options(args: &CompletionsArgs) -> Options {

@@ -2,6 +2,7 @@
 
 use crate::contract::{EntryId, JobType, Status, look_into};
 use redis::Value;
+use std::collections::BTreeSet;
 
 /// One completion, read from its stream.
 #[derive(Clone, PartialEq)]
@@ -34,25 +35,70 @@ impl std::fmt::Debug for Completed {
 }
 
 /// Which completions a reader wants. A completion must match every field that is set.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Id of the job.
     pub id: Option<String>,
-    /// Type of the job.
-    pub job_type: Option<JobType>,
+    /// Types of the jobs. Empty: all types.
+    pub job_types: Vec<JobType>,
     /// How the job ended.
     pub status: Option<Status>,
     /// Batch of the job.
     pub batch: Option<String>,
+    /// `caller_id` of the job.
+    pub caller_id: Option<String>,
+    /// Merchants of the jobs. `None`: all merchants.
+    pub merchants: Option<MerchantFilter>,
+}
+
+/// Matches the completions of some merchants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MerchantFilter {
+    ids: BTreeSet<String>,
+    /// Whether a completion that names no merchant matches.
+    of_default: bool,
+}
+
+impl MerchantFilter {
+    /// Matches the completions of `merchants`. A completion that names no merchant belongs to `default`, which is
+    /// `xco.merchant_id`. Case does not matter.
+    pub fn new<'a>(merchants: impl IntoIterator<Item = &'a str>, default: Option<&str>) -> Self {
+        let ids: BTreeSet<String> = merchants.into_iter().map(str::to_ascii_lowercase).collect();
+        let of_default = default.is_some_and(|default| ids.contains(&default.to_ascii_lowercase()));
+        Self { ids, of_default }
+    }
+
+    /// Whether a completion's event matches.
+    pub fn wants(&self, event: &serde_json::Value) -> bool {
+        match event["merchant_id"].as_str() {
+            Some(id) => self.ids.contains(&id.to_ascii_lowercase()),
+            None => self.of_default,
+        }
+    }
+}
+
+/// Leaves out the caller, which may be personal data.
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filter")
+            .field("id", &self.id)
+            .field("job_types", &self.job_types)
+            .field("status", &self.status)
+            .field("batch", &self.batch)
+            .field("merchants", &self.merchants)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Filter {
     /// Whether `completed` matches.
     pub fn wants(&self, completed: &Completed) -> bool {
         self.id.as_ref().is_none_or(|id| *id == completed.id)
-            && self.job_type.is_none_or(|job_type| completed.job_type == Some(job_type))
+            && (self.job_types.is_empty() || completed.job_type.is_some_and(|found| self.job_types.contains(&found)))
             && self.status.is_none_or(|status| completed.status == status)
             && self.batch.as_ref().is_none_or(|batch| completed.event["batch"] == batch.as_str())
+            && self.caller_id.as_ref().is_none_or(|caller| completed.event["caller_id"] == caller.as_str())
+            && self.merchants.as_ref().is_none_or(|merchants| merchants.wants(&completed.event))
     }
 }
 
@@ -125,7 +171,7 @@ mod tests {
         Value::Array(vec![bulk(id), Value::Array(fields.iter().map(|text| bulk(text)).collect())])
     }
 
-    const EVENT: &str = r#"{"id":"a","batch":"b"}"#;
+    const EVENT: &str = r#"{"id":"a","batch":"b","caller_id":"c"}"#;
 
     #[test]
     fn entries_are_decoded_and_what_is_no_completion_is_told_apart() {
@@ -154,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn a_completion_belongs_to_the_merchant_that_it_names() {
+        let named = serde_json::json!({ "merchant_id": "6A3F" });
+        assert!(MerchantFilter::new(["6a3f", "7b"], None).wants(&named));
+        assert!(!MerchantFilter::new(["7b"], Some("7b")).wants(&named));
+        let unnamed = serde_json::json!({});
+        assert!(MerchantFilter::new(["7b"], Some("7B")).wants(&unnamed));
+        assert!(!MerchantFilter::new(["7b"], None).wants(&unnamed));
+        assert!(!MerchantFilter::default().wants(&unnamed));
+    }
+
+    #[test]
     fn a_filter_wants_what_fits_all_that_is_set() {
         let completed = Completed {
             partition: 0,
@@ -165,17 +222,21 @@ mod tests {
         };
         let fitting = Filter {
             id: Some("a".to_owned()),
-            job_type: None,
             status: Some(Status::Rejected),
             batch: Some("b".to_owned()),
+            caller_id: Some("c".to_owned()),
+            merchants: Some(MerchantFilter::new(["M"], Some("m"))),
+            ..Filter::default()
         };
         assert!(Filter::default().wants(&completed));
         assert!(fitting.wants(&completed));
         for other in [
             Filter { id: Some("b".to_owned()), ..fitting.clone() },
-            Filter { job_type: Some(JobType::CheckUser), ..fitting.clone() },
+            Filter { job_types: vec![JobType::CheckUser], ..fitting.clone() },
             Filter { status: Some(Status::Failed), ..fitting.clone() },
             Filter { batch: Some("c".to_owned()), ..fitting.clone() },
+            Filter { caller_id: Some("b".to_owned()), ..fitting.clone() },
+            Filter { merchants: Some(MerchantFilter::new(["m"], Some("n"))), ..fitting.clone() },
         ] {
             assert!(!other.wants(&completed), "{other:?}");
         }
