@@ -9,8 +9,10 @@ use crate::{
         problem::{Problem, ProblemKind},
         state::GatewayState,
     },
-    operations::pauses::{self, IN_FORCE_WITHIN, InForce, PauseRequest, Paused, Resumption, RuleInForce},
-    rules::Selector,
+    operations::{
+        Selector,
+        pauses::{self, IN_FORCE_WITHIN, InForce, PauseRequest, Paused, Resumption, RuleInForce},
+    },
 };
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
