@@ -251,6 +251,7 @@ proptest! {
                     let child = parse_job(next.job.as_bytes(), context(depth))
                         .map_err(|rejection| TestCaseError::fail(format!("{}: {rejection:?}", next.job)))?;
                     prop_assert_eq!(child.id.as_ref().unwrap().as_str(), format!("{parent_id}/{}", next.outcome.as_str()));
+                    prop_assert_eq!(child.id.as_ref().unwrap().as_str(), &next.id);
                     prop_assert_eq!(&child.effective_caller, &parent.effective_caller);
                     prop_assert!(child.customer_reference.is_some() || parent.customer_reference.is_none());
                     prop_assert!(child.traceparent.is_some() || parent.traceparent.is_none());

@@ -100,6 +100,9 @@ pub struct Completion<'a> {
     /// Id of the job whose `next` enqueued this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_id: Option<&'a str>,
+    /// Id of the job that this one's `next` enqueued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_id: Option<&'a str>,
     /// How many times operators replayed the job. Left out when 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub replay: u32,

@@ -13,13 +13,15 @@ pub const MAX_JOB_BYTES: usize = 64 * 1024;
 pub struct Next {
     /// The outcome of the parent that causes this child to be enqueued.
     pub outcome: Outcome,
+    /// The id of the child: its own, or the derived one.
+    pub id: String,
     /// The complete JSON of the child, including its `id`, `caller_id` and everything it inherits.
     pub job: String,
 }
 
 impl fmt::Debug for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Next").field("outcome", &self.outcome).finish_non_exhaustive()
+        f.debug_struct("Next").field("outcome", &self.outcome).field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) fn of_job(active: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> F
         JobEnd::Expired { error } => (Status::Expired, None, None, Some(*error), false),
         JobEnd::Cancelled { error } => (Status::Cancelled, None, None, Some(*error), false),
     };
+    // The child is enqueued in the same atomic step, so the completion may name it.
+    let next = outcome.and_then(|outcome| job.next.iter().find(|next| next.outcome == outcome));
     let event = Completion {
         v: 1,
         id: &active.id,
@@ -44,6 +46,7 @@ pub(super) fn of_job(active: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> F
         error,
         attempts: state.attempts,
         parent_id: state.parent_id.as_deref(),
+        next_id: next.map(|next| next.id.as_str()),
         replay: state.replay,
         dead_lettered: dead_letter,
         enqueued_at: format_ms(enqueued_at_ms),
@@ -53,12 +56,10 @@ pub(super) fn of_job(active: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> F
     }
     .to_json();
 
-    let child = outcome.and_then(|outcome| {
-        job.next.iter().find(|next| next.outcome == outcome).map(|next| NewChild {
-            job: next.job.clone(),
-            parent: active.id.clone(),
-            generation: state.generation.saturating_add(1),
-        })
+    let child = next.map(|next| NewChild {
+        job: next.job.clone(),
+        parent: active.id.clone(),
+        generation: state.generation.saturating_add(1),
     });
     let dead = error.filter(|_| dead_letter).map(|error| {
         letter(&active.raw, state, error, completed_at_ms, if job.carries_code { "false" } else { "true" })
@@ -99,6 +100,7 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> FinishOp {
         error: Some(&error),
         attempts: 0,
         parent_id: state.parent_id.as_deref(),
+        next_id: None,
         replay: state.replay,
         dead_lettered: true,
         enqueued_at: format_ms(enqueued_at_ms),

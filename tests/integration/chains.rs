@@ -52,6 +52,10 @@ async fn four_generations_run_inherit_and_name_their_parents() {
         }
     }
     assert!(rig.completions[0].get("parent_id").is_none());
+    for (event, child) in rig.completions.iter().zip(&chain[1..]) {
+        assert_eq!(event["next_id"], *child);
+    }
+    assert!(rig.completions[4].get("next_id").is_none(), "the last one has no `next`");
     assert_eq!(rig.completions[1]["meta"], json!({"own": "meta"}));
     assert_eq!(rig.completions[2]["meta"], json!({"own": "meta"}), "its parent's, which is its own");
     let callers = rig.sandbox.stats().callers;
@@ -112,13 +116,16 @@ async fn only_the_outcome_that_came_about_has_a_child_and_a_failure_has_none() {
     let next = json!({"exists": child("StartOtp", &args)});
     let absent = rig.complete(with(check("other", "ip"), "next", next.clone())).await;
     assert_eq!(absent["outcome"], "absent");
+    assert!(absent.get("next_id").is_none(), "its `next` is for another outcome: {absent:#}");
     rig.sandbox.order(Fault::status(400));
     let failed = rig.complete(with(check("failed", "ip"), "next", next)).await;
     assert_eq!(failed["status"], "failed");
+    assert!(failed.get("next_id").is_none(), "{failed:#}");
     let named = json!({"absent": {"id": "mine", "type": "CheckUser", "args": args}});
     rig.enqueue(&with(check("named", "ip"), "next", named)).await;
     let child = rig.completion("mine").await;
     assert_eq!(child["parent_id"], "named");
+    assert_eq!(rig.completions.iter().find(|event| event["id"] == "named").unwrap()["next_id"], "mine");
     assert_eq!(rig.completions.len(), 4);
     rig.end().await;
 }

@@ -112,18 +112,12 @@ struct ChildJob<'a> {
 /// Returns `None` if the parent or the child turns out to be invalid.
 pub(super) fn complete(child: &ChildDraft<'_>, parent: &JobDraft<'_>, parent_id: &str) -> Option<Next> {
     let ChildDraft { outcome, draft } = child;
-    let derived;
-    let id = if let Some(id) = &draft.id {
-        id.as_str()
-    } else {
-        derived = format!("{parent_id}/{}", outcome.as_str());
-        &derived
-    };
+    let id = draft.id.as_ref().map_or_else(|| format!("{parent_id}/{}", outcome.as_str()), |id| id.as_str().to_owned());
     // A `tracestate` is meaningful only with its own `traceparent`, so both come from the same job.
     let trace = if draft.traceparent.is_some() { draft } else { parent };
     let job = ChildJob {
         v: 1,
-        id,
+        id: &id,
         job_type: draft.job_type?,
         args: draft.nodes.args?,
         // The parent's caller if it has one, else the caller that the child names.
@@ -140,7 +134,8 @@ pub(super) fn complete(child: &ChildDraft<'_>, parent: &JobDraft<'_>, parent_id:
         tracestate: trace.tracestate,
         next: draft.nodes.next,
     };
-    Some(Next { outcome: *outcome, job: serde_json::to_string(&job).ok()? })
+    let job = serde_json::to_string(&job).ok()?;
+    Some(Next { outcome: *outcome, id, job })
 }
 
 /// Returns the longest possible id of a job that is `generation` generations below a producer's own job. Each
