@@ -73,7 +73,10 @@ impl Principal {
 
     /// The merchants whose jobs it may touch and see. `default` is `xco.merchant_id`.
     pub fn merchants(&self, default: Option<&MerchantId>) -> MerchantScope {
-        MerchantScope::new(&self.token.merchants, default)
+        if self.token.merchants.is_empty() {
+            return MerchantScope::all();
+        }
+        MerchantScope::only(&self.token.merchants, default)
     }
 
     /// Whether it may see whole completions: it sent the data itself (rule R7).

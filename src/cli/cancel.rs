@@ -7,7 +7,7 @@ use super::{
 use crate::{
     contract::{JobType, Lane},
     operations::{
-        Backend, Error, Selector,
+        Backend, Error, MerchantScope, Selector,
         jobs::{self, CancelDetail, CancelEstimate, JobCancelled, JobToCancel},
     },
 };
@@ -76,7 +76,7 @@ impl Cancel<'_> {
         let progress = SearchProgress::on_stderr();
         let mut found = Vec::new();
         for id in ids {
-            found.push(jobs::examine(&mut self.backend, id, &progress).await?);
+            found.push(jobs::examine(&mut self.backend, id, &MerchantScope::all(), &progress).await?);
         }
         let cancellable = found.iter().filter(|job| job.detail.is_cancellable()).count();
         if self.asks && !self.dry_run && cancellable > 0 {

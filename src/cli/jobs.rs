@@ -11,7 +11,8 @@ use super::{
 use crate::{
     contract::{ErrorKind, JobType, Lane, Status},
     operations::{
-        Backend,
+        Backend, MerchantScope,
+        dead_letters::Moment,
         jobs::{self, DelayReason, JobFilter, JobListRequest, JobSummary, ListCursor, MOST_LISTED, Stage},
     },
 };
@@ -43,7 +44,7 @@ enum JobsCommand {
     xco-worker jobs list --state delayed --type CreateUser --batch spring\n  \
     xco-worker jobs list --status failed --limit 1000 --json")]
 struct ListArgs {
-    /// Only these: `waiting`, `in_flight`, `delayed`, `ended`
+    /// Only these: `waiting`, `running` (or `in_flight`), `delayed`, `ended`
     #[arg(long, value_name = "STATE", value_parser = parse_stage, value_delimiter = ',')]
     state: Vec<Stage>,
     /// Only ended jobs with these: `succeeded`, `failed`, `expired`, `cancelled`, `rejected`
@@ -70,9 +71,12 @@ struct ListArgs {
     /// Only about the customer with that phone number, such as +33612345678; of ended jobs as with --email
     #[arg(long, value_name = "NUMBER")]
     phone_number: Option<String>,
-    /// Only the job with that id. `why` is quicker
+    /// Only the job with that id, the latest if there are several. `why` says more
     #[arg(long, value_name = "ID")]
     id: Option<String>,
+    /// Only those that are in their lane, delayed or ended since then: RFC 3339, or an age such as `2h`
+    #[arg(long, value_name = "WHEN")]
+    since: Option<Moment>,
     /// Maximum number of jobs to print
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
@@ -86,7 +90,7 @@ struct ListArgs {
 
 /// `delayed`
 fn parse_stage(text: &str) -> Result<Stage, String> {
-    parse_name(text, Stage::ALL, Stage::as_str)
+    Stage::from_name(text).map_or_else(|| parse_name(text, Stage::ALL, Stage::as_str), Ok)
 }
 
 /// Runs a subcommand.
@@ -97,14 +101,27 @@ pub(super) async fn run(args: JobsArgs, context: Context) -> anyhow::Result<Exit
 
 /// Prints the jobs page by page, so that memory stays bounded.
 async fn list(args: ListArgs, context: Context) -> anyhow::Result<Exit> {
-    let ListArgs { state, status, job_type, lane, batch, caller, customer, email, phone_number, id, .. } = args;
+    let ListArgs { state, status, job_type, lane, batch, caller, customer, email, phone_number, id, since, .. } = args;
     if lane.is_some() && state == [Stage::Ended] {
         return Err(UsageError("--lane fits no ended job: a completion does not name its lane".to_owned()).into());
     }
     if !status.is_empty() && !state.is_empty() && !state.contains(&Stage::Ended) {
         return Err(UsageError("--status fits only ended jobs".to_owned()).into());
     }
-    let filter = JobFilter { stage: state, status, job_type, lane, batch, caller, customer, email, phone_number, id };
+    let filter = JobFilter {
+        stage: state,
+        status,
+        job_type,
+        lane,
+        batch,
+        caller,
+        customer,
+        email,
+        phone_number,
+        id,
+        since,
+        merchants: MerchantScope::all(),
+    };
     let mut left = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let look_at_most = args.look_at.unwrap_or(u64::MAX);
     let mut request = JobListRequest { filter, limit: 0, look_at_most, cursor: args.cursor };

@@ -11,6 +11,7 @@ mod job;
 mod job_types;
 mod json;
 mod json_text;
+mod merchant_scope;
 mod parse;
 mod partition;
 mod printable;
@@ -26,6 +27,7 @@ pub use ids::{CallerId, CustomerReference, EntryId, JobId, Lane, MerchantId, Ori
 pub use job::{Job, MAX_JOB_BYTES, Next};
 pub use job_types::{JobType, Outcome};
 pub use json_text::{JsonText, look_into};
+pub use merchant_scope::MerchantScope;
 pub use parse::{ParseContext, Rejection, parse_job, run_at_ms};
 pub use partition::{Partitions, partition_of};
 pub use printable::{is_unprintable, printable, printable_json};

@@ -118,7 +118,8 @@ impl FromStr for Moment {
 }
 
 impl Moment {
-    fn ms(self, now_ms: u64) -> u64 {
+    /// The time in milliseconds since 1970, if it is `now_ms` now.
+    pub fn ms(self, now_ms: u64) -> u64 {
         match self {
             Self::At(ms) => ms,
             Self::Ago(ago) => now_ms.saturating_sub(millis(ago)),

@@ -18,7 +18,6 @@ pub mod jobs;
 mod kept_completions;
 mod lane_load;
 mod local_redis;
-mod merchant_scope;
 pub mod namespace;
 pub mod pauses;
 mod progress;
@@ -26,7 +25,10 @@ mod rule_in_force;
 pub mod status;
 mod text;
 
-pub use crate::{contract::printable, rules::Selector};
+pub use crate::{
+    contract::{MerchantScope, printable},
+    rules::Selector,
+};
 pub use actor::Actor;
 pub use attempts::PastAttempt;
 pub use backend::{Backend, SharedBackend};
@@ -34,7 +36,6 @@ pub use error::{Error, Unfinished, redis_place};
 pub use in_force::InForce;
 pub use kept_completions::KeptCompletions;
 pub use lane_load::LaneLoad;
-pub use merchant_scope::MerchantScope;
 pub use progress::{NoProgress, Progress};
 pub use rule_in_force::RuleInForce;
 pub use text::age;

@@ -8,7 +8,7 @@ use xco_worker::{
     config::{Config, RedisConfig},
     contract::Lane,
     operations::{
-        Actor, Backend, Error, NoProgress,
+        Actor, Backend, Error, MerchantScope, NoProgress,
         jobs::{self, CancelDetail, DelayReason, InForce, JobPlace},
         pauses::{self, PauseRequest},
         status::SnapshotCollector,
@@ -48,25 +48,33 @@ async fn a_job_is_explained_wherever_it_is() {
     let mut rig = Setup::default().without_worker().await;
     let (config, redis) = operator(&rig);
     let mut backend = Backend::connect(&redis).await.unwrap();
-    let unknown = jobs::explain(&mut backend, &config, "nobody", &NoProgress).await.unwrap();
+    let unknown = jobs::explain(&mut backend, &config, "nobody", &MerchantScope::all(), &NoProgress).await.unwrap();
     assert!(!unknown.is_known());
     let searched = json!({"live": 0, "ended": 0, "everything": true});
-    assert_eq!(json!(unknown), json!({"id": "nobody", "place": "unknown", "searched": searched}));
+    let words = [
+        "nobody: not known. Looked through 0 waiting or delayed jobs and 0 completions and dead letters: that is all there is",
+    ];
+    assert_eq!(json!(unknown), json!({"id": "nobody", "place": "unknown", "searched": searched, "words": words}));
 
     let entry = rig.enqueue(&check("first", "c")).await;
-    let waiting = jobs::explain(&mut backend, &config, "first", &NoProgress).await.unwrap();
+    let waiting = jobs::explain(&mut backend, &config, "first", &MerchantScope::all(), &NoProgress).await.unwrap();
     let JobPlace::Waiting { job, .. } = &waiting.place else { panic!("{waiting:#?}") };
     assert_eq!(
         json!(waiting),
         json!({
             "id": "first", "partition": 0, "place": "waiting", "ahead": 0, "ahead_is_exact": true, "lane": "interactive",
             "origin": format!("interactive:0:{entry}"), "enqueued_at": job.enqueued_at, "holds": ["no_worker"],
+            "words": waiting.words,
         })
     );
+    let [place, since, hold] = &waiting.words[..] else { panic!("{:?}", waiting.words) };
+    assert_eq!(place, "first: waits in the interactive lane, behind 0 jobs");
+    assert!(since.starts_with("enqueued ") && since.ends_with(&format!(" ago, at {}", job.enqueued_at)), "{since}");
+    assert_eq!(hold, "no worker is running");
 
     rig.start_worker();
     rig.completion("first").await;
-    let ended = jobs::explain(&mut backend, &config, "first", &NoProgress).await.unwrap();
+    let ended = jobs::explain(&mut backend, &config, "first", &MerchantScope::all(), &NoProgress).await.unwrap();
     let JobPlace::Ended(how) = &ended.place else { panic!("{ended:#?}") };
     assert_eq!((how.status.as_deref(), how.attempts, how.dead_letter), (Some("succeeded"), Some(1), false));
     assert_eq!((&json!(ended)["place"], json!(ended).get("error")), (&json!("ended"), None));
@@ -74,17 +82,17 @@ async fn a_job_is_explained_wherever_it_is() {
     let at = in_time(Duration::from_secs(3600));
     rig.enqueue(&with(check("later", "c"), "run_at", at)).await;
     delayed(&mut rig, 1).await;
-    let later = jobs::explain(&mut backend, &config, "later", &NoProgress).await.unwrap();
+    let later = jobs::explain(&mut backend, &config, "later", &MerchantScope::all(), &NoProgress).await.unwrap();
     let JobPlace::Delayed { waits_for, until, job, .. } = &later.place else { panic!("{later:#?}") };
     assert_eq!((*waits_for, until.is_some(), job.history.unwrap().attempts), (DelayReason::RunAt, true, 0));
     assert_eq!((&json!(later)["place"], &json!(later)["waits_for"]), (&json!("parked"), &json!("run_at")));
 
-    let job = jobs::examine(&mut backend, "later", &NoProgress).await.unwrap();
+    let job = jobs::examine(&mut backend, "later", &MerchantScope::all(), &NoProgress).await.unwrap();
     assert_eq!(job.detail, CancelDetail::Delayed);
     let done = jobs::cancel_job(&mut backend, &ada(), job).await.unwrap();
     assert_eq!(json!(done), json!({"id": "later", "cancelled": true, "detail": "called up"}));
     rig.completion("later").await;
-    let job = jobs::examine(&mut backend, "later", &NoProgress).await.unwrap();
+    let job = jobs::examine(&mut backend, "later", &MerchantScope::all(), &NoProgress).await.unwrap();
     assert_eq!(job.detail, CancelDetail::Ended("cancelled".to_owned()));
     assert!(!jobs::cancel_job(&mut backend, &ada(), job).await.unwrap().cancelled);
     rig.end().await;
@@ -179,7 +187,7 @@ async fn cancelled_delayed_jobs_end_in_a_paused_lane() {
     assert!((74..=75).contains(&count), "{counted:?}");
     let done = jobs::cancel(&mut backend, &ada(), &config, &batch("spring"), &NoProgress).await.unwrap();
     assert_eq!((done.delayed, done.in_force), (count, InForce { in_force_on: 1, workers: 1 }));
-    let explanation = jobs::explain(&mut backend, &config, "j148", &NoProgress).await.unwrap();
+    let explanation = jobs::explain(&mut backend, &config, "j148", &MerchantScope::all(), &NoProgress).await.unwrap();
     assert!(!json!(explanation).to_string().contains("1970"), "{explanation:?}");
     rig.wait_for(usize::try_from(count).unwrap() + 1).await;
     let cancelled = rig.completions.iter().filter(|event| event["status"] == "cancelled").count();
@@ -225,5 +233,41 @@ async fn status_shows_the_learned_rate_as_grown_by_now() {
     assert_eq!(measured.last_429_ms, explained.last_429_ms);
     assert_eq!(learned::learned_by(&mut link, &keys, "caller:two").await.unwrap(), None);
     rig.connection.del::<_, ()>(&[rig.key("learned"), rig.key("limit:caller:one")]).await.unwrap();
+    rig.end().await;
+}
+
+/// A token of the gateway may see the jobs of some merchants only. Another merchant's job is unknown to it, wherever the job is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_another_merchant_is_unknown() {
+    const OTHER: &str = "0f0e6a3f-7c53-4d4b-9f3c-2f4c7f0f3b22";
+    let mut rig = Setup::default().start().await;
+    let (config, redis) = operator(&rig);
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    let ours = config.xco.merchant_id.clone().unwrap();
+    let scope = MerchantScope::only([&ours], config.xco.merchant_id.as_ref());
+    let at = in_time(Duration::from_secs(3600));
+    rig.complete(check("ended", "c")).await;
+    rig.complete(with(check("theirs-ended", "c"), "merchant_id", OTHER)).await;
+    rig.enqueue(&with(check("delayed", "c"), "run_at", at.clone())).await;
+    rig.enqueue(&with(with(check("theirs-delayed", "c"), "run_at", at), "merchant_id", OTHER)).await;
+    delayed(&mut rig, 2).await;
+    for id in ["ended", "delayed"] {
+        assert!(jobs::explain(&mut backend, &config, id, &scope, &NoProgress).await.unwrap().is_known(), "{id}");
+    }
+    let unknown = jobs::explain(&mut backend, &config, "nobody", &scope, &NoProgress).await.unwrap();
+    for id in ["theirs-ended", "theirs-delayed"] {
+        let hidden = jobs::explain(&mut backend, &config, id, &scope, &NoProgress).await.unwrap();
+        assert_eq!((hidden.place, hidden.partition), (unknown.place.clone(), None), "{id}");
+        let known = jobs::explain(&mut backend, &config, id, &MerchantScope::all(), &NoProgress).await.unwrap();
+        assert!(known.is_known(), "{id}");
+        let job = jobs::examine(&mut backend, id, &scope, &NoProgress).await.unwrap();
+        assert_eq!(job.detail, CancelDetail::Unknown, "{id}");
+        assert!(!jobs::cancel_job(&mut backend, &ada(), job).await.unwrap().cancelled, "{id}");
+    }
+    for id in ["delayed", "theirs-delayed"] {
+        let job = jobs::examine(&mut backend, id, &MerchantScope::all(), &NoProgress).await.unwrap();
+        assert!(jobs::cancel_job(&mut backend, &ada(), job).await.unwrap().cancelled, "{id}");
+        rig.completion(id).await;
+    }
     rig.end().await;
 }

@@ -6,11 +6,15 @@ use super::{
 };
 use redis::AsyncCommands;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use xco_worker::{
     contract::{JobType, Lane, Status},
     operations::{
-        Actor, Backend, NoProgress, dead_letters,
+        Actor, Backend, MerchantScope, NoProgress,
+        dead_letters::{self, Moment},
         jobs::{self, JobFilter, JobList, JobListRequest, ListCursor, Stage},
     },
     sandbox::Fault,
@@ -66,7 +70,7 @@ async fn jobs_are_listed_in_every_stage() {
     assert_eq!(ids(&rig, JobFilter::default()).await, ["in-flight", "waiting", "delayed", "ended"]);
     for (wanted, id) in [
         (Stage::Waiting, "waiting"),
-        (Stage::InFlight, "in-flight"),
+        (Stage::Running, "in-flight"),
         (Stage::Delayed, "delayed"),
         (Stage::Ended, "ended"),
     ] {
@@ -77,7 +81,11 @@ async fn jobs_are_listed_in_every_stage() {
     assert_eq!(ids(&rig, JobFilter { caller: Some("d".into()), ..all.clone() }).await, ["in-flight"]);
     assert_eq!(ids(&rig, JobFilter { lane: Some(Lane::Interactive), ..all.clone() }).await, ["delayed"]);
     assert_eq!(ids(&rig, JobFilter { status: vec![Status::Succeeded], ..all.clone() }).await, ["ended"]);
-    assert_eq!(ids(&rig, JobFilter { id: Some("delayed".into()), ..all.clone() }).await, ["delayed"]);
+    for id in ["waiting", "in-flight", "delayed", "ended"] {
+        assert_eq!(ids(&rig, JobFilter { id: Some(id.into()), ..all.clone() }).await, [id]);
+    }
+    let wrong_stage = JobFilter { id: Some("ended".into()), ..stage(Stage::Delayed) };
+    assert!(ids(&rig, wrong_stage).await.is_empty(), "an id is one condition among the others");
     assert!(ids(&rig, JobFilter { job_type: vec![JobType::StartOtp], ..all.clone() }).await.is_empty());
 
     let list = json!(listed(&rig, all).await);
@@ -85,6 +93,7 @@ async fn jobs_are_listed_in_every_stage() {
     let expected = json!({"id": "ended", "state": "ended", "type": "CheckUser", "since": ended["since"],
         "status": "succeeded", "outcome": "absent", "attempts": 1, "batch": "spring"});
     assert_eq!((ended, &list["looked_at"], &list["complete"]), (&expected, &json!(4), &json!(true)));
+    assert_eq!(list["jobs"][0]["state"], "running");
     let delayed = &list["jobs"][2];
     assert_eq!((&delayed["waits_for"], &delayed["lane"]), (&json!("run_at"), &json!("interactive")));
     assert!(delayed["until"].as_str().unwrap() > delayed["since"].as_str().unwrap(), "{delayed}");
@@ -185,6 +194,11 @@ async fn the_command_prints_jobs_and_how_far_it_looked() {
     assert_eq!((&rest[0]["id"], &rest[1]), (&json!("ended"), &json!({"looked_at": 1, "complete": true})));
     run(&["--lane", "bulk", "--state", "ended"]).code(2);
     run(&["--status", "failed", "--state", "delayed"]).code(2);
+    for state in ["running", "in_flight"] {
+        let found = json_lines(&run(&["--json", "--state", state]).code(0).get_output().stdout);
+        assert_eq!((&found[0]["id"], &found[0]["state"]), (&json!("in-flight"), &json!("running")), "{state}");
+    }
+    run(&["--since", "soon"]).code(2);
     clear(&mut rig).await;
     rig.end().await;
 }
@@ -209,6 +223,14 @@ async fn the_attempts_of_a_job_are_remembered() {
     }
     assert_eq!(history.last().unwrap().waited_ms, None);
     assert!(completion.get("history").is_none(), "a completion is as before");
+    let everyone = MerchantScope::all();
+    let ended = jobs::explain(&mut backend, &rig.config, "dead", &everyone, &NoProgress).await.unwrap();
+    assert_eq!(json!(ended)["history"], json!(history), "the dead letter remembers them");
+    assert!(
+        ended.words.iter().filter(|line| line.contains(": 503 (upstream) after ")).count() == 2,
+        "{:?}",
+        ended.words
+    );
     rig.stop_workers().await;
 
     // XCO asks for an hour.
@@ -219,7 +241,8 @@ async fn the_attempts_of_a_job_are_remembered() {
         rig.connection.zcard::<_, u64>(rig.key("delayed")).await.unwrap() == 1
     })
     .await;
-    let explained = jobs::explain(&mut backend, &rig.config, "later", &NoProgress).await.unwrap();
+    let explained =
+        jobs::explain(&mut backend, &rig.config, "later", &MerchantScope::all(), &NoProgress).await.unwrap();
     let explained = json!(explained);
     let history = explained["history"].as_array().unwrap();
     assert_eq!((history.len(), &history[0]["http_status"]), (1, &json!(503)), "{explained}");
@@ -228,8 +251,95 @@ async fn the_attempts_of_a_job_are_remembered() {
     let output = pointed(&folder, &rig).args(["why", "later"]).assert().code(0);
     let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
     assert!(text.contains(": 503 (upstream) after "), "{text}");
-    let job = jobs::examine(&mut backend, "later", &NoProgress).await.unwrap();
+    let job = jobs::examine(&mut backend, "later", &MerchantScope::all(), &NoProgress).await.unwrap();
     jobs::cancel_job(&mut backend, &Actor::new("ada", "box"), job).await.unwrap();
     rig.completion("later").await;
+    rig.end().await;
+}
+
+/// The index of ids knows where a job is, however many others there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_an_id_is_found_without_reading_the_others() {
+    let mut rig = Setup::default().start().await;
+    rig.complete(check("first", "c")).await;
+    for n in 0..40 {
+        rig.enqueue(&check(&format!("other-{n}"), &format!("c{n}"))).await;
+    }
+    rig.wait_for(41).await;
+    let list = listed(&rig, JobFilter { id: Some("first".into()), ..JobFilter::default() }).await;
+    assert_eq!((list.jobs.len(), list.looked_at, list.complete), (1, 1, true), "{list:?}");
+    // Without the index the completions are read, up to the job.
+    rig.forget_index().await;
+    let list = listed(&rig, JobFilter { id: Some("first".into()), ..JobFilter::default() }).await;
+    assert_eq!((list.jobs.len(), list.looked_at, list.complete), (1, 41, true), "{list:?}");
+    let list = listed(&rig, JobFilter { id: Some("other-39".into()), ..JobFilter::default() }).await;
+    assert!(list.jobs.len() == 1 && list.looked_at < 41 && list.cursor.is_none(), "no other job has the id: {list:?}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_and_merchants_are_conditions_wherever_jobs_are() {
+    const OTHER: &str = "0f0e6a3f-7c53-4d4b-9f3c-2f4c7f0f3b22";
+    let mut rig = Setup::default().start().await;
+    let later = in_time(Duration::from_secs(3600));
+    let in_all_places = |name: &str| {
+        [
+            check(&format!("{name}-ended"), "c"),
+            with(check(&format!("{name}-delayed"), "c"), "run_at", later.clone()),
+            with(create(&format!("{name}-dead"), "ada@example.com"), "run_at", "tomorrow"),
+        ]
+    };
+    for [ended, delayed, dead] in
+        [in_all_places("ours"), in_all_places("theirs").map(|job| with(job, "merchant_id", OTHER))]
+    {
+        rig.complete(ended).await;
+        rig.enqueue(&delayed).await;
+        rig.complete(dead).await;
+    }
+    rig.eventually("they are delayed", async |rig: &mut Rig| {
+        rig.connection.zcard::<_, u64>(rig.key("delayed")).await.unwrap() == 2
+    })
+    .await;
+    rig.stop_workers().await;
+    rig.enqueue(&check("ours-waiting", "c")).await;
+    rig.enqueue(&with(check("theirs-waiting", "c"), "merchant_id", OTHER)).await;
+
+    let config = rig.config.clone();
+    let ours = MerchantScope::only(config.xco.merchant_id.as_ref(), config.xco.merchant_id.as_ref());
+    let of = |merchants: &MerchantScope| JobFilter { merchants: merchants.clone(), ..JobFilter::default() };
+    assert_eq!(ids(&rig, of(&ours)).await, ["ours-waiting", "ours-delayed", "ours-dead", "ours-ended"]);
+    let nobody = MerchantScope::only([], config.xco.merchant_id.as_ref());
+    assert!(ids(&rig, of(&nobody)).await.is_empty());
+    for id in ["theirs-waiting", "theirs-delayed", "theirs-ended", "theirs-dead"] {
+        let by_id = JobFilter { id: Some(id.into()), ..of(&ours) };
+        let hidden = listed(&rig, by_id.clone()).await;
+        let unknown = listed(&rig, JobFilter { id: Some("nobody".into()), ..by_id }).await;
+        assert_eq!(hidden, unknown, "{id}");
+        assert_eq!(ids(&rig, JobFilter { id: Some(id.into()), ..JobFilter::default() }).await, [id]);
+    }
+    // The dead letter of a job is read when a contact is searched.
+    let dead = JobFilter { email: Some("ada@example.com".into()), ..of(&ours) };
+    assert_eq!(ids(&rig, dead).await, ["ours-dead"]);
+
+    let all = ids(&rig, JobFilter::default()).await;
+    let since = |moment: Moment| JobFilter { since: Some(moment), ..JobFilter::default() };
+    assert_eq!(ids(&rig, since(Moment::Ago(Duration::from_secs(3600)))).await, all);
+    assert_eq!(ids(&rig, since(Moment::At(0))).await, all);
+    let list = listed(&rig, JobFilter::default()).await;
+    let entered: BTreeMap<_, _> = list.jobs.iter().map(|job| (job.id.clone(), job.since.clone())).collect();
+    let at = entered["theirs-ended"].parse::<Moment>().unwrap();
+    let expected: Vec<_> = all.iter().filter(|id| entered[*id] >= entered["theirs-ended"]).cloned().collect();
+    assert!(!expected.contains(&"ours-ended".to_owned()) && expected.len() >= 5, "{entered:?}");
+    assert_eq!(ids(&rig, since(at)).await, expected);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    assert!(ids(&rig, since(soon.to_string().parse().unwrap())).await.is_empty());
+    for id in ["ours-delayed", "theirs-delayed"] {
+        let redis = rig.redis_as("operator");
+        let mut backend = Backend::connect(&redis).await.unwrap();
+        let job = jobs::examine(&mut backend, id, &MerchantScope::all(), &NoProgress).await.unwrap();
+        jobs::cancel_job(&mut backend, &Actor::new("ada", "box"), job).await.unwrap();
+    }
+    rig.start_worker();
+    rig.wait_for(8).await;
     rig.end().await;
 }

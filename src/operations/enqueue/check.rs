@@ -296,7 +296,7 @@ mod tests {
             let request = EnqueueRequest { json, lane: Lane::Bulk, id: None };
             JobChecker::new(&Config::default()).check_with(request, JobDefaults { merchants, traceparent: None })
         };
-        let one = MerchantScope::new(std::slice::from_ref(&a), None);
+        let one = MerchantScope::only([&a], None);
         let filled = check_for(JOB, &one).unwrap();
         assert_eq!(filled.merchant_id(), Some(&a));
         let foreign = JOB.replacen('{', &format!(r#"{{"merchant_id":"{b}","#), 1);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::Config,
     contract::Origin,
-    operations::{Actor, Backend, Error, Progress},
+    operations::{Actor, Backend, Error, MerchantScope, Progress},
     queue::{maintenance, rules},
     rules::{Rule, RuleAction, Selector},
 };
@@ -105,13 +105,19 @@ pub struct Cancelled {
     pub in_force: InForce,
 }
 
-/// Finds a job that is to be cancelled. Changes nothing.
+/// Finds a job that is to be cancelled. Changes nothing. A job of a merchant outside of `merchants` is unknown.
 ///
 /// # Errors
 /// [`Error::Redis`]. That there is no such job, or that it has ended, is no error.
-pub async fn examine(backend: &mut Backend<'_>, id: &str, progress: &dyn Progress) -> Result<JobToCancel, Error> {
+pub async fn examine(
+    backend: &mut Backend<'_>,
+    id: &str,
+    merchants: &MerchantScope,
+    progress: &dyn Progress,
+) -> Result<JobToCancel, Error> {
     let failed = backend.failed();
     let found = Finder::new(backend, id, progress).find().await.map_err(failed)?;
+    let found = found.filter(|found| merchants.covers(&found.place.json()));
     let (origin, detail) = match found.map(|Found { place, .. }| place) {
         None => (None, CancelDetail::Unknown),
         Some(FoundPlace::Ended { completion, .. }) => {
@@ -150,6 +156,35 @@ pub async fn cancel_job(backend: &mut Backend<'_>, actor: &Actor, job: JobToCanc
         detail = CancelDetail::Delayed;
     }
     Ok(JobCancelled { id, cancelled: true, detail })
+}
+
+/// Cancels these jobs, whether they wait or are delayed. Those that have ended stay as they are.
+///
+/// # Errors
+/// [`Error::TooManyRules`], [`Error::Redis`]. The jobs before the failed one are cancelled.
+pub(in crate::operations) async fn cancel_each(
+    backend: &mut Backend<'_>,
+    actor: &Actor,
+    jobs: &[(String, Origin)],
+) -> Result<(), Error> {
+    let failed = backend.failed();
+    let mut in_lanes = Vec::new();
+    for (id, origin) in jobs {
+        let keys = backend.keys_of(origin.partition);
+        if rules::cancel_delayed(&mut backend.link, &keys, &[*origin]).await.map_err(&failed)? == 0 {
+            order(backend, actor, &Selector { id: Some(id.clone()), ..Selector::default() }).await?;
+            in_lanes.push(*origin);
+        }
+    }
+    if !in_lanes.is_empty() {
+        // A job may be delayed meanwhile. Once every worker knows the rules, none delays it again.
+        in_force(backend, IN_FORCE_WITHIN).await?;
+        for origin in in_lanes {
+            let keys = backend.keys_of(origin.partition);
+            rules::cancel_delayed(&mut backend.link, &keys, &[origin]).await.map_err(&failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Cancels all jobs that a selector fits and that were enqueued up to now.

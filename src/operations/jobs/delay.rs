@@ -1,6 +1,6 @@
 //! The delay of a delayed job: what it waits for, and until when.
 
-use super::{DelayReason, find::Live};
+use super::{DelayReason, live::Live};
 use crate::{
     config::Config,
     contract::{MerchantId, format_ms},

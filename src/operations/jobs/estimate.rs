@@ -1,6 +1,9 @@
 //! How many jobs a cancellation would cover.
 
-use super::find::Live;
+use super::{
+    list::{JobFilter, Sieve},
+    live::Live,
+};
 use crate::{
     config::Config,
     contract::Lane,
@@ -121,6 +124,7 @@ async fn count_stream(
 /// Tells which jobs a cancellation covers.
 pub(super) struct Fits<'a> {
     selector: &'a Selector,
+    sieve: Sieve,
     rules: RuleSet,
     now_ms: u64,
     lenient: bool,
@@ -131,7 +135,10 @@ impl<'a> Fits<'a> {
     pub(super) fn new(selector: &'a Selector, order: RuleOrigin, now_ms: u64, config: &Config) -> Self {
         let rule = Rule { verb: RuleAction::Cancel, selector: selector.clone(), order };
         let rules = std::iter::once(rule).collect();
-        Self { selector, rules, now_ms, lenient: config.limits.allow_missing_caller_id }
+        let Selector { lane: _, job_type, caller, customer, batch, id } = selector.clone();
+        let job_type = job_type.into_iter().collect();
+        let sieve = Sieve::new(&JobFilter { job_type, batch, caller, customer, id, ..JobFilter::default() });
+        Self { selector, sieve, rules, now_ms, lenient: config.limits.allow_missing_caller_id }
     }
 
     /// The lanes that may hold such jobs.
@@ -142,7 +149,9 @@ impl<'a> Fits<'a> {
 
     /// Whether the cancellation covers a job that is not cancelled yet.
     fn covers(&self, live: &Live) -> bool {
-        live.state.as_ref().is_none_or(|state| !state.cancelled)
+        // Most jobs of a long queue belong to others, and parsing them would take minutes.
+        self.sieve.lets_through(&live.job)
+            && live.state.as_ref().is_none_or(|state| !state.cancelled)
             && live.parse(self.lenient).is_some_and(|(job, id)| {
                 let subject = Subject::of(&job, &id, live.lane, live.origin.entry.ms);
                 self.rules.cancels(&subject, self.now_ms).is_some()

@@ -3,13 +3,16 @@
 use super::{
     DelayReason, Hold,
     delay::Delay,
-    find::{Finder, Found, FoundPlace, JobsAhead, Live},
+    find::{Finder, Found, FoundPlace, JobsAhead},
     hold::holds,
+    live::Live,
+    words::words,
 };
 use crate::{
     config::Config,
     contract::{Lane, format_ms, look_into},
-    operations::{Backend, Error, PastAttempt, Progress, attempts::past_attempts},
+    jobs::JobState,
+    operations::{Backend, Error, MerchantScope, PastAttempt, Progress, attempts::past_attempts},
     queue::{Source, rules},
 };
 use redis::RedisResult;
@@ -25,9 +28,11 @@ pub struct Explanation {
     /// Its partition; `None` where the job is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<u16>,
-    /// Returns the master's host and port.
+    /// Where the job is.
     #[serde(flatten)]
     pub place: JobPlace,
+    /// The same in words, one sentence a line.
+    pub words: Vec<String>,
 }
 
 impl Explanation {
@@ -107,7 +112,7 @@ pub struct LiveJob {
     pub lane: Lane,
     /// `<lane>:<partition>:<stream entry id>` of where it entered.
     pub origin: String,
-    /// When the job completed, in RFC 3339.
+    /// When the job was enqueued, in RFC 3339.
     pub enqueued_at: String,
     /// Milliseconds since it was enqueued.
     #[serde(skip)]
@@ -150,10 +155,10 @@ pub struct EndedJob {
     /// Calls to XCO.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u64>,
-    /// When the job completed, in RFC 3339.
+    /// When the job was enqueued, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enqueued_at: Option<String>,
-    /// When the job completed, in RFC 3339.
+    /// When the first call was admitted, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     /// When the job completed, in RFC 3339.
@@ -168,6 +173,9 @@ pub struct EndedJob {
     /// Why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<LastError>,
+    /// Its latest attempts, the oldest first; at most 8. They are known where its dead letter is kept.
+    #[serde(rename = "history", skip_serializing_if = "Vec::is_empty")]
+    pub past_attempts: Vec<PastAttempt>,
 }
 
 /// Why a job did not succeed.
@@ -188,6 +196,9 @@ pub struct DeadLetterSummary {
     pub error: Value,
     /// It can be replayed as it is.
     pub replayable: bool,
+    /// Its latest attempts, the oldest first; at most 8.
+    #[serde(rename = "history", skip_serializing_if = "Vec::is_empty")]
+    pub past_attempts: Vec<PastAttempt>,
 }
 
 /// What was looked through without finding the job.
@@ -201,7 +212,8 @@ pub struct Searched {
     pub everything: bool,
 }
 
-/// Looks for a job, and explains where it is. That there is no such job is no error.
+/// Looks for a job, and explains where it is. That there is no such job is no error. A job of a merchant outside of `merchants`
+/// is explained as an unknown one.
 ///
 /// # Errors
 /// [`Error::Redis`].
@@ -209,25 +221,32 @@ pub async fn explain(
     backend: &mut Backend<'_>,
     config: &Config,
     id: &str,
+    merchants: &MerchantScope,
     progress: &dyn Progress,
 ) -> Result<Explanation, Error> {
     let failed = backend.failed();
-    let (partition, place) = look(backend, config, id, progress).await.map_err(failed)?;
-    Ok(Explanation { id: id.to_owned(), partition, place })
+    let (partition, place) = look(backend, config, id, merchants, progress).await.map_err(failed)?;
+    Ok(Explanation { id: id.to_owned(), partition, words: words(id, &place), place })
 }
 
 async fn look(
     backend: &mut Backend<'_>,
     config: &Config,
     id: &str,
+    merchants: &MerchantScope,
     progress: &dyn Progress,
 ) -> RedisResult<(Option<u16>, JobPlace)> {
     let mut finder = Finder::new(backend, id, progress);
     let found = finder.find().await?;
     let searched = std::mem::take(&mut finder.searched);
     let now_ms = rules::now_ms(&mut backend.link).await?;
-    let Some(Found { partition, place }) = found else {
-        let searched = Searched { live: searched.live, ended: searched.ended, everything: !searched.partly };
+    let Some(Found { partition, place }) = found.filter(|found| merchants.covers(&found.place.json())) else {
+        let searched = if merchants.is_all() {
+            Searched { live: searched.live, ended: searched.ended, everything: !searched.partly }
+        } else {
+            // The numbers would tell an unknown job from one of another merchant.
+            Searched { live: 0, ended: 0, everything: false }
+        };
         return Ok((None, JobPlace::Unknown { searched }));
     };
     let place = match place {
@@ -257,7 +276,7 @@ async fn look(
                 job: live_job(backend, config, &live, now_ms).await?,
             }
         }
-        FoundPlace::Ended { completion, dead_letter } => JobPlace::Ended(EndedJob::of(&completion, dead_letter)),
+        FoundPlace::Ended { completion, letter } => JobPlace::Ended(EndedJob::of(&completion, letter.as_ref())),
         FoundPlace::Dead { letter } => JobPlace::Dead(DeadLetterSummary::of(&letter)),
     };
     Ok((Some(partition), place))
@@ -282,11 +301,11 @@ async fn live_job(backend: &mut Backend<'_>, config: &Config, live: &Live, now_m
 }
 
 impl EndedJob {
-    fn of(completion: &Value, dead_letter: bool) -> Self {
+    fn of(completion: &Value, letter: Option<&BTreeMap<String, String>>) -> Self {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let error = &completion["error"];
         Self {
-            dead_letter,
+            dead_letter: letter.is_some(),
             status: text(&completion["status"]),
             outcome: text(&completion["outcome"]),
             attempts: completion["attempts"].as_u64(),
@@ -298,6 +317,7 @@ impl EndedJob {
             error: error
                 .is_object()
                 .then(|| LastError { kind: text(&error["kind"]), message: text(&error["message"]) }),
+            past_attempts: letter.map(attempts_of).unwrap_or_default(),
         }
     }
 }
@@ -309,6 +329,12 @@ impl DeadLetterSummary {
             at: field("at").to_owned(),
             error: look_into(field("error")).unwrap_or_default(),
             replayable: field("replayable") == "true",
+            past_attempts: attempts_of(fields),
         }
     }
+}
+
+/// The attempts that a dead letter remembers.
+fn attempts_of(letter: &BTreeMap<String, String>) -> Vec<PastAttempt> {
+    past_attempts(letter.get("state").and_then(|state| JobState::from_json(state.as_bytes())).as_ref())
 }

@@ -1,15 +1,15 @@
 //! Finds a job by its id: in bounded steps through every place that may hold it.
 
+use super::live::{Live, id_of, state_of};
 use crate::{
-    contract::{EntryId, Job, Lane, Origin, ParseContext, look_into, parse_job},
-    jobs::JobState,
+    contract::{EntryId, Lane, Origin, look_into},
     operations::{Backend, Progress},
     queue::{
         Keys, Link, RawEntry, Source,
         find::{self, Pending},
         index::{Located, locate},
         rescue::ADRIFT,
-        rules::{DelayedJob, scan_delayed},
+        rules::scan_delayed,
     },
 };
 use redis::RedisResult;
@@ -26,13 +26,6 @@ const MOST_AHEAD: u64 = 50_000;
 const MOST_ENDED: usize = 100_000;
 /// How much newer than its completion a dead letter may be.
 const DEAD_LETTER_MS: u64 = 1_000;
-
-/// The job as a worker reads it; `None` where a worker would reject it. `lenient` is `limits.allow_missing_caller_id`.
-fn parse(job: &[u8], origin: Origin, generation: u8, lenient: bool) -> Option<Job> {
-    let default_id = origin.to_string();
-    let context = ParseContext { allow_missing_caller_id: lenient, default_id: &default_id, generation };
-    parse_job(job, context).ok()
-}
 
 #[derive(Debug)]
 pub(super) struct Found {
@@ -53,42 +46,23 @@ pub(super) enum FoundPlace {
     /// It comes back at `due_ms`.
     Delayed { live: Live, due_ms: u64 },
     /// It has a completion.
-    Ended { completion: Box<Value>, dead_letter: bool },
+    Ended { completion: Box<Value>, letter: Option<BTreeMap<String, String>> },
     /// Only its dead letter is left.
     Dead { letter: BTreeMap<String, String> },
 }
 
-/// A job that has not ended.
-#[derive(Debug)]
-pub(super) struct Live {
-    /// Where the job was first enqueued.
-    pub(super) origin: Origin,
-    /// The lane it is in.
-    pub(super) lane: Lane,
-    /// `None`: no worker has read it.
-    pub(super) state: Option<JobState>,
-    /// Its JSON.
-    pub(super) job: Vec<u8>,
-}
-
-impl Live {
-    pub(super) fn delayed(parked: DelayedJob) -> Self {
-        let state = JobState::from_json(&parked.state);
-        Self { origin: parked.origin, lane: parked.origin.lane, state, job: parked.job }
-    }
-
-    /// A job that stands in a stream of that partition.
-    pub(super) fn in_stream(entry: RawEntry, partition: u16) -> Self {
-        let origin = origin_of(&entry, partition);
-        Self { origin, lane: entry.lane, state: state_of(&entry), job: entry.job }
-    }
-
-    /// The job as a worker reads it, and its id; `None` where a worker would reject it.
-    pub(super) fn parse(&self, lenient: bool) -> Option<(Job, String)> {
-        let generation = self.state.as_ref().map_or(0, |state| state.generation);
-        let job = parse(&self.job, self.origin, generation, lenient)?;
-        let id = job.id.as_ref().map_or_else(|| self.origin.to_string(), |id| id.as_str().to_owned());
-        Some((job, id))
+impl FoundPlace {
+    /// The JSON that names the job's merchant: the job's own, or that of its completion.
+    pub(super) fn json(&self) -> Value {
+        let parse = |json: &[u8]| std::str::from_utf8(json).ok().and_then(look_into).unwrap_or_default();
+        match self {
+            Self::Waiting { live, .. }
+            | Self::Adrift { live }
+            | Self::InFlight { live, .. }
+            | Self::Delayed { live, .. } => parse(&live.job),
+            Self::Ended { completion, .. } => (**completion).clone(),
+            Self::Dead { letter } => parse(letter.get("job").map_or("", String::as_str).as_bytes()),
+        }
     }
 }
 
@@ -112,7 +86,7 @@ pub(super) struct SearchCounts {
 }
 
 /// Looks for one job.
-pub(super) struct Finder<'a> {
+pub(in crate::operations) struct Finder<'a> {
     link: &'a mut Link,
     namespace: &'a str,
     partitions: u16,
@@ -122,7 +96,7 @@ pub(super) struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(backend: &'a mut Backend<'_>, id: &'a str, progress: &'a dyn Progress) -> Self {
+    pub(in crate::operations) fn new(backend: &'a mut Backend<'_>, id: &'a str, progress: &'a dyn Progress) -> Self {
         let (namespace, partitions) = (backend.namespace(), backend.partitions());
         Self { link: &mut backend.link, namespace, partitions, id, progress, searched: SearchCounts::default() }
     }
@@ -160,6 +134,32 @@ impl<'a> Finder<'a> {
         Ok(None)
     }
 
+    /// Looks only where the index of ids says that the job is. `None` if the index does not know the id, or if the job is not there:
+    /// then [`Self::find`] may find it.
+    pub(super) async fn find_indexed(&mut self) -> RedisResult<Option<Found>> {
+        let Some(located) = self.located().await? else { return Ok(None) };
+        let place = match self.ended_there(located).await? {
+            None => self.at(located.origin).await?,
+            ended => ended,
+        };
+        Ok(place.map(|place| Found { partition: located.origin.partition, place }))
+    }
+
+    /// Whether the job of that origin has not ended.
+    pub(in crate::operations) async fn is_live(&mut self, origin: Origin) -> RedisResult<bool> {
+        let keys = self.keys_of(origin.partition);
+        // A job moves while it is looked for. The second look finds one that moved during the first.
+        for _ in 0..2 {
+            if find::entry(self.link, &keys, origin.lane, Source::Jobs, origin.entry).await?.is_some()
+                || self.came_back(&keys, origin).await?.is_some()
+                || find::parked(self.link, &keys, origin).await?.is_some()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn keys_of(&self, partition: u16) -> Keys {
         Keys::new(self.namespace, partition)
     }
@@ -189,9 +189,12 @@ impl<'a> Finder<'a> {
         let completion = fields.get("event").filter(|_| found == entry).and_then(|event| look_into(event));
         let Some(completion) = completion.filter(|event| event["id"] == self.id).map(Box::new) else { return Ok(None) };
         // Both were written in one step, so the dead letter is about as old.
-        let dead_letter = completion["dead_lettered"] == true
-            && self.backwards(&keys.dead, Some(entry.ms), Some(entry.ms + DEAD_LETTER_MS)).await?.is_some();
-        Ok(Some(FoundPlace::Ended { completion, dead_letter }))
+        let mut letter = None;
+        if completion["dead_lettered"] == true {
+            let until_ms = entry.ms.saturating_add(DEAD_LETTER_MS);
+            letter = self.backwards(&keys.dead, Some(entry.ms), Some(until_ms)).await?;
+        }
+        Ok(Some(FoundPlace::Ended { completion, letter }))
     }
 
     /// Where the job of that origin is, if it has not ended.
@@ -202,22 +205,29 @@ impl<'a> Finder<'a> {
         {
             return Ok(Some(place));
         }
-        let mut after = None;
-        for _ in 0..MOST_WAITING / STEP {
-            let page = find::page(self.link, &keys, origin.lane, Source::Due, after, STEP).await?;
-            let Some(last) = page.last().map(|entry| entry.id) else { break };
-            let known = |entry: &RawEntry| state_of(entry).map(|state| state.origin);
-            if let Some(entry) = page.into_iter().find(|entry| known(entry) == Some(origin)) {
-                if let Some(place) = self.in_stream(&keys, origin, entry).await? {
-                    return Ok(Some(place));
-                }
-                break;
-            }
-            after = Some(last);
+        if let Some(entry) = self.came_back(&keys, origin).await?
+            && let Some(place) = self.in_stream(&keys, origin, entry).await?
+        {
+            return Ok(Some(place));
         }
         // Last: a job moves from the streams to the delayed jobs, and from there only to a stream.
         if let Some((parked, due_ms)) = find::parked(self.link, &keys, origin).await? {
             return Ok(Some(FoundPlace::Delayed { live: Live::delayed(parked), due_ms }));
+        }
+        Ok(None)
+    }
+
+    /// The entry of the job of that origin among those that came back to the lane.
+    async fn came_back(&mut self, keys: &Keys, origin: Origin) -> RedisResult<Option<RawEntry>> {
+        let mut after = None;
+        for _ in 0..MOST_WAITING / STEP {
+            let page = find::page(self.link, keys, origin.lane, Source::Due, after, STEP).await?;
+            let Some(last) = page.last().map(|entry| entry.id) else { break };
+            let known = |entry: &RawEntry| state_of(entry).map(|state| state.origin);
+            if let Some(entry) = page.into_iter().find(|entry| known(entry) == Some(origin)) {
+                return Ok(Some(entry));
+            }
+            after = Some(last);
         }
         Ok(None)
     }
@@ -283,7 +293,7 @@ impl<'a> Finder<'a> {
                     self.looked_at(page.len());
                     let Some(last) = page.last().map(|entry| entry.id) else { break };
                     if let Some(entry) = page.into_iter().find(|entry| self.is_it(&entry.job)) {
-                        let origin = origin_of(&entry, partition);
+                        let origin = Live::origin_of(&entry, partition);
                         if let Some(place) = self.in_stream(&keys, origin, entry).await? {
                             return Ok(Some(place));
                         }
@@ -331,11 +341,11 @@ impl<'a> Finder<'a> {
         if let Some(completion) = &completion
             && completion["dead_lettered"] != true
         {
-            return Ok(Some(FoundPlace::Ended { completion: completion.clone(), dead_letter: false }));
+            return Ok(Some(FoundPlace::Ended { completion: completion.clone(), letter: None }));
         }
         let letter = self.backwards(&keys.dead, since_ms, None).await?;
         Ok(match (completion, letter) {
-            (Some(completion), letter) => Some(FoundPlace::Ended { completion, dead_letter: letter.is_some() }),
+            (Some(completion), letter) => Some(FoundPlace::Ended { completion, letter }),
             (None, Some(letter)) => Some(FoundPlace::Dead { letter }),
             (None, None) => None,
         })
@@ -367,18 +377,4 @@ impl<'a> Finder<'a> {
         self.searched.partly = true;
         Ok(None)
     }
-}
-
-fn state_of(entry: &RawEntry) -> Option<JobState> {
-    entry.state.as_deref().and_then(JobState::from_json)
-}
-
-/// Where a job entered: as its state says, or here.
-fn origin_of(entry: &RawEntry, partition: u16) -> Origin {
-    let here = Origin { lane: entry.lane, partition, entry: entry.id };
-    state_of(entry).map_or(here, |state| state.origin)
-}
-
-fn id_of(job: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Value>(job).ok()?["id"].as_str().map(str::to_owned)
 }

@@ -1,6 +1,6 @@
 //! What keeps a job from running, beside its own delay: no worker, XCO, its lane, a cancellation.
 
-use super::find::Live;
+use super::live::Live;
 use crate::{
     config::Config,
     contract::{JobType, Lane, MerchantId, format_ms},

@@ -8,6 +8,8 @@ mod explain;
 mod find;
 mod hold;
 mod list;
+mod live;
+mod words;
 
 pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, examine};
 pub use delay_reason::DelayReason;
@@ -15,5 +17,6 @@ pub use estimate::{CancelEstimate, estimate};
 pub use explain::{DeadLetterSummary, EndedJob, Explanation, History, JobPlace, LastError, LiveJob, Searched, explain};
 pub use hold::Hold;
 pub use list::{JobFilter, JobList, JobListRequest, JobSummary, ListCursor, MOST_LISTED, Stage, list};
+
 
 pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};

@@ -69,6 +69,13 @@ const FORM: &str = "c1.";
 /// No cursor is longer, in bytes.
 const MAX_BYTES: usize = 256;
 
+/// No sorted set of Redis is larger.
+const MAX_RANK: u64 = 1 << 53;
+
+/// Redis has entries neither before nor after these, and refuses to be asked for them.
+const FIRST: EntryId = EntryId { ms: 0, seq: 1 };
+const LAST: EntryId = EntryId { ms: u64::MAX, seq: u64::MAX };
+
 impl fmt::Display for ListCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (place, partition) = (self.place.index(), self.partition);
@@ -96,10 +103,12 @@ impl FromStr for ListCursor {
                 (FoundPlace::Delayed, [score, origin, rank]) => Some(Position::Delayed(DelayedPosition {
                     score: score.parse().ok().filter(|score: &f64| score.is_finite())?,
                     origin: origin.parse().ok()?,
-                    rank: rank.parse().ok()?,
+                    rank: rank.parse().ok().filter(|rank| *rank < MAX_RANK)?,
                 })),
                 (FoundPlace::Delayed, _) => return None,
-                (_, [entry]) => Some(Position::Entry(entry.parse().ok()?)),
+                (_, [entry]) => {
+                    Some(Position::Entry(entry.parse().ok().filter(|entry| (FIRST..LAST).contains(entry))?))
+                }
                 _ => return None,
             };
             Some(Self { place, partition: parts.get(1)?.parse().ok()?, after })
@@ -133,6 +142,18 @@ mod tests {
             let text = cursor.to_string();
             assert!(text.starts_with("c1.") && text.len() < MAX_BYTES, "{text}");
             assert_eq!(text.parse::<ListCursor>().unwrap(), cursor);
+        }
+        let encoded = |text: &str| format!("c1.{}", BASE64_URL_SAFE_NO_PAD.encode(text));
+        assert!(encoded("5 0 7-0").parse::<ListCursor>().is_ok());
+        for wrong in [
+            "5 0 0-0",
+            "5 0 18446744073709551615-18446744073709551615",
+            "4 0 7.5 bulk:0:7-0 18446744073709551615",
+            "4 0 inf bulk:0:7-0 1",
+            "5 65536 7-0",
+            "5 0 7-0 8",
+        ] {
+            assert!(encoded(wrong).parse::<ListCursor>().is_err(), "Redis would refuse it: {wrong}");
         }
         for wrong in ["", "c1.", "c1.x", "c2.MCAw", "c1.OSAw", "c1.MCAwIHg", "c1.NCAwIDUtMQ"] {
             assert!(wrong.parse::<ListCursor>().is_err(), "{wrong}");

@@ -1,6 +1,9 @@
 //! Selects jobs in a list.
 
-use crate::contract::{JobType, Lane, Origin, Status};
+use crate::{
+    contract::{JobType, Lane, Origin, Status},
+    operations::{MerchantScope, dead_letters::Moment},
+};
 use memchr::{memchr, memmem::Finder};
 use serde_json::Value;
 use std::fmt;
@@ -11,7 +14,7 @@ pub enum Stage {
     /// In a lane; no worker has read it.
     Waiting,
     /// A worker has read it, and has neither ended nor delayed it.
-    InFlight,
+    Running,
     /// It comes back to its lane later.
     Delayed,
     /// It has a completion.
@@ -20,13 +23,22 @@ pub enum Stage {
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 4] = [Self::Waiting, Self::InFlight, Self::Delayed, Self::Ended];
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Running, Self::Delayed, Self::Ended];
+
+    /// The stage with this name. `None` for any other text. `in_flight`, the word of `status` and `why`, is a name of
+    /// [`Self::Running`] too.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name == "in_flight" {
+            return Some(Self::Running);
+        }
+        Self::ALL.into_iter().find(|stage| stage.as_str() == name)
+    }
 
     /// The name in JSON and in flags.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
-            Self::InFlight => "in_flight",
+            Self::Running => "running",
             Self::Delayed => "delayed",
             Self::Ended => "ended",
         }
@@ -62,11 +74,16 @@ pub struct JobFilter {
     pub phone_number: Option<String>,
     /// The job has this id.
     pub id: Option<String>,
+    /// The job has been where it is since this time or later: in its lane, delayed, or ended.
+    pub since: Option<Moment>,
+    /// The merchants whose jobs may be seen.
+    pub merchants: MerchantScope,
 }
 
 impl fmt::Debug for JobFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stage, status, job_type, lane, batch, caller, customer, email, phone_number, id } = self;
+        let Self { stage, status, job_type, lane, batch, caller, customer, email, phone_number, id, since, merchants } =
+            self;
         let hidden = |text: &Option<String>| text.as_ref().map(|_| "…");
         f.debug_struct("JobFilter")
             .field("stage", stage)
@@ -79,6 +96,8 @@ impl fmt::Debug for JobFilter {
             .field("email", &hidden(email))
             .field("phone_number", &hidden(phone_number))
             .field("id", id)
+            .field("since", since)
+            .field("merchants", merchants)
             .finish()
     }
 }
@@ -88,7 +107,7 @@ impl JobFilter {
     pub(super) fn wants(&self, stage: Stage) -> bool {
         let is_excluded = match stage {
             Stage::Ended => self.lane.is_some(),
-            Stage::Waiting | Stage::InFlight | Stage::Delayed => !self.status.is_empty(),
+            Stage::Waiting | Stage::Running | Stage::Delayed => !self.status.is_empty(),
         };
         !is_excluded && is_any(&self.stage, &stage)
     }
@@ -96,6 +115,11 @@ impl JobFilter {
     /// Whether a job in this lane can match.
     pub(super) fn wants_lane(&self, lane: Lane) -> bool {
         self.lane.is_none_or(|wanted| wanted == lane)
+    }
+
+    /// Whether a job of this type can match; `None`: it has no known type.
+    pub(super) fn wants_type(&self, job_type: Option<JobType>) -> bool {
+        self.job_type.is_empty() || job_type.is_some_and(|known| self.job_type.contains(&known))
     }
 
     /// Whether an ended job with this status can match.
@@ -108,16 +132,17 @@ impl JobFilter {
         self.email.is_some() || self.phone_number.is_some()
     }
 
-    /// Whether a job matches, by its id and the JSON of the job or of its completion. Stage, status and lane are not looked at.
+    /// Whether a job matches, by its id and the JSON of the job or of its completion. Stage, status, lane and time are not looked at.
     pub(super) fn fits(&self, id: &str, json: &Value) -> bool {
         let is =
             |wanted: &Option<String>, value: Option<&str>| wanted.as_deref().is_none_or(|wanted| value == Some(wanted));
         let customer = json["customer_reference"].as_str().or_else(|| json["args"]["customer_reference"].as_str());
-        is(&self.id, Some(id))
+        self.merchants.covers(json)
+            && is(&self.id, Some(id))
             && is(&self.batch, json["batch"].as_str())
             && is(&self.customer, customer)
             && is(&self.caller, json["caller_id"].as_str().or(customer))
-            && (self.job_type.is_empty() || job_type_of(json).is_some_and(|known| self.job_type.contains(&known)))
+            && self.wants_type(job_type_of(json))
             && has(json, "email", self.email.as_deref(), str::eq_ignore_ascii_case)
             && has(json, "phone_number", self.phone_number.as_deref(), |a, b| a == b)
     }
@@ -143,14 +168,14 @@ fn has(json: &Value, name: &str, wanted: Option<&str>, same: impl Fn(&str, &str)
 }
 
 /// Excludes most jobs that do not match by their bytes, without parsing them.
-pub(super) struct Sieve {
+pub(in crate::operations) struct Sieve {
     exact: Vec<Finder<'static>>,
     /// In lower case.
     folded: Vec<Finder<'static>>,
 }
 
 impl Sieve {
-    pub(super) fn new(filter: &JobFilter) -> Self {
+    pub(in crate::operations) fn new(filter: &JobFilter) -> Self {
         // A job without an id has its origin as id, which its JSON does not contain.
         let id = filter.id.as_deref().filter(|id| id.parse::<Origin>().is_err());
         let texts = [&filter.batch, &filter.caller, &filter.customer, &filter.phone_number].map(Option::as_deref);
@@ -167,7 +192,7 @@ impl Sieve {
     }
 
     /// Whether the job with this JSON may match. JSON with escapes always may.
-    pub(super) fn lets_through(&self, json: &[u8]) -> bool {
+    pub(in crate::operations) fn lets_through(&self, json: &[u8]) -> bool {
         memchr(b'\\', json).is_some()
             || self.exact.iter().all(|finder| finder.find(json).is_some())
                 && (self.folded.is_empty() || {
@@ -215,6 +240,13 @@ mod tests {
         let sieve = Sieve::new(&JobFilter { batch: Some("autumn".into()), ..all });
         assert!(!sieve.lets_through(job.to_string().as_bytes()));
         assert!(sieve.lets_through(br#"{"batch":"\u0061utumn"}"#), "an escape hides the text");
+    }
+
+    #[test]
+    fn a_running_job_has_two_names() {
+        assert_eq!(Stage::ALL.map(Stage::as_str), ["waiting", "running", "delayed", "ended"]);
+        assert!(Stage::ALL.into_iter().all(|stage| Stage::from_name(stage.as_str()) == Some(stage)));
+        assert_eq!((Stage::from_name("in_flight"), Stage::from_name("gone")), (Some(Stage::Running), None));
     }
 
     #[test]
