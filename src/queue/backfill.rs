@@ -161,9 +161,16 @@ pub async fn list_as_begun(link: &mut Link, first: &Keys, batch: &str, now_ms: u
     link.pipeline(&set).await
 }
 
+/// The listed backfills and when a run of each began last (ms), in no order. Redis may have forgotten some. One round trip,
+/// O(backfills of 30 days).
+pub async fn begun(link: &mut Link, first: &Keys) -> RedisResult<Vec<(String, u64)>> {
+    let all: HashMap<String, u64> = link.query(cmd("HGETALL").arg(first.backfills())).await?;
+    Ok(all.into_iter().collect())
+}
+
 /// The listed backfills: batch, whether Redis still knows it, and when a run began last (ms). O(backfills of 30 days).
 pub async fn listed(link: &mut Link, first: &Keys) -> RedisResult<Vec<(String, bool, u64)>> {
-    let all: HashMap<String, u64> = link.query(cmd("HGETALL").arg(first.backfills())).await?;
+    let all = begun(link, first).await?;
     let mut listed = Vec::with_capacity(all.len());
     for (batch, begun_ms) in all {
         let known: u64 = link.query(cmd("HEXISTS").arg(first.backfill(&batch)).arg("fingerprint")).await?;

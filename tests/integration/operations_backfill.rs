@@ -18,6 +18,7 @@ use xco_worker::operations::{
     backfill::{
         Backfill, BackfillError, BackfillProgress, BackfillState, Ending, FeedLimits, Identity, RowSource, report,
     },
+    status::SnapshotCollector,
 };
 
 const LIMITS: FeedLimits = FeedLimits { window: Some(10_000), rate: None, max_rejected: None, again: false };
@@ -65,9 +66,15 @@ async fn a_backfill_runs_and_reports_without_a_terminal() {
     let start = Backfill::open(identity.clone()).unwrap().start(&mut backend, &ada, LIMITS, progress.clone());
     let ending = start.await.unwrap().run(&mut backend, stopped).await.unwrap();
     assert_eq!(ending, Ending::Stopped { outstanding: 0 });
+    let mut collector = SnapshotCollector::start(&mut backend, 10).await.unwrap();
+    let status = collector.collect(&mut backend).await.unwrap();
+    let [figures] = &status.backfills[..] else { panic!("{:?}", status.backfills) };
+    assert_eq!((figures.batch.as_str(), figures.valid, figures.ended, figures.pending), ("b", Some(50), 0, Some(50)));
     let start = Backfill::open(identity).unwrap().start(&mut backend, &ada, LIMITS, progress.clone());
     let ending = start.await.unwrap().run(&mut backend, CancellationToken::new()).await.unwrap();
     assert_eq!(ending, Ending::Complete);
+    let status = collector.collect(&mut backend).await.unwrap();
+    assert!(status.backfills.is_empty(), "it has ended: {:?}", status.backfills);
     assert_eq!((progress.total.load(Ordering::Relaxed), progress.done.load(Ordering::Relaxed)), (50, 50));
     let report = report(&mut backend, "b", &NoProgress).await.unwrap();
     assert_eq!((report.complete, report.enqueued, report.pending, report.outcomes["created"]), (true, 50, 0, 50));

@@ -6,7 +6,10 @@ use crate::{
         style::{Style, Tone},
         width::Width,
     },
-    operations::{age, status::Snapshot},
+    operations::{
+        age,
+        status::{BackfillFigures, Snapshot},
+    },
 };
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -59,6 +62,7 @@ pub(super) fn text(snapshot: &Snapshot, style: Style, width: Width) -> String {
     }
     limits(&mut out, snapshot, style);
     rules(&mut out, snapshot, style);
+    backfills(&mut out, snapshot, style);
     workers(&mut out, snapshot, style, width);
     out.truncate(out.trim_end().len());
     width.wrap(&out, 4)
@@ -103,6 +107,22 @@ fn rules(out: &mut String, snapshot: &Snapshot, style: Style) {
     }
     if snapshot.orders_total > snapshot.orders.len() {
         let _ = writeln!(out, "  and {} more", snapshot.orders_total - snapshot.orders.len());
+    }
+}
+
+fn backfills(out: &mut String, snapshot: &Snapshot, style: Style) {
+    if snapshot.backfills.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{}", style.paint(Tone::Strong, "backfills that have not ended"));
+    for backfill in &snapshot.backfills {
+        let BackfillFigures { batch, begun_at, valid, ended, unsuccessful, pending } = backfill;
+        let rows = match (valid, pending) {
+            (Some(valid), Some(pending)) => format!("{ended} of {valid} rows ended, {pending} pending"),
+            _ => format!("{ended} rows ended"),
+        };
+        let line = format!("  {batch}  {rows}, {unsuccessful} without success, last run began at {begun_at}");
+        let _ = writeln!(out, "{}", printable(&line));
     }
 }
 

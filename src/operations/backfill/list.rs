@@ -40,16 +40,27 @@ pub struct BackfillSummary {
 /// [`Error::Redis`].
 pub async fn list(backend: &mut Backend<'_>) -> Result<Vec<BackfillSummary>, Error> {
     let failed = backend.failed();
-    summaries(backend).await.map_err(failed)
+    summaries(backend, usize::MAX).await.map_err(failed)
 }
 
-async fn summaries(backend: &mut Backend<'_>) -> RedisResult<Vec<BackfillSummary>> {
+/// The backfills with rows that have not ended, the latest first: those among the latest `most`.
+pub(in crate::operations) async fn running(
+    backend: &mut Backend<'_>,
+    most: usize,
+) -> RedisResult<Vec<BackfillSummary>> {
+    let mut summaries = summaries(backend, most).await?;
+    summaries.retain(|summary| !summary.complete);
+    Ok(summaries)
+}
+
+async fn summaries(backend: &mut Backend<'_>, most: usize) -> RedisResult<Vec<BackfillSummary>> {
     let first = backend.common_keys();
     let link = &mut backend.link;
-    let mut listed = backfill::listed(link, &first).await?;
-    listed.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+    let mut listed = backfill::begun(link, &first).await?;
+    listed.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    listed.truncate(most);
     let mut summaries = Vec::with_capacity(listed.len());
-    for (batch, _, begun_ms) in listed {
+    for (batch, begun_ms) in listed {
         let Some(stored) = backfill::stored(link, &first, &batch).await? else { continue };
         let (ended, _) = backfill::progress(link, &first, &batch).await?;
         let counts = stored.counts.and_then(|counts| serde_json::from_str::<StoredCounts>(&counts).ok());

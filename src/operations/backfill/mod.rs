@@ -37,6 +37,7 @@ pub use error::BackfillError;
 pub use feeder::{Ending, Feeder};
 pub use file_report::FileReport;
 pub use hindrance::Hindrance;
+pub(super) use list::running;
 pub use list::{BackfillSummary, list};
 pub use max_rejected::MaxRejected;
 pub use report::{BackfillReport, CountsReport, report};

@@ -1,14 +1,19 @@
 //! Collects a status snapshot, in bounded time and memory.
 
 use super::snapshot::{
-    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker, Snapshot,
-    WorkerFigures,
+    BackfillFigures, BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker,
+    Snapshot, WorkerFigures,
 };
 use crate::{
     contract::{Lane, format_ms, look_into},
     jobs::JobState,
     limits::BreakerScope,
-    operations::{Backend, Error, jobs::DelayReason, rule_in_force::rules_in_force},
+    operations::{
+        Backend, Error,
+        backfill::{self, BackfillSummary},
+        jobs::DelayReason,
+        rule_in_force::rules_in_force,
+    },
     queue::{
         Keys, Link, breakers, find, learned, maintenance,
         rules::{self, scan_delayed},
@@ -23,7 +28,7 @@ use std::collections::BTreeMap;
 const STEP: usize = 1_000;
 /// Dead letters of a partition that are read for the kinds of error.
 const LETTERS: usize = 200;
-/// Maximum number of learned limits, and of rules, in a snapshot.
+/// Maximum number of learned limits, of rules and of backfills in a snapshot.
 const LISTED: usize = 20;
 
 /// Completions by type and status.
@@ -122,6 +127,7 @@ impl SnapshotCollector {
         snapshot.orders = rules_in_force(&rules, now_ms);
         snapshot.orders_total = snapshot.orders.len();
         snapshot.orders.truncate(LISTED);
+        snapshot.backfills = backfill::running(backend, LISTED).await?.into_iter().map(backfill_figures).collect();
         let listed = workers::workers(&mut backend.link, &first).await?;
         let running = listed.iter().filter(|(_, beat)| beat.is_recent(now_ms));
         snapshot.differing_settings = workers::differences(running.map(|(name, beat)| (name.as_str(), &beat.settings)));
@@ -137,6 +143,12 @@ impl SnapshotCollector {
         snapshot.breaker = breaker_figures(&open, &snapshot.workers);
         Ok(snapshot)
     }
+}
+
+fn backfill_figures(summary: BackfillSummary) -> BackfillFigures {
+    let BackfillSummary { batch, begun_at, valid, ended, unsuccessful, .. } = summary;
+    let pending = valid.map(|valid| valid.saturating_sub(ended));
+    BackfillFigures { batch, begun_at, valid, ended, unsuccessful, pending }
 }
 
 fn breaker_figures(open: &[(BreakerScope, u64)], workers: &[WorkerFigures]) -> BreakerFigures {

@@ -5,6 +5,6 @@ mod snapshot;
 
 pub use collect::SnapshotCollector;
 pub use snapshot::{
-    BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker, Snapshot,
-    WorkerFigures,
+    BackfillFigures, BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker,
+    Snapshot, WorkerFigures,
 };

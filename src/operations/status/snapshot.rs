@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub orders: Vec<RuleInForce>,
     /// How many rules are in force.
     pub orders_total: usize,
+    /// Backfills that run or were interrupted, the latest first: those among the latest 20.
+    pub backfills: Vec<BackfillFigures>,
     /// The workers, by their names.
     pub workers: Vec<WorkerFigures>,
     /// Settings in which the running workers differ.
@@ -120,6 +122,25 @@ pub struct LearnedLimitFigures {
     pub closed_for_ms: Option<u64>,
     /// When the job completed, in RFC 3339.
     pub last_429_at: String,
+}
+
+/// A backfill with rows that have not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackfillFigures {
+    /// The batch.
+    pub batch: String,
+    /// When a run of it began last, RFC 3339.
+    pub begun_at: String,
+    /// Number of valid rows; `None` if an older version began the backfill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<u64>,
+    /// Rows that have ended, as far as a run or a report has collected them.
+    pub ended: u64,
+    /// Of these, the rows without success.
+    pub unsuccessful: u64,
+    /// Valid rows that have not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u64>,
 }
 
 /// A worker.
