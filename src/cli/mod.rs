@@ -1,6 +1,5 @@
 //! The command line: one file for each command. Data goes to stdout, messages go to stderr. An error has a hint if one is known.
 
-mod attempts;
 mod audit;
 mod backfill;
 mod cancel;
@@ -11,6 +10,7 @@ mod dead;
 mod demo;
 mod doctor;
 mod enqueue;
+mod erase;
 mod exit;
 mod gateway;
 mod hangup;
@@ -40,6 +40,7 @@ pub use dead::DeadArgs;
 pub use demo::DemoArgs;
 pub use doctor::DoctorArgs;
 pub use enqueue::EnqueueArgs;
+pub use erase::EraseArgs;
 pub use exit::{Exit, Hint, HintExt, UsageError, conclude};
 pub use gateway::GatewayArgs;
 pub use jobs::JobsArgs;
@@ -163,6 +164,13 @@ pub enum Command {
     Jobs(JobsArgs),
     /// Show where a job is, what it waits for, and until when
     Why(WhyArgs),
+    /// Erase what Redis holds about one customer: by reference, email or phone number
+    ///
+    /// Counts what is found and asks for confirmation. Waiting and delayed jobs are cancelled, and each still ends in a completion. Then
+    /// completions, replies, dead letters and records of edits are deleted; readers of the completions see a gap. Jobs in flight are
+    /// not touched. Prints what remains, and until when. Exit 1 if nothing fits, or if something is left: then erase again.
+    /// Other users of this machine can see the flags of a command.
+    Erase(EraseArgs),
     /// List the actions of operators
     Audit(AuditArgs),
     /// Check the configuration, Redis, the access token and XCO
@@ -225,6 +233,7 @@ impl Command {
             Self::Cancel(args) => cancel::run(args, context).await,
             Self::Jobs(args) => Box::pin(jobs::run(args, context)).await,
             Self::Why(args) => why::run(args, context).await,
+            Self::Erase(args) => Box::pin(erase::run(args, context)).await,
             Self::Audit(args) => audit::run(args, context).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
             Self::ShellCompletions(args) => shell_completions::run(&args, Cli::command()),
@@ -294,6 +303,9 @@ mod tests {
             "why a",
             "jobs list",
             "jobs list --state delayed,ended --type CreateUser --customer c --limit 7 --look-at 1000 --json",
+            "jobs list --state running,in_flight --since 2h --id a",
+            "erase --customer-reference c --dry-run",
+            "erase --email ada@example.com --phone-number +33612345678 --job a --job b --yes --wait 1s",
             "audit --count 5",
         ] {
             assert!(parse(good), "{good}");
@@ -312,6 +324,11 @@ mod tests {
             "jobs list --state gone",
             "jobs list --limit 0",
             "jobs list --cursor x",
+            "jobs list --since soon",
+            "erase",
+            "erase --dry-run",
+            "erase --email=",
+            "erase --email a@example.com --yes --dry-run",
             "audit --count 0",
         ] {
             assert!(!parse(wrong), "{wrong}");

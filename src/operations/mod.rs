@@ -11,6 +11,7 @@ mod backend;
 pub mod backfill;
 pub mod dead_letters;
 pub mod enqueue;
+pub mod erase;
 mod error;
 pub mod health_checks;
 mod in_force;

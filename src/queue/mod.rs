@@ -16,6 +16,7 @@ pub mod dead_letters;
 mod defer;
 mod enqueue;
 mod entry;
+pub mod erase;
 mod error_remedies;
 pub mod find;
 mod finish;

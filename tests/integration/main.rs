@@ -16,6 +16,7 @@ mod dead_replay;
 mod deadlines;
 mod doubt;
 mod duplicates;
+mod erase;
 mod examples;
 mod flows;
 mod id_index;

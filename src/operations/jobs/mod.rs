@@ -18,5 +18,9 @@ pub use explain::{DeadLetterSummary, EndedJob, Explanation, History, JobPlace, L
 pub use hold::Hold;
 pub use list::{JobFilter, JobList, JobListRequest, JobSummary, ListCursor, MOST_LISTED, Stage, list};
 
+pub(super) use cancel::cancel_each;
+pub(super) use find::Finder;
+pub(super) use list::Sieve;
+pub(super) use live::Live;
 
 pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};
