@@ -156,9 +156,9 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Cancel jobs that are already enqueued: by id, batch, lane, type, caller or customer
     ///
-    /// Counts the jobs that fit and asks for confirmation. Delayed jobs end at once, and jobs in a lane when their turn comes.
-    /// Their completions have the status `cancelled`. A call in flight is not interrupted. A job whose call may have taken effect
-    /// ends as `in_doubt`. Exit 1 if no job fits.
+    /// Counts the jobs that fit and asks for confirmation. Delayed jobs and jobs in a paused lane end at once, others when their
+    /// turn comes. Their completions have the status `cancelled`. A call in flight is not interrupted. A job whose call may have
+    /// taken effect ends as `in_doubt`. Exit 1 if no job fits.
     Cancel(CancelArgs),
     /// List and search jobs: by state, type, lane, batch, caller, customer or email
     Jobs(JobsArgs),

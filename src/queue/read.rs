@@ -5,12 +5,13 @@ use super::{
     entry::{entries, text},
     script::{Script, script},
 };
-use crate::contract::{Lane, MAX_JOB_BYTES, millis};
+use crate::contract::{EntryId, Lane, MAX_JOB_BYTES, millis};
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 static WEIGH: LazyLock<Script> = LazyLock::new(|| script!("deliveries/weigh"));
 static READ_CUT: LazyLock<Script> = LazyLock::new(|| script!("deliveries/read_cut"));
+static PEEK: LazyLock<Script> = LazyLock::new(|| script!("deliveries/peek"));
 
 /// Maximum number of bytes read from a field. It is more than a job may have, so a job that was cut is rejected as too
 /// large.
@@ -25,6 +26,9 @@ const MAX_NODE_BYTES: u64 = 2 * MAX_FIELD_BYTES as u64;
 
 /// Maximum number of entries in one read if some are too large, because Redis copies them whole.
 const CUT_AT_ONCE: usize = 8;
+
+/// Maximum number of entries in one [`peek`].
+const PEEKED_AT_ONCE: usize = 64;
 
 /// How much longer than its blocking time a read may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,6 +53,23 @@ pub async fn read_cut(
     let mut call = READ_CUT.call(2);
     call.arg(keys.due(lane)).arg(keys.jobs(lane)).arg(consumer).arg(count.clamp(1, CUT_AT_ONCE)).arg(MAX_FIELD_BYTES);
     Ok(of_streams(run_in_time(&READ_CUT, link, &call).await?, keys, lane))
+}
+
+/// Returns up to `count` entries (at most 64) of one of a lane's streams, in order, without delivering them: after the entry
+/// `after`, up to the entry `last`. Fields have at most [`MAX_FIELD_BYTES`].
+pub async fn peek(
+    link: &mut Link,
+    keys: &Keys,
+    (lane, source): (Lane, Source),
+    (after, last): (Option<EntryId>, EntryId),
+    count: usize,
+) -> RedisResult<Vec<RawEntry>> {
+    let mut call = PEEK.call(1);
+    call.arg(keys.stream(lane, source)).arg(after.map(|id| id.to_string()).unwrap_or_default()).arg(last.to_string());
+    call.arg(count.clamp(1, PEEKED_AT_ONCE)).arg(MAX_FIELD_BYTES);
+    let mut found = Vec::new();
+    entries(run_in_time(&PEEK, link, &call).await?, lane, source, &mut found);
+    Ok(found)
 }
 
 /// Reads up to `count` entries from each of a lane's two streams for `consumer`. With `block`, waits that long for the

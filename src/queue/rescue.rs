@@ -3,7 +3,7 @@
 
 use super::{
     Keys, Link, MAX_FIELD_BYTES, RawEntry, Source,
-    entry::{bounded_generation, entries},
+    entry::bounded_generation,
     script::{Script, script},
 };
 use crate::contract::{EntryId, Lane, millis};
@@ -249,24 +249,24 @@ fn removed_field(lane: Lane) -> String {
 }
 
 /// Delivers entries of a stream to `consumer` out of turn, although the group has not read as far. An entry that is pending for
-/// another consumer, and was delivered less than `lease` ago, is left out. Returns what was delivered. O(ids · log pending).
+/// another consumer, and was delivered less than `lease` ago, is left out. Returns the ids of what was delivered. O(ids · log
+/// pending).
 pub async fn claim_unread(
     link: &mut Link,
     keys: &Keys,
     RescueTarget { lane, source, consumer }: RescueTarget<'_>,
     lease: Duration,
     ids: &[EntryId],
-) -> RedisResult<Vec<RawEntry>> {
+) -> RedisResult<Vec<EntryId>> {
     let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
     let mut claim = redis::cmd("XCLAIM");
     claim.arg(keys.stream(lane, source)).arg(super::GROUP).arg(consumer).arg(lease_ms);
     for id in ids {
         claim.arg(id.to_string());
     }
-    claim.arg("RETRYCOUNT").arg(1).arg("FORCE");
-    let mut claimed = Vec::new();
-    entries(link.query(&claim).await?, lane, source, &mut claimed);
-    Ok(claimed)
+    claim.arg("RETRYCOUNT").arg(1).arg("FORCE").arg("JUSTID");
+    let claimed: Vec<String> = link.query(&claim).await?;
+    Ok(claimed.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
 /// Removes a delivery whose entry and consumer are both gone from the pending list. Returns whether it was on the list.

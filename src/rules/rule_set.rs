@@ -163,6 +163,12 @@ impl RuleSet {
         orders.find(|order| order.holds(now_ms) && subject.enqueued_at_ms <= order.at_ms)
     }
 
+    /// When the latest cancellation was ordered that may cover jobs of a lane. It covers no job that was enqueued later.
+    pub fn latest_cancellation_ms(&self, lane: Lane) -> Option<u64> {
+        let orders = self.cancels.orders.iter().filter(|(selector, _)| selector.lane.is_none_or(|of| of == lane));
+        orders.map(|(_, order)| order.at_ms).max()
+    }
+
     /// Returns the order that pauses a whole lane: a pause of this lane or of everything.
     pub fn lane_paused(&self, lane: Lane, now_ms: u64) -> Option<&RuleOrigin> {
         let whole = [Selector { lane: Some(lane), ..Selector::default() }, Selector::default()];

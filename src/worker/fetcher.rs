@@ -6,15 +6,12 @@ use super::{
     context::{Partition, WorkerContext},
     decode::{BackloggedJobs, DecodedJobs, Decoder},
     lane_reader::{BLOCK, SharedRead},
+    paused_lane::PausedLane,
     redis_health::LoopHealth,
 };
 use crate::{
-    contract::{EntryId, Lane},
-    jobs::JobState,
-    queue::{
-        self, Keys, Link, RawEntry, Source, find,
-        rescue::{self, RescueTarget},
-    },
+    contract::Lane,
+    queue::{self, Keys, Link, RawEntry},
 };
 use redis::RedisResult;
 use std::{
@@ -26,7 +23,7 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,9 +39,6 @@ const QUICK: Duration = Duration::from_millis(20);
 
 /// How often cancelled jobs are looked for in a paused lane.
 const CANCELLED_LOOK: Duration = Duration::from_millis(500);
-
-/// How many of the jobs that came back to a paused lane one step looks at.
-const CANCELLED_PAGE: usize = 64;
 
 /// Reads one lane of one partition.
 pub(super) struct Fetcher {
@@ -235,27 +229,23 @@ impl LaneFetch<'_> {
         }
     }
 
-    /// Returns when the lane is no longer paused, or the worker stops. Meanwhile delayed jobs that an operator cancelled end: they
-    /// came back to the lane, and nothing else in it is read.
+    /// Returns when the lane is no longer paused, or the worker stops. Meanwhile cancelled jobs end, and nothing else in the lane
+    /// is read.
     async fn while_paused(&mut self, out: &mpsc::Sender<DecodedJobs>) {
         let context = Arc::clone(&self.context);
         let mut resumed = std::pin::pin!(context.control.lane_resumed(self.lane, &context.clock));
-        let (mut after, mut round, mut wait) = (None, Instant::now(), CANCELLED_LOOK);
+        let mut paused = PausedLane::new(self.lane, self.partition);
+        let mut wait = CANCELLED_LOOK;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = &mut resumed => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            if round.elapsed() >= context.lease {
-                // What another worker took and did not end is free by now.
-                (after, round) = (None, Instant::now());
-            }
             let Ok(room) = out.reserve().await else { return };
             let asked_at_ms = context.clock.elapsed_ms();
-            let before = after;
-            let cancelled = self.cancelled(&mut after).await;
-            wait = if after == before { CANCELLED_LOOK } else { Duration::ZERO };
+            let cancelled = paused.step(&context, &mut self.link).await;
+            wait = if cancelled.is_err() || paused.is_at_end() { CANCELLED_LOOK } else { Duration::ZERO };
             match cancelled {
                 Ok(entries) if entries.is_empty() => {}
                 Ok(entries) => {
@@ -267,27 +257,6 @@ impl LaneFetch<'_> {
                 Err(_) => context.metrics.redis_error("read"),
             }
         }
-    }
-
-    /// Takes the cancelled jobs among those that came back to the lane after the entry `after`, one page of them, and moves
-    /// `after` on.
-    async fn cancelled(&mut self, after: &mut Option<EntryId>) -> RedisResult<Vec<RawEntry>> {
-        let (lane, source) = (self.lane, Source::Due);
-        let keys = &self.context.partitions[self.partition].keys;
-        let page = find::page(&mut self.link, keys, lane, source, *after, CANCELLED_PAGE).await?;
-        let Some(last) = page.last().map(|entry| entry.id) else { return Ok(page) };
-        let is_cancelled = |entry: &&RawEntry| {
-            entry.state.as_deref().and_then(JobState::from_json).is_some_and(|state| state.cancelled)
-        };
-        let ids: Vec<_> = page.iter().filter(is_cancelled).map(|entry| entry.id).collect();
-        let claimed = if ids.is_empty() {
-            Vec::new()
-        } else {
-            let place = RescueTarget { lane, source, consumer: &self.context.consumer };
-            rescue::claim_unread(&mut self.link, keys, place, self.context.lease, &ids).await?
-        };
-        *after = Some(last);
-        Ok(claimed)
     }
 
     /// Reads up to `count` entries. If oversized entries are at the head of the lane, reads no more of each than a job

@@ -33,6 +33,7 @@ mod heartbeat;
 mod lane_reader;
 mod lease;
 mod maintenance;
+mod paused_lane;
 mod redis_clock;
 mod redis_health;
 mod refused_ends;

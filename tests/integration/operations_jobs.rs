@@ -271,3 +271,50 @@ async fn a_job_of_another_merchant_is_unknown() {
     }
     rig.end().await;
 }
+
+/// Jobs that no worker has read yet end in a paused lane as well. Those that stay keep their order.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_waiting_jobs_end_in_a_paused_lane() {
+    let mut setup = Setup::default();
+    setup.config.worker.concurrency = 1;
+    let mut rig = setup.without_worker().await;
+    let (config, redis) = operator(&rig);
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    rig.start_worker();
+    rig.start_worker();
+    rig.eventually("both are seen", async |rig: &mut Rig| {
+        rig.connection.hlen::<_, u64>(rig.key("workers")).await.unwrap() == 2
+    })
+    .await;
+    pauses::pause(&mut backend, &ada(), PauseRequest { jobs: lane(Lane::Interactive), lasting: None }).await.unwrap();
+    assert!(pauses::in_force(&mut backend, WAIT).await.unwrap().in_force_on == 2);
+    for n in 0..300 {
+        let job = check(&format!("j{n:03}"), "c");
+        rig.enqueue(&if n % 3 == 0 { job } else { with(job, "batch", "spring") }).await;
+    }
+    // Far larger than a job may be: it does not weigh on a worker that walks past it.
+    let large = format!("{{\"id\":\"large\",\"batch\":\"spring\",\"args\":\"{}\"}}", "x".repeat(3_000_000));
+    rig.enqueue_text("interactive", &large).await;
+    jobs::cancel(&mut backend, &ada(), &config, &batch("spring"), &NoProgress).await.unwrap();
+    rig.enqueue(&with(check("later", "c"), "batch", "spring")).await;
+    rig.wait_for(200).await;
+    assert!(rig.completions.iter().all(|event| event["status"] == "cancelled" && event["batch"] == "spring"));
+    assert!(rig.sandbox.calls_of(Route::Exists).is_empty());
+    let left: u64 = rig.connection.xlen(rig.key("jobs:interactive")).await.unwrap();
+    assert_eq!(left, 102, "the others stay where they are");
+    let job = jobs::examine(&mut backend, "j000", &MerchantScope::all(), &NoProgress).await.unwrap();
+    assert_eq!(job.detail, CancelDetail::Waiting);
+    jobs::cancel_job(&mut backend, &ada(), job).await.unwrap();
+    assert_eq!(rig.completion("j000").await["status"], "cancelled");
+
+    pauses::resume(&mut backend, &ada(), &lane(Lane::Interactive)).await.unwrap();
+    rig.wait_for(302).await;
+    let status = |id: &str| rig.completions.iter().find(|event| event["id"] == id).unwrap()["status"].clone();
+    assert_eq!(
+        (status("later"), status("large")),
+        (json!("succeeded"), json!("rejected")),
+        "enqueued after the cancellation; too large"
+    );
+    assert_eq!(rig.sandbox.calls_of(Route::Exists).len(), 100);
+    rig.end().await;
+}
