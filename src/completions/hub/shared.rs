@@ -35,7 +35,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(redis: &RedisConfig) -> Result<Self, QueueError> {
-        let partitions = 0..redis.partitions.max(1);
+        let partitions = redis.partitions.numbers();
         Ok(Self {
             ring: RwLock::new(None),
             end: watch::Sender::new(None),
