@@ -32,6 +32,6 @@ pub use parse::{ParseContext, Rejection, parse_job, run_at_ms};
 pub use partition::{Partitions, partition_of};
 pub use printable::{is_unprintable, printable, printable_json};
 pub use redact::{dead_letter_job, redact_code};
-pub use redact_text::shape;
+pub use redact_text::{fingerprint, shape};
 pub use sensitive::{Email, PersonalText, PhoneNumber, VerificationCode};
 pub use time::{format_ms, millis};

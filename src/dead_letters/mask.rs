@@ -1,6 +1,6 @@
 //! Masks a job for display: the form of each value stays visible, the person does not.
 
-use crate::contract::{look_into, shape};
+use crate::contract::{fingerprint, look_into, shape};
 use serde_json::Value;
 
 /// Members that describe the job and not a customer.
@@ -62,6 +62,34 @@ pub fn masked_error(error: &str) -> Value {
     error
 }
 
+/// Masks what is about a customer in a completion's event: the user, the caller, the reference, `meta`, and the problem document.
+/// Callers and references become fingerprints, which still show whether two completions are about the same one.
+pub fn masked_completion(event: &Value) -> Value {
+    let mut event = event.clone();
+    let members = |value: &mut Value| value.as_object_mut().map(std::mem::take);
+    if let Some(mut shown) = members(&mut event) {
+        for (name, value) in &mut shown {
+            match (name.as_str(), &mut *value) {
+                ("caller_id" | "customer_reference", Value::String(text)) => *text = fingerprint(text),
+                ("meta", value) => mask(value),
+                ("result", Value::Object(result)) => {
+                    for (name, value) in result {
+                        match (name.as_str(), &mut *value) {
+                            ("customer_reference", Value::String(text)) => *text = fingerprint(text),
+                            ("user", value) => mask(value),
+                            _ => {}
+                        }
+                    }
+                }
+                ("error", value) => *value = masked_error(&value.to_string()),
+                _ => {}
+            }
+        }
+        event = shown.into();
+    }
+    event
+}
+
 fn mask(value: &mut Value) {
     match value {
         Value::String(text) => *text = shape(text),
@@ -76,6 +104,22 @@ fn mask(value: &mut Value) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_completion_keeps_how_the_job_ended() {
+        let event = json!({"id": "a", "status": "succeeded", "caller_id": "192.0.2.7", "customer_reference": "c-1", "meta": {"k": "Ada"},
+            "result": {"customer_reference": "c-1", "user": {"email": "ada@example.com"}, "token_count": 2},
+            "error": {"kind": "validation", "problem": {"detail": "Ada"}}, "timings_ms": {"total": 7}});
+        let masked = masked_completion(&event);
+        let text = masked.to_string();
+        assert!(
+            !text.contains("ada") && !text.contains("Ada") && !text.contains("192.0") && !text.contains("c-1"),
+            "{text}"
+        );
+        assert_eq!((&masked["timings_ms"]["total"], &masked["result"]["token_count"]), (&json!(7), &json!(2)));
+        assert_eq!(masked["customer_reference"], masked["result"]["customer_reference"]);
+        assert_eq!(masked_completion(&json!("x")), json!("x"));
+    }
 
     #[test]
     fn the_shape_stays_and_the_person_goes() {

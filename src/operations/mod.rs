@@ -28,6 +28,7 @@ mod text;
 
 pub use crate::{
     contract::{MerchantScope, printable},
+    dead_letters::masked_completion,
     rules::Selector,
 };
 pub use actor::Actor;

@@ -1,6 +1,6 @@
 //! One rule, and its form in Redis.
 
-use crate::contract::{JobType, Lane};
+use crate::contract::{JobType, Lane, fingerprint};
 use serde::{Deserialize, Serialize};
 
 /// The action of a rule on the jobs it selects.
@@ -84,13 +84,6 @@ impl Selector {
             fields.into_iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value}"))).collect();
         if set.is_empty() { "everything".to_owned() } else { set.join(", ") }
     }
-}
-
-/// Returns `sha256:` and the first twelve hexadecimal digits of the hash.
-fn fingerprint(text: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let hash = Sha256::digest(text.as_bytes());
-    hash.iter().take(6).fold("sha256:".to_owned(), |told, byte| format!("{told}{byte:02x}"))
 }
 
 /// Who created a rule, and when. Times are in milliseconds on Redis's clock.

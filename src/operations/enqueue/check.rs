@@ -4,8 +4,8 @@ use super::members::Members;
 use crate::{
     config::Config,
     contract::{
-        EntryId, Fault, Job, JobId, JobType, Lane, MAX_JOB_BYTES, MerchantId, Origin, ParseContext, Partitions, look_into,
-        parse_job, partition_of,
+        EntryId, Fault, Job, JobId, JobType, Lane, MAX_JOB_BYTES, MerchantId, Origin, ParseContext, Partitions,
+        look_into, parse_job, partition_of,
     },
     operations::MerchantScope,
     queue::LaneJob,

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::Config,
     contract::{Lane, format_ms, look_into},
+    dead_letters::masked_job,
     jobs::JobState,
     operations::{Backend, Error, MerchantScope, PastAttempt, Progress, attempts::past_attempts},
     queue::{Source, rules},
@@ -108,6 +109,9 @@ pub enum JobPlace {
 /// A job that has not ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LiveJob {
+    /// The job's JSON with personal data masked.
+    #[serde(skip)]
+    pub masked: Value,
     /// The lane that it is in, or comes back to.
     pub lane: Lane,
     /// `<lane>:<partition>:<stream entry id>` of where it entered.
@@ -144,6 +148,9 @@ pub struct History {
 /// How a job ended: what its completion says, without a customer's data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EndedJob {
+    /// Its whole completion, for those who may see it.
+    #[serde(skip)]
+    pub completion: Value,
     /// Its dead letter is still kept.
     pub dead_letter: bool,
     /// `succeeded`, `failed`, `expired`, `cancelled` or `rejected`.
@@ -285,6 +292,7 @@ async fn look(
 async fn live_job(backend: &mut Backend<'_>, config: &Config, live: &Live, now_ms: u64) -> RedisResult<LiveJob> {
     let enqueued_at_ms = live.origin.entry.ms;
     Ok(LiveJob {
+        masked: masked_job(&String::from_utf8_lossy(&live.job)),
         lane: live.lane,
         origin: live.origin.to_string(),
         enqueued_at: format_ms(enqueued_at_ms),
@@ -305,6 +313,7 @@ impl EndedJob {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let error = &completion["error"];
         Self {
+            completion: completion.clone(),
             dead_letter: letter.is_some(),
             status: text(&completion["status"]),
             outcome: text(&completion["outcome"]),
