@@ -1,20 +1,25 @@
 //! Follows all completions from now on, as a cache or a log does. Every program that runs this sees every completion.
 //!
 //! ```sh
-//! cargo run --example follow_completions
+//! cargo run --example follow_completions                    # from now on
+//! cargo run --example follow_completions -- beginning       # or a time, or the cursor that was printed last
 //! ```
 
+use futures::StreamExt;
 use std::{env, error::Error};
 use xco_worker::{
-    completions::{Completed, Options, Start, Subscriber},
-    config::{Config, Sources, load},
+    client::{Client, CompletionEvent},
+    completions::{FeedCursor, FeedStart, Filter, HubCompletion},
+    config::{Sources, load},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let start = env::args().nth(1).map_or(Ok(FeedStart::Now), |start| start.parse())?;
     let config = load(&Sources { env: env::vars().collect(), ..Sources::default() })?;
-    follow_completions(&config, Start::Now, |completion| {
-        println!("{} {} {}", completion.entry_id, completion.id, completion.status.as_str());
+    let client = Client::connect(&config).await?;
+    follow_completions(&client, start, |cursor, completion| {
+        println!("{cursor} {} {}", completion.id, completion.status.as_str());
         true
     })
     .await
@@ -22,23 +27,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Passes each completion to `see` until that returns false.
 ///
-/// To continue after a restart, store the `entry_id` of the last completion of each partition, and start with
-/// [`Start::AfterEach`].
+/// To continue after a restart, store the cursor, and start with [`FeedStart::After`].
 pub(crate) async fn follow_completions(
-    config: &Config,
-    start: Start,
-    mut see: impl FnMut(&Completed) -> bool,
+    client: &Client,
+    start: FeedStart,
+    mut see: impl FnMut(&FeedCursor, &HubCompletion) -> bool,
 ) -> Result<(), Box<dyn Error>> {
-    let mut subscriber = Subscriber::start(&config.redis, Options { start, ..Options::default() }).await?;
-    loop {
-        for completion in subscriber.next().await? {
-            if !see(&completion) {
-                return Ok(());
+    let mut events = client.completions(start, Filter::default()).await?;
+    while let Some(event) = events.next().await {
+        match event? {
+            CompletionEvent::Completion { cursor, completion } => {
+                if !see(&cursor, &completion) {
+                    return Ok(());
+                }
+            }
+            // A reader that is slower than `completions.retention` and `completions.max_bytes` allow misses completions.
+            CompletionEvent::Gap { partition, lost_before } => {
+                eprintln!("completions of partition {partition} before {lost_before} were missed");
             }
         }
-        // A reader that is slower than `completions.retention` and `completions.max_bytes` allow misses completions.
-        for gap in subscriber.gaps() {
-            eprintln!("completions were missed: {gap:?}");
-        }
     }
+    Ok(())
 }

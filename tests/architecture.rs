@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The modules of this crate that each module may name.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("contract", &[]),
     ("rules", &["contract"]),
     ("config", &["contract"]),
@@ -42,6 +42,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "backfill",
         ],
     ),
+    ("client", &["operations", "completions", "config", "contract"]),
     ("sandbox", &[]),
     ("access", &["config", "contract", "operations"]),
     ("gateway", &["access", "contract", "config", "net", "telemetry", "completions", "operations"]),
@@ -49,7 +50,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
 ];
 
 /// The crates that each module must not use.
-const NEVER: [(&str, &[&str]); 13] = [
+const NEVER: [(&str, &[&str]); 14] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
     ("rules", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
@@ -62,6 +63,7 @@ const NEVER: [(&str, &[&str]); 13] = [
     ("operations", &["clap", "anyhow", "indicatif", "axum", "apalis", "apalis_core"]),
     ("access", &["redis", "reqwest", "axum", "clap", "anyhow"]),
     ("gateway", &["redis", "reqwest", "clap", "anyhow", "apalis", "apalis_core"]),
+    ("client", &["redis", "reqwest", "axum", "clap", "anyhow", "apalis", "apalis_core"]),
     ("cli", &["redis", "reqwest"]),
 ];
 

@@ -47,5 +47,5 @@ pub use hub::{
 };
 pub use options::{Membership, Options, Start};
 pub use page::{Page, page};
-pub use subscriber::Subscriber;
+pub use subscriber::{Acknowledger, Subscriber};
 pub use wait::Waiter;

@@ -28,10 +28,18 @@ use tokio::{
 pub struct Subscriber {
     batches: mpsc::Receiver<RedisResult<Vec<Completed>>>,
     readers: JoinSet<()>,
+    member: Option<Member>,
+    acknowledger: Acknowledger,
+    gaps: Arc<Gaps>,
+}
+
+/// Acknowledges a member's completions, on a connection of its own. Does nothing for a reader without a group.
+#[derive(Debug)]
+pub struct Acknowledger {
+    connector: Connector,
     link: Link,
     keys: Arc<Vec<Keys>>,
-    member: Option<Member>,
-    gaps: Arc<Gaps>,
+    member: Option<(Membership, Arc<Handed>)>,
 }
 
 #[derive(Debug)]
@@ -90,7 +98,9 @@ impl Subscriber {
                 Reader::new(connector.link(true), mine, mode, (options.filter.clone(), batch), Arc::clone(&gaps));
             readers.spawn(reader.run(sender.clone()));
         }
-        Ok(Self { batches, readers, link, keys, member, gaps })
+        let of_member = member.as_ref().map(|member| (member.membership.clone(), Arc::clone(&member.handed)));
+        let acknowledger = Acknowledger { connector, link, keys, member: of_member };
+        Ok(Self { batches, readers, member, acknowledger, gaps })
     }
 
     /// Waits for the next completions and returns at least one. In a group, [`acknowledge`] them when they are
@@ -127,7 +137,35 @@ impl Subscriber {
     ///
     /// Redis cannot be reached. The completions may be delivered again.
     pub async fn acknowledge(&mut self, completions: &[Completed]) -> Result<(), QueueError> {
-        let Some(Member { membership, handed, .. }) = &self.member else { return Ok(()) };
+        self.acknowledger.acknowledge(completions).await
+    }
+
+    /// Acknowledges this reader's completions while another task waits for the next ones.
+    pub fn acknowledger(&self) -> Acknowledger {
+        let Acknowledger { connector, keys, member, .. } = &self.acknowledger;
+        let (connector, link) = (connector.clone(), connector.link(false));
+        Acknowledger { connector, link, keys: Arc::clone(keys), member: member.clone() }
+    }
+
+    /// Stops reading. In a group, another reader can take over the unacknowledged completions at once.
+    ///
+    /// # Errors
+    ///
+    /// Redis cannot be reached. Other readers then wait for `claim_after`.
+    pub async fn close(mut self) -> Result<(), QueueError> {
+        self.readers.shutdown().await;
+        self.acknowledger.hand_back().await
+    }
+}
+
+impl Acknowledger {
+    /// As [`Subscriber::acknowledge`].
+    ///
+    /// # Errors
+    ///
+    /// Redis cannot be reached. The completions may be delivered again.
+    pub async fn acknowledge(&mut self, completions: &[Completed]) -> Result<(), QueueError> {
+        let Some((membership, handed)) = &self.member else { return Ok(()) };
         for keys in self.keys.iter() {
             let entries: Vec<EntryId> =
                 completions.iter().filter(|c| c.partition == keys.partition).map(|c| c.entry_id).collect();
@@ -139,14 +177,13 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Stops reading. In a group, another reader can take over the unacknowledged completions at once.
+    /// Lets other readers of the group take over at once what this one has not acknowledged. Drop the subscriber before.
     ///
     /// # Errors
     ///
     /// Redis cannot be reached. Other readers then wait for `claim_after`.
-    pub async fn close(mut self) -> Result<(), QueueError> {
-        self.readers.shutdown().await;
-        let Some(Member { membership, .. }) = &self.member else { return Ok(()) };
+    pub async fn hand_back(&mut self) -> Result<(), QueueError> {
+        let Some((membership, _)) = &self.member else { return Ok(()) };
         for keys in self.keys.iter() {
             group::hand_back(&mut self.link, keys, membership).await?;
         }

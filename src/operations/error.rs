@@ -1,6 +1,7 @@
 //! Errors of operations, and their remedies.
 
 use crate::{
+    completions::HubError,
     config::{RedisConfig, RedisUrl, parse_redis_url},
     queue::{self, QueueError},
     rules::MAX_RULES,
@@ -46,6 +47,12 @@ pub enum Error {
     /// The caller wants to wait for a job without an `id` or `reply`.
     #[error("only a job with an `id` and `reply: true` can be waited for")]
     CannotWait,
+    /// The caller wants to wait for a job without an `id`.
+    #[error("only a job with an `id` can be waited for")]
+    NoId,
+    /// The completions cannot be followed.
+    #[error(transparent)]
+    Completions(#[from] HubError),
 }
 
 impl Error {
@@ -65,7 +72,9 @@ impl Error {
             | Self::NotPaused(_)
             | Self::NoDeadLetter
             | Self::SeveralDeadLetters
-            | Self::CannotWait => None,
+            | Self::CannotWait
+            | Self::NoId
+            | Self::Completions(_) => None,
         }
     }
 

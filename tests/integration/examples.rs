@@ -1,10 +1,10 @@
 //! The programs in `examples`, with a real worker and the sandbox.
 
 use crate::support::{Setup, check};
-use secrecy::SecretString;
 use std::time::Duration;
 use xco_worker::{
-    completions::{Membership, Start},
+    client::Client,
+    completions::{FeedStart, Membership},
     config::Config,
 };
 
@@ -21,17 +21,16 @@ mod reader_group;
 #[tokio::test(flavor = "multi_thread")]
 async fn examples_do_what_they_say() {
     let mut rig = Setup::default().start().await;
-    let mut config: Config = rig.config.clone();
-    config.redis.url = vec![SecretString::from(rig.redis.url())];
+    let config = Config { redis: rig.redis_as("operator"), ..rig.config.clone() };
+    let client = Client::connect(&config).await.unwrap();
 
-    let completion =
-        enqueue_and_wait::enqueue_and_wait(&config, "ada@example.com", Duration::from_secs(20)).await.unwrap().unwrap();
+    let waited = enqueue_and_wait::enqueue_and_wait(&client, "ada@example.com", Duration::from_secs(20));
+    let completion: serde_json::Value = serde_json::from_str(&waited.await.unwrap().unwrap()).unwrap();
     assert_eq!((&completion["status"], &completion["outcome"]), (&"succeeded".into(), &"absent".into()));
 
     rig.complete(check("second", "192.0.2.1")).await;
     let mut followed = Vec::new();
-    let start = Start::Beginning;
-    follow_completions::follow_completions(&config, start, |completed| {
+    follow_completions::follow_completions(&client, FeedStart::Beginning, |_, completed| {
         followed.push(completed.id.clone());
         followed.len() < 2
     })
@@ -40,9 +39,8 @@ async fn examples_do_what_they_say() {
     assert_eq!((followed[0].as_str(), followed[1].as_str()), (completion["id"].as_str().unwrap(), "second"));
 
     let mut handled = Vec::new();
-    let membership = Membership::new("examples", "one");
-    reader_group::read_as_member(&config, membership, |batch| {
-        handled.extend(batch.iter().map(|completed| completed.id.clone()));
+    reader_group::read_as_member(&client, Membership::new("examples", "one"), |completed| {
+        handled.push(completed.id.clone());
         handled.len() < 2
     })
     .await

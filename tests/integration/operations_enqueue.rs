@@ -5,11 +5,14 @@ use redis::{AsyncCommands, streams::StreamRangeReply};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use xco_worker::{
+    completions::CompletionHub,
     config::RedisConfig,
     contract::{Lane, Partitions, partition_of},
     operations::{
-        Backend, Error,
-        enqueue::{self, CheckedJob, EnqueueRequest, EnqueuedMany, InvalidJob, JobChecker, LineResult, NdjsonEnqueue},
+        Backend, Error, SharedBackend,
+        enqueue::{
+            self, Awaited, CheckedJob, EnqueueRequest, EnqueuedMany, InvalidJob, JobChecker, LineResult, NdjsonEnqueue,
+        },
     },
 };
 
@@ -151,4 +154,64 @@ async fn only_jobs_with_an_id_are_sent_again() {
     assert_eq!(added.unwrap().id, "again");
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert_eq!(lane(&mut rig, 0, Lane::Interactive).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_enqueued_before_is_awaited_on_the_shared_reader() {
+    let mut rig = Setup::default().without_worker().await;
+    let redis = rig.redis_as("operator");
+    let hub = CompletionHub::start(&redis).unwrap();
+    let shared = SharedBackend::new(&redis).unwrap();
+    let wait = async |id: &str, longest: Duration| {
+        enqueue::await_completion(&mut shared.backend(), &hub, id, 0, longest).await.unwrap()
+    };
+    let soon = Duration::from_millis(50);
+    assert!(matches!(wait("one", soon).await, Awaited::Unknown));
+    let job = checked(&rig, &check("one", "c"));
+    enqueue::add(&mut shared.backend(), &job).await.unwrap();
+    let (awaited, ()) = tokio::join!(wait("one", Duration::from_secs(30)), async {
+        rig.start_worker();
+        rig.completion("one").await;
+    });
+    assert!(matches!(&awaited, Awaited::Completion(found) if found.id == "one"), "{awaited:?}");
+    // It has ended: no wait, and none is needed.
+    assert!(
+        matches!(wait("one", Duration::ZERO).await, Awaited::Completion(found) if found.event["outcome"] == "absent")
+    );
+    let mut later = check("later", "d");
+    later["run_at"] =
+        json!(xco_worker::contract::format_ms(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap() + 3_000));
+    enqueue::add(&mut shared.backend(), &checked(&rig, &later)).await.unwrap();
+    rig.eventually("a worker has seen the job", async |_| {
+        matches!(wait("later", Duration::ZERO).await, Awaited::Pending)
+    })
+    .await;
+    assert!(matches!(wait("later", Duration::from_secs(30)).await, Awaited::Completion(_)));
+    let key = rig.key("completions");
+    rig.wait_for(2).await;
+    let _: usize = redis::cmd("XTRIM").arg(&key).arg("MAXLEN").arg(0).query_async(&mut rig.connection).await.unwrap();
+    assert!(matches!(wait("one", Duration::from_secs(30)).await, Awaited::Trimmed));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrected_job_does_not_get_the_completion_of_the_rejected_one() {
+    let mut rig = Setup::default().start().await;
+    let redis = rig.redis_as("operator");
+    let hub = CompletionHub::start(&redis).unwrap();
+    let shared = SharedBackend::new(&redis).unwrap();
+    let longest = Duration::from_secs(30);
+    let anonymous = checked(&rig, &json!({"type": "CheckUser", "caller_id": "c", "args": {"email": "a@example.com"}}));
+    let refused = enqueue::submit_and_wait(&mut shared.backend(), &hub, &anonymous, longest).await;
+    assert!(matches!(refused, Err(Error::NoId)), "{refused:?}");
+    let faulty = json!({"type": "CheckUser", "id": "x", "caller_id": "c", "args": {"email": "nonsense"}}).to_string();
+    let job = checked(&rig, &check("x", "c"));
+    // Both are enqueued at once, so the rejection may come while the corrected job is waited for.
+    enqueue::add_unchecked(&mut shared.backend(), faulty, Lane::Interactive, 0, Some("x")).await.unwrap();
+    let answer = enqueue::submit_and_wait(&mut shared.backend(), &hub, &job, longest).await.unwrap();
+    let completion = answer.completion.unwrap();
+    assert_eq!(completion.event["outcome"], "absent", "{}", completion.json());
+    assert_eq!(answer.first_ms, None);
+    rig.wait_for(2).await;
+    rig.end().await;
 }

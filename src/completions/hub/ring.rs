@@ -21,7 +21,8 @@ pub struct HubCompletion {
 }
 
 impl HubCompletion {
-    pub(super) fn new(completed: Completed) -> Self {
+    /// Makes its JSON.
+    pub fn new(completed: Completed) -> Self {
         let json = completed.event.to_string().into_boxed_str();
         Self { completed, json, other: OnceLock::new() }
     }

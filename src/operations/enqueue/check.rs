@@ -11,7 +11,7 @@ use crate::{
     queue::LaneJob,
 };
 use serde_json::Value;
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Maximum length of a job that names its own lane, in bytes: the `lane` member comes on top of the job.
 pub const MAX_REQUEST_BYTES: usize = MAX_JOB_BYTES + 1024;
@@ -42,6 +42,8 @@ pub struct CheckedJob {
     pub(super) id: Option<JobId>,
     pub(super) has_reply: bool,
     pub(super) lane_job: LaneJob,
+    /// `queue.dedupe_window`
+    pub(super) dedupe_window: Duration,
     job_type: JobType,
     merchant_id: Option<MerchantId>,
 }
@@ -129,12 +131,17 @@ impl fmt::Debug for CheckedJob {
 pub struct JobChecker {
     allow_missing_caller_id: bool,
     partitions: Partitions,
+    dedupe_window: Duration,
 }
 
 impl JobChecker {
     /// A checker for the workers that have this configuration.
     pub const fn new(config: &Config) -> Self {
-        Self { allow_missing_caller_id: config.limits.allow_missing_caller_id, partitions: config.redis.partitions }
+        Self {
+            allow_missing_caller_id: config.limits.allow_missing_caller_id,
+            partitions: config.redis.partitions,
+            dedupe_window: config.queue.dedupe_window,
+        }
     }
 
     /// Checks a job with the workers' own parser. A job that passes is not rejected later.
@@ -181,6 +188,7 @@ impl JobChecker {
         let has_id = job.id.is_some();
         Ok(CheckedJob {
             lane_job: LaneJob { lane, partition: self.partition(&job), json, has_id },
+            dedupe_window: self.dedupe_window,
             job_type: job.job_type,
             merchant_id: job.merchant_id,
             has_reply: job.reply,
