@@ -1,8 +1,7 @@
 //! Decodes the entries of a completion stream, and filters them.
 
-use crate::contract::{EntryId, JobType, Status, look_into};
+use crate::contract::{EntryId, JobType, MerchantScope, Status, look_into};
 use redis::Value;
-use std::collections::BTreeSet;
 
 /// One completion, read from its stream.
 #[derive(Clone, PartialEq)]
@@ -47,34 +46,8 @@ pub struct Filter {
     pub batch: Option<String>,
     /// `caller_id` of the job.
     pub caller_id: Option<String>,
-    /// Merchants of the jobs. `None`: all merchants.
-    pub merchants: Option<MerchantFilter>,
-}
-
-/// Matches the completions of some merchants.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MerchantFilter {
-    ids: BTreeSet<String>,
-    /// Whether a completion that names no merchant matches.
-    of_default: bool,
-}
-
-impl MerchantFilter {
-    /// Matches the completions of `merchants`. A completion that names no merchant belongs to `default`, which is
-    /// `xco.merchant_id`. Case does not matter.
-    pub fn new<'a>(merchants: impl IntoIterator<Item = &'a str>, default: Option<&str>) -> Self {
-        let ids: BTreeSet<String> = merchants.into_iter().map(str::to_ascii_lowercase).collect();
-        let of_default = default.is_some_and(|default| ids.contains(&default.to_ascii_lowercase()));
-        Self { ids, of_default }
-    }
-
-    /// Whether a completion's event matches.
-    pub fn wants(&self, event: &serde_json::Value) -> bool {
-        match event["merchant_id"].as_str() {
-            Some(id) => self.ids.contains(&id.to_ascii_lowercase()),
-            None => self.of_default,
-        }
-    }
+    /// Merchants of the jobs.
+    pub merchants: MerchantScope,
 }
 
 /// Leaves out the caller, which may be personal data.
@@ -98,7 +71,7 @@ impl Filter {
             && self.status.is_none_or(|status| completed.status == status)
             && self.batch.as_ref().is_none_or(|batch| completed.event["batch"] == batch.as_str())
             && self.caller_id.as_ref().is_none_or(|caller| completed.event["caller_id"] == caller.as_str())
-            && self.merchants.as_ref().is_none_or(|merchants| merchants.wants(&completed.event))
+            && self.merchants.covers(&completed.event)
     }
 }
 
@@ -162,6 +135,7 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::contract::MerchantId;
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
@@ -200,17 +174,6 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_belongs_to_the_merchant_that_it_names() {
-        let named = serde_json::json!({ "merchant_id": "6A3F" });
-        assert!(MerchantFilter::new(["6a3f", "7b"], None).wants(&named));
-        assert!(!MerchantFilter::new(["7b"], Some("7b")).wants(&named));
-        let unnamed = serde_json::json!({});
-        assert!(MerchantFilter::new(["7b"], Some("7B")).wants(&unnamed));
-        assert!(!MerchantFilter::new(["7b"], None).wants(&unnamed));
-        assert!(!MerchantFilter::default().wants(&unnamed));
-    }
-
-    #[test]
     fn a_filter_wants_what_fits_all_that_is_set() {
         let completed = Completed {
             partition: 0,
@@ -225,7 +188,7 @@ mod tests {
             status: Some(Status::Rejected),
             batch: Some("b".to_owned()),
             caller_id: Some("c".to_owned()),
-            merchants: Some(MerchantFilter::new(["M"], Some("m"))),
+            merchants: MerchantScope::only([&MerchantId::from_checked("M")], None),
             ..Filter::default()
         };
         assert!(Filter::default().wants(&completed));
@@ -236,7 +199,7 @@ mod tests {
             Filter { status: Some(Status::Failed), ..fitting.clone() },
             Filter { batch: Some("c".to_owned()), ..fitting.clone() },
             Filter { caller_id: Some("b".to_owned()), ..fitting.clone() },
-            Filter { merchants: Some(MerchantFilter::new(["m"], Some("n"))), ..fitting.clone() },
+            Filter { merchants: MerchantScope::only([&MerchantId::from_checked("n")], None), ..fitting.clone() },
         ] {
             assert!(!other.wants(&completed), "{other:?}");
         }

@@ -39,7 +39,7 @@ mod reader;
 mod subscriber;
 mod wait;
 
-pub use decode::{Completed, Filter, MerchantFilter};
+pub use decode::{Completed, Filter};
 pub use gap::{Extent, Gap, extent};
 pub use hub::{
     CompletionHub, Expectation, Expected, Feed, FeedCursor, FeedEvent, FeedStart, HubCompletion, HubError,

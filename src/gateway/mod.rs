@@ -10,6 +10,7 @@ mod routes;
 mod serve;
 mod state;
 mod ticket;
+mod ticket_uses;
 
 pub use openapi::openapi_document;
 pub use serve::{Gateway, GatewayError};

@@ -15,7 +15,8 @@ use utoipa::{
     info(title = "xco-worker gateway", description = "Jobs, completions and operations over HTTP. Errors are application/problem+json (RFC 9457)."),
     modifiers(&Security),
     paths(
-        routes::enqueue::enqueue, routes::jobs::cancel, routes::status::status, routes::audit::list,
+        routes::enqueue::enqueue, routes::jobs::list, routes::jobs::search, routes::jobs::one, routes::jobs::cancel,
+        routes::wait::wait, routes::completions::follow, routes::status::status, routes::audit::list,
         routes::backfills::list, routes::backfills::one, routes::pauses::list, routes::pauses::pause, routes::pauses::resume,
     )
 )]

@@ -1,8 +1,9 @@
 //! What all requests share.
 
-use super::{load::LoadGuard, ticket::Tickets};
+use super::{load::LoadGuard, ticket::Tickets, ticket_uses::TicketUses};
 use crate::{
     access::Tokens,
+    completions::CompletionHub,
     config::Config,
     operations::{Error, SharedBackend, enqueue::JobChecker},
     telemetry::Metrics,
@@ -11,12 +12,20 @@ use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+/// Maximum number of readers of the completions at once.
+const MAX_READERS: usize = 8_192;
 
 /// The state of one gateway.
 pub(crate) struct GatewayState {
     pub(crate) config: Config,
     pub(crate) shared: Arc<SharedBackend>,
+    pub(crate) hub: CompletionHub,
+    /// One permit for each reader of the completions.
+    pub(crate) readers: Arc<Semaphore>,
+    pub(crate) ticket_uses: TicketUses,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) tickets: Tickets,
     pub(crate) checker: JobChecker,
@@ -30,6 +39,9 @@ impl GatewayState {
     pub(crate) fn new(config: Config, metrics: Metrics, draining: CancellationToken) -> Result<Arc<Self>, Error> {
         let shared = Arc::new(SharedBackend::new(&config.redis)?);
         Ok(Arc::new(Self {
+            hub: CompletionHub::start(&config.redis)?,
+            readers: Arc::new(Semaphore::new(MAX_READERS)),
+            ticket_uses: TicketUses::default(),
             tokens: Arc::new(Tokens::new(&config.gateway.tokens)),
             tickets: Tickets::new(&config.gateway),
             checker: JobChecker::new(&config),

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use xco_worker::{
-    completions::{CompletionHub, Expected, Feed, FeedCursor, FeedEvent, FeedStart, Filter, HubError, MerchantFilter},
+    completions::{CompletionHub, Expected, Feed, FeedCursor, FeedEvent, FeedStart, Filter, HubError},
     contract::{EntryId, JobType, Partitions, format_ms},
 };
 
@@ -305,17 +305,11 @@ async fn filters_choose_and_the_json_is_one_line() {
     let key = rig.key("completions");
     write(&mut rig.connection, &key, numbered(0..3)).await;
     let hub = start(&rig);
-    let of_merchant = |merchants: &[&str]| Filter {
-        merchants: Some(MerchantFilter::new(merchants.iter().copied(), Some("own"))),
-        ..Filter::default()
-    };
     for (filter, fits) in [
         (Filter { job_types: vec![JobType::CreateUser, JobType::CheckUser], ..Filter::default() }, true),
         (Filter { job_types: vec![JobType::CreateUser], ..Filter::default() }, false),
         (Filter { caller_id: Some("c".to_owned()), ..Filter::default() }, true),
         (Filter { caller_id: Some("d".to_owned()), ..Filter::default() }, false),
-        (of_merchant(&["own", "other"]), true),
-        (of_merchant(&["other"]), false),
     ] {
         let mut feed = hub.follow(FeedStart::Beginning, filter.clone()).await.unwrap();
         if fits {

@@ -57,7 +57,8 @@ pub(crate) async fn follow(
 ) -> Result<Response, Problem> {
     refuse_if_draining(&state)?;
     let permit = Arc::clone(&state.readers).try_acquire_owned();
-    let permit = permit.map_err(|_| Problem::new(ProblemKind::RateLimited).detail("too many readers").retry_after(5))?;
+    let permit =
+        permit.map_err(|_| Problem::new(ProblemKind::RateLimited).detail("too many readers").retry_after(5))?;
     let last = headers.get(LAST_EVENT_ID).map(|last| last.to_str().unwrap_or_default().to_owned());
     let start = match last.or(query.from) {
         None => FeedStart::Now,
@@ -75,7 +76,13 @@ pub(crate) async fn follow(
         merchants: principal.merchants(state.config.xco.merchant_id.as_ref()),
     };
     let feed = state.hub.follow(start, filter).await?;
-    let reader = Reader { feed, is_masked: !principal.sees_personal_data(), has_ended: false, state: Arc::clone(&state), _permit: permit };
+    let reader = Reader {
+        feed,
+        is_masked: !principal.sees_personal_data(),
+        has_ended: false,
+        state: Arc::clone(&state),
+        _permit: permit,
+    };
     Ok(event_stream(events(reader), Some(HEARTBEAT)))
 }
 
@@ -84,7 +91,9 @@ impl From<HubError> for Problem {
         match error {
             HubError::NotReading => Self::new(ProblemKind::RedisUnavailable).retry_after(1),
             HubError::ForeignCursor { .. } => Self::new(ProblemKind::CursorTrimmed).detail(error.to_string()),
-            HubError::TooManyExpectations => Self::new(ProblemKind::RateLimited).detail(error.to_string()).retry_after(1),
+            HubError::TooManyExpectations => {
+                Self::new(ProblemKind::RateLimited).detail(error.to_string()).retry_after(1)
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         problem::{Problem, ProblemKind},
         state::GatewayState,
     },
-    operations::enqueue::{MAX_REQUEST_BYTES, add, is_duplicate},
+    operations::enqueue::{MAX_REQUEST_BYTES, add, is_duplicate, submit_and_wait},
 };
 use axum::{
     Json,
@@ -85,11 +85,27 @@ async fn one(
     let job = submission.check_one(text)?;
     state.load.check(&state.shared, job.lane()).await?;
     let mut backend = state.shared.backend();
-    let _ = prefer::wait(headers);
-    let mut looking = state.shared.backend();
-    // Both at once: the hint costs no time.
-    let (duplicate, enqueued) = tokio::join!(is_duplicate(&mut looking, &job), add(&mut backend, &job));
-    let enqueued = enqueued?;
+    let (enqueued, duplicate) = if let Some(wait) = prefer::wait(headers) {
+        let submitted = tokio::select! {
+            submitted = submit_and_wait(&mut backend, &state.hub, &job, wait) => submitted?,
+            // The job is enqueued by then, or its request can be repeated: it has an id.
+            () = state.draining.cancelled() => return Err(Problem::new(ProblemKind::Draining).retry_after(1)),
+        };
+        if let Some(completion) = submitted.completion {
+            let headers = [
+                (header::CONTENT_TYPE, "application/json".to_owned()),
+                (header::CONTENT_LOCATION, job_path(&submitted.enqueued.id)),
+                (prefer::PREFERENCE_APPLIED, format!("wait={}", wait.as_secs())),
+            ];
+            return Ok((headers, completion.json().to_owned()).into_response());
+        }
+        (submitted.enqueued, submitted.first_ms.is_some())
+    } else {
+        let mut looking = state.shared.backend();
+        // Both at once: the hint costs no time.
+        let (duplicate, enqueued) = tokio::join!(is_duplicate(&mut looking, &job), add(&mut backend, &job));
+        (enqueued?, duplicate)
+    };
     let location = job_path(&enqueued.id);
     let accepted = submission.accepted(&job, enqueued, duplicate);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response())

@@ -3,13 +3,16 @@
 pub(super) mod audit;
 pub(super) mod backfills;
 mod bulk;
+pub(super) mod completions;
 pub(super) mod enqueue;
+mod events;
 pub(super) mod jobs;
 pub(super) mod pauses;
 mod prefer;
 mod query;
 pub(super) mod status;
 mod submission;
+pub(super) mod wait;
 
 use super::{
     access::{Access, Read},
@@ -32,8 +35,11 @@ pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc
     let probes: Router<Arc<GatewayState>> = probe_routes(readiness, state.metrics.clone()).with_state(());
     let for_readers = middleware::from_fn_with_state(Arc::clone(state), metrics_need_a_token);
     Router::new()
-        .route("/v1/jobs", post(enqueue::enqueue))
-        .route("/v1/jobs/{id}", axum::routing::delete(jobs::cancel))
+        .route("/v1/jobs", post(enqueue::enqueue).get(jobs::list))
+        .route("/v1/jobs/search", post(jobs::search))
+        .route("/v1/jobs/{id}", get(jobs::one).delete(jobs::cancel))
+        .route("/v1/jobs/{id}/wait", get(wait::wait))
+        .route("/v1/completions", get(completions::follow))
         .route("/v1/status", get(status::status))
         .route("/v1/audit", get(audit::list))
         .route("/v1/backfills", get(backfills::list))

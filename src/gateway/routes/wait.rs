@@ -1,9 +1,6 @@
 //! `GET /v1/jobs/{id}/wait`: a customer's own browser waits for one job, with a ticket.
 
-use super::{
-    events::event_stream,
-    query::Parameters,
-};
+use super::{events::event_stream, query::Parameters};
 use crate::{
     gateway::{
         layers::refuse_if_draining,
@@ -79,25 +76,26 @@ async fn answer(
     }
     let stream_until = tokio::time::Instant::now() + LONGEST_STREAM;
     let first = event("pending", &json!({"status": "pending"}));
-    let events = stream::unfold((Some(first), state, id, Some(use_of_ticket)), move |(first, state, id, in_use)| async move {
-        if let Some(first) = first {
-            return Some((Ok(first), (None, state, id, in_use)));
-        }
-        // Without its place in the count the stream has ended.
-        let in_use = in_use?;
-        if tokio::time::Instant::now() > stream_until || state.draining.is_cancelled() {
-            return None;
-        }
-        let looked = tokio::select! {
-            looked = look(&state, &id, ticket.partition, PENDING_EVERY) => looked,
-            () = state.draining.cancelled() => return None,
-        };
-        let shown = looked.ok()?;
-        if shown["status"] == "pending" {
-            return Some((Ok(event("pending", &shown)), (None, state, id, Some(in_use))));
-        }
-        Some((Ok::<_, Infallible>(event("completed", &shown)), (None, state, id, None)))
-    });
+    let events =
+        stream::unfold((Some(first), state, id, Some(use_of_ticket)), move |(first, state, id, in_use)| async move {
+            if let Some(first) = first {
+                return Some((Ok(first), (None, state, id, in_use)));
+            }
+            // Without its place in the count the stream has ended.
+            let in_use = in_use?;
+            if tokio::time::Instant::now() > stream_until || state.draining.is_cancelled() {
+                return None;
+            }
+            let looked = tokio::select! {
+                looked = look(&state, &id, ticket.partition, PENDING_EVERY) => looked,
+                () = state.draining.cancelled() => return None,
+            };
+            let shown = looked.ok()?;
+            if shown["status"] == "pending" {
+                return Some((Ok(event("pending", &shown)), (None, state, id, Some(in_use))));
+            }
+            Some((Ok::<_, Infallible>(event("completed", &shown)), (None, state, id, None)))
+        });
     Ok(event_stream(events, None))
 }
 
@@ -133,7 +131,8 @@ fn allow_origin(state: &GatewayState, origin: Option<HeaderValue>, mut response:
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     let allowed = &state.config.gateway.allowed_origins;
-    if let Some(origin) = origin.filter(|origin| allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())) {
+    if let Some(origin) = origin.filter(|origin| allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()))
+    {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
             header::HeaderName::from_static("cross-origin-resource-policy"),
