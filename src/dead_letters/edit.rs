@@ -1,14 +1,25 @@
 //! Changes a job before it is replayed.
 
 use crate::contract::Fault;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{borrow::Cow, str::FromStr};
 
 /// An assignment `POINTER=VALUE`. It has no `Debug`, because the value may be personal data.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Assignment {
     pointer: String,
     text: String,
+}
+
+impl Assignment {
+    /// Sets the member at a JSON Pointer to a value. A number becomes text where text was before.
+    ///
+    /// # Errors
+    /// `pointer` is not a JSON Pointer to a member.
+    pub fn new(pointer: &str, value: &Value) -> Result<Self, String> {
+        Ok(Self { pointer: parse_pointer(pointer)?, text: value.to_string() })
+    }
 }
 
 impl FromStr for Assignment {
@@ -28,7 +39,8 @@ pub fn parse_pointer(text: &str) -> Result<String, String> {
 }
 
 /// The changes to apply to every replayed job.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Changes {
     /// Members to set.
     pub set: Vec<Assignment>,

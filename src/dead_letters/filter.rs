@@ -1,48 +1,89 @@
 //! Selects dead letters.
 
-use super::{DeadLetterView, IdRange};
+use super::{DeadLetterView, IdRange, Merchants};
 use crate::{
-    config::parse_duration,
+    config::{format_duration, parse_duration},
     contract::{EntryId, ErrorKind, JobType, format_ms, millis},
 };
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
-use std::{str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// Selects the dead letters that match every field that is set.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// Its JSON is what a program sends, `{"error":["upstream"],"since":"2h"}`. It never holds the merchants, which only a face may
+/// set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Any of these job types. Empty means all.
+    #[serde(rename = "type", skip_serializing_if = "Vec::is_empty")]
     pub job_type: Vec<JobType>,
     /// Any of these kinds of error, such as `upstream`, `timeout` or `invalid_job`. Empty means all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub error: Vec<ErrorKind>,
     /// Whose jobs ended so
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<DeadStatus>,
     /// XCO's last answer had this status, such as `503` or `5xx`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<Statuses>,
     /// The problem document has this type, or a type that ends with `/` and this text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// The job belongs to this batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
     /// The job has this caller: its `caller_id`, or else its customer reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
     /// The job is about this customer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_reference: Option<String>,
     /// Written at or after this time: RFC 3339, or an age such as `2h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Moment>,
     /// Written at or before this time: RFC 3339, or an age such as `2h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Moment>,
     /// Written at least this long ago.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "as_duration",
+        deserialize_with = "read_duration"
+    )]
     pub older_than: Option<Duration>,
     /// This text occurs in the JSON of the job or of the error.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Any of these job ids. Empty means all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub id: Vec<String>,
     /// Only dead letters that can be replayed without an edit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replayable: bool,
+    /// Only those of these merchants. `None` means all.
+    #[serde(skip)]
+    pub merchants: Option<Merchants>,
+}
+
+/// Reads a text as one of the filter's values, for `Deserialize`.
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+fn as_duration<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(format_duration).serialize(serializer)
+}
+
+fn read_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text: Option<String> = Option::deserialize(deserializer)?;
+    text.map(|text| parse_duration(&text).map_err(de::Error::custom)).transpose()
 }
 
 /// How the job of a dead letter ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DeadStatus {
     /// It failed: the status of its completion is `failed`.
     Failed,
@@ -82,6 +123,25 @@ pub struct Statuses {
     last: u16,
 }
 
+/// `503` or `5xx`
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}xx", self.first / 100) }
+    }
+}
+
+impl Serialize for Statuses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer)
+    }
+}
+
 impl FromStr for Statuses {
     type Err = String;
 
@@ -102,6 +162,28 @@ pub enum Moment {
     At(u64),
     /// This long before now.
     Ago(Duration),
+}
+
+/// `2h`, or RFC 3339
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(ms) => f.write_str(&format_ms(*ms)),
+            Self::Ago(ago) => f.write_str(&format_duration(*ago)),
+        }
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer)
+    }
 }
 
 impl FromStr for Moment {
@@ -157,9 +239,10 @@ impl Filter {
                 let ends = |found: &str| found.strip_suffix(wanted.as_str()).is_some_and(|rest| rest.ends_with('/'));
                 view.problem().is_some_and(|found| found == wanted.as_str() || ends(&found))
             })
-            && is(&self.batch, &|| view.batch().map(Into::into))
+&& is(&self.batch, &|| view.batch().map(Into::into))
             && is(&self.customer_reference, &|| view.customer_reference().map(Into::into))
             && is(&self.caller, &|| view.caller().map(Into::into))
+            && self.merchants.as_ref().is_none_or(|merchants| merchants.covers(&letter.job))
     }
 
     /// Whether every dead letter matches.
@@ -181,11 +264,14 @@ impl Filter {
             text,
             id,
             replayable,
-            ..
+            merchants,
+            since: _,
+            until: _,
+            older_than: _,
         } = self;
         let lists = job_type.is_empty() && error.is_empty() && status.is_empty() && id.is_empty();
         let texts = [problem, batch, caller, customer_reference, text].into_iter().all(Option::is_none);
-        lists && texts && http_status.is_none() && !replayable
+        lists && texts && http_status.is_none() && !replayable && merchants.is_none()
     }
 
     /// The filter for the audit stream. For a field that may be personal data, it records only that the field was
@@ -211,11 +297,36 @@ impl Filter {
         set("until", self.until.or(self.older_than.map(Moment::Ago)).map(moment));
         set("id", (!self.id.is_empty()).then(|| json!(self.id)));
         set("replayable", self.replayable.then_some(Value::Bool(true)));
+        set("merchants", self.merchants.as_ref().map(|merchants| json!(merchants.ids().collect::<Vec<_>>())));
         for (name, given) in
             [("caller", &self.caller), ("customer_reference", &self.customer_reference), ("text", &self.text)]
         {
             set(name, given.as_ref().map(|_| Value::from("given")));
         }
         filter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_filter_is_the_same_after_its_json() {
+        let text = r#"{"type":["StartOtp"],"error":["in_doubt"],"status":["crash_loop"],"http_status":"5xx","since":"2h","until":"2026-01-31T09:05:07.042Z","older_than":"1m","id":["a"],"replayable":true}"#;
+        let filter: Filter = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&filter).unwrap(), text);
+        assert_eq!(filter.http_status, Some("5xx".parse().unwrap()));
+        assert_eq!(serde_json::from_str::<Filter>("{}").unwrap(), Filter::default());
+        for wrong in [
+            r#"{"merchants":null}"#,
+            r#"{"since":"soon"}"#,
+            r#"{"error":["none"]}"#,
+            r#"{"http_status":503}"#,
+            r#"{"x":1}"#,
+        ] {
+            assert!(serde_json::from_str::<Filter>(wrong).is_err(), "{wrong}");
+        }
     }
 }

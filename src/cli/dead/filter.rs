@@ -98,6 +98,7 @@ impl From<FilterArgs> for Filter {
             text,
             id,
             replayable,
+            merchants: None,
         }
     }
 }
