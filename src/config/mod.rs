@@ -15,6 +15,7 @@ mod value;
 pub use load::{ConfigFault, ConfigFaults, DEFAULT_FILE, Sources, load};
 pub use schema::{reference_file, reference_page};
 pub use secure::{SentinelConfig, TlsConfig};
+pub use shared_settings::format_rate;
 pub use types::*;
 pub use units::{Rate, format_duration, parse_duration, parse_rate};
 pub use urls::{RedisUrl, SentinelUrl, parse_redis_url};

@@ -48,7 +48,7 @@ fn format_limit(limit: Limit) -> String {
 }
 
 /// The rate as [`parse_rate`](super::parse_rate) reads it.
-fn format_rate(rate: Rate) -> String {
+pub fn format_rate(rate: Rate) -> String {
     let interval_us = rate.interval_us.max(1);
     [("s", 1_000_000_u64), ("m", 60_000_000), ("h", 3_600_000_000)]
         .into_iter()

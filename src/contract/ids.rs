@@ -62,6 +62,16 @@ impl EntryId {
             (ms, seq) => Some(Self { ms, seq: seq - 1 }),
         }
     }
+
+    /// Returns the smallest id above this one; `None` above the last.
+    #[must_use]
+    pub const fn after(self) -> Option<Self> {
+        match (self.ms, self.seq) {
+            (u64::MAX, u64::MAX) => None,
+            (ms, u64::MAX) => Some(Self { ms: ms + 1, seq: 0 }),
+            (ms, seq) => Some(Self { ms, seq: seq + 1 }),
+        }
+    }
 }
 
 impl fmt::Display for EntryId {

@@ -147,6 +147,11 @@ impl ReplayRun {
         Self { who, name: rand::random_range(100_000_000..1_000_000_000), step: 0, index }
     }
 
+    /// The name of the run, unique to it.
+    pub const fn name(&self) -> u32 {
+        self.name
+    }
+
     /// Starts the next step. Its answer is independent of the previous step's.
     pub const fn next_step(&mut self) {
         self.step += 1;

@@ -10,7 +10,12 @@
 //! | `{NS:P}:reply:<id>` | list, expires | the completion again, for one waiting request |
 //! | `{NS:P}:dead` | stream | jobs that failed for good |
 //! | `{NS:P}:edits` | stream | replayed jobs before and after an operator edited them |
-//! | `{NS:P}:replay:<run>` | hash, expires | the last step of a replay, and its answer |
+//! | `{NS:P}:replay:<run>` | hash, expires | the last step of a replay, its answer, and how many dead letters it moved |
+//! | `{NS:0}:run:<name>` | hash, expires | a replay or discard that a program runs for an operator (`queue/runs.rs`) |
+//! | `{NS:0}:runs` | sorted set, expires | names of the runs, by the time (ms) at which they began |
+//! | `{NS:0}:runs:live` | sorted set, expires | names of those that go on, by their last heartbeat (ms) |
+//! | `{NS:0}:plan:<id>` | string, expires | the plan of a replay or discard, as JSON |
+//! | `{NS:0}:reveals:<person>` | sorted set, expires | when a person was shown personal data (ms), by entry |
 //! | `{NS:P}:due:<lane>` | stream | jobs that come back: promoted, handed back, or between two steps; read before the lane |
 //! | `{NS:P}:delayed` | sorted set | origins of delayed jobs, by due time (ms) |
 //! | `{NS:P}:delayed:jobs` | hash | origin → state, newline, job |
@@ -296,6 +301,31 @@ impl Keys {
     /// Returns the key that stores the last step of a replay and its answer.
     pub fn replay(&self, run: &str) -> String {
         format!("{}:replay:{run}", self.tag)
+    }
+
+    /// Returns the key of a run of a replay or a discard.
+    pub fn run(&self, name: &str) -> String {
+        format!("{}:run:{name}", self.tag)
+    }
+
+    /// Returns the key of the list of runs.
+    pub fn runs(&self) -> String {
+        format!("{}:runs", self.tag)
+    }
+
+    /// Returns the key of the list of runs that go on.
+    pub fn live_runs(&self) -> String {
+        format!("{}:runs:live", self.tag)
+    }
+
+    /// Returns the key of a plan.
+    pub fn plan(&self, id: &str) -> String {
+        format!("{}:plan:{id}", self.tag)
+    }
+
+    /// Returns the key of the times at which a person was shown personal data.
+    pub fn reveals(&self, person: &str) -> String {
+        format!("{}:reveals:{person}", self.tag)
     }
 
     /// Returns the key of a backfill's checkpoint.

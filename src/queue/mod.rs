@@ -33,6 +33,7 @@ mod reach;
 mod read;
 pub mod rescue;
 pub mod rules;
+pub mod runs;
 mod script;
 mod sentinel;
 mod tls;

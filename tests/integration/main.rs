@@ -32,6 +32,7 @@ mod operations_health_checks;
 mod operations_jobs;
 mod operations_jobs_list;
 mod operations_status;
+mod operations_runs;
 mod overload;
 mod partial_failure;
 mod places;

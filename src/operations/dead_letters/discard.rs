@@ -85,7 +85,8 @@ pub async fn run(
     begun.map_err(Unfinished::not_begun)?;
     progress.set_total(plan.estimate.discard);
     let mut discarded = 0;
-    let removed = remove(backend, plan, progress, stop, &mut discarded).await;
+    let DiscardPlan { filter, scope, estimate } = plan;
+    let removed = remove(backend, (filter, scope, estimate.discard), progress, stop, &mut discarded).await;
     let recorded = backend.record(actor, "dead discard ended", &what, discarded).await;
     let report = DiscardReport { discarded, interrupted: stop.is_cancelled() };
     match removed.and(recorded) {
@@ -94,22 +95,23 @@ pub async fn run(
     }
 }
 
-async fn remove(
+/// Removes the dead letters in a scope that fit, at most `most` of them.
+pub(super) async fn remove(
     backend: &Backend<'_>,
-    plan: &DiscardPlan,
+    (filter, scope, most): (&Filter, &Scope, u64),
     progress: &dyn Progress,
     stop: &CancellationToken,
     discarded: &mut u64,
 ) -> Result<(), Error> {
     let failed = backend.failed();
     let (keys, mut link) = (backend.keys(), backend.another_link());
-    let mut left = usize::try_from(plan.estimate.discard).unwrap_or(usize::MAX);
-    let mut scan = scan(backend, &plan.scope, ReadOrder::OldestFirst);
+    let mut left = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut scan = scan(backend, scope, ReadOrder::OldestFirst);
     while let Some(page) = scan.next().await? {
         let Some(keys) = page.first().and_then(|letter| keys.get(usize::from(letter.partition))) else {
             continue;
         };
-        let fitting = page.iter().filter(|letter| plan.filter.wants(&DeadLetterView::new(letter)));
+        let fitting = page.iter().filter(|letter| filter.wants(&DeadLetterView::new(letter)));
         let fitting: Vec<EntryId> = fitting.take(left).map(|letter| letter.entry).collect();
         left -= fitting.len();
         for step in fitting.chunks(STEP) {

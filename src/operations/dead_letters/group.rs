@@ -1,6 +1,6 @@
 //! Counting dead letters by what they have in common.
 
-use super::scan::{scan, scope};
+use super::scan::{Scope, scan, scope};
 use crate::{
     dead_letters::{Filter, GroupBy, GroupCounts, Groups},
     operations::{Backend, Error},
@@ -29,4 +29,11 @@ pub async fn group(
         })
         .await?;
     Ok(counts.largest(limit))
+}
+
+/// Whether any dead letter in `scope` fits. Reads until the first.
+pub(super) async fn any_fits(backend: &Backend<'_>, filter: &Filter, scope: &Scope) -> Result<bool, Error> {
+    let mut scan = scan(backend, scope, ReadOrder::OldestFirst);
+    let found = scan.for_each(filter, |_| ControlFlow::Break(())).await?;
+    Ok(found.is_break())
 }

@@ -7,6 +7,7 @@
 //! | `replay` | [`replay::plan`], then [`replay::run`]: back into the queue, at a rate |
 //! | `replayer`, `outcomes` | moving them, step by step; how the replayed jobs ended |
 //! | `discard` | [`discard::plan`], then [`discard::run`]: removed for good |
+//! | `runs` | the same as tasks of a program, with progress that others can read; [`runs::Runs::start`] |
 //! | `scan` | [`Scope`]: which dead letters an operation may touch; reading them a page ahead |
 //!
 //! A replay and a discard have two halves. A plan changes nothing, and is a value: a face shows it, asks, keeps it. A run takes
@@ -20,6 +21,7 @@ mod list;
 mod outcomes;
 pub mod replay;
 mod replayer;
+pub mod runs;
 mod scan;
 mod show;
 
@@ -31,8 +33,8 @@ pub use self::{
     show::{DeadLetterDetails, EditDetails, ShowReport, show},
 };
 pub use crate::dead_letters::{
-    Assignment, Changes, DeadStatus, Filter, Group, GroupBy, Groups, InvalidAt, KindCount, LimitedBy, Moment,
-    OtherGroups, ReplayEstimate, ReplayRefusal, Statuses, parse_pointer,
+    Assignment, Changes, DeadStatus, Filter, Group, GroupBy, Groups, InvalidAt, KindCount, LimitedBy, Merchants,
+    Moment, OtherGroups, ReplayEstimate, ReplayRefusal, Statuses, parse_pointer,
 };
 #[cfg(test)]
 pub(crate) use crate::dead_letters::{DeadLetterView, testing::dead_letter};

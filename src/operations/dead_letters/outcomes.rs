@@ -82,6 +82,11 @@ impl Outcomes {
         self.awaited.len()
     }
 
+    /// How many jobs ended in which way so far.
+    pub(super) const fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
+    }
+
     /// How many jobs ended in which way.
     pub(super) fn into_counts(self) -> BTreeMap<String, u64> {
         self.counts

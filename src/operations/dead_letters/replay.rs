@@ -7,7 +7,11 @@ use super::{
 };
 use crate::{
     config::{Config, Rate},
-    dead_letters::{AcceptedRisks, Changes, DeadLetterView, Estimator, Filter, ReplayEstimate, decide_replay},
+    contract::Fault,
+    dead_letters::{
+        AcceptedRisks, Changes, DeadLetterView, Estimator, Filter, ReadyReplay, Refused, ReplayEstimate, ReplayRefusal,
+        decide_replay,
+    },
     operations::{Actor, Backend, Error, Progress, Unfinished},
     queue::{
         IdIndex,
@@ -88,7 +92,7 @@ pub struct SingleDeadLetter {
 }
 
 impl ReplayRequest {
-    fn allowed(&self, config: &Config) -> AcceptedRisks {
+    pub(super) fn allowed(&self, config: &Config) -> AcceptedRisks {
         AcceptedRisks {
             codes: self.send_codes,
             doubt: self.accept_doubt,
@@ -96,8 +100,21 @@ impl ReplayRequest {
         }
     }
 
+    /// What becomes of a dead letter that fits. An edit moves no job to a merchant that the filter does not cover.
+    fn decide(&self, facts: &DeadLetterView<'_>, allowed: AcceptedRisks) -> Result<ReadyReplay, Refused> {
+        let ready = decide_replay(facts, &self.changes, allowed)?;
+        match &self.filter.merchants {
+            Some(merchants) if !merchants.covers(&ready.replay.job) => {
+                let detail = "names a merchant that is not yours".to_owned();
+                let fault = Fault { pointer: "/merchant_id".to_owned(), detail };
+                Err(Refused { refusal: ReplayRefusal::Invalid, faults: vec![fault] })
+            }
+            _ => Ok(ready),
+        }
+    }
+
     /// For the audit stream: without the values of an edit.
-    fn recorded(&self, as_of_ms: u64) -> Value {
+    pub(super) fn recorded(&self, as_of_ms: u64) -> Value {
         let mut what = json!({"filter": self.filter.recorded(as_of_ms)});
         if !self.changes.is_empty() {
             what["changed"] = json!(self.changes.pointers());
@@ -154,7 +171,7 @@ pub async fn plan(
     let mut scan = scan(backend, &scope, ReadOrder::OldestFirst);
     let _ = scan
         .for_each(&request.filter, |view| {
-            estimator.count(view, &decide_replay(view, &request.changes, allowed));
+            estimator.count(view, &request.decide(view, allowed));
             if estimator.replay() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .await?;
@@ -202,7 +219,9 @@ pub async fn run(
     let run = ReplayRun::new(actor.name().to_owned(), IdIndex::of(&config.queue));
     let to = (backend.another_link(), backend.keys());
     let mut replayer = Replayer::new(to, run, plan.request.rate, outcomes, progress, stop);
-    let moved = replay(backend, plan, plan.request.allowed(config), &mut replayer).await;
+    let ReplayPlan { request, scope, estimate } = plan;
+    let allowed = request.allowed(config);
+    let moved = move_letters(backend, (request, allowed), scope, estimate.replay, &mut replayer).await;
     let took = start.elapsed();
     let interrupted = stop.is_cancelled();
     let (tally, mut outcomes) = replayer.finish();
@@ -222,15 +241,15 @@ pub async fn run(
     }
 }
 
-async fn replay(
+/// Moves the dead letters in `scope` that fit and can be replayed, at most `left` of them.
+pub(super) async fn move_letters(
     backend: &Backend<'_>,
-    plan: &ReplayPlan,
-    allowed: AcceptedRisks,
+    (request, allowed): (&ReplayRequest, AcceptedRisks),
+    scope: &Scope,
+    mut left: u64,
     replayer: &mut Replayer<'_>,
 ) -> Result<(), Error> {
-    let ReplayPlan { request, scope, estimate } = plan;
     let failed = backend.failed();
-    let mut left = estimate.replay;
     let mut scan = scan(backend, scope, ReadOrder::OldestFirst);
     while let Some(page) = scan.next().await? {
         for letter in &page {
@@ -239,7 +258,7 @@ async fn replay(
             }
             let decided = {
                 let view = DeadLetterView::new(letter);
-                request.filter.wants(&view).then(|| decide_replay(&view, &request.changes, allowed))
+                request.filter.wants(&view).then(|| request.decide(&view, allowed))
             };
             let Some(Ok(ready)) = decided else { continue };
             left -= 1;
@@ -253,6 +272,22 @@ async fn replay(
         }
     }
     replayer.flush().await.map_err(failed)
+}
+
+/// Whether any dead letter in `scope` fits and can be replayed. Reads until the first.
+pub(super) async fn any_fits(
+    backend: &Backend<'_>,
+    (request, allowed): (&ReplayRequest, AcceptedRisks),
+    scope: &Scope,
+) -> Result<bool, Error> {
+    let mut scan = scan(backend, scope, ReadOrder::OldestFirst);
+    let found = scan
+        .for_each(&request.filter, |facts| match request.decide(facts, allowed) {
+            Ok(_) => ControlFlow::Break(()),
+            Err(_) => ControlFlow::Continue(()),
+        })
+        .await?;
+    Ok(found.is_break())
 }
 
 fn report(tally: ReplayTally, interrupted: bool, took: Duration, outcomes: Option<Outcomes>) -> ReplayReport {

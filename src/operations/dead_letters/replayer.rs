@@ -3,6 +3,7 @@
 use super::{outcomes::Outcomes, scan::Patience};
 use crate::{
     config::Rate,
+    contract::EntryId,
     operations::Progress,
     queue::{
         Keys, Link,
@@ -10,12 +11,26 @@ use crate::{
     },
 };
 use redis::RedisError;
-use std::time::Duration;
-use tokio::time::Instant;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// One step moves what is due in this time, so that the rate is even.
 const STEP: Duration = Duration::from_millis(200);
+
+/// While a step is not due yet, the counts are published this often.
+const PUBLISH: Duration = Duration::from_secs(1);
+
+/// How far it is after a step.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StepCounts {
+    pub(super) tally: ReplayTally,
+    /// Partition and entry of the last dead letter that was taken: those before need not be read again.
+    pub(super) at: Option<(u16, EntryId)>,
+    /// How the replayed jobs ended so far, and how many have not.
+    pub(super) outcomes: BTreeMap<String, u64>,
+    pub(super) outstanding: usize,
+}
 
 /// What became of the dead letters so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,6 +55,8 @@ pub(super) struct Replayer<'a> {
     stop: &'a CancellationToken,
     tally: ReplayTally,
     outcomes: Option<Outcomes>,
+    at: Option<(u16, EntryId)>,
+    counts: Option<watch::Sender<StepCounts>>,
 }
 
 impl<'a> Replayer<'a> {
@@ -66,6 +83,41 @@ impl<'a> Replayer<'a> {
             stop,
             tally: ReplayTally::default(),
             outcomes,
+            at: None,
+            counts: None,
+        }
+    }
+
+    /// Publishes the counts after each step, and about once a second.
+    pub(super) fn publish_to(self, counts: watch::Sender<StepCounts>) -> Self {
+        Self { counts: Some(counts), ..self }
+    }
+
+    fn publish(&mut self) {
+        if let Some(outcomes) = &mut self.outcomes {
+            outcomes.take_in();
+        }
+        if let Some(counts) = &self.counts {
+            let outcomes = self.outcomes.as_ref();
+            counts.send_replace(StepCounts {
+                tally: self.tally,
+                at: self.at,
+                outcomes: outcomes.map(|outcomes| outcomes.counts().clone()).unwrap_or_default(),
+                outstanding: outcomes.map_or(0, Outcomes::outstanding),
+            });
+        }
+    }
+
+    /// Waits until the next step is due. Whether it may be done.
+    async fn wait(&mut self) -> bool {
+        loop {
+            let due = self.due;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return false,
+                () = tokio::time::sleep_until(due) => return true,
+                () = tokio::time::sleep(PUBLISH), if self.counts.is_some() => self.publish(),
+            }
         }
     }
 
@@ -90,10 +142,10 @@ impl<'a> Replayer<'a> {
         let Some(keys) = self.keys.get(usize::from(self.partition)).filter(|_| !batch.is_empty()) else {
             return Ok(());
         };
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep_until(self.due) => {}
+        // The keys are those of this partition, whatever is published meanwhile.
+        let keys = keys.clone();
+        if !self.wait().await {
+            return Ok(());
         }
         // A slow Redis delays all that follows: the rate is a maximum, and time lost is not made up for.
         let interval = Duration::from_micros(self.interval_us.saturating_mul(batch.len() as u64));
@@ -101,12 +153,14 @@ impl<'a> Replayer<'a> {
         self.run.next_step();
         let mut patience = Patience::default();
         let answers = loop {
-            match self.run.replay(&mut self.link, keys, &batch).await {
+            match self.run.replay(&mut self.link, &keys, &batch).await {
                 Ok(answers) => break answers,
                 Err(error) => patience.after(error).await?,
             }
         };
+        self.at = batch.last().map(|last| (self.partition, last.entry));
         self.count(&batch, answers);
+        self.publish();
         Ok(())
     }
 
@@ -123,9 +177,6 @@ impl<'a> Replayer<'a> {
                 Replayed::Gone => self.tally.gone += 1,
                 Replayed::Superseded => self.tally.superseded += 1,
             }
-        }
-        if let Some(outcomes) = &mut self.outcomes {
-            outcomes.take_in();
         }
         self.progress.advance(self.tally.replayed - before);
     }

@@ -53,6 +53,16 @@ impl Scope {
         self.ranges.iter().map(|range| Self { as_of_ms: self.as_of_ms, ranges: vec![*range] })
     }
 
+    /// What of the scope comes after a dead letter, where the oldest are read first.
+    pub(super) fn after(&self, partition: u16, entry: EntryId) -> Self {
+        let rest = self.ranges.iter().filter_map(|range| {
+            let first = if range.partition == partition { range.first.max(entry.after()?) } else { range.first };
+            let is_left = range.partition >= partition && first <= range.last;
+            is_left.then_some(PartitionRange { first, ..*range })
+        });
+        Self { as_of_ms: self.as_of_ms, ranges: rest.collect() }
+    }
+
     /// The dead letter of this entry, whichever partition it is in.
     pub(super) fn of_entry(entry: EntryId, partitions: Partitions) -> Self {
         let range = |partition| PartitionRange { partition, first: entry, last: entry };
@@ -196,5 +206,15 @@ mod tests {
         let two = Partitions::new(2).unwrap();
         let parts: Vec<_> = Scope::of_entry(first, two).each_partition().map(|part| part.ranges[0].partition).collect();
         assert_eq!(parts, [0, 1]);
+    }
+
+    #[test]
+    fn a_scope_goes_on_after_a_dead_letter() {
+        let id = |ms, seq| EntryId { ms, seq };
+        let range = |partition, first| PartitionRange { partition, first, last: id(9, 0) };
+        let scope = Scope { as_of_ms: 9, ranges: vec![range(0, id(3, 0)), range(1, id(3, 0)), range(2, id(3, 0))] };
+        assert_eq!(scope.after(1, id(5, 2)).ranges, [range(1, id(5, 3)), range(2, id(3, 0))]);
+        assert_eq!(scope.after(1, id(9, 0)).ranges, [range(2, id(3, 0))]);
+        assert_eq!(scope.after(0, id(1, 0)).ranges, scope.ranges);
     }
 }

@@ -1,6 +1,6 @@
 -- replay.lua: moves dead letters back into the bulk lane. (Needs atomic.lua and index.lua before it.)
 --
--- KEYS  1 dead · 2 due of the bulk lane · 3 the run's last step and answer · 4 edits · 5 the index of ids · 6 the list
+-- KEYS  1 dead · 2 due of the bulk lane · 3 the run's last step and answer, and how many it moved · 4 edits · 5 the index of ids · 6 the list
 --       of ids that former versions reserved · then for each dead letter its batch, if ARGV has a status
 -- ARGV  1 number of dead letters · 2 number of this step within the run · 3 partition · 4 digits that are unique to
 --       this step · 5 dedupe window in ms · 6 life of batch counters in s · 7 the operator, for edits · 8 width of a
@@ -13,7 +13,7 @@
 --             the step does nothing and returns the same answer. The dead letters of a step are moved together with the
 --             record of the step, or none is, whichever command fails. O(dead letters); dead letters <= 100.
 
-local receipt = redis.call('HMGET', KEYS[3], 'step', 'answer')
+local receipt = redis.call('HMGET', KEYS[3], 'step', 'answer', 'moved')
 if receipt[1] == ARGV[2] then
   return receipt[2]
 end
@@ -82,7 +82,12 @@ local function replay()
     end
   end
   answer = table.concat(answer)
-  write({'DEL', KEYS[3]}, 'HSET', KEYS[3], 'step', ARGV[2], 'answer', answer)
+  local before = {'DEL', KEYS[3]}
+  if receipt[1] then
+    before = {'HSET', KEYS[3], 'step', receipt[1], 'answer', receipt[2] or '', 'moved', receipt[3] or 0}
+  end
+  local total = (tonumber(receipt[3] or 0) or 0) + #moved
+  write(before, 'HSET', KEYS[3], 'step', ARGV[2], 'answer', answer, 'moved', string.format('%.0f', total))
   write(nil, 'EXPIRE', KEYS[3], 3600)
   if #moved > 0 then
     -- This is the last write, because it cannot be undone.

@@ -122,7 +122,16 @@ impl Snapshot {
             let told = match content {
                 // Times and names differ between runs.
                 _ if key.starts_with("limit:") => "there".to_owned(),
-                Content::Sorted(map) if key == "learned" => format!("{:?}", map.keys()),
+                Content::Sorted(map) if key == "learned" || key.starts_with("runs") => format!("{:?}", map.keys()),
+                Content::Hash(map) if key.starts_with("run:") => {
+                    let times = ["started", "heartbeat"];
+                    let told: Fields = map
+                        .iter()
+                        .filter(|(name, _)| !times.contains(&name.as_str()))
+                        .map(|(a, b)| (a.clone(), b.clone()))
+                        .collect();
+                    format!("{told:?}")
+                }
                 Content::Hash(map) if key == "control" => {
                     let version = if map.contains_key("v") { "a version" } else { "no version" };
                     let rules: Vec<_> = map.iter().filter(|(name, _)| *name != "v").collect();

@@ -14,6 +14,7 @@ mod finishing;
 mod lending;
 mod replaying;
 mod ruling;
+mod running;
 mod stage;
 mod watching;
 
@@ -91,6 +92,8 @@ scenes! {
     rule_set, "rule_set.lua", ruling::SettingRules;
     rule_drop, "rule_drop.lua", ruling::DroppingRules;
     replay, "replay.lua", replaying::Replaying;
+    run_claim, "run_claim.lua", running::Claiming;
+    run_beat, "run_beat.lua", running::Beating;
     feed, "backfill_enqueue.lua", backfilling::Feeding;
     record, "backfill_record.lua", backfilling::Recording;
     rescue, "rescue.lua", lending::Rescuing;
