@@ -2,6 +2,7 @@
 
 use super::DeadLetterView;
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
@@ -75,6 +76,11 @@ impl GroupBy {
         }
     }
 
+    /// Whether the values are personal data.
+    const fn is_personal(self) -> bool {
+        matches!(self, Self::Caller | Self::CustomerReference)
+    }
+
     fn of<'f>(self, view: &DeadLetterView<'f>) -> Cow<'f, str> {
         let some = |text: Option<Cow<'f, str>>| text.unwrap_or_default();
         match self {
@@ -128,14 +134,29 @@ impl Serialize for Group {
 }
 
 /// Counts of dead letters by group: the largest groups, and a total of the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Groups {
     /// The largest groups, the largest of them first.
     pub groups: Vec<Group>,
     /// The rest, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub others: Option<OtherGroups>,
     /// Number of all dead letters counted.
     pub total: u64,
+}
+
+impl Groups {
+    /// The same with a fingerprint in place of each caller and customer reference: equal values have equal ones.
+    #[must_use]
+    pub fn fingerprinted(mut self) -> Self {
+        for (by, value) in self.groups.iter_mut().flat_map(|group| &mut group.values) {
+            if let Some(text) = value.as_mut().filter(|_| by.is_personal()) {
+                let digest = format!("{:x}", Sha256::digest(text.as_bytes()));
+                *text = format!("sha256:{}", &digest[..12]);
+            }
+        }
+        self
+    }
 }
 
 /// The groups that are not listed.

@@ -41,6 +41,9 @@ pub enum Error {
     /// No dead letter fits the filter, but the operation needs one.
     #[error("no dead letter fits")]
     NoDeadLetter,
+    /// A person was shown personal data too often within an hour.
+    #[error("personal data was shown to you 60 times within an hour")]
+    TooManyReveals,
     /// More than one dead letter fits the filter, but the operation needs exactly one.
     #[error("more than one dead letter fits")]
     SeveralDeadLetters,
@@ -67,6 +70,7 @@ impl Error {
             Self::NothingFits(_) => {
                 Some("`xco-worker status` counts the jobs that wait; `xco-worker why ID` finds one")
             }
+            Self::TooManyReveals => Some("wait, or ask a colleague"),
             Self::UnknownDeadLetter => Some("`xco-worker dead list` shows what there is"),
             Self::RedisUrl(_)
             | Self::NotPaused(_)

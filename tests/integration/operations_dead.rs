@@ -21,7 +21,7 @@ use xco_worker::{
     operations::{
         Actor, Backend, Error, NoProgress, Progress,
         dead_letters::{
-            self, Changes, Filter, ListRequest, Rest, Scope, discard,
+            self, Changes, Filter, GroupBy, ListRequest, Reason, Rest, Reveal, Scope, ShowRequest, discard,
             replay::{self, ReplayPlan, ReplayRequest},
         },
     },
@@ -131,13 +131,14 @@ async fn a_list_goes_on_page_by_page_over_all_partitions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_revealed_is_recorded_under_the_actors_name() {
+    let request = |id, reveal| ShowRequest { id, merchants: None, reveal };
     let (mut rig, redis, _) = rig().await;
     write(&mut rig, &check("one", "c"), "upstream", "").await;
     let mut backend = Backend::connect(&redis).await.unwrap();
-    let masked = dead_letters::show(&mut backend, &actor(), "one", false).await.unwrap();
+    let masked = dead_letters::show(&mut backend, &actor(), &request("one", Reveal::Masked)).await.unwrap();
     assert_eq!(masked.dead_letters[0].job["caller_id"], "x");
     assert!(audit(&mut rig).await.is_empty());
-    let revealed = dead_letters::show(&mut backend, &actor(), "one", true).await.unwrap();
+    let revealed = dead_letters::show(&mut backend, &actor(), &request("one", Reveal::Recorded)).await.unwrap();
     assert_eq!(revealed.dead_letters[0].job["caller_id"], "c");
     let mut out = Vec::new();
     assert_eq!(dead_letters::export(&mut backend, &actor(), &Filter::default(), &mut out).await.unwrap(), 1);
@@ -146,8 +147,77 @@ async fn what_is_revealed_is_recorded_under_the_actors_name() {
     let actions: Vec<_> = recorded.iter().map(|entry| entry["action"].as_str()).collect();
     assert_eq!(actions, ["dead show", "dead export", "dead export ended"]);
     assert!(recorded.iter().all(|entry| entry["who"] == "ada" && entry["from"] == "10.0.0.7"));
-    let unknown = dead_letters::show(&mut backend, &actor(), "two", false).await.unwrap_err();
+    let unknown = dead_letters::show(&mut backend, &actor(), &request("two", Reveal::Masked)).await.unwrap_err();
     assert!(matches!(unknown, Error::UnknownDeadLetter) && unknown.remedy().is_some(), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_revelations_an_hour_are_recorded_with_their_reason_and_no_more() {
+    let (mut rig, redis, _) = rig().await;
+    write(&mut rig, &check("one", "c"), "upstream", "").await;
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    let reason: Reason = "call 17".parse().unwrap();
+    let request = ShowRequest { id: "one", merchants: None, reveal: Reveal::ForReason(reason) };
+    for _ in 0..dead_letters::MAX_REVEALS {
+        dead_letters::show(&mut backend, &actor(), &request).await.unwrap();
+    }
+    for _ in 0..2 {
+        let refused = dead_letters::show(&mut backend, &actor(), &request).await.unwrap_err();
+        assert!(matches!(refused, Error::TooManyReveals) && refused.remedy().is_some(), "{refused:?}");
+    }
+    // A colleague's are counted apart.
+    dead_letters::show(&mut backend, &Actor::new("dan", "box"), &request).await.unwrap();
+    let recorded = audit(&mut rig).await;
+    assert_eq!(recorded.len(), 61);
+    assert!(recorded.iter().all(|entry| entry["what"] == r#"{"id":"one","reason":"call 17"}"#));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_in_pieces_is_masked_unless_a_reason_is_given() {
+    let (mut rig, redis, _) = rig().await;
+    for number in 0..300 {
+        let job = with(check(&format!("job-{number}"), "Ada"), "meta", json!({"pad": "Ada".repeat(200)}));
+        write(&mut rig, &job, "upstream", r#"{"o":"bulk:0:1-0"}"#).await;
+    }
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    for (reveal, is_revealed) in [(Reveal::Masked, false), (Reveal::ForReason("call 17".parse().unwrap()), true)] {
+        let (to, mut pieces) = tokio::sync::mpsc::channel(2);
+        let filter = Filter::default();
+        let collected = async {
+            let mut all: Vec<Vec<u8>> = Vec::new();
+            while let Some(piece) = pieces.recv().await {
+                all.push(piece);
+            }
+            all
+        };
+        let sent = async {
+            let count = dead_letters::export_to(&mut backend, &actor(), &filter, &reveal, &to).await;
+            drop(to);
+            count
+        };
+        let (count, pieces) = tokio::join!(sent, collected);
+        assert_eq!(count.unwrap(), 300);
+        assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.ends_with(b"\n")), "{}", pieces.len());
+        let text = String::from_utf8(pieces.concat()).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 300);
+        assert_eq!(text.contains("Ada") || text.contains("example.com"), is_revealed);
+        assert_eq!(lines[0].get("state").is_some(), is_revealed);
+    }
+    let recorded = audit(&mut rig).await;
+    let actions: Vec<_> = recorded.iter().map(|entry| entry["action"].as_str()).collect();
+    assert_eq!(actions, ["dead export", "dead export ended"]);
+    // A reader that has gone ends it.
+    let (to, pieces) = tokio::sync::mpsc::channel(1);
+    drop(pieces);
+    let count = dead_letters::export_to(&mut backend, &actor(), &Filter::default(), &Reveal::Masked, &to).await;
+    assert!(count.unwrap() < 300);
+
+    let groups = dead_letters::group(&mut backend, &Filter::default(), vec![GroupBy::Caller, GroupBy::Type], 5).await;
+    let printed = serde_json::to_value(groups.unwrap().fingerprinted()).unwrap();
+    assert_eq!(printed["groups"][0]["type"], "CheckUser");
+    let caller = printed["groups"][0]["caller"].as_str().unwrap();
+    assert!(caller.starts_with("sha256:") && caller.len() == 19, "{caller}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use xco_worker::{
     contract::{JobType, Lane, Status},
     operations::{
         Actor, Backend, MerchantScope, NoProgress,
-        dead_letters::{self, Moment},
+        dead_letters::{self, Moment, Reveal, ShowRequest},
         jobs::{self, JobFilter, JobList, JobListRequest, ListCursor, Stage},
     },
     sandbox::Fault,
@@ -213,7 +213,8 @@ async fn the_attempts_of_a_job_are_remembered() {
     let completion = rig.complete(with(check("dead", "c"), "max_attempts", 2)).await;
     let redis = rig.redis_as("operator");
     let mut backend = Backend::connect(&redis).await.unwrap();
-    let shown = dead_letters::show(&mut backend, &Actor::new("ada", "box"), "dead", false).await.unwrap();
+    let request = ShowRequest { id: "dead", merchants: None, reveal: Reveal::Masked };
+    let shown = dead_letters::show(&mut backend, &Actor::new("ada", "box"), &request).await.unwrap();
     let history = &shown.dead_letters[0].history;
     assert_eq!((history.len(), &completion["attempts"]), (2, &json!(2)));
     assert!(history[0].waited_ms.is_some(), "{history:?}");

@@ -10,7 +10,7 @@ use crate::{
     },
     operations::{
         Backend,
-        dead_letters::{self, ExportError, Filter},
+        dead_letters::{self, ExportError, Filter, Reveal, ShowRequest},
     },
 };
 use anyhow::Context as _;
@@ -37,7 +37,9 @@ pub(super) struct ShowArgs {
 /// Shows the dead letters of a job, and the edits that operators made.
 pub(super) async fn show(args: ShowArgs, context: Context) -> anyhow::Result<Exit> {
     let mut backend = Backend::connect(&context.config.redis).await?;
-    let report = dead_letters::show(&mut backend, &this_operator(), &args.id, args.reveal).await?;
+    let reveal = if args.reveal { Reveal::Recorded } else { Reveal::Masked };
+    let request = ShowRequest { id: &args.id, merchants: None, reveal };
+    let report = dead_letters::show(&mut backend, &this_operator(), &request).await?;
     for dead_letter in &report.dead_letters {
         print(dead_letter, context.json)?;
     }

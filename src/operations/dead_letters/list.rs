@@ -10,8 +10,9 @@ use crate::{
     operations::{Backend, Error},
     queue::dead_letters::{self, ReadOrder},
 };
-use serde::Serialize;
-use std::{cmp::Reverse, ops::ControlFlow};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Serialize, Serializer};
+use std::{cmp::Reverse, fmt, ops::ControlFlow, str::FromStr};
 
 /// Which dead letters are listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct ListRequest {
     pub after: Option<ListCursor>,
 }
 
-/// A place in a list of dead letters.
+/// A place in a list of dead letters. Its text is opaque.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListCursor {
     /// The entry of the last dead letter that was listed.
@@ -34,13 +35,16 @@ pub struct ListCursor {
 }
 
 /// Dead letters, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterList {
     /// At most as many as were asked for.
+    #[serde(rename = "letters")]
     pub dead_letters: Vec<DeadLetterSummary>,
     /// How many are older than these.
+    #[serde(skip)]
     pub rest: Rest,
     /// Where the next list begins; `None`: there is nothing more.
+    #[serde(rename = "cursor", skip_serializing_if = "Option::is_none")]
     pub next: Option<ListCursor>,
 }
 
@@ -177,6 +181,37 @@ fn summary(view: &DeadLetterView<'_>) -> DeadLetterSummary {
     }
 }
 
+/// Marks the form of a cursor's text.
+const FORM: &str = "d1.";
+/// No cursor is longer, in bytes.
+const MAX_CURSOR_BYTES: usize = 80;
+
+impl fmt::Display for ListCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{} {}", self.partition, self.entry);
+        write!(f, "{FORM}{}", BASE64_URL_SAFE_NO_PAD.encode(text))
+    }
+}
+
+impl FromStr for ListCursor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text.strip_prefix(FORM).filter(|text| text.len() <= MAX_CURSOR_BYTES).and_then(|text| {
+            let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+            let (partition, entry) = text.split_once(' ')?;
+            Some(Self { entry: entry.parse().ok()?, partition: partition.parse().ok()? })
+        });
+        parsed.ok_or_else(|| "not a cursor of a list of dead letters, which begins with d1.".to_owned())
+    }
+}
+
+impl Serialize for ListCursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl ListCursor {
     /// What of a range comes after it in a list: older entries, and the same entry in a higher partition.
     fn narrow(&self, range: PartitionRange) -> Option<PartitionRange> {
@@ -198,6 +233,10 @@ mod tests {
         let cursor = ListCursor { entry: id(7, 0), partition: 1 };
         let last = |partition| cursor.narrow(range(partition)).unwrap().last;
         assert_eq!((last(0), last(1), last(2)), (id(6, u64::MAX), id(6, u64::MAX), id(7, 0)));
+        assert_eq!(cursor.to_string().parse::<ListCursor>().unwrap(), cursor);
+        for wrong in ["", "d1.", "c1.MSA3LTA", "d1.MSA3", &format!("d1.{}", "M".repeat(100))] {
+            assert!(wrong.parse::<ListCursor>().is_err(), "{wrong}");
+        }
         let oldest = ListCursor { entry: id(3, 0), partition: 1 };
         assert_eq!(oldest.narrow(range(1)), None);
         assert_eq!((id(0, 0).before(), id(4, 5).before()), (None, Some(id(4, 4))));

@@ -3,7 +3,8 @@
 //! | file | |
 //! |---|---|
 //! | `list`, `group`, `show` | looking: without personal data, unless a caller asks for it and it is recorded |
-//! | `export` | complete dead letters, as NDJSON |
+//! | `export` | dead letters as NDJSON, complete or masked |
+//! | `reveal` | [`Reveal`]: whether personal data is shown, for what reason, how often |
 //! | `replay` | [`replay::plan`], then [`replay::run`]: back into the queue, at a rate |
 //! | `replayer`, `outcomes` | moving them, step by step; how the replayed jobs ended |
 //! | `discard` | [`discard::plan`], then [`discard::run`]: removed for good |
@@ -21,16 +22,18 @@ mod list;
 mod outcomes;
 pub mod replay;
 mod replayer;
+mod reveal;
 pub mod runs;
 mod scan;
 mod show;
 
 pub use self::{
-    export::{ExportError, export},
+    export::{ExportError, export, export_to},
     group::group,
     list::{DeadLetterList, DeadLetterSummary, ErrorSummary, ListCursor, ListRequest, Rest, list},
+    reveal::{MAX_REASON, MAX_REVEALS, Reason, Reveal},
     scan::{PartitionRange, Scope, scope},
-    show::{DeadLetterDetails, EditDetails, ShowReport, show},
+    show::{DeadLetterDetails, EditDetails, ShowReport, ShowRequest, show},
 };
 pub use crate::dead_letters::{
     Assignment, Changes, DeadStatus, Filter, Group, GroupBy, Groups, InvalidAt, KindCount, LimitedBy, Merchants,

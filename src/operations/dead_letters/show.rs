@@ -2,11 +2,12 @@
 
 use super::{
     json::{as_json, entry_as_text},
+    reveal::Reveal,
     scan::{Scope, scan, scope},
 };
 use crate::{
     contract::{EntryId, format_ms},
-    dead_letters::{DeadLetter, DeadLetterView, Filter, masked_error, masked_job},
+    dead_letters::{DeadLetter, DeadLetterView, Filter, Merchants, masked_error, masked_job},
     operations::{Actor, Backend, Error, PastAttempt, attempts::past_attempts},
     queue::dead_letters::{self, Edit, ReadOrder},
 };
@@ -19,8 +20,19 @@ const MAX_SHOWN: usize = 100;
 /// Maximum number of edits of a partition that are searched for one id.
 const MAX_EDITS: usize = 10_000;
 
+/// Whose dead letters are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShowRequest<'a> {
+    /// The job's id, or the entry of a dead letter.
+    pub id: &'a str,
+    /// The merchants to whom the user is restricted: dead letters of others are unknown to them.
+    pub merchants: Option<&'a Merchants>,
+    /// Whether personal data is shown.
+    pub reveal: Reveal,
+}
+
 /// What there is about one id.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ShowReport {
     /// Its dead letters, the newest first in each partition: at most 100.
     pub dead_letters: Vec<DeadLetterDetails>,
@@ -74,21 +86,20 @@ pub struct EditDetails {
     pub original: Value,
 }
 
-/// Finds the dead letters and the edits of a job. `id` is the job's id, or the entry of a dead letter.
-///
-/// With `reveal`, personal data is shown, and the actor is recorded in the audit stream before.
+/// Finds the dead letters and the edits of a job. Where personal data is shown, the actor is recorded in the audit stream before.
 ///
 /// # Errors
-/// [`Error::UnknownDeadLetter`], [`Error::Redis`].
-pub async fn show(backend: &mut Backend<'_>, actor: &Actor, id: &str, reveal: bool) -> Result<ShowReport, Error> {
-    let found = find(backend, id).await?;
-    let edits = find_edits(backend, id).await?;
+/// [`Error::UnknownDeadLetter`], [`Error::TooManyReveals`], [`Error::Redis`].
+pub async fn show(backend: &mut Backend<'_>, actor: &Actor, request: &ShowRequest<'_>) -> Result<ShowReport, Error> {
+    let ShowRequest { id, merchants, reveal } = request;
+    let found = find(backend, id, *merchants).await?;
+    let edits = find_edits(backend, id, *merchants).await?;
     if found.is_empty() && edits.is_empty() {
         return Err(Error::UnknownDeadLetter);
     }
-    if reveal {
-        backend.record(actor, "dead show", &json!({"id": id}), (found.len() + edits.len()) as u64).await?;
-    }
+    let count = (found.len() + edits.len()) as u64;
+    reveal.record(backend, actor, "dead show", json!({"id": id}), count).await?;
+    let reveal = reveal.is_revealed();
     let job = |text: &str| if reveal { as_json(text) } else { masked_job(text) };
     let error = |text: &str| if reveal { as_json(text) } else { masked_error(text) };
     let details = |letter: DeadLetter| {
@@ -121,11 +132,12 @@ pub async fn show(backend: &mut Backend<'_>, actor: &Actor, id: &str, reveal: bo
     })
 }
 
-async fn find(backend: &mut Backend<'_>, id: &str) -> Result<Vec<DeadLetter>, Error> {
+async fn find(backend: &mut Backend<'_>, id: &str, merchants: Option<&Merchants>) -> Result<Vec<DeadLetter>, Error> {
+    let filter = Filter { merchants: merchants.cloned(), ..Filter::default() };
     let (filter, scope) = if let Ok(entry) = id.parse::<EntryId>() {
-        (Filter::default(), Scope::of_entry(entry, backend.redis().partitions))
+        (filter, Scope::of_entry(entry, backend.redis().partitions))
     } else {
-        let filter = Filter { id: vec![id.to_owned()], ..Filter::default() };
+        let filter = Filter { id: vec![id.to_owned()], ..filter };
         let scope = scope(backend, &filter).await?;
         (filter, scope)
     };
@@ -140,12 +152,15 @@ async fn find(backend: &mut Backend<'_>, id: &str) -> Result<Vec<DeadLetter>, Er
     Ok(found)
 }
 
-async fn find_edits(backend: &mut Backend<'_>, id: &str) -> Result<Vec<Edit>, Error> {
+async fn find_edits(backend: &mut Backend<'_>, id: &str, merchants: Option<&Merchants>) -> Result<Vec<Edit>, Error> {
+    let is_theirs =
+        |edit: &Edit| merchants.is_none_or(|merchants| merchants.covers(&edit.job) && merchants.covers(&edit.original));
     let failed = backend.failed();
     let mut found = Vec::new();
     for keys in backend.keys() {
         let edits = dead_letters::edits(&mut backend.link, &keys, MAX_EDITS).await.map_err(&failed)?;
-        found.extend(edits.into_iter().filter(|edit| edit.letter == id || has_id(&edit.job, id)));
+        let of_it = |edit: &Edit| (edit.letter == id || has_id(&edit.job, id)) && is_theirs(edit);
+        found.extend(edits.into_iter().filter(of_it));
     }
     Ok(found)
 }
