@@ -5,6 +5,7 @@
 
 mod args;
 mod completion;
+mod delay_reason;
 mod error;
 mod ids;
 mod job;
@@ -22,6 +23,7 @@ mod time;
 
 pub use args::{Address, AddressType, Args, ConsentProof, Contact, Gender, NewUser};
 pub use completion::{Completion, Status, Timings};
+pub use delay_reason::DelayReason;
 pub use error::{ErrorKind, Fault, JobError};
 pub use ids::{CallerId, CustomerReference, EntryId, JobId, Lane, MerchantId, Origin};
 pub use job::{Job, MAX_JOB_BYTES, Next};

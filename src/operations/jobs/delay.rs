@@ -1,10 +1,10 @@
 //! The delay of a delayed job: what it waits for, and until when.
 
-use super::{DelayReason, live::Live};
+use super::live::Live;
 use crate::{
     config::Config,
-    contract::{MerchantId, format_ms},
-    jobs::{CallInputs, next_call},
+    contract::{DelayReason, MerchantId, format_ms},
+    jobs::{CallInputs, next_call, waits_for},
     limits::Limits,
     operations::Backend,
     queue::{Keys, Link, learned, rules},
@@ -32,7 +32,7 @@ impl Delay {
         live: &Live,
         (due_ms, now_ms): (u64, u64),
     ) -> RedisResult<Self> {
-        let reason = DelayReason::now(live.state.as_ref());
+        let reason = waits_for(live.state.as_ref());
         let because = match reason {
             DelayReason::Limit => limit(&mut backend.link, keys, config, live, now_ms).await?,
             DelayReason::Paused => pause(backend, config, live, now_ms).await?,

@@ -2,7 +2,6 @@
 
 mod cancel;
 mod delay;
-mod delay_reason;
 mod estimate;
 mod explain;
 mod find;
@@ -12,7 +11,6 @@ mod live;
 mod words;
 
 pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, examine};
-pub use delay_reason::DelayReason;
 pub use estimate::{CancelEstimate, estimate};
 pub use explain::{DeadLetterSummary, EndedJob, Explanation, History, JobPlace, LastError, LiveJob, Searched, explain};
 pub use hold::Hold;
@@ -24,3 +22,4 @@ pub(super) use list::Sieve;
 pub(super) use live::Live;
 
 pub use super::in_force::{IN_FORCE_WITHIN, InForce, in_force};
+pub use crate::contract::DelayReason;

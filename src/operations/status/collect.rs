@@ -6,12 +6,11 @@ use super::snapshot::{
 };
 use crate::{
     contract::{Lane, format_ms, look_into},
-    jobs::JobState,
+    jobs::{JobState, delayed_because},
     limits::BreakerScope,
     operations::{
         Backend, Error,
         backfill::{self, BackfillSummary},
-        jobs::DelayReason,
         rule_in_force::rules_in_force,
     },
     queue::{
@@ -192,7 +191,7 @@ async fn count_delayed(link: &mut Link, keys: &Keys, most: usize, delayed: &mut 
         let (next, parked) = scan_delayed(link, keys, cursor, STEP).await?;
         looked_at += parked.len();
         for job in parked {
-            let reason = DelayReason::of(JobState::from_json(&job.state).as_ref());
+            let reason = delayed_because(JobState::from_json(&job.state).as_ref());
             *delayed.by_reason.entry(reason).or_default() += 1;
         }
         cursor = next;
@@ -252,6 +251,7 @@ fn ratio(count: u64, of: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::DelayReason;
 
     #[test]
     fn a_sample_is_projected_and_a_full_count_is_not() {

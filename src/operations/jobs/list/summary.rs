@@ -5,9 +5,10 @@ use super::{
     filter::{Sieve, job_type_of},
 };
 use crate::{
-    contract::{ErrorKind, JobType, Lane, Status, format_ms, look_into},
+    contract::{DelayReason, ErrorKind, JobType, Lane, Status, format_ms, look_into},
     dead_letters::DeadLetter,
-    operations::jobs::{DelayReason, find::FoundPlace, live::Live},
+    jobs::waits_for,
+    operations::jobs::{find::FoundPlace, live::Live},
     queue::{list::CompletionEntry, rules::DelayedJob},
     rules::NO_END_MS,
 };
@@ -158,7 +159,7 @@ impl<'a> Summariser<'a> {
         let json = self.parse(&live.job)?;
         let id = short(&json["id"]).unwrap_or_else(|| live.origin.to_string());
         let has_end = due_ms.filter(|due_ms| *due_ms < NO_END_MS);
-        let waits_for = due_ms.map(|_| DelayReason::now(live.state.as_ref()));
+        let waits_for = due_ms.map(|_| waits_for(live.state.as_ref()));
         filter.fits(&id, &json).then(|| JobSummary {
             id,
             stage,

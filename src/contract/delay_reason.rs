@@ -1,6 +1,5 @@
 //! Why a job is delayed.
 
-use crate::jobs::{JobState, Waiting};
 use serde::Serialize;
 use std::fmt;
 
@@ -35,24 +34,6 @@ impl DelayReason {
             Self::Retry => "retry",
             Self::RunAt => "run_at",
             Self::Slot => "slot",
-        }
-    }
-
-    /// What a delayed job with that state waits for now.
-    pub(super) fn now(state: Option<&JobState>) -> Self {
-        if state.is_some_and(|state| state.cancelled) { Self::Cancelled } else { Self::of(state) }
-    }
-
-    /// Why a job with that state was delayed; that it was cancelled since does not change it.
-    pub(in crate::operations) fn of(state: Option<&JobState>) -> Self {
-        let Some(state) = state else { return Self::Slot };
-        match state.waiting.map(|(waiting, _)| waiting) {
-            Some(Waiting::Limit) => Self::Limit,
-            Some(Waiting::Retry) => Self::Retry,
-            Some(Waiting::Schedule) => Self::RunAt,
-            Some(Waiting::Paused) if state.by_breaker => Self::Breaker,
-            Some(Waiting::Paused) => Self::Paused,
-            Some(Waiting::Slot) | None => Self::Slot,
         }
     }
 }
