@@ -14,6 +14,7 @@ pub mod enqueue;
 pub mod erase;
 mod error;
 pub mod health_checks;
+pub mod history;
 mod in_force;
 pub mod jobs;
 mod kept_completions;

@@ -15,6 +15,9 @@
 //! | `{NS:0}:runs` | sorted set, expires | names of the runs, by the time (ms) at which they began |
 //! | `{NS:0}:runs:live` | sorted set, expires | names of those that go on, by their last heartbeat (ms) |
 //! | `{NS:0}:plan:<id>` | string, expires | the plan of a replay or discard, as JSON |
+//! | `{NS:0}:history:<step>` | string, expires | one of three rings of records of how the queue was (`queue/history.rs`) |
+//! | `{NS:0}:history:turn` | string, expires | exists while a step of the history has been recorded |
+//! | `{NS:0}:latency` | hash, expires | since ever: how long jobs took, as two histograms; calls answered with 429 |
 //! | `{NS:0}:reveals:<person>` | sorted set, expires | when a person was shown personal data (ms), by entry |
 //! | `{NS:P}:due:<lane>` | stream | jobs that come back: promoted, handed back, or between two steps; read before the lane |
 //! | `{NS:P}:delayed` | sorted set | origins of delayed jobs, by due time (ms) |
@@ -321,6 +324,21 @@ impl Keys {
     /// Returns the key of a plan.
     pub fn plan(&self, id: &str) -> String {
         format!("{}:plan:{id}", self.tag)
+    }
+
+    /// Returns the key of a ring of the history.
+    pub fn history(&self, step: &str) -> String {
+        format!("{}:history:{step}", self.tag)
+    }
+
+    /// Returns the key that exists while a step of the history has been recorded.
+    pub fn history_turn(&self) -> String {
+        format!("{}:history:turn", self.tag)
+    }
+
+    /// Returns the key of the counts of how long jobs took.
+    pub fn latency(&self) -> String {
+        format!("{}:latency", self.tag)
     }
 
     /// Returns the key of the times at which a person was shown personal data.

@@ -20,6 +20,7 @@ pub mod erase;
 mod error_remedies;
 pub mod find;
 mod finish;
+pub mod history;
 pub mod ids;
 pub mod index;
 mod keys;

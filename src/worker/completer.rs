@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::Durability,
+    contract::Lane,
     jobs::NextStep,
     queue::{self, FinishOp, Finished, Finishes, IdIndex, Link, MAX_FINISH, ScriptFailure, is_transient},
 };
@@ -174,7 +175,7 @@ impl Completer {
                 continue;
             }
             if written {
-                self.count(&note);
+                self.count(key.0, &note);
             }
             done.push(key);
         }
@@ -226,10 +227,16 @@ impl Completer {
         self.context.slots.written(count);
     }
 
-    fn count(&self, note: &EndMetric) {
+    fn count(&self, lane: Lane, note: &EndMetric) {
         let metrics = &self.context.metrics;
         match note {
-            EndMetric::Completed { job_type, status, queued_ms, total_ms, dead } => {
+            EndMetric::Completed { job_type, status, queued_ms, total_ms, xco_ms, dead } => {
+                if lane == Lane::Interactive {
+                    self.context.latency.people(*total_ms);
+                }
+                if *xco_ms > 0 {
+                    self.context.latency.xco(*xco_ms);
+                }
                 let (queued, total) = (Duration::from_millis(*queued_ms), Duration::from_millis(*total_ms));
                 metrics.completion(*job_type, *status, queued, total);
                 if *dead {

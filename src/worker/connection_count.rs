@@ -9,7 +9,7 @@ use crate::{
 /// Kinds of links that partitions share: four to admit and delay, three to rescue, two to finish, two for promotion and
 /// cleaning.
 const KINDS: u64 = 11;
-/// Links that serve all partitions: gate, rules, heartbeat, clock, upstream health; one is spare.
+/// Links that serve all partitions: gate, rules, heartbeat, clock, upstream health; with replication the history.
 const FOR_ALL: u64 = 6;
 
 /// Maximum number of simultaneous connections to Redis of a worker with this configuration, without the further nodes

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
     limits::Limits,
-    queue::{Connector, Keys, Link, Load, ScriptFailure, is_transient},
+    queue::{Connector, Keys, Link, Load, ScriptFailure, history::LatencyCounts, is_transient},
     telemetry::Metrics,
 };
 use redis::RedisError;
@@ -63,6 +63,8 @@ pub(super) struct WorkerContext {
     /// Configured limits, by which jobs get their buckets.
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
+    /// How long jobs took, until it is added to the history's counts.
+    pub(super) latency: LatencyCounts,
     /// Whether Redis is usable.
     pub(super) health: super::redis_health::Health,
     /// `queue.*`
@@ -107,6 +109,7 @@ impl WorkerContext {
             clock: Arc::new(RedisClock::new(partition_count)),
             limits: Limits::new(config.limits.clone(), config.redis.partitions),
             metrics,
+            latency: LatencyCounts::default(),
             health,
             queue: config.queue.clone(),
             allow_missing_caller_id: config.limits.allow_missing_caller_id,

@@ -30,6 +30,7 @@ mod executor;
 mod fetcher;
 mod gate;
 mod heartbeat;
+mod history;
 mod lane_reader;
 mod lease;
 mod maintenance;
@@ -170,6 +171,7 @@ impl<A: XcoApi> Worker<A> {
         readers.spawn(delayed_by_route::watcher::watch(Arc::clone(&context), stop.clone()));
         readers.spawn(rules::watcher::watch(Arc::clone(&context), stop.clone()));
         readers.spawn(heartbeat::beat(Arc::clone(&context), stop.clone()));
+        readers.spawn(history::record(Arc::clone(&context), stop.clone()));
         readers.spawn(clock_steps::watcher::watch(Arc::clone(&context), stop.clone()));
 
         upkeep.spawn(spare(Arc::clone(&context), Arc::clone(&api)));

@@ -31,6 +31,7 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> ReadyEnd {
             status: Status::Rejected,
             queued_ms: waited_ms,
             total_ms: waited_ms,
+            xco_ms: 0,
             dead: true,
         },
     }
@@ -133,11 +134,12 @@ fn complete(active: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> (FinishOp,
         JobEnd::Cancelled { .. } => (Status::Cancelled, false),
     };
     let total_ms = now_ms.saturating_sub(active.state.enqueued_at_ms());
-    let queued_ms = completion::timings(active, total_ms).queued;
+    let timings = completion::timings(active, total_ms);
+    let (queued_ms, xco_ms) = (timings.queued, timings.xco);
     if let JobEnd::Failed { error, .. } = end {
         tracing::info!(id = active.id, kind = error.kind.as_str(), status = error.http_status, "job failed");
     }
-    (op, EndMetric::Completed { job_type: Some(active.job.job_type), status, queued_ms, total_ms, dead })
+    (op, EndMetric::Completed { job_type: Some(active.job.job_type), status, queued_ms, total_ms, xco_ms, dead })
 }
 
 fn park(active: &mut ActiveJob, due_us: u64) -> FinishOp {

@@ -29,6 +29,7 @@ mod operations_backfill;
 mod operations_dead;
 mod operations_enqueue;
 mod operations_health_checks;
+mod operations_history;
 mod operations_jobs;
 mod operations_jobs_list;
 mod operations_status;

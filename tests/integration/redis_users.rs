@@ -22,10 +22,7 @@ const OUTSIDE_THE_SCRIPT: [&str; 4] = ["evalsha", "script|load", "info", "wait"]
 const OF_SENTINELS: [&str; 2] = ["role", "sentinel"];
 
 /// Commands of `src/queue` for other users than the worker: file, command, user.
-const OTHERS: [(&str, &str, &str); 8] = [
-    ("backfill_record.lua", "getrange", "operator: a backfill's results"),
-    ("backfill_record.lua", "setrange", "operator: a backfill's results"),
-    ("backfill.rs", "getrange", "operator: a backfill's results"),
+const OTHERS: [(&str, &str, &str); 5] = [
     ("backfill.rs", "hexists", "operator: backfill list"),
     ("backfill.rs", "xgroup|destroy", "operator: a backfill's own group"),
     ("backfill.rs", "xgroup|setid", "operator: a backfill's own group"),

@@ -34,6 +34,7 @@ impl Completer {
     ) -> Option<ReadyEnd> {
         let context = Arc::clone(&self.context);
         context.metrics.rate_limited(active.job.job_type);
+        context.latency.rate_limited();
         active.state.wait(Waiting::Limit, context.clock.now_ms());
         let place = active
             .bulk_age()

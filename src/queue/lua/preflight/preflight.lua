@@ -32,6 +32,8 @@ try('SET', text, '1', 'PX', 1000)
 try('GET', text)
 try('MGET', text, text)
 try('PTTL', text)
+try('SETRANGE', text, 0, '1')
+try('GETRANGE', text, 0, 0)
 try('EXPIRE', text, 1)
 try('PEXPIRE', text, 1000)
 
