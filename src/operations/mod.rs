@@ -26,6 +26,7 @@ mod progress;
 mod rule_in_force;
 pub mod status;
 mod text;
+pub mod verdict;
 
 pub use crate::{
     contract::{MerchantScope, printable},
