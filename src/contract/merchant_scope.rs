@@ -29,6 +29,11 @@ impl MerchantScope {
         self.0.is_none()
     }
 
+    /// The merchants of the scope, and that of jobs which name none. `None`: all merchants.
+    pub fn merchants(&self) -> Option<(&[MerchantId], Option<&MerchantId>)> {
+        self.0.as_ref().map(|only| (only.merchants.as_slice(), only.default.as_ref()))
+    }
+
     /// Whether a job that names `merchant` is in the scope.
     pub fn allows(&self, merchant: Option<&str>) -> bool {
         let Some(Only { merchants, default }) = &self.0 else { return true };

@@ -1,6 +1,6 @@
 //! Whose dead letters somebody may see and touch.
 
-use crate::contract::{MerchantId, look_into};
+use crate::contract::{MerchantId, MerchantScope, look_into};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -22,6 +22,11 @@ impl Merchants {
         let allowed: BTreeSet<String> = allowed.iter().map(|id| id.as_str().to_ascii_lowercase()).collect();
         let unnamed = default.is_some_and(|id| allowed.contains(&id.as_str().to_ascii_lowercase()));
         Self { allowed, unnamed }
+    }
+
+    /// Those of a scope. `None`: all merchants.
+    pub fn of(scope: &MerchantScope) -> Option<Self> {
+        scope.merchants().map(|(allowed, default)| Self::new(allowed, default))
     }
 
     /// Whether a job belongs to one of them, and every job that would follow it as well.
@@ -86,6 +91,8 @@ mod tests {
             assert_eq!((own.covers(&text), other.covers(&text)), (of_own, of_other), "{text}");
         }
         assert!(!Merchants::new(&[id(ONE)], None).covers(&job("")));
+        assert_eq!(Merchants::of(&MerchantScope::only([&id(ONE)], Some(&id(ONE)))), Some(own));
+        assert_eq!(Merchants::of(&MerchantScope::all()), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::{
     history::Point,
-    status::{RuleInForce, Snapshot, WorkerFigures},
+    rule_in_force::RuleInForce,
+    status::{Snapshot, WorkerFigures},
     text::age,
 };
 use crate::{
