@@ -239,7 +239,7 @@ impl Filter {
                 let ends = |found: &str| found.strip_suffix(wanted.as_str()).is_some_and(|rest| rest.ends_with('/'));
                 view.problem().is_some_and(|found| found == wanted.as_str() || ends(&found))
             })
-&& is(&self.batch, &|| view.batch().map(Into::into))
+            && is(&self.batch, &|| view.batch().map(Into::into))
             && is(&self.customer_reference, &|| view.customer_reference().map(Into::into))
             && is(&self.caller, &|| view.caller().map(Into::into))
             && self.merchants.as_ref().is_none_or(|merchants| merchants.covers(&letter.job))
