@@ -72,6 +72,7 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: 
     String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
 }
 
+#[allow(clippy::ref_option, reason = "serde gives it so")]
 fn as_duration<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     duration.map(format_duration).serialize(serializer)
 }

@@ -186,8 +186,8 @@ fn since(earlier: &Sample, later: &Sample, step_s: u64) -> Option<Since> {
     Some(Since {
         ended_per_second: ended,
         rate_limited_per_second: per_second(difference(earlier.rate_limited, later.rate_limited)?, step_s),
-        people: quantiles(&earlier.people, &later.people)?,
-        xco: quantiles(&earlier.xco, &later.xco)?,
+        people: quantiles(&grown(&earlier.people, &later.people)?),
+        xco: quantiles(&grown(&earlier.xco, &later.xco)?),
     })
 }
 
@@ -202,17 +202,20 @@ fn per_second(count: u32, seconds: u64) -> f64 {
     f64::from(count) / seconds
 }
 
-/// The quantiles of what two histograms differ by. The outer `None`: a counter began anew.
-fn quantiles(before: &Histogram, after: &Histogram) -> Option<Option<Quantiles>> {
-    let mut counts = [0_u64; 16];
+/// What two histograms differ by. `None`: a counter began anew.
+fn grown(before: &Histogram, after: &Histogram) -> Option<[u64; 16]> {
+    let mut counts = [0; 16];
     for (count, (before, after)) in counts.iter_mut().zip(before.0.into_iter().zip(after.0)) {
         *count = u64::from(difference(before, after)?);
     }
+    Some(counts)
+}
+
+/// The quantiles of these counts by bucket; `None` if nothing was counted.
+fn quantiles(counts: &[u64; 16]) -> Option<Quantiles> {
     let total: u64 = counts.iter().sum();
-    if total == 0 {
-        return Some(None);
-    }
-    Some(Some(Quantiles { p50_ms: quantile(&counts, total, 50), p95_ms: quantile(&counts, total, 95) }))
+    let at = |percent| quantile(counts, total, percent);
+    (total > 0).then(|| Quantiles { p50_ms: at(50), p95_ms: at(95) })
 }
 
 /// The duration that `percent` of the jobs did not exceed, as if they were spread evenly within a bucket.
@@ -233,7 +236,7 @@ fn quantile(counts: &[u64; 16], total: u64, percent: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
     use super::*;
 
     fn sample(succeeded: u32) -> Sample {
@@ -265,13 +268,13 @@ mod tests {
             counts
         };
         let before = histogram(&[(0, 1_000), (15, u32::MAX)]);
-        // 90 of 100 to 200 ms, 10 of 2 to 5 s; the last bucket wraps by one.
+        // 90 of 100 to 200 ms, 10 of 2 to 5 s.
         let after = histogram(&[(0, 1_000), (5, 90), (9, 10), (15, u32::MAX)]);
-        let found = quantiles(&before, &after).unwrap().unwrap();
+        let found = quantiles(&grown(&before, &after).unwrap()).unwrap();
         assert_eq!((found.p50_ms, found.p95_ms), (155, 3_500));
-        let longest = quantiles(&before, &histogram(&[(0, 1_000), (15, 0)])).unwrap().unwrap();
+        let longest = quantiles(&grown(&before, &histogram(&[(0, 1_000), (15, 0)])).unwrap()).unwrap();
         assert_eq!((longest.p50_ms, longest.p95_ms), (1_800_000, 1_800_000));
-        assert_eq!(quantiles(&after, &after), Some(None));
-        assert_eq!(quantiles(&after, &Histogram::default()), None);
+        assert_eq!(quantiles(&grown(&after, &after).unwrap()), None);
+        assert_eq!(grown(&after, &Histogram::default()), None);
     }
 }

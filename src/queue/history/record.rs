@@ -33,7 +33,6 @@ const DELAYED_EXACT: u8 = 8;
 
 /// How the queue was at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Sample {
     /// Workers call XCO no more, for now.
     pub breaker_open: bool,

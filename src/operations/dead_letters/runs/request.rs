@@ -151,7 +151,7 @@ pub(super) const fn nothing_fits() -> RunError {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use crate::{config::parse_rate, contract::MerchantId};
 
