@@ -16,7 +16,8 @@ use utoipa::{
     modifiers(&Security),
     paths(
         routes::enqueue::enqueue, routes::jobs::list, routes::jobs::search, routes::jobs::one, routes::jobs::cancel,
-        routes::wait::wait, routes::completions::follow, routes::status::status, routes::audit::list,
+        routes::dead_letters::list, routes::dead_letters::one, routes::runs::replay, routes::runs::replays,
+        routes::runs::progress, routes::runs::stop, routes::runs::discard, routes::runs::discards, routes::wait::wait, routes::completions::follow, routes::status::status, routes::audit::list,
         routes::backfills::list, routes::backfills::one, routes::pauses::list, routes::pauses::pause, routes::pauses::resume,
     )
 )]

@@ -103,10 +103,6 @@ impl Problem {
         self
     }
 
-    pub(crate) const fn kind(&self) -> ProblemKind {
-        self.kind
-    }
-
     pub(crate) const fn status(&self) -> StatusCode {
         self.kind.facts().1
     }

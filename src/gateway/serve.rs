@@ -148,7 +148,10 @@ impl Gateway {
                 draining.cancel();
             }
         });
+        let runs = state.runs.clone();
         server.serve(router(state, readiness), draining).await;
+        // Another gateway can continue them at once.
+        runs.shut_down().await;
         watch.abort();
         drain.abort();
         if let Some(probing) = probing {

@@ -5,7 +5,7 @@ use crate::{
     access::Tokens,
     completions::CompletionHub,
     config::Config,
-    operations::{Error, SharedBackend, enqueue::JobChecker},
+    operations::{Error, SharedBackend, dead_letters::runs::Runs, enqueue::JobChecker},
     telemetry::Metrics,
 };
 use std::{
@@ -20,7 +20,9 @@ const MAX_READERS: usize = 8_192;
 
 /// The state of one gateway.
 pub(crate) struct GatewayState {
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
+    /// Replays and discards that this process works on.
+    pub(crate) runs: Runs,
     pub(crate) shared: Arc<SharedBackend>,
     pub(crate) hub: CompletionHub,
     /// One permit for each reader of the completions.
@@ -37,6 +39,7 @@ pub(crate) struct GatewayState {
 
 impl GatewayState {
     pub(crate) fn new(config: Config, metrics: Metrics, draining: CancellationToken) -> Result<Arc<Self>, Error> {
+        let config = Arc::new(config);
         let shared = Arc::new(SharedBackend::new(&config.redis)?);
         Ok(Arc::new(Self {
             hub: CompletionHub::start(&config.redis)?,
@@ -46,6 +49,7 @@ impl GatewayState {
             tickets: Tickets::new(&config.gateway),
             checker: JobChecker::new(&config),
             load: LoadGuard::new(config.queue.max_pending),
+            runs: Runs::new(Arc::clone(&config)),
             shared,
             config,
             metrics,

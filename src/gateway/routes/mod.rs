@@ -4,12 +4,14 @@ pub(super) mod audit;
 pub(super) mod backfills;
 mod bulk;
 pub(super) mod completions;
+pub(super) mod dead_letters;
 pub(super) mod enqueue;
 mod events;
 pub(super) mod jobs;
 pub(super) mod pauses;
 mod prefer;
 mod query;
+pub(super) mod runs;
 pub(super) mod status;
 mod submission;
 pub(super) mod wait;
@@ -44,6 +46,12 @@ pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc
         .route("/v1/audit", get(audit::list))
         .route("/v1/backfills", get(backfills::list))
         .route("/v1/backfills/{batch}", get(backfills::one))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters/{id}", get(dead_letters::one))
+        .route("/v1/dead-letters/replays", post(runs::replay).get(runs::replays))
+        .route("/v1/dead-letters/replays/{run}", get(runs::progress).delete(runs::stop))
+        .route("/v1/dead-letters/discards", post(runs::discard).get(runs::discards))
+        .route("/v1/dead-letters/discards/{run}", get(runs::progress).delete(runs::stop))
         .route("/v1/pauses", get(pauses::list).post(pauses::pause).delete(pauses::resume))
         .route("/openapi.json", get(openapi::serve))
         .merge(probes.layer(for_readers))

@@ -1,0 +1,192 @@
+//! `GET /v1/dead-letters`, `GET /v1/dead-letters/{id}`
+
+use super::query::{Parameters, faulty, parse};
+use crate::{
+    access::Principal,
+    config::GatewayRole,
+    gateway::{
+        access::{Access, Read},
+        problem::{Problem, ProblemKind},
+        state::GatewayState,
+    },
+    operations::dead_letters::{
+        self, Filter, GroupBy, Groups, ListRequest, Merchants, Reveal, ShowReport, ShowRequest, export_to,
+    },
+};
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures::StreamExt;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::{convert::Infallible, sync::Arc};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Default and maximum number of dead letters, and of groups, of one answer.
+const LIMIT: (usize, usize) = (50, 1_000);
+
+/// Parameters that are lists, with commas.
+const LISTS: [&str; 4] = ["type", "error", "status", "id"];
+
+/// Which dead letters, and how they are shown.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeadLetterQuery {
+    #[serde(rename = "type")]
+    job_type: Option<String>,
+    error: Option<String>,
+    status: Option<String>,
+    http_status: Option<String>,
+    problem: Option<String>,
+    batch: Option<String>,
+    caller: Option<String>,
+    customer_reference: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    id: Option<String>,
+    replayable: Option<bool>,
+    by: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+    #[serde(default)]
+    reveal: bool,
+    reason: Option<String>,
+}
+
+impl DeadLetterQuery {
+    fn filter(&self, merchants: Option<Merchants>) -> Result<Filter, Problem> {
+        let mut members = Map::new();
+        let texts = [
+            ("type", &self.job_type),
+            ("error", &self.error),
+            ("status", &self.status),
+            ("http_status", &self.http_status),
+            ("problem", &self.problem),
+            ("batch", &self.batch),
+            ("caller", &self.caller),
+            ("customer_reference", &self.customer_reference),
+            ("since", &self.since),
+            ("until", &self.until),
+            ("id", &self.id),
+        ];
+        for (name, text) in texts {
+            let Some(text) = text else { continue };
+            let list = || text.split(',').map(|part| Value::from(part.trim())).collect();
+            let value = if LISTS.contains(&name) { list() } else { Value::from(text.as_str()) };
+            members.insert(name.to_owned(), value);
+        }
+        if self.replayable == Some(true) {
+            members.insert("replayable".to_owned(), true.into());
+        }
+        filter_of(members.into(), merchants)
+    }
+}
+
+/// Reads a filter, and restricts it to merchants.
+pub(super) fn filter_of(filter: Value, merchants: Option<Merchants>) -> Result<Filter, Problem> {
+    let filter: Filter = serde_json::from_value(filter).map_err(|error| faulty("filter", &error.to_string()))?;
+    Ok(Filter { merchants, ..filter })
+}
+
+/// The merchants to whom a token is restricted.
+pub(super) fn merchants_of(state: &GatewayState, principal: &Principal) -> Option<Merchants> {
+    Merchants::of(&principal.merchants(state.config.xco.merchant_id.as_ref()))
+}
+
+/// Whether, and why, personal data is shown.
+fn reveal_of(principal: &Principal, reveal: bool, reason: Option<&str>) -> Result<Reveal, Problem> {
+    if !reveal {
+        return Ok(Reveal::Masked);
+    }
+    principal.require(GatewayRole::Operate)?;
+    let reason = reason.unwrap_or_default().parse().map_err(|wanted: String| faulty("reason", &wanted))?;
+    Ok(Reveal::ForReason(reason))
+}
+
+/// Dead letters that fit, the latest first; with `by`, how many there are of each group; with `Accept: application/x-ndjson`, all of
+/// them as NDJSON. Personal data is masked; `reveal=true` needs `operate` and a `reason`, and is audited.
+#[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", security(("token" = [])),
+    params(("type" = Option<String>, Query), ("error" = Option<String>, Query), ("status" = Option<String>, Query),
+        ("http_status" = Option<String>, Query), ("problem" = Option<String>, Query), ("batch" = Option<String>, Query),
+        ("caller" = Option<String>, Query), ("customer_reference" = Option<String>, Query), ("since" = Option<String>, Query),
+        ("until" = Option<String>, Query), ("id" = Option<String>, Query), ("replayable" = Option<bool>, Query),
+        ("by" = Option<String>, Query, description = "type, error.kind, …; several with commas"), ("limit" = Option<usize>, Query),
+        ("cursor" = Option<String>, Query), ("reveal" = Option<bool>, Query), ("reason" = Option<String>, Query)),
+    responses((status = 200, description = "Dead letters", body = Object), (status = 400, description = "A parameter is not valid")))]
+pub(crate) async fn list(
+    State(state): State<Arc<GatewayState>>,
+    Access(principal, _): Access<Read>,
+    Parameters(query): Parameters<DeadLetterQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let filter = query.filter(merchants_of(&state, &principal))?;
+    let limit = query.limit.unwrap_or(LIMIT.0).clamp(1, LIMIT.1);
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accepts.contains("application/x-ndjson") {
+        let reveal = reveal_of(&principal, query.reveal, query.reason.as_deref())?;
+        return Ok(exported(state, principal, filter, reveal));
+    }
+    let mut backend = state.shared.backend_for_scans();
+    if let Some(by) = &query.by {
+        let by: Result<Vec<GroupBy>, _> =
+            by.split(',').map(|by| parse("by", by.trim(), "is no property of a dead letter")).collect();
+        let groups: Groups = dead_letters::group(&mut backend, &filter, by?, limit).await?;
+        // Groups by caller or customer are personal data.
+        let groups = if principal.sees_personal_data() { groups } else { groups.fingerprinted() };
+        return Ok(Json(groups).into_response());
+    }
+    let after =
+        query.cursor.as_deref().map(|cursor| parse("cursor", cursor, "is no cursor of dead letters")).transpose()?;
+    let list = dead_letters::list(&mut backend, &ListRequest { filter, limit, after }).await?;
+    Ok(Json(list).into_response())
+}
+
+/// Streams all dead letters that fit.
+fn exported(state: Arc<GatewayState>, principal: Principal, filter: Filter, reveal: Reveal) -> Response {
+    let (to, pieces) = mpsc::channel(2);
+    tokio::spawn(async move {
+        let mut backend = state.shared.backend_for_scans();
+        if let Err(error) = export_to(&mut backend, &principal.actor(), &filter, &reveal, &to).await {
+            tracing::warn!(%error, "an export of dead letters ended early");
+        }
+    });
+    let body = Body::from_stream(ReceiverStream::new(pieces).map(Ok::<_, Infallible>));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
+        (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"dead-letters.ndjson\"")),
+    ];
+    (headers, body).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShowQuery {
+    #[serde(default)]
+    reveal: bool,
+    reason: Option<String>,
+}
+
+/// The dead letters of one job, and edits of them. Personal data is masked; `reveal=true` needs `operate` and a `reason`.
+#[utoipa::path(get, path = "/v1/dead-letters/{id}", tag = "dead letters", security(("token" = [])),
+    params(("id" = String, Path, description = "The id of the job"), ("reveal" = Option<bool>, Query), ("reason" = Option<String>, Query)),
+    responses((status = 200, description = "Dead letters", body = Object), (status = 404, description = "No dead letter has this id")))]
+pub(crate) async fn one(
+    State(state): State<Arc<GatewayState>>,
+    Access(principal, _): Access<Read>,
+    Path(id): Path<String>,
+    Parameters(query): Parameters<ShowQuery>,
+) -> Result<Json<ShowReport>, Problem> {
+    let reveal = reveal_of(&principal, query.reveal, query.reason.as_deref())?;
+    let merchants = merchants_of(&state, &principal);
+    let request = ShowRequest { id: &id, merchants: merchants.as_ref(), reveal };
+    let report = dead_letters::show(&mut state.shared.backend_for_scans(), &principal.actor(), &request).await?;
+    if report.dead_letters.is_empty() {
+        return Err(Problem::new(ProblemKind::NotFound).detail("no dead letter has this id"));
+    }
+    Ok(Json(report))
+}
