@@ -4,7 +4,7 @@ use crate::{
     contract::{Origin, look_into},
     operations::jobs::{JobFilter, Sieve},
 };
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use serde_json::Value;
 use std::{collections::BTreeSet, fmt};
 use unicode_normalization::UnicodeNormalization;
@@ -74,10 +74,11 @@ impl<'a> Matcher<'a> {
         self.customer.jobs.contains(id)
     }
 
-    /// Whether a job may be one of the named jobs, by its bytes. A job without an id of its own always may.
+    /// Whether a job may be one of the named jobs, by its bytes. A job without an id of its own always may, and one with escapes.
     pub(super) fn may_be_named(&self, job: &[u8]) -> bool {
         let mut ids = self.customer.jobs.iter();
-        ids.any(|id| id.parse::<Origin>().is_ok() || memmem::find(job, id.as_bytes()).is_some())
+        let is_hidden = memchr(b'\\', job).is_some();
+        ids.any(|id| is_hidden || id.parse::<Origin>().is_ok() || memmem::find(job, id.as_bytes()).is_some())
     }
 
     /// Whether a job, a completion or an error names the customer. What is not a JSON object is taken as text.

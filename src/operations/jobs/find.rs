@@ -12,6 +12,7 @@ use crate::{
         rules::scan_delayed,
     },
 };
+use memchr::{memchr, memmem};
 use redis::RedisResult;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -329,8 +330,9 @@ impl<'a> Finder<'a> {
     }
 
     fn is_it(&self, job: &[u8]) -> bool {
-        // The search for the bytes saves most jobs from being parsed.
-        job.windows(self.id.len()).any(|window| window == self.id.as_bytes()) && id_of(job).as_deref() == Some(self.id)
+        // The search for the bytes saves most jobs from being parsed. An escape hides them: PHP writes `/` as `\/`.
+        let may_be = memchr(b'\\', job).is_some() || memmem::find(job, self.id.as_bytes()).is_some();
+        may_be && id_of(job).as_deref() == Some(self.id)
     }
 
     /// The job's completion, or its dead letter.
