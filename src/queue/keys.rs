@@ -41,7 +41,7 @@
 //! | `{NS:0}:audit` | stream | operators' actions |
 //! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with every change |
 //! | `{NS:0}:workers` | hash, expires | heartbeats: what each worker reports once per second |
-//! | `{NS:P}:meta` | hash | last reading of Redis's clock, its steps back, the last entries before them (`lua/schedule/clock.lua`); removed jobs |
+//! | `{NS:P}:meta` | hash | last reading of Redis's clock, its steps back, the last entries before them (`lua/schedule/clock.lua`); jobs removed by others, jobs taken unread |
 //! | `{NS:P}:held` | set | names of the rules and breakers that delay jobs |
 //! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause or a breaker delayed, with their score in `delayed` |
 //! | `{NS:P}:stats` | hash | completions by type and status, since the beginning |

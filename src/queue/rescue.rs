@@ -7,7 +7,7 @@ use super::{
     script::{Script, script},
 };
 use crate::contract::{EntryId, Lane, millis};
-use redis::RedisResult;
+use redis::{RedisResult, pipe};
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 static RENEW: LazyLock<Script> = LazyLock::new(|| script!("deliveries/renew" on "shared/atomic"));
@@ -222,6 +222,7 @@ pub async fn count_removed(
         Some(before) => call.arg(before),
         None => call.arg(-1),
     };
+    call.arg(unread_field(lane));
     let (count, report): (i64, u64) = redis::from_redis_value(COUNT_REMOVED.run(link, &call).await?)?;
     Ok((u64::try_from(count).ok(), report))
 }
@@ -248,6 +249,11 @@ fn removed_field(lane: Lane) -> String {
     format!("removed_{}", lane.as_str())
 }
 
+/// The field of `meta` with the number of entries that were delivered before the group had read them.
+fn unread_field(lane: Lane) -> String {
+    format!("unread_{}", lane.as_str())
+}
+
 /// Delivers entries of a stream to `consumer` out of turn, although the group has not read as far. An entry that is pending for
 /// another consumer, and was delivered less than `lease` ago, is left out. Returns the ids of what was delivered. O(ids · log
 /// pending).
@@ -259,14 +265,26 @@ pub async fn claim_unread(
     ids: &[EntryId],
 ) -> RedisResult<Vec<EntryId>> {
     let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+    let stream = keys.stream(lane, source);
+    let mut asked = pipe();
     let mut claim = redis::cmd("XCLAIM");
-    claim.arg(keys.stream(lane, source)).arg(super::GROUP).arg(consumer).arg(lease_ms);
+    claim.arg(stream).arg(super::GROUP).arg(consumer).arg(lease_ms);
     for id in ids {
-        claim.arg(id.to_string());
+        let id = id.to_string();
+        asked.cmd("XPENDING").arg(stream).arg(super::GROUP).arg(&id).arg(&id).arg(1);
+        claim.arg(id);
     }
     claim.arg("RETRYCOUNT").arg(1).arg("FORCE").arg("JUSTID");
+    let pending: Vec<Vec<redis::Value>> = link.pipeline(&asked).await?;
     let claimed: Vec<String> = link.query(&claim).await?;
-    Ok(claimed.iter().filter_map(|id| id.parse().ok()).collect())
+    let claimed: Vec<EntryId> = claimed.iter().filter_map(|id| id.parse().ok()).collect();
+    let is_new = |(id, pending): &(&EntryId, &Vec<redis::Value>)| pending.is_empty() && claimed.contains(id);
+    let count = ids.iter().zip(&pending).filter(is_new).count();
+    if source == Source::Jobs && count > 0 {
+        // Redis does not count what ends before the group has read it, and it would look as if another program had removed it.
+        link.query::<i64>(redis::cmd("HINCRBY").arg(&keys.meta).arg(unread_field(lane)).arg(count)).await?;
+    }
+    Ok(claimed)
 }
 
 /// Removes a delivery whose entry and consumer are both gone from the pending list. Returns whether it was on the list.

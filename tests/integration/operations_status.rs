@@ -41,7 +41,7 @@ async fn a_snapshot_shows_what_waits_and_what_an_operator_ordered() {
     }
     write(&mut rig, &check("dead", "c"), "upstream", "").await;
     let jobs = Selector { lane: Some(Lane::Bulk), ..Selector::default() };
-    let request = PauseRequest { jobs: jobs.clone(), lasting: Some(Duration::from_secs(60)) };
+    let request = PauseRequest { jobs: jobs.clone(), lasting: Some(Duration::from_secs(60)), reason: None };
     pauses::pause(&mut backend, &ada(), request).await.unwrap();
     let waiting = collector.collect(&mut backend).await.unwrap();
     let (interactive, bulk) = (waiting.lanes["interactive"], waiting.lanes["bulk"]);
@@ -82,7 +82,7 @@ async fn delayed_jobs_are_counted_by_reason_as_far_as_they_are_read() {
     let (config, redis) = (rig.config.clone(), rig.redis_as("operator"));
     let mut backend = Backend::connect(&redis).await.unwrap();
     let batch = |name: &str| Selector { batch: Some(name.to_owned()), ..Selector::default() };
-    let pause = PauseRequest { jobs: batch("paused"), lasting: None };
+    let pause = PauseRequest { jobs: batch("paused"), lasting: None, reason: None };
     pauses::pause(&mut backend, &ada(), pause).await.unwrap();
     pauses::in_force(&mut backend, Duration::from_secs(10)).await.unwrap();
     let in_an_hour = in_time(Duration::from_secs(3600));

@@ -3,7 +3,8 @@
 --
 -- KEYS  1 the stream · 2 meta
 -- ARGV  1 the field of meta with the number reported so far; the field with `_at` appended has its time in ms · 2 the
---       count of the previous look, -1 if none
+--       count of the previous look, -1 if none · 3 the field of meta with the number of entries that workers took before
+--       the group had read them
 -- Returns  {removed since the group was created (-1 if this Redis cannot tell: before 7.0, or after XGROUP SETID),
 --          number to report now}
 -- Guarantees  Each removal is reported once, by one worker, and only if two looks agree, because a single look may come
@@ -20,7 +21,13 @@ local function removed()
   if not group or not stream['entries-added'] or not group['entries-read'] then
     return -1
   end
-  return math.max(0, stream['entries-added'] - group['entries-read'] - (stream.length - group.pending))
+  local missing = stream['entries-added'] - group['entries-read'] - (stream.length - group.pending)
+  local unread = tonumber(redis.call('HGET', KEYS[2], ARGV[3]) or 0) or 0
+  if unread > 0 and missing <= 0 then
+    -- The group has read past these entries, and Redis counts them as read.
+    redis.call('HDEL', KEYS[2], ARGV[3])
+  end
+  return math.max(0, missing - unread)
 end
 
 local count, before = removed(), tonumber(ARGV[2])
