@@ -1,5 +1,5 @@
 //! Leases of deliveries: renews them, takes over expired ones, and finds deliveries without a consumer. The typed
-//! wrappers of `lua/deliveries/renew.lua`, `lua/deliveries/rescue.lua`, `lua/deliveries/find_adrift.lua` and `lua/deliveries/count_removed.lua`.
+//! wrappers of `renew.lua`, `rescue.lua`, `find_adrift.lua` and `count_removed.lua` in `lua/deliveries`.
 
 use super::{
     Keys, Link, MAX_FIELD_BYTES, RawEntry, Source,

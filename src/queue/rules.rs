@@ -1,5 +1,5 @@
-//! Operators' rules in Redis (`{NS:0}:control`), and their effect on delayed jobs: the typed wrappers of
-//! `lua/rules/rule_set.lua`, `lua/rules/rule_drop.lua`, `lua/rules/delay_paused.lua`, `lua/rules/resume_paused.lua` and `lua/rules/cancel_delayed.lua`.
+//! Operators' rules in Redis (`{NS:0}:control`), and their effect on delayed jobs: the typed wrappers of the scripts
+//! in `lua/rules`.
 
 pub use super::clock::now_ms;
 
