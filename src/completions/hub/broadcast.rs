@@ -5,6 +5,7 @@ use crate::{
     completions::{Completed, Gap, Options, Start, Subscriber, extent},
     config::RedisConfig,
     contract::EntryId,
+    net::Backoff,
     queue::{QueueError, cause},
 };
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -22,22 +23,23 @@ const LAST_DELAY: Duration = Duration::from_millis(1600);
 /// Reads until it is aborted.
 pub(super) async fn run(redis: RedisConfig, shared: Arc<Shared>) {
     let mut reader = Reader { redis, shared, after: None, gaps: Vec::new() };
-    let mut delay = FIRST_DELAY;
+    let mut backoff = Backoff::new(FIRST_DELAY, LAST_DELAY);
+    let mut is_failing = false;
     loop {
         let before = reader.after.clone();
         let Err(error) = reader.read().await;
         if reader.after != before {
-            delay = FIRST_DELAY;
+            backoff.reset();
+            is_failing = false;
         }
-        if delay == FIRST_DELAY {
+        if !std::mem::replace(&mut is_failing, true) {
             let reason = match &error {
                 QueueError::Redis(error) => cause(error),
                 other => other.to_string(),
             };
             tracing::warn!(reason, "completions cannot be followed; retrying");
         }
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(LAST_DELAY);
+        tokio::time::sleep(backoff.next_delay()).await;
     }
 }
 
