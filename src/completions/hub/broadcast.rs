@@ -18,21 +18,21 @@ const MAX_GAPS: usize = 1024;
 
 /// The delays between attempts to begin reading.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LAST_DELAY: Duration = Duration::from_millis(1600);
+const LONGEST_DELAY: Duration = Duration::from_millis(1600);
 
 /// Reads until it is aborted.
 pub(super) async fn run(redis: RedisConfig, shared: Arc<Shared>) {
     let mut reader = Reader { redis, shared, after: None, gaps: Vec::new() };
-    let mut backoff = Backoff::new(FIRST_DELAY, LAST_DELAY);
-    let mut is_failing = false;
+    let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
+    let mut is_reported = false;
     loop {
         let before = reader.after.clone();
         let Err(error) = reader.read().await;
         if reader.after != before {
             backoff.reset();
-            is_failing = false;
+            is_reported = false;
         }
-        if !std::mem::replace(&mut is_failing, true) {
+        if !std::mem::replace(&mut is_reported, true) {
             let reason = match &error {
                 QueueError::Redis(error) => cause(error),
                 other => other.to_string(),

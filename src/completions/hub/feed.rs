@@ -9,6 +9,7 @@ use super::{
 use crate::{
     completions::Filter,
     contract::EntryId,
+    net::Backoff,
     queue::{QueueError, is_transient},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -20,8 +21,9 @@ const MAX_WAITING: usize = 256;
 const MAX_WAITING_BYTES: usize = 1 << 20;
 /// Items looked at before the ring is unlocked.
 const LOOK: usize = 64;
-/// Maximum delay between attempts to read a page.
-const MAX_DELAY: Duration = Duration::from_millis(1600);
+/// Delays between attempts to read a page.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_millis(1600);
 
 /// What a feed reports.
 #[derive(Debug, Clone)]
@@ -64,8 +66,8 @@ pub struct Feed {
     waiting: VecDeque<Item>,
     catch_up: CatchUp,
     stage: Stage,
-    /// Failed attempts to read a page, since the last success.
-    failures: u32,
+    /// Delays after failed attempts to read a page.
+    backoff: Backoff,
     _task: Arc<ReaderTask>,
 }
 
@@ -93,7 +95,7 @@ impl Feed {
             looked: after,
             waiting: VecDeque::new(),
             stage: Stage::CatchingUp { partition: 0 },
-            failures: 0,
+            backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
             shared,
             _task: task,
         }
@@ -182,7 +184,7 @@ impl Feed {
         };
         match page {
             Ok(page) => {
-                self.failures = 0;
+                self.backoff.reset();
                 self.looked[index] = page.last.unwrap_or_else(|| tail.max(after));
                 self.waiting.extend(page.items);
                 self.stage = Stage::CatchingUp { partition: (index + 1) % count };
@@ -192,9 +194,7 @@ impl Feed {
                 Ok(())
             }
             Err(error) if is_transient(&error) => {
-                let delay = MAX_DELAY.min(Duration::from_millis(50 << self.failures.min(5)));
-                self.failures = self.failures.saturating_add(1);
-                tokio::time::sleep(delay).await;
+                tokio::time::sleep(self.backoff.next_delay()).await;
                 Ok(())
             }
             Err(error) => Err(error.into()),
