@@ -2,6 +2,7 @@
 
 mod customers;
 mod environment;
+mod gateway;
 mod narrator;
 mod runner;
 mod scenarios;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use clap::Args;
 use customers::Customers;
 use environment::Environment;
+use gateway::RunningGateway;
 use narrator::Narrator;
 use runner::Runner;
 use scenarios::CALLER_RATE;
@@ -124,23 +126,26 @@ async fn perform(
     let subscriber = subscriber.await.map_err(|error| Error::queue(redis, error))?;
     let backend = Backend::connect(redis).await?;
     let running = RunningWorker::start(&config, context.metrics.clone()).await?;
+    let gateway = RunningGateway::start(&config, context.metrics.clone()).await?;
     narrator.heading("xco-worker demo: everything on this machine, no credentials, no real customers")?;
     narrator.say("")?;
     narrator.say(&format!("Redis    {}", environment.describe()))?;
     narrator.say(&format!("XCO      simulated, on {}", sandbox.base_url()))?;
     let slots = config.worker.concurrency;
     narrator.say(&format!("Worker   {slots} calls at once; http://{}/metrics", running.address))?;
+    narrator.say(&format!("Gateway  http://{}", gateway.address))?;
     narrator.say(&format!("Sample   --seed {seed}"))?;
 
     let mut runner = Runner::new(sandbox, backend, subscriber, narrator);
     let played = tokio::select! {
-        played = show(args, environment, &running, &mut runner, seed) => played.map(Some),
+        played = show(args, (environment, &running, &gateway), &mut runner, seed) => played.map(Some),
         () = stop.cancelled() => Ok(None),
     };
     if matches!(played, Ok(None)) {
         runner.narrator.say("")?;
         runner.narrator.say("Ending; again Ctrl-C ends it at once.")?;
     }
+    gateway.stop();
     let stopped = running.stop().await;
     runner.sandbox.shutdown().await;
     let exit = match played? {
@@ -155,8 +160,7 @@ async fn perform(
 /// Plays the sample and prints the summary. Without `--once`, it then adds a customer now and then, without end.
 async fn show(
     args: &DemoArgs,
-    environment: &Environment,
-    running: &RunningWorker,
+    parts: (&Environment, &RunningWorker, &RunningGateway),
     runner: &mut Runner<'_>,
     seed: u64,
 ) -> anyhow::Result<Exit> {
@@ -172,7 +176,7 @@ async fn show(
         }
         return Ok(if tally.is_good() { Exit::Done } else { Exit::Failed });
     }
-    look_around(environment, running, runner)?;
+    look_around(parts, runner)?;
     loop {
         tokio::time::sleep(TRICKLE).await;
         scenarios::one_more(runner, &mut customers).await?;
@@ -184,7 +188,10 @@ fn program() -> String {
     std::env::args().next().unwrap_or_else(|| "xco-worker".to_owned())
 }
 
-fn look_around(environment: &Environment, running: &RunningWorker, runner: &mut Runner<'_>) -> anyhow::Result<()> {
+fn look_around(
+    (environment, running, gateway): (&Environment, &RunningWorker, &RunningGateway),
+    runner: &mut Runner<'_>,
+) -> anyhow::Result<()> {
     let me = program();
     let (cli, flags) = (environment.redis_cli(), environment.flags());
     let namespace = &environment.redis.namespace;
@@ -198,6 +205,12 @@ fn look_around(environment: &Environment, running: &RunningWorker, runner: &mut 
         format!("{cli} XRANGE '{{{namespace}:0}}:dead' - +"),
         format!("{me} completions {flags} --from beginning --status failed --json --count 1"),
         format!("{me} enqueue {flags} --type CheckUser --email you@example.com --caller-id you --wait 5s"),
+        format!(
+            "curl -H 'Content-Type: application/json' -H 'Prefer: wait=5' -d \
+             '{{\"type\":\"CheckUser\",\"caller_id\":\"you\",\"args\":{{\"email\":\"you@example.com\"}}}}' http://{}/v1/jobs",
+            gateway.address
+        ),
+        format!("curl -N http://{}/v1/completions", gateway.address),
         format!("curl http://{}/metrics", running.address),
         format!("curl {}_sandbox/state", runner.sandbox.base_url()),
     ] {

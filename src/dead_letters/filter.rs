@@ -95,7 +95,7 @@ pub enum DeadStatus {
 }
 
 impl DeadStatus {
-    /// Both shared buckets.
+    /// All ways.
     pub const ALL: [Self; 3] = [Self::Failed, Self::Rejected, Self::CrashLoop];
 
     /// The name in flags.

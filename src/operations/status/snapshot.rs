@@ -120,7 +120,7 @@ pub struct LearnedLimitFigures {
     /// For how many milliseconds no call is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_for_ms: Option<u64>,
-    /// When the job completed, in RFC 3339.
+    /// When XCO last answered 429, in RFC 3339.
     pub last_429_at: String,
 }
 
