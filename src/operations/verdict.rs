@@ -328,6 +328,7 @@ mod tests {
             from: "console at gw-1".to_owned(),
             at: "2026-01-31T03:11:10.000Z".to_owned(),
             until: Some("2026-01-31T03:21:10.000Z".to_owned()),
+            reason: None,
         }
     }
 
