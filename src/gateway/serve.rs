@@ -4,7 +4,7 @@ use super::{layers, routes, state::GatewayState};
 use crate::{
     config::Config,
     net::{HttpServer, ServerLimits},
-    operations::Error,
+    operations::{Error, history},
     telemetry::{Metrics, Readiness, probe_routes},
 };
 use axum::{Router, middleware};
@@ -39,6 +39,8 @@ const PROBE_LIMITS: ServerLimits = ServerLimits {
 
 /// How often the gateway asks Redis whether it answers.
 const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often the gateway records the history of the queue.
+const HISTORY_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +137,7 @@ impl Gateway {
         let Self { server, probes, state } = self;
         let readiness = Readiness::default();
         let watch = tokio::spawn(watch_redis(Arc::clone(&state), readiness.clone()));
+        let history = tokio::spawn(record_history(Arc::clone(&state)));
         let draining = state.draining.clone();
         // Probes are answered until the last request has ended.
         let probing = probes.map(|probes| {
@@ -153,6 +156,7 @@ impl Gateway {
         // Another gateway can continue them at once.
         runs.shut_down().await;
         watch.abort();
+        history.abort();
         drain.abort();
         if let Some(probing) = probing {
             probing.abort();
@@ -174,6 +178,16 @@ fn router(state: Arc<GatewayState>, readiness: Readiness) -> Router {
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), layers::wrap))
         .with_state(state)
+}
+
+/// Records the history of the queue, unless another process has done so, so that a backlog without any worker is seen.
+async fn record_history(state: Arc<GatewayState>) {
+    loop {
+        tokio::time::sleep(HISTORY_EVERY).await;
+        if let Err(error) = history::record_step(&mut state.shared.backend_for_scans()).await {
+            tracing::debug!(%error, "the history cannot be recorded");
+        }
+    }
 }
 
 /// Asks Redis for an answer once a second, so that `/readyz` tells whether jobs can be enqueued.
