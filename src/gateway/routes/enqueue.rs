@@ -29,6 +29,8 @@ use tokio::time::timeout;
 
 /// Maximum size of an array of jobs, in bytes.
 const MAX_ARRAY_BYTES: usize = 1 << 20;
+/// Number of waiting requests from which a job is only enqueued. It leaves room for requests that pass this check at the same time.
+const MAX_WAITING: usize = 9_500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,7 +87,8 @@ async fn one(
     let job = submission.check_one(text)?;
     state.load.check(&state.shared, job.lane()).await?;
     let mut backend = state.shared.backend();
-    let (enqueued, duplicate) = if let Some(wait) = prefer::wait(headers) {
+    let wait = prefer::wait(headers).filter(|_| state.hub.expectations() < MAX_WAITING);
+    let (enqueued, duplicate) = if let Some(wait) = wait {
         let submitted = tokio::select! {
             submitted = submit_and_wait(&mut backend, &state.hub, &job, wait) => submitted?,
             // The job is enqueued by then, or its request can be repeated: it has an id.
