@@ -95,17 +95,17 @@ pub async fn take_turn(link: &mut Link, keys: &Keys, now_ms: u64) -> RedisResult
 
 /// Writes a sample into each ring that has no record of its step yet, and into the shortest in any case. Two round trips.
 pub async fn write(link: &mut Link, keys: &Keys, sample: &Sample, now_ms: u64) -> RedisResult<()> {
-    let now_s = now_ms / 1000;
+    let at_s = now_ms / 1000;
     let mut asked = pipe();
     for ring in Ring::ALL {
-        let (key, offset) = (keys.history(ring.name()), ring.offset(ring.start_s(now_s)));
+        let (key, offset) = (keys.history(ring.name()), ring.offset(ring.start_s(at_s)));
         asked.cmd("GETRANGE").arg(&key).arg(offset).arg(offset + RECORD_BYTES as u64 - 1);
         asked.cmd("GETRANGE").arg(&key).arg(ring.bytes() - 1).arg(ring.bytes() - 1);
     }
     let found: Vec<Vec<u8>> = link.pipeline(&asked).await?;
     let mut written = pipe();
     for (ring, found) in Ring::ALL.into_iter().zip(found.chunks_exact(2)) {
-        let (key, start_s) = (keys.history(ring.name()), ring.start_s(now_s));
+        let (key, start_s) = (keys.history(ring.name()), ring.start_s(at_s));
         let is_sized = !found[1].is_empty();
         if !is_sized {
             // Sized at once, so that it does not grow step by step.

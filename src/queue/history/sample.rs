@@ -52,8 +52,8 @@ pub async fn collect(
         dead += link.query::<u64>(cmd("XLEN").arg(&keys.dead)).await?;
         let limits = learned::learned(link, keys, learned::MAX_LEARNED).await?;
         closed += limits.iter().filter(|limit| limit.closed_until_ms > now_ms).count();
-        let stats: HashMap<String, u64> = link.query(cmd("HGETALL").arg(&keys.stats)).await?;
-        for (name, count) in stats {
+        let ended: HashMap<String, u64> = link.query(cmd("HGETALL").arg(&keys.stats)).await?;
+        for (name, count) in ended {
             let status = name.rsplit_once(':').and_then(|(_, status)| Status::from_name(status));
             let place = status.and_then(|status| completions.get_mut(status as usize));
             if let Some(place) = place {
