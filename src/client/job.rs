@@ -111,7 +111,7 @@ impl JobRequest {
     }
 
     /// Creates a user. `customer_reference` is the merchant's own identifier of the customer.
-    pub fn create_user(customer_reference: impl Into<String>, user: UserFields) -> Self {
+    pub fn create_user(customer_reference: impl Into<String>, user: &UserFields) -> Self {
         Self::new(JobType::CreateUser, Map::new())
             .arg("customer_reference", customer_reference.into())
             .arg("user", json!(user))

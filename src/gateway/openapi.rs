@@ -32,7 +32,7 @@ impl Modify for Security {
     }
 }
 
-/// The description of the gateway's routes, as OpenAPI 3.1.
+/// The description of the gateway's routes, as an `OpenAPI` 3.1 document.
 pub fn openapi_document() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }

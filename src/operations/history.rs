@@ -162,7 +162,7 @@ fn point((start_s, sample): &(u64, Sample), since: Option<Since>) -> Point {
         at_ms,
         lanes: lanes.collect(),
         delayed: sample.delayed,
-        delayed_by: history::REASONS.into_iter().map(|reason| reason.as_str()).zip(sample.delayed_by).collect(),
+        delayed_by: history::REASONS.into_iter().map(DelayReason::as_str).zip(sample.delayed_by).collect(),
         delayed_exact: sample.delayed_exact,
         dead_letters: sample.dead_letters,
         calls_last_minute: sample.calls_last_minute,
@@ -264,7 +264,9 @@ mod tests {
     fn quantiles_are_those_of_the_jobs_that_ended_in_the_step() {
         let histogram = |pairs: &[(usize, u32)]| {
             let mut counts = Histogram::default();
-            pairs.iter().for_each(|(place, count)| counts.0[*place] = *count);
+            for (place, count) in pairs {
+                counts.0[*place] = *count;
+            }
             counts
         };
         let before = histogram(&[(0, 1_000), (15, u32::MAX)]);

@@ -28,12 +28,11 @@ pub(super) async fn record(context: Arc<WorkerContext>, stop: CancellationToken)
     let keys: Vec<Keys> = context.partitions.iter().map(|partition| partition.keys.clone()).collect();
     let Some(first) = keys.first() else { return };
     loop {
-        let wait = match step(&context, &mut link, &keys).await {
-            Ok(now_ms) => until_next(now_ms),
-            Err(_) => {
-                context.metrics.redis_error("history");
-                RETRY
-            }
+        let wait = if let Ok(now_ms) = step(&context, &mut link, &keys).await {
+            until_next(now_ms)
+        } else {
+            context.metrics.redis_error("history");
+            RETRY
         };
         tokio::select! {
             () = stop.cancelled() => break,

@@ -2,7 +2,7 @@
 
 use crate::{
     access::Principal,
-    contract::{Fault, Lane},
+    contract::{Fault, Lane, MerchantId},
     gateway::{
         problem::{Problem, ProblemKind},
         state::GatewayState,
@@ -108,7 +108,7 @@ impl<'a> Submission<'a> {
 
     /// The answer for a job that is in its lane.
     pub(super) fn accepted(&self, job: &CheckedJob, enqueued: Enqueued, duplicate: bool) -> Accepted {
-        let merchant = job.merchant_id().map(|merchant| merchant.as_str());
+        let merchant = job.merchant_id().map(MerchantId::as_str);
         let ticket = self.state.tickets.issue(&enqueued.id, enqueued.partition, merchant, GatewayState::now_s());
         let path = job_path(&enqueued.id);
         let wait_url = ticket.map(|ticket| format!("{}{path}/wait?ticket={ticket}", self.base));

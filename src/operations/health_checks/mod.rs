@@ -14,7 +14,7 @@ pub use check::{HealthCheck, HealthStatus};
 
 use limits::shared_limits;
 
-use crate::config::{Config, GatewayConfig};
+use crate::config::Config;
 use std::time::{Duration, SystemTime};
 
 /// What the checks need to know of the machine on which they run.
@@ -43,16 +43,7 @@ impl HealthReport {
 
 /// What a valid configuration asks for and does not get.
 pub fn configuration_warnings(config: &Config) -> Vec<HealthCheck> {
-    shared_limits(config).into_iter().chain(gateway(&config.gateway)).collect()
-}
-
-/// A warning if `gateway.*` is set.
-fn gateway(gateway: &GatewayConfig) -> Option<HealthCheck> {
-    let is_set = gateway.listen.is_some() || !gateway.tokens.is_empty();
-    is_set.then(|| {
-        let remedy = "remove gateway.listen and gateway.tokens, or use a version with a gateway";
-        HealthCheck::warn("gateway", "gateway.* is set, but this version has no gateway: nothing listens", remedy)
-    })
+    shared_limits(config).into_iter().collect()
 }
 
 /// Checks Redis and XCO side by side, then the host and the limits. A fault of any of them is a result and not an error.
