@@ -38,7 +38,7 @@ pub struct ReplayEstimate {
 /// Number of dead letters of one type and error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KindCount {
-    /// The number of removed entries.
+    /// Number of dead letters.
     pub count: u64,
     /// The kind of error; `-` where it is none that is known.
     pub error: &'static str,

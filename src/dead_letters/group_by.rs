@@ -114,7 +114,7 @@ impl FromStr for GroupBy {
 pub struct Group {
     /// The values, in the order in which they were asked for; `None` where the dead letters have none.
     pub values: Vec<(GroupBy, Option<String>)>,
-    /// The number of removed entries.
+    /// Number of dead letters in the group.
     pub count: u64,
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 use redis::{RedisResult, cmd, pipe};
 
-/// Maximum time that a breaker stays open before the next probe.
+/// No breaker stays open as long as this. A key that would live longer is ignored.
 const LONGEST_OPEN_MS: u64 = 10_000;
 
 /// Informs the other workers that a breaker opened for `open_ms`. Of two such reports, the longer one counts.

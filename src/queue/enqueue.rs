@@ -20,7 +20,7 @@ const LONGEST_DELAY: Duration = Duration::from_millis(6_400);
 /// A job's text and the lane that it goes to. It has no `Debug`: a job is about a person.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LaneJob {
-    /// The lane of the stream.
+    /// The lane that the job goes to.
     pub lane: Lane,
     /// The partition of the lane.
     pub partition: u16,

@@ -40,7 +40,7 @@ pub struct BackfillReport {
     pub reasons: Vec<Reason>,
     /// Rows that were enqueued.
     pub enqueued: u64,
-    /// The numbers of completed rows.
+    /// Rows that have ended.
     pub ended: u64,
     /// Rows that are enqueued and have not ended.
     pub pending: u64,

@@ -51,7 +51,7 @@ pub struct DeadLetterList {
 /// How many dead letters fit beside those that are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// No marker is removed.
+    /// None.
     Nothing,
     /// So many.
     Exactly(u64),

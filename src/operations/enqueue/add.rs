@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct Enqueued {
     /// The job's own id, or the one that its place in the lane gives it.
     pub id: String,
-    /// The lane of the stream.
+    /// The lane that the job is in.
     pub lane: Lane,
     /// The partition of the lane.
     pub partition: u16,

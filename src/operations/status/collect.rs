@@ -242,7 +242,7 @@ async fn count_learned(
     Ok(())
 }
 
-/// The rules that hold, as many as a snapshot lists, and how many there are.
+/// How large `count` is as a share of `of`.
 #[allow(clippy::cast_precision_loss, reason = "for people")]
 fn ratio(count: u64, of: u64) -> f64 {
     count as f64 / of as f64
