@@ -122,7 +122,7 @@ impl Identity {
         Ok(Self { batch, parts, fingerprints: vec![fingerprint], files, merchant_id, partitions })
     }
 
-    /// The identity of a backfill that Redis knows: `stored` and `fingerprint` are what it keeps. Reads every file once.
+    /// The identity of a backfill that Redis knows: `stored` and `wanted` are what it keeps. Reads every file once.
     ///
     /// # Errors
     /// [`IdentityError::FilesChanged`], [`IdentityError::OtherVersion`], [`IdentityError::Read`].

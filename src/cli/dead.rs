@@ -6,7 +6,7 @@
 //! | `list`, `show` | looking: without personal data, unless it is asked for and recorded |
 //! | `replay`, `estimate`, `editor` | back into the queue: how many and how long, the edit, the result |
 //! | `discard` | removed for good |
-//! | `confirm`, `progress` | asking before a change; how far it is |
+//! | `progress`, `words` | how far it is; numbers and durations for people |
 
 mod discard;
 mod editor;

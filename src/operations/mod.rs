@@ -1,5 +1,5 @@
 //! What a program or an operator can do with the queue: each is a function with a typed request, a typed report and a typed
-//! error. Faces (the command line, later HTTP) parse, authorise and render.
+//! error. Faces (the command line, HTTP) parse, authorise and render.
 //!
 //! Nothing here reads the environment, a terminal or a clock of the host, and nothing prints. Who acts is an [`Actor`] that the
 //! face names. A report's JSON, by `Serialize`, is what `--json` prints.

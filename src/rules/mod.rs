@@ -4,7 +4,7 @@
 //! | file | |
 //! |---|---|
 //! | `rule` | one rule, and its form in Redis |
-//! | `rules` | all rules, and the decision about one job |
+//! | `rule_set` | all rules, and the decision about one job |
 //!
 //! A rule selects jobs by their properties. A cancellation applies to jobs enqueued before it was ordered, a pause to
 //! all jobs.

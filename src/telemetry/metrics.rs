@@ -174,8 +174,7 @@ impl Metrics {
         on.duplicates.add(1);
     }
 
-    /// Records a failed Redis command. `what` is one of a few static names (`read`, `admit`, `finish`, `replicate`,
-    /// `housekeeping`).
+    /// Records a failed Redis command. `what` is one of a few static names, such as `read`, `admit` or `finish`.
     pub fn redis_error(&self, what: &'static str) {
         let Some(on) = &self.0 else { return };
         on.redis_errors.add(what);
@@ -255,7 +254,7 @@ impl Metrics {
         on.queued.record(queued, &attributes);
     }
 
-    /// Records the state of each breaker (0 closed, 1 trickle, 2 open) by its route (`all`: the one for all calls), and
+    /// Records the state of each breaker (0 closed, 1 half-open, 2 open) by its route (`all`: the one for all calls), and
     /// the maximum number of simultaneous calls.
     pub fn weather(&self, breakers: &[(&'static str, u64)], calls_allowed: usize) {
         let Some(on) = &self.0 else { return };

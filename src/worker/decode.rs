@@ -68,7 +68,7 @@ impl DecodedJobs {
     }
 }
 
-/// Jobs of backlogged callers: valid, leased, and counted by [`BackloggedCallers`](super::crowds::Crowds).
+/// Jobs of backlogged callers: valid, leased, and counted by [`BackloggedCallers`].
 #[derive(Debug)]
 #[allow(clippy::vec_box, reason = "each goes its own way from here, and is large")]
 pub(super) struct BackloggedJobs {

@@ -3,7 +3,7 @@
 //! ```text
 //! fetcher (lane × partition) ─▶ decode: parse, plan ─▶ admission: slot, admit ─▶ apalis worker: one call ─▶ finisher ─▶ Redis
 //!                                 └── backlogged callers ─▶ deferred admission ───────────────▶ finisher
-//!        rescuer: takes over from lost workers ─▶ decode              timekeeper: promotes, renews leases
+//!        rescuer: takes over from lost workers ─▶ decode               scheduler: promotes, renews leases
 //! ```
 //!
 //! Starting: operators' rules are loaded, the group is created and the loops start. Until Redis answers, the worker is

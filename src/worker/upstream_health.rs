@@ -293,7 +293,7 @@ impl UpstreamHealth {
         upstream.allowed(now_ms)
     }
 
-    /// Figures for the metrics: the state of each breaker (0 closed, 1 trickle, 2 open) and the number of allowed
+    /// Figures for the metrics: the state of each breaker (0 closed, 1 half-open, 2 open) and the number of allowed
     /// calls.
     pub(super) fn figures(&self, clock: &RedisClock) -> (Vec<(&'static str, u64)>, usize) {
         let now_ms = clock.monotonic_ms();
