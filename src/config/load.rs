@@ -67,7 +67,7 @@ impl std::fmt::Display for ConfigFault {
     }
 }
 
-/// All of them.
+/// All faults of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} configuration fault(s)", .0.len())]
 pub struct ConfigFaults(pub Vec<ConfigFault>);

@@ -81,7 +81,7 @@ fn known_roles(what: &str) -> String {
     format!("{what}: known are {}", GatewayRole::ALL.map(GatewayRole::as_str).join(", "))
 }
 
-/// It stands in the audit and on pages.
+/// Checks the name of a token's user. It stands in the audit and on pages.
 fn token_name(name: String) -> Result<String, String> {
     if name.chars().count() <= 64 { Ok(name) } else { Err("name: at most 64 characters".to_owned()) }
 }

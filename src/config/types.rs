@@ -28,7 +28,7 @@ macro_rules! section {
     };
 }
 
-/// Everything.
+/// The whole configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     /// `redis.*`

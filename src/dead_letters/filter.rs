@@ -22,7 +22,7 @@ pub struct Filter {
     /// Any of these kinds of error, such as `upstream`, `timeout` or `invalid_job`. Empty means all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub error: Vec<ErrorKind>,
-    /// Whose jobs ended so
+    /// Any of these ends of the job. Empty means all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<DeadStatus>,
     /// XCO's last answer had this status, such as `503` or `5xx`.
@@ -95,7 +95,7 @@ pub enum DeadStatus {
 }
 
 impl DeadStatus {
-    /// All ways.
+    /// Every way in which the job of a dead letter ends.
     pub const ALL: [Self; 3] = [Self::Failed, Self::Rejected, Self::CrashLoop];
 
     /// The name in flags.

@@ -223,7 +223,7 @@ impl Model {
     }
 }
 
-/// The same customer may write an address in another case.
+/// A contact in lower case: the same customer may write an address in another case.
 fn folded(contact: &str) -> String {
     contact.to_lowercase()
 }

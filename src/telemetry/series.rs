@@ -74,7 +74,7 @@ fn type_label(job_type: Option<JobType>) -> KeyValue {
     KeyValue::new("type", job_type.map_or("unknown", JobType::as_str))
 }
 
-/// Jobs whose type is unknown come last.
+/// The place of a type's series. Jobs whose type is unknown come last.
 fn type_index(job_type: Option<JobType>) -> usize {
     job_type.map_or(JobType::ALL.len(), JobType::index)
 }

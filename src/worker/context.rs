@@ -50,7 +50,7 @@ pub(super) struct WorkerContext {
     pub(super) consumer: String,
     pub(super) connector: Connector,
     pub(super) partitions: Vec<Partition>,
-    /// Who may call now.
+    /// The worker slots: who may call now.
     pub(super) slots: Arc<Slots>,
     /// Whether work may begin.
     pub(super) gate: super::gate::Gate,

@@ -108,7 +108,8 @@ impl PausedLane {
 }
 
 impl Walk {
-    /// Through the jobs that came back from the beginning, or through the unread new jobs up to the time of the last cancellation.
+    /// Begins a walk through all jobs that came back, or through the unread new jobs up to the time of the last
+    /// cancellation.
     fn begin(source: Source, read: Option<EntryId>, latest_cancellation_ms: Option<u64>) -> Self {
         let (after, last_ms, at_end) = match source {
             Source::Due => (None, u64::MAX, false),

@@ -77,7 +77,7 @@ pub(super) fn read_environment(input: &Input<'_>) -> Result<String, String> {
     if is_short { Ok(text) } else { Err("at most 32 characters".to_owned()) }
 }
 
-/// A function of its own: a method's path is not general enough over lifetimes to be passed on.
+/// An item as text. A function of its own: a method's path is not general enough over lifetimes to be passed on.
 pub(super) fn text_item(item: &Input<'_>) -> Result<String, String> {
     item.text()
 }

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Redis may be unreachable for this long: enough for a failover.
 const MAX_OUTAGE: Duration = Duration::from_secs(120);
-/// Delays between attempts meanwhile.
+/// Delays between attempts while Redis is unreachable: the first, and the longest.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 

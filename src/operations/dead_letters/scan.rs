@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 /// How often a command that is safe to repeat is repeated while Redis cannot be reached.
 const TRIES: u32 = 6;
-/// Delays between the tries.
+/// Delays between the tries of a command: the first, and the longest.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_millis(6_400);
 

@@ -92,7 +92,8 @@ fn eviction(info: &Info) -> HealthCheck {
     }
 }
 
-/// Deadlines and ids are made with Redis's clock, producers' `run_at` with their own.
+/// Checks how far this machine's clock is from Redis's. Deadlines and ids are made with Redis's clock, producers' `run_at`
+/// with their own.
 pub(super) fn clock(skew: Duration) -> HealthCheck {
     const NAME: &str = "clock";
     let shown = format!("{} ms between this machine and Redis", skew.as_millis());

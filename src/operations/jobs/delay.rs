@@ -24,7 +24,7 @@ pub(super) struct Delay {
 }
 
 impl Delay {
-    /// Of a job of the partition with `keys` that comes back at `due_ms`.
+    /// The delay of a job of the partition with `keys` that comes back at `due_ms`.
     pub(super) async fn of(
         backend: &mut Backend<'_>,
         keys: &Keys,

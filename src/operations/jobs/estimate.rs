@@ -131,7 +131,7 @@ pub(super) struct Fits<'a> {
 }
 
 impl<'a> Fits<'a> {
-    /// Of a cancellation by that order.
+    /// For a cancellation by that order.
     pub(super) fn new(selector: &'a Selector, order: RuleOrigin, now_ms: u64, config: &Config) -> Self {
         let rule = Rule { verb: RuleAction::Cancel, selector: selector.clone(), order };
         let rules = std::iter::once(rule).collect();

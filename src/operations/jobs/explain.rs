@@ -51,7 +51,7 @@ pub enum JobPlace {
     Waiting {
         /// How many jobs stand before it in its stream.
         ahead: u64,
-        /// Otherwise at least that many do.
+        /// Whether `ahead` is exact. Otherwise at least that many stand before it.
         ahead_is_exact: bool,
         /// It was delayed, and came back: such jobs go before new ones.
         #[serde(skip)]
@@ -215,7 +215,7 @@ pub struct Searched {
     pub live: usize,
     /// Completions and dead letters.
     pub ended: usize,
-    /// There is nothing else.
+    /// Nothing else was there to look through.
     pub everything: bool,
 }
 

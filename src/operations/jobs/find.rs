@@ -71,7 +71,7 @@ impl FoundPlace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JobsAhead {
     Exactly(u64),
-    /// No more were counted.
+    /// So many, and perhaps more: no more were counted.
     AtLeast(u64),
 }
 

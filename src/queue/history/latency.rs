@@ -17,7 +17,7 @@ pub(super) const LIFE_S: u64 = 691_200;
 /// The field of the hash that counts 429s.
 const RATE_LIMITED: &str = "429";
 
-/// Number of jobs by how long they took. Since ever, the numbers wrap.
+/// Number of jobs by how long they took, since ever. The numbers wrap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Histogram(pub [u32; 16]);
 
