@@ -91,7 +91,7 @@ pub struct AddressFields {
 ///     .lane(Lane::Bulk)
 ///     .ttl(Duration::from_secs(60))
 ///     .meta("shop", "paris")
-///     .next(Outcome::Absent, JobRequest::create_user("c-7", user));
+///     .next(Outcome::Absent, JobRequest::create_user("c-7", &user));
 /// let json: serde_json::Value = serde_json::from_str(&job.to_json())?;
 /// assert_eq!(json["args"]["email"], "ada@example.com");
 /// assert_eq!(json["next"]["absent"]["type"], "CreateUser");
@@ -334,7 +334,7 @@ mod tests {
         let challenge = "3fa85f64-5717-4562-b3fc-2c963f66afa6";
         for (job, job_type) in [
             (JobRequest::check_user(ContactField::phone("+33612345678")), JobType::CheckUser),
-            (JobRequest::create_user("c", user), JobType::CreateUser),
+            (JobRequest::create_user("c", &user), JobType::CreateUser),
             (JobRequest::start_otp(email()), JobType::StartOtp),
             (JobRequest::verify_otp(email(), "123456"), JobType::VerifyOtp),
             (JobRequest::finalize_consent("c", challenge), JobType::FinalizeConsent),

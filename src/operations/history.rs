@@ -162,7 +162,11 @@ fn point((start_s, sample): &(u64, Sample), since: Option<Since>) -> Point {
         at_ms,
         lanes: lanes.collect(),
         delayed: sample.delayed,
-        delayed_by: history::REASONS.into_iter().map(DelayReason::as_str).zip(sample.delayed_by).collect(),
+        delayed_by: history::REASONS
+            .into_iter()
+            .map(crate::contract::DelayReason::as_str)
+            .zip(sample.delayed_by)
+            .collect(),
         delayed_exact: sample.delayed_exact,
         dead_letters: sample.dead_letters,
         calls_last_minute: sample.calls_last_minute,

@@ -32,7 +32,7 @@ async fn a_signup_goes_through_all_its_types() {
     let client = connect(&rig, "operator").await;
     let mail = || ContactField::email("ada@example.com");
     let user = UserFields { email: "ada@example.com".into(), first_name: Some("Ada".into()), ..UserFields::default() };
-    let create = JobRequest::create_user("c-1", user).id("created");
+    let create = JobRequest::create_user("c-1", &user).id("created");
     let job = JobRequest::check_user(mail()).caller_id("c").merchant_id(MERCHANT).batch("spring").meta("shop", "paris");
     let checked = client.submit_and_wait(&job.next(Outcome::Absent, create), LONG).await.unwrap();
     let completion = checked.completion.unwrap();

@@ -82,8 +82,8 @@ async fn doctor_of_an_operator_needs_no_xco() {
     token_url_missing.env_remove("XCO_WORKER__XCO__TOKEN_URL").arg("doctor");
     token_url_missing.assert().code(1).stdout(contains("token endpoint"));
     let mut with_gateway = unset(&rig);
-    with_gateway.env("XCO_WORKER__GATEWAY__LISTEN", "127.0.0.1:1");
-    with_gateway.assert().code(0).stdout(contains("this version has no gateway"));
+    with_gateway.env("XCO_WORKER__GATEWAY__LISTEN", "0.0.0.0:1");
+    with_gateway.assert().code(0).stdout(contains("no gateway.tokens are set"));
     rig.end().await;
     let rig = Setup::default().without_worker().await;
     let without_worker = unset(&rig).assert().code(1);
@@ -193,7 +193,7 @@ async fn a_worker_with_json_logs_json() {
         .args(["--json", "run", "--listen", "off"])
         .current_dir(folder.path())
         .envs(super::commands::environment(&rig))
-        .env("XCO_WORKER__GATEWAY__LISTEN", "127.0.0.1:1")
+        .env("XCO_WORKER__GATEWAY__LISTEN", "0.0.0.0:1")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -203,7 +203,7 @@ async fn a_worker_with_json_logs_json() {
     worker.wait().unwrap();
     let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
     assert_eq!(event["level"], "WARN", "{event}");
-    assert!(line.contains("this version has no gateway"), "{line}");
+    assert!(line.contains("no gateway.tokens are set"), "{line}");
     rig.end().await;
 }
 

@@ -14,7 +14,7 @@ pub use check::{HealthCheck, HealthStatus};
 
 use limits::shared_limits;
 
-use crate::config::Config;
+use crate::config::{Config, GatewayConfig};
 use std::time::{Duration, SystemTime};
 
 /// What the checks need to know of the machine on which they run.
@@ -43,7 +43,18 @@ impl HealthReport {
 
 /// What a valid configuration asks for and does not get.
 pub fn configuration_warnings(config: &Config) -> Vec<HealthCheck> {
-    shared_limits(config).into_iter().collect()
+    shared_limits(config).into_iter().chain(gateway(&config.gateway)).collect()
+}
+
+/// A warning if a gateway could be reached from other machines without a token.
+fn gateway(gateway: &GatewayConfig) -> Option<HealthCheck> {
+    let listen = gateway.listen.filter(|listen| !listen.ip().is_loopback() && gateway.tokens.is_empty())?;
+    let detail = format!("gateway.listen {listen} can be reached from other machines, and no gateway.tokens are set");
+    Some(HealthCheck::warn(
+        "gateway",
+        detail,
+        "set gateway.tokens, or listen on 127.0.0.1: a gateway does not start like this",
+    ))
 }
 
 /// Checks Redis and XCO side by side, then the host and the limits. A fault of any of them is a result and not an error.
