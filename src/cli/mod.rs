@@ -15,6 +15,7 @@ mod exit;
 mod gateway;
 mod hangup;
 mod jobs;
+mod limits;
 mod local_redis;
 mod open_files;
 mod operator;
@@ -44,6 +45,7 @@ pub use erase::EraseArgs;
 pub use exit::{Exit, Hint, HintExt, UsageError, conclude};
 pub use gateway::GatewayArgs;
 pub use jobs::JobsArgs;
+pub use limits::LimitsArgs;
 use output::say;
 pub use output::{StdoutClosed, print_json, print_line};
 pub use pause::{PauseArgs, PauseSelection, ResumeArgs};
@@ -171,6 +173,8 @@ pub enum Command {
     /// not touched. Prints what remains, and until when. Exit 1 if nothing fits, or if something is left: then erase again.
     /// Other users of this machine can see the flags of a command.
     Erase(EraseArgs),
+    /// List, set and reset limits and concurrency while workers run
+    Limits(LimitsArgs),
     /// List the actions of operators
     Audit(AuditArgs),
     /// Check the configuration, Redis, the access token and XCO
@@ -234,6 +238,7 @@ impl Command {
             Self::Jobs(args) => Box::pin(jobs::run(args, context)).await,
             Self::Why(args) => why::run(args, context).await,
             Self::Erase(args) => Box::pin(erase::run(args, context)).await,
+            Self::Limits(args) => limits::run(args, context).await,
             Self::Audit(args) => audit::run(args, context).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, context)).await,
             Self::ShellCompletions(args) => shell_completions::run(&args, Cli::command()),
@@ -307,6 +312,11 @@ mod tests {
             "erase --customer-reference c --dry-run",
             "erase --email ada@example.com --phone-number +33612345678 --job a --job b --yes --wait 1s",
             "audit --count 5",
+            "limits list",
+            "limits set caller.rate 20/s",
+            "limits set total.rate off total.burst 5 --reason r",
+            "limits reset total.rate",
+            "limits reset --all",
         ] {
             assert!(parse(good), "{good}");
         }
@@ -330,6 +340,10 @@ mod tests {
             "erase --email=",
             "erase --email a@example.com --yes --dry-run",
             "audit --count 0",
+            "limits",
+            "limits set caller.rate",
+            "limits reset",
+            "limits reset --all total.rate",
         ] {
             assert!(!parse(wrong), "{wrong}");
         }

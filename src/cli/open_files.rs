@@ -29,6 +29,8 @@ pub(super) struct OpenFiles {
 pub(super) struct Share {
     /// Number of calls to XCO at once: `worker.concurrency`, or fewer if the limit is too low.
     pub(super) concurrency: usize,
+    /// Maximum number of calls to XCO at once that the limit allows, whatever `worker.concurrency` is.
+    pub(super) most_concurrency: usize,
     /// Maximum number of connections to the HTTP endpoint.
     pub(super) endpoint: usize,
     /// Number of open files that `worker.concurrency` needs.
@@ -63,7 +65,8 @@ impl Share {
         let for_calls = |calls: u64| calls.saturating_add(calls.div_ceil(8));
         let left = files.saturating_sub(others).saturating_sub(endpoint);
         let fitting = left.saturating_sub(left.div_ceil(9)).max(1);
-        let concurrency = config.worker.concurrency.min(usize::try_from(fitting).unwrap_or(usize::MAX));
+        let most_concurrency = usize::try_from(fitting).unwrap_or(usize::MAX);
+        let concurrency = config.worker.concurrency.min(most_concurrency);
         // The endpoint's share is a sixteenth of all.
         let without_endpoint = others.saturating_add(for_calls(wanted));
         let needed = if endpoint == 0 {
@@ -72,7 +75,7 @@ impl Share {
             let share = (without_endpoint / 15).saturating_add(1).clamp(ENDPOINT.0, ENDPOINT.1);
             without_endpoint.saturating_add(share)
         };
-        Self { concurrency, endpoint: usize::try_from(endpoint).unwrap_or(usize::MAX), needed }
+        Self { concurrency, most_concurrency, endpoint: usize::try_from(endpoint).unwrap_or(usize::MAX), needed }
     }
 
     /// Describes the shortage. `None` if there are enough open files for `worker.concurrency`.

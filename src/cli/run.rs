@@ -74,6 +74,7 @@ fn share_open_files(config: &mut Config) -> usize {
     let Some(files) = OpenFiles::read() else { return usize::MAX };
     let files = files.raise();
     let share = Share::of(config, files);
+    config.worker.open_files_allow = Some(share.most_concurrency);
     if let Some(said) = share.complaint(config, files) {
         tracing::warn!(needed = share.needed, "{said}; {REMEDY}");
         config.worker.concurrency = share.concurrency;

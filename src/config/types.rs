@@ -171,6 +171,9 @@ section! {
     pub struct WorkerConfig {
         /// `worker.concurrency`: number of worker slots, which is the maximum number of calls to XCO at once
         pub concurrency: usize,
+        /// Maximum number of worker slots that the process's open files allow; `None`: unknown. No source sets it, but the program that
+        /// runs the worker.
+        pub open_files_allow: Option<usize>,
         /// `worker.shutdown_grace`: maximum time to finish the calls in flight at shutdown
         pub shutdown_grace: Duration,
         /// `worker.lease`: time without a sign of life after which other workers take over a worker's jobs

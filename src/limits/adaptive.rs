@@ -161,6 +161,16 @@ impl Adaptive {
         }
     }
 
+    /// Sets the maximum. A limit that stood at the former maximum follows it; one that has shrunk stays, and grows from there.
+    #[allow(clippy::cast_precision_loss, reason = "thousands at most")]
+    pub fn set_most(&mut self, most: usize) {
+        let most = most.max(1);
+        let was_unlimited = self.limit >= self.policy.most as f64;
+        self.policy.least = self.policy.least.min(most);
+        self.policy.most = most;
+        self.limit = if was_unlimited { most as f64 } else { self.limit.min(most as f64) };
+    }
+
     /// The current limit, reduced during a light load.
     pub fn limit(&self) -> usize {
         self.bounded(if matches!(self.phase, Phase::Steady(_)) { 1.0 } else { LIGHT_SHARE })

@@ -7,11 +7,15 @@
 mod adaptive;
 mod breaker;
 mod breakers;
+mod overrides;
 mod retry_budget;
 
 pub use adaptive::{Adaptive, AdaptivePolicy, LoadSign, ObservedCall};
 pub use breaker::{Breaker, BreakerPolicy, BreakerState, CallEnd};
 pub use breakers::{BreakerScope, Breakers, Permit, RouteEnd};
+pub use overrides::{
+    LimitName, LimitSetting, MAX_OVERRIDE_BYTES, MAX_REASON_CHARS, Override, OverrideValue, Overrides,
+};
 pub use retry_budget::RetryBudget;
 
 use crate::{
@@ -25,7 +29,7 @@ use serde::{Deserialize, Serialize};
 /// The rate is the configured one minus a margin. If it were exactly XCO's own, calls with network delays that differ
 /// by a millisecond would be refused. [`Limits`] therefore keeps `limits.margin` of a burst unused. Where the burst is
 /// too small for that, it spaces calls slightly wider. A further one percent covers the drift of both clocks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Bucket {
     /// The name: `caller:<caller>`, `caller:<type>:<caller>`, `client` or `total`.
     pub name: String,
@@ -108,6 +112,16 @@ impl Limits {
                 None => self.bucket_of(format!("caller:{}", caller.as_str()), self.config.caller),
             },
             Spender::Client => self.shared(SharedBucket::Client),
+        }
+    }
+
+    /// Gives a bucket the rate that holds now. `job_type` is that of the call. A job that was read before the limits changed thus
+    /// spends the rate of today.
+    #[must_use]
+    pub fn renewed(&self, job_type: JobType, bucket: Bucket) -> Bucket {
+        match bucket.shared {
+            Some(which) => self.shared(which),
+            None => self.bucket_of(bucket.name, self.config.types.get(&job_type).copied().or(self.config.caller)),
         }
     }
 
@@ -232,6 +246,26 @@ mod tests {
         let caller = CallerId::from_checked("c");
         assert_eq!(limits.bucket(JobType::StartOtp, Spender::Caller(&caller)).name, "caller:start_otp:c");
         assert_eq!(limits.bucket(JobType::VerifyOtp, Spender::Caller(&caller)).name, "caller:c");
+    }
+
+    #[test]
+    fn a_bucket_takes_the_rate_that_holds_now() {
+        let two = Partitions::new(2).unwrap();
+        let mut config = without_margin(Some(limit(100, 8)), Some(limit(100, 8)));
+        config.types.insert(JobType::StartOtp, limit(60_000_000, 1));
+        let (before, after) = (
+            Limits::new(config.clone(), two),
+            Limits::new(LimitsConfig { caller: Some(limit(7, 1)), client: None, ..config }, two),
+        );
+        let caller = CallerId::from_checked("c");
+        for (job_type, spender) in [
+            (JobType::CheckUser, Spender::Caller(&caller)),
+            (JobType::StartOtp, Spender::Caller(&caller)),
+            (JobType::CreateUser, Spender::Client),
+        ] {
+            let renewed = after.renewed(job_type, before.bucket(job_type, spender));
+            assert_eq!(renewed, after.bucket(job_type, spender));
+        }
     }
 
     #[test]

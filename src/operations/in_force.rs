@@ -1,4 +1,4 @@
-//! Whether the workers know the operators' rules.
+//! Whether the workers know the operators' rules and overrides.
 
 use super::{Backend, Error};
 use crate::queue::{rules, workers};
@@ -7,16 +7,16 @@ use serde::Serialize;
 use std::{fmt, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long an operator reasonably waits for it: a worker that reaches Redis loads changed rules within a second.
+/// How long an operator reasonably waits for it: a worker that reaches Redis loads changed rules and overrides within a second.
 pub const IN_FORCE_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often the heartbeats are read while waiting.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// On how many workers the operators' rules are in force.
+/// On how many workers the operators' rules and overrides are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct InForce {
-    /// Workers that have loaded the rules as they are now.
+    /// Workers that have loaded the rules and overrides as they are now.
     pub in_force_on: usize,
     /// Workers that are running. Each worker that starts loads the rules before its first job.
     pub workers: usize,
@@ -41,7 +41,7 @@ impl fmt::Display for InForce {
     }
 }
 
-/// Waits until every running worker has loaded the rules as they are now, for `timeout` at most. A worker counts as running while its
+/// Waits until every running worker has loaded the rules and overrides as they are now, for `timeout` at most. A worker counts as running while its
 /// last heartbeat is less than ten seconds old.
 ///
 /// # Errors

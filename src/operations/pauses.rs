@@ -93,7 +93,7 @@ pub async fn pause(backend: &mut Backend<'_>, actor: &Actor, request: PauseReque
 pub async fn list(backend: &mut Backend<'_>) -> Result<Vec<RuleInForce>, Error> {
     let (keys, failed) = (backend.common_keys(), backend.failed());
     let link = &mut backend.link;
-    let read: RedisResult<_> = async { Ok((rules::now_ms(link).await?, rules::load(link, &keys).await?.1)) }.await;
+    let read: RedisResult<_> = async { Ok((rules::now_ms(link).await?, rules::load(link, &keys).await?)) }.await;
     let (now_ms, rules) = read.map_err(failed)?;
     let holding = rules_in_force(&rules, now_ms).into_iter();
     Ok(holding.filter(|rule| rule.order == RuleAction::Pause.as_str()).collect())
@@ -112,7 +112,7 @@ async fn end(backend: &mut Backend<'_>, actor: &Actor, jobs: &Selector) -> Redis
     let (keys, namespace) = (backend.common_keys(), backend.namespace());
     let link = &mut backend.link;
     let now_ms = rules::now_ms(link).await?;
-    let (_, rules) = rules::load(link, &keys).await?;
+    let rules = rules::load(link, &keys).await?;
     let pauses = rules.all().filter(|(verb, _, order)| *verb == RuleAction::Pause && order.holds(now_ms));
     let (meant, others): (Vec<_>, Vec<_>) =
         pauses.map(|(_, paused, _)| paused.clone()).partition(|paused| jobs.is_everything() || paused == jobs);

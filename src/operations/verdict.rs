@@ -277,6 +277,7 @@ mod tests {
             breaker_reason: None,
             lease_ms: None,
             settings: [].into(),
+            configured_slots: None,
             rules_version: None,
         };
         WorkerFigures { name: name.to_owned(), heartbeat, uptime_ms: 0, silent_ms }

@@ -40,6 +40,7 @@
 //! | `{NS:0}:breaker:<type>` | string, expires | exists while calls of this type fail: jobs that make them are delayed |
 //! | `{NS:0}:audit` | stream | operators' actions |
 //! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with every change |
+//! | `{NS:0}:limits` | hash | overrides: limits and concurrency that operators changed; `v` changes with every change |
 //! | `{NS:0}:workers` | hash, expires | heartbeats: what each worker reports once per second |
 //! | `{NS:P}:meta` | hash | last reading of Redis's clock, its steps back, the last entries before them (`lua/schedule/clock.lua`); jobs removed by others, jobs taken unread |
 //! | `{NS:P}:held` | set | names of the rules and breakers that delay jobs |
@@ -91,6 +92,8 @@ pub struct Keys {
     pub audit: String,
     /// The hash `control`, with operators' rules.
     pub control: String,
+    /// The hash `limits`, with overrides.
+    pub limits: String,
     /// The hash `workers`.
     pub workers: String,
     /// The set `held`.
@@ -191,6 +194,7 @@ impl Keys {
             breaker: key("breaker"),
             audit: key("audit"),
             control: key("control"),
+            limits: key("limits"),
             workers: key("workers"),
             held: key("held"),
             meta: key("meta"),
@@ -244,6 +248,7 @@ impl Keys {
             fixed.extend([
                 for_jobs(&self.control, Kind::Hash),
                 for_jobs(&self.meta, Kind::Hash),
+                aside(&self.limits, Kind::Hash),
                 aside(&self.workers, Kind::Hash),
                 aside(&self.audit, Kind::Stream),
                 aside(&self.breaker, Kind::Text),

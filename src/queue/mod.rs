@@ -7,6 +7,7 @@
 mod admission;
 pub mod audit;
 pub mod backfill;
+pub mod batches;
 pub mod breakers;
 pub mod clock;
 pub mod clock_step;
@@ -29,6 +30,7 @@ mod link;
 pub mod list;
 mod load;
 pub mod maintenance;
+pub mod overrides;
 pub mod preflight;
 mod reach;
 mod read;

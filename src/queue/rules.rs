@@ -6,7 +6,7 @@ pub use super::clock::now_ms;
 use super::{
     Keys, Link, Source,
     finish::parked,
-    maintenance,
+    maintenance, overrides,
     script::{Script, ScriptFailure, failures, integers, script},
 };
 use crate::{
@@ -46,16 +46,20 @@ pub async fn past_ms(link: &mut Link) -> RedisResult<u64> {
     Ok(asked_ms)
 }
 
-/// Returns the version of the rules, which differs after every change. `None` if there are no rules.
+/// Returns the version of the rules and of the overrides together, which differs after every change of either. `None` if there are
+/// neither.
 pub async fn version(link: &mut Link, keys: &Keys) -> RedisResult<Option<String>> {
-    link.query(cmd("HGET").arg(&keys.control).arg(VERSION)).await
+    let rules: Option<String> = link.query(cmd("HGET").arg(&keys.control).arg(VERSION)).await?;
+    Ok(match (rules, overrides::version(link, keys).await?) {
+        (rules, None) => rules,
+        (rules, Some(overrides)) => Some(format!("{}+{overrides}", rules.unwrap_or_default())),
+    })
 }
 
-/// Returns all rules and their version. Invalid rules are ignored.
-pub async fn load(link: &mut Link, keys: &Keys) -> RedisResult<(Option<String>, RuleSet)> {
-    let mut fields: HashMap<String, String> = link.query(cmd("HGETALL").arg(&keys.control)).await?;
-    let version = fields.remove(VERSION);
-    Ok((version, fields.iter().filter_map(|(name, value)| Rule::parse(name, value)).collect()))
+/// Returns all rules. Invalid rules are ignored.
+pub async fn load(link: &mut Link, keys: &Keys) -> RedisResult<RuleSet> {
+    let fields: HashMap<String, String> = link.query(cmd("HGETALL").arg(&keys.control)).await?;
+    Ok(fields.iter().filter_map(|(name, value)| Rule::parse(name, value)).collect())
 }
 
 /// Puts a rule in force. Returns `false` if there are too many rules.

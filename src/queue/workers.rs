@@ -56,13 +56,16 @@ pub struct Heartbeat {
     /// The settings that should be the same on all workers, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
-    /// Version of the operators' rules that it has loaded, as [`loaded_rules`] writes it. `None`: it has loaded none yet, or is of
+    /// The number of worker slots that its own configuration names. `None` from older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured_slots: Option<u64>,
+    /// Version of the operators' rules and overrides that it has loaded, as [`loaded_rules`] writes it. `None`: it has loaded none yet, or is of
     /// an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules_version: Option<String>,
 }
 
-/// What a heartbeat says of the rules' version: text in any case, empty where there are no rules.
+/// What a heartbeat says of the version of rules and overrides: text in any case, empty where there are neither.
 pub fn loaded_rules(version: Option<&str>) -> String {
     version.unwrap_or_default().to_owned()
 }

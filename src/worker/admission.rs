@@ -318,7 +318,10 @@ impl Admitter {
     fn request(&self, active: &mut ActiveJob, asks: Asks) -> AdmissionRequest {
         let fresh = !active.state.accepted;
         let slot = |reserved: bool| if reserved { Slot::Yes } else { Slot::No };
-        let total = self.context.limits.total();
+        let limits = self.context.limits.now();
+        let total = limits.total();
+        // The job may have waited for its slot while the limits changed.
+        active.bucket = limits.renewed(active.route, std::mem::take(&mut active.bucket));
         AdmissionRequest {
             entry: active.entry,
             token: active.state.origin.to_string(),

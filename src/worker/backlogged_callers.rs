@@ -79,6 +79,12 @@ impl BackloggedCallers {
         }
     }
 
+    /// Forgets when the callers' next reservations are, because the limits have changed. Jobs on the deferred path stay there, so
+    /// that each caller's jobs keep their order.
+    pub(super) fn forget_reservations(&self) {
+        self.known().values_mut().for_each(|backlogged| backlogged.due_us = 0);
+    }
+
     /// Records that no job of this caller is on the direct path any more.
     pub(super) fn cleared(&self, bucket: &str) {
         if let Some(backlogged) = self.known().get_mut(bucket) {

@@ -6,6 +6,7 @@ use super::{
     clock_steps::KnownSteps,
     delayed_by_route::DelayedByRoute,
     lease::Leases,
+    live_limits::LiveLimits,
     redis_clock::RedisClock,
     refused_ends::RefusedEnds,
     slots::{BulkShare, Slots},
@@ -13,8 +14,9 @@ use super::{
 use crate::{
     config::{Config, Durability, QueueConfig, RetryPolicy},
     contract::{Job, JobType, Lane, MerchantId},
-    limits::Limits,
-    queue::{Connector, Keys, Link, Load, ScriptFailure, history::LatencyCounts, is_transient},
+    queue::{
+        Connector, Keys, Link, Load, ScriptFailure, history::LatencyCounts, is_transient, overrides::StoredOverrides,
+    },
     telemetry::Metrics,
 };
 use redis::RedisError;
@@ -60,8 +62,8 @@ pub(super) struct WorkerContext {
     pub(super) upstream_health: Arc<super::upstream_health::UpstreamHealth>,
     /// Redis's clock.
     pub(super) clock: Arc<RedisClock>,
-    /// Configured limits, by which jobs get their buckets.
-    pub(super) limits: Limits,
+    /// The limits in force, by which jobs get their buckets.
+    pub(super) limits: LiveLimits,
     pub(super) metrics: Metrics,
     /// How long jobs took, until it is added to the history's counts.
     pub(super) latency: LatencyCounts,
@@ -107,7 +109,7 @@ impl WorkerContext {
             control: Arc::default(),
             upstream_health: Arc::new(super::upstream_health::UpstreamHealth::new(config)),
             clock: Arc::new(RedisClock::new(partition_count)),
-            limits: Limits::new(config.limits.clone(), config.redis.partitions),
+            limits: LiveLimits::new(config),
             metrics,
             latency: LatencyCounts::default(),
             health,
@@ -131,6 +133,19 @@ impl WorkerContext {
         match self.durability {
             Durability::Single => self.connector.shared_link(kind, number, false),
             Durability::Replicated => self.connector.link(false),
+        }
+    }
+
+    /// Puts overrides in force: from the next admission on, each call spends the new rates, and no more worker slots are taken than the
+    /// new number. Calls in flight go on.
+    pub(super) fn override_limits(&self, stored: &StoredOverrides) {
+        let Some(concurrency) = self.limits.change(stored) else { return };
+        self.slots.set_total(concurrency);
+        self.slots.allow(self.upstream_health.set_most(concurrency, self.clock.monotonic_ms()));
+        for partition in &self.partitions {
+            // What is known of reservations comes from the former rates.
+            partition.backlogged_callers.forget_reservations();
+            partition.delayed.notify_one();
         }
     }
 

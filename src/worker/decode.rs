@@ -178,8 +178,11 @@ impl Decoder {
         };
         let deadline_ms = context.deadline_ms(&job, entry.lane, state.enqueued_at_ms());
         let planned = next_call(&job, &state, CallInputs { merchant: &merchant });
-        let (repeat_safety, route, bucket) =
-            (planned.repeat_safety, planned.rate_class, context.limits.bucket(planned.rate_class, planned.spender));
+        let (repeat_safety, route, bucket) = (
+            planned.repeat_safety,
+            planned.rate_class,
+            context.limits.now().bucket(planned.rate_class, planned.spender),
+        );
         if entry.deliveries > 1 && repeat_safety == RepeatSafety::Safe {
             // These calls leave no call marker, so the lost worker is assumed to have made one call each time.
             state.attempts = state.attempts.saturating_add(entry.deliveries - 1);

@@ -51,7 +51,6 @@ pub(super) struct Fetcher {
     /// Admission of the jobs of backlogged callers, on the deferred path.
     side: Admitter,
     stop: CancellationToken,
-    batch: usize,
 }
 
 /// The half of a fetcher that reads; the other half admits.
@@ -64,7 +63,6 @@ struct LaneFetch<'a> {
     together: Option<SharedRead>,
     decoder: Decoder,
     stop: CancellationToken,
-    batch: usize,
     loop_health: LoopHealth,
     /// Number of failed shared reads in a row.
     failed_together: u32,
@@ -83,21 +81,18 @@ impl Fetcher {
         together: Option<SharedRead>,
         [admitter, side]: [Admitter; 2],
         stop: CancellationToken,
-        concurrency: usize,
     ) -> Self {
         let link = match (&together, lane) {
             (None, _) => context.connector.link(true),
             (Some(_), Lane::Interactive) => context.connector.shared_link("read interactive", partition, true),
             (Some(_), Lane::Bulk) => context.connector.shared_link("read bulk", partition, true),
         };
-        // A full worker reads when an eighth of its slots are free: one round trip for several jobs.
-        let batch = (concurrency / 8).clamp(1, 64);
-        Self { context, partition, lane, link, together, admitter, side, stop, batch }
+        Self { context, partition, lane, link, together, admitter, side, stop }
     }
 
     /// Reads until stopped and admits what was read. The next batch is read while the previous one is admitted.
     pub(super) async fn run(self) {
-        let Self { context, partition, lane, link, together, mut admitter, mut side, stop, batch } = self;
+        let Self { context, partition, lane, link, together, mut admitter, mut side, stop } = self;
         if !context.control.loaded(&stop).await {
             return;
         }
@@ -115,7 +110,6 @@ impl Fetcher {
             together,
             decoder,
             stop,
-            batch,
             loop_health,
             failed_together: 0,
             quick: &quick,
@@ -166,11 +160,13 @@ impl LaneFetch<'_> {
             if demand.is_none() && context.slots.free_now(self.lane) == 0 {
                 demand = Some(context.slots.demand(self.lane));
             }
+            // A full worker reads when an eighth of its slots are free: one round trip for several jobs.
+            let full_batch = (context.slots.total() / 8).clamp(1, 64);
             let count = if more && self.quick.load(Ordering::Relaxed) && !context.slots.is_backed_up() {
                 // Slots come free faster than a read takes, so it need not wait for them.
-                context.slots.free_now(self.lane).clamp(self.batch, MAX_READ)
+                context.slots.free_now(self.lane).clamp(full_batch, MAX_READ)
             } else {
-                let batch = if more { self.batch } else { 1 };
+                let batch = if more { full_batch } else { 1 };
                 tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return,

@@ -57,6 +57,7 @@ pub(super) async fn beat(context: Arc<WorkerContext>, stop: CancellationToken) {
                 breaker_reason: context.upstream_health.is_refused().then(|| "refused".to_owned()),
                 lease_ms: u64::try_from(context.lease.as_millis()).ok(),
                 settings: context.settings.clone(),
+                configured_slots: Some(number(context.limits.configured_concurrency())),
                 rules_version: context.control.version(),
             };
             workers::beat(&mut link, keys, &context.consumer, &heartbeat).await?;

@@ -4,7 +4,7 @@ use super::{context::WorkerContext, redis_health::LoopHealth};
 use crate::{
     config::CompletionsConfig,
     contract::Lane,
-    limits::{Bucket, SharedBucket},
+    limits::SharedBucket,
     queue::{
         IdIndex, Link, Load, LoadAlarm, Source, ids,
         learned::{self, LearnedLimit, MAX_LEARNED},
@@ -27,8 +27,6 @@ pub(super) struct Scheduler {
     context: Arc<WorkerContext>,
     partition: usize,
     link: Link,
-    /// The shared buckets, which have queues.
-    buckets: [(SharedBucket, Bucket); 2],
     promoting: LoopHealth,
     /// Not part of readiness: with nothing to renew, its recovery would be noticed late.
     renewing: LoopHealth,
@@ -37,9 +35,8 @@ pub(super) struct Scheduler {
 impl Scheduler {
     pub(super) fn new(context: Arc<WorkerContext>, partition: usize) -> Self {
         let link = context.link("keep time", partition);
-        let buckets = SharedBucket::ALL.map(|which| (which, context.limits.shared(which)));
         let (promoting, renewing) = (context.health.loop_health(), context.health.pulse_aside());
-        Self { context, partition, link, buckets, promoting, renewing }
+        Self { context, partition, link, promoting, renewing }
     }
 
     /// Runs until it is aborted after the last delivery has ended, because leases must be renewed until then.
@@ -66,7 +63,10 @@ impl Scheduler {
     /// jobs, too.
     async fn promote(&mut self) -> Instant {
         let keys = &self.context.partitions[self.partition].keys;
-        match maintenance::promote(&mut self.link, keys, &self.buckets).await {
+        let limits = self.context.limits.now();
+        // The shared buckets have queues.
+        let buckets = SharedBucket::ALL.map(|which| (which, limits.shared(which)));
+        match maintenance::promote(&mut self.link, keys, &buckets).await {
             Ok(promotion) => {
                 if promotion.unreadable > 0 {
                     tracing::warn!(

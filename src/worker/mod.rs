@@ -33,6 +33,7 @@ mod heartbeat;
 mod history;
 mod lane_reader;
 mod lease;
+mod live_limits;
 mod maintenance;
 mod paused_lane;
 mod redis_clock;
@@ -148,14 +149,12 @@ impl<A: XcoApi> Worker<A> {
             let admitter =
                 |kind| Admitter::new(Arc::clone(&context), kind, partition, deliveries.clone(), stop.clone());
             for lane in Lane::ALL {
-                let concurrency = context.slots.total();
                 let ways_in = match lane {
                     Lane::Interactive => [admitter("admit interactive"), admitter("put aside interactive")],
                     Lane::Bulk => [admitter("admit bulk"), admitter("put aside bulk")],
                 };
                 let together = together[lane as usize].next();
-                let fetcher =
-                    Fetcher::new(Arc::clone(&context), partition, lane, together, ways_in, stop.clone(), concurrency);
+                let fetcher = Fetcher::new(Arc::clone(&context), partition, lane, together, ways_in, stop.clone());
                 readers.spawn(fetcher.run());
             }
             let housekeeper = Cleaner::new(Arc::clone(&context), partition, config.completions.clone());

@@ -45,7 +45,7 @@ impl LoadedRules {
         Arc::clone(&self.rules.read().0)
     }
 
-    /// Version of the rules, for the heartbeat; `None` before they are loaded.
+    /// Version of the rules and of the overrides, for the heartbeat; `None` before they are loaded.
     pub(super) fn version(&self) -> Option<String> {
         self.rules.read().1.clone()
     }

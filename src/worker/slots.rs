@@ -62,10 +62,9 @@ impl Allowed {
 /// The worker slots of one process.
 #[derive(Debug)]
 pub(super) struct Slots {
-    total: usize,
+    total: AtomicUsize,
     bulk_min_percent: u8,
     bulk_max_percent: usize,
-    most_unwritten: usize,
     /// [`Allowed::calls`]
     calls: AtomicUsize,
     /// [`Allowed::light`]
@@ -79,10 +78,9 @@ impl Slots {
     pub(super) fn new(total: usize, bulk: BulkShare) -> Self {
         let total = total.max(1);
         Self {
-            total,
+            total: AtomicUsize::new(total),
             bulk_min_percent: bulk.min,
             bulk_max_percent: usize::from(bulk.max.min(100)),
-            most_unwritten: total.saturating_mul(2).max(1024),
             calls: AtomicUsize::new(total),
             light: AtomicUsize::new(total),
             ledger: Mutex::default(),
@@ -97,14 +95,14 @@ impl Slots {
 
     /// Number of slots that a lane could take now.
     fn free(&self, ledger: &Ledger, lane: Lane) -> usize {
-        if ledger.unwritten >= self.most_unwritten {
+        if ledger.unwritten >= self.most_unwritten() {
             return 0;
         }
         let allowed = self.allowed();
         // A share of the slots allowed now: if only few are, bulk jobs must not have them all.
         let bulk_min = bulk_min(allowed, self.bulk_min_percent);
         let calls = allowed.saturating_sub(ledger.running);
-        let light = self.total.min(self.light.load(Ordering::Relaxed));
+        let light = self.total().min(self.light.load(Ordering::Relaxed));
         let free = match lane {
             Lane::Interactive => calls.min(light.saturating_sub(ledger.running.saturating_sub(ledger.bulk_running))),
             Lane::Bulk => {
@@ -229,12 +227,12 @@ impl Slots {
 
     /// Whether so many ends are unwritten that nothing more may be read.
     pub(super) fn is_backed_up(&self) -> bool {
-        self.ledger().unwritten >= self.most_unwritten
+        self.ledger().unwritten >= self.most_unwritten()
     }
 
     /// Whether enough calls are running for several to end at about the same time.
     pub(super) fn is_busy(&self) -> bool {
-        self.ledger().running >= (self.total / 4).max(8)
+        self.ledger().running >= (self.total() / 4).max(8)
     }
 
     /// Whether jobs wait, or may wait, for a slot.
@@ -243,8 +241,19 @@ impl Slots {
         ledger.interactive_demands + ledger.bulk_demands > 0
     }
 
-    pub(super) const fn total(&self) -> usize {
-        self.total
+    pub(super) fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of slots. With fewer than are in use, none is taken until enough have come free.
+    pub(super) fn set_total(&self, total: usize) {
+        self.total.store(total.max(1), Ordering::Relaxed);
+        self.notify();
+    }
+
+    /// Maximum number of deliveries whose end is not yet written.
+    fn most_unwritten(&self) -> usize {
+        self.total().saturating_mul(2).max(1024)
     }
 
     /// Number of slots in use, and of ends not yet written.
@@ -261,7 +270,7 @@ impl Slots {
 
     /// Number of slots that may be in use now.
     pub(super) fn allowed(&self) -> usize {
-        self.total.min(self.calls.load(Ordering::Relaxed))
+        self.total().min(self.calls.load(Ordering::Relaxed))
     }
 
     /// Waits until every end is written.
@@ -405,6 +414,22 @@ mod tests {
             assert_eq!(free, (allowed - bulk, bulk), "of {allowed}");
             drop(demand);
         }
+    }
+
+    #[tokio::test]
+    async fn fewer_slots_hold_at_once_and_more_wake_who_waits() {
+        let slots = Slots::new(4, BulkShare { min: 0, max: 100 });
+        assert_eq!(slots.acquire(Lane::Interactive, 4).await, 4);
+        slots.set_total(2);
+        slots.allow(Allowed::evenly(2));
+        slots.release(Lane::Interactive, 2);
+        let waiting = slots.acquire(Lane::Interactive, 3);
+        tokio::pin!(waiting);
+        assert_eq!(waiting.as_mut().now_or_never(), None, "two are in use, and two are allowed");
+        slots.set_total(8);
+        slots.allow(Allowed::evenly(8));
+        assert_eq!(waiting.await, 3);
+        assert_eq!((slots.total(), slots.allowed()), (8, 8));
     }
 
     #[tokio::test]

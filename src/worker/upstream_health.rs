@@ -200,6 +200,16 @@ impl UpstreamHealth {
         }
     }
 
+    /// Sets the maximum number of calls at once. Returns the number that may run now.
+    pub(super) fn set_most(&self, most: usize, now_ms: u64) -> Allowed {
+        let mut upstream = self.upstream();
+        upstream.most = most.max(1);
+        if let Some(adaptive) = &mut upstream.adaptive {
+            adaptive.set_most(most);
+        }
+        upstream.allowed(now_ms)
+    }
+
     fn note_trouble(&self, upstream: &mut UpstreamState, now_ms: u64) {
         let troubled = upstream.breakers.as_mut().is_some_and(|breakers| breakers.any_route(now_ms));
         self.troubled.store(troubled, Ordering::Release);

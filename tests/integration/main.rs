@@ -35,6 +35,7 @@ mod operations_jobs_list;
 mod operations_runs;
 mod operations_status;
 mod overload;
+mod overrides;
 mod partial_failure;
 mod places;
 mod preflight;

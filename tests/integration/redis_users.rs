@@ -22,10 +22,11 @@ const OUTSIDE_THE_SCRIPT: [&str; 4] = ["evalsha", "script|load", "info", "wait"]
 const OF_SENTINELS: [&str; 2] = ["role", "sentinel"];
 
 /// Commands of `src/queue` for other users than the worker: file, command, user.
-const OTHERS: [(&str, &str, &str); 5] = [
+const OTHERS: [(&str, &str, &str); 6] = [
     ("backfill.rs", "hexists", "operator: backfill list"),
     ("backfill.rs", "xgroup|destroy", "operator: a backfill's own group"),
     ("backfill.rs", "xgroup|setid", "operator: a backfill's own group"),
+    ("batches.rs", "scan", "operator: a list of batches"),
     ("rule_set.lua", "hexists", "operator: pause, cancel"),
     ("rule_drop.lua", "hexists", "operator: resume"),
 ];

@@ -61,6 +61,7 @@ pub(super) fn text(snapshot: &Snapshot, style: Style, width: Width) -> String {
         let _ = writeln!(out, "{} {open}", heading(&format!("breaker {route}")));
     }
     limits(&mut out, snapshot, style);
+    overrides(&mut out, snapshot, style);
     rules(&mut out, snapshot, style);
     backfills(&mut out, snapshot, style);
     workers(&mut out, snapshot, style, width);
@@ -91,6 +92,18 @@ fn limits(out: &mut String, snapshot: &Snapshot, style: Style) {
         facts.extend(limit.calls_per_second.map(|rate| format!("learned {rate:.2}/s")));
         facts.extend(limit.closed_for_ms.map(|ms| format!("closed for {}", age(ms))));
         let _ = writeln!(out, "  {}  {}", printable(&limit.bucket), facts.join(", "));
+    }
+}
+
+fn overrides(out: &mut String, snapshot: &Snapshot, style: Style) {
+    if snapshot.overrides.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{}", style.paint(Tone::Strong, "limits that operators changed"));
+    for set in &snapshot.overrides {
+        let reason = set.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let line = format!("  {} {}  by {} from {} at {}{reason}", set.name, set.value, set.who, set.from, set.at);
+        let _ = writeln!(out, "{}", printable(&line));
     }
 }
 

@@ -1,9 +1,11 @@
 //! What keeps a backfill from going faster.
 
 use crate::{
+    config::{format_limit, read_limit},
     contract::{CallerId, CustomerReference, JobType, Lane},
+    limits::LimitName,
     operations::Backend,
-    queue::{breakers, rules, workers},
+    queue::{breakers, overrides, rules, workers},
     rules::{Decision, Subject},
 };
 use redis::RedisResult;
@@ -30,7 +32,7 @@ pub enum Hindrance {
     },
     /// The breaker is open: no worker calls XCO.
     Breaker,
-    /// The workers' limit of all calls, such as `20/s, burst 20`.
+    /// The limit of all calls that is in force, such as `20/s, burst 20`.
     Limit(String),
 }
 
@@ -82,7 +84,7 @@ async fn find(backend: &mut Backend<'_>, batch: &str) -> RedisResult<Hindrance> 
     if running.is_empty() {
         return Ok(Hindrance::NoWorker);
     }
-    let (_, rules) = rules::load(link, &first).await?;
+    let rules = rules::load(link, &first).await?;
     for job_type in [JobType::CheckUser, JobType::CreateUser] {
         let (caller, customer): (Option<&CallerId>, Option<&CustomerReference>) = (None, None);
         let subject = Subject {
@@ -101,6 +103,9 @@ async fn find(backend: &mut Backend<'_>, batch: &str) -> RedisResult<Hindrance> 
     if !breakers::open(link, &first).await?.is_empty() {
         return Ok(Hindrance::Breaker);
     }
-    let limit = running.values().find_map(|heartbeat| heartbeat.settings.get(TOTAL_LIMIT));
-    Ok(limit.filter(|limit| *limit != "none").map_or(Hindrance::Nothing, |limit| Hindrance::Limit(limit.clone())))
+    let configured = running.values().find_map(|heartbeat| heartbeat.settings.get(TOTAL_LIMIT));
+    let configured = configured.and_then(|text| read_limit(text).ok()).flatten();
+    let stored = overrides::load(link, &first).await?;
+    let limit = stored.overrides.limit(LimitName::Total, configured);
+    Ok(limit.map_or(Hindrance::Nothing, |limit| Hindrance::Limit(format_limit(limit))))
 }

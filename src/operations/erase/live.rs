@@ -156,7 +156,7 @@ async fn has_worker(backend: &mut Backend<'_>) -> RedisResult<bool> {
 /// How many rules name the customer.
 pub(super) async fn rules(backend: &mut Backend<'_>, customer: &CustomerToErase) -> RedisResult<u64> {
     let keys = backend.common_keys();
-    let (_, rules) = rules::load(&mut backend.link, &keys).await?;
+    let rules = rules::load(&mut backend.link, &keys).await?;
     let Some(reference) = &customer.reference else { return Ok(0) };
     let named = rules.all().filter(|(_, selector, _)| {
         [&selector.caller, &selector.customer].into_iter().flatten().any(|text| text == reference)

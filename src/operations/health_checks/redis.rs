@@ -2,7 +2,7 @@
 
 use super::{
     super::{error::redis_remedy, redis_place},
-    HealthCheck, completions, removed_jobs, server, stray_keys, workers,
+    HealthCheck, completions, limits, removed_jobs, server, stray_keys, workers,
 };
 use crate::{
     config::{Config, RedisConfig, format_duration},
@@ -111,6 +111,14 @@ pub(super) async fn checks(config: &Config, host_clock: fn() -> SystemTime, long
         Err(_) => (HealthCheck::warn("workers", "no answer in time", "look at Redis's load"), 0),
     };
     checks.push(check);
+    checks.extend(match timeout(longest, limits::overridden(&mut link, config)).await {
+        Ok(Ok(check)) => check,
+        Ok(Err(error)) => {
+            let remedy = remedy_or(&error, "allow the user EVALSHA and HMGET");
+            Some(HealthCheck::warn("limits", cause(&error), remedy))
+        }
+        Err(_) => Some(HealthCheck::warn("limits", "no answer in time", "look at Redis's load")),
+    });
     RedisChecks { checks, running }
 }
 

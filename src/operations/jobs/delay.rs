@@ -3,8 +3,8 @@
 use super::live::Live;
 use crate::{
     config::Config,
-    contract::{DelayReason, MerchantId, format_ms},
-    jobs::{CallInputs, next_call, waits_for},
+    contract::{DelayReason, format_ms},
+    jobs::waits_for,
     limits::Limits,
     operations::Backend,
     queue::{Keys, Link, learned, rules},
@@ -53,13 +53,11 @@ impl Delay {
 }
 
 async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_ms: u64) -> RedisResult<String> {
-    let job = live.state.as_ref().zip(live.parse(config.limits.allow_missing_caller_id));
-    let Some((state, (job, _))) = job else { return Ok("its limit".to_owned()) };
-    let merchant = job.merchant_id.clone().or_else(|| config.xco.merchant_id.clone());
-    let merchant = merchant.unwrap_or_else(|| MerchantId::from_checked(""));
     let limits = Limits::new(config.limits.clone(), config.redis.partitions);
-    let planned = next_call(&job, state, CallInputs { merchant: &merchant });
-    let bucket = limits.bucket(planned.rate_class, planned.spender).name;
+    let Some((state, bucket)) = live.state.as_ref().zip(live.bucket(config, &limits)) else {
+        return Ok("its limit".to_owned());
+    };
+    let bucket = bucket.name;
     let learned = learned::learned_by(link, keys, &bucket).await?;
     let mut because = if state.reserved_total {
         format!("its turn in the limit of all calls, after that of {bucket}")
@@ -79,7 +77,7 @@ async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_m
 
 async fn pause(backend: &mut Backend<'_>, config: &Config, live: &Live, now_ms: u64) -> RedisResult<String> {
     let keys = backend.common_keys();
-    let (_, rules) = rules::load(&mut backend.link, &keys).await?;
+    let rules = rules::load(&mut backend.link, &keys).await?;
     let job = live.parse(config.limits.allow_missing_caller_id);
     let paused = job.and_then(|(job, id)| {
         match rules.decide(&Subject::of(&job, &id, live.lane, live.origin.entry.ms), now_ms) {

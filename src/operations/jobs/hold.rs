@@ -100,7 +100,7 @@ pub(super) async fn holds(
     {
         holds.push(Hold::RouteBreaker(route));
     }
-    let (_, rules) = rules::load(link, &keys).await?;
+    let rules = rules::load(link, &keys).await?;
     if let Some(order) = rules.lane_paused(live.lane, now_ms) {
         let (who, from) = (order.who.clone(), order.from.clone());
         holds.push(Hold::LanePaused { lane: live.lane, until: order.until_ms.map(format_ms), who, from });

@@ -1,8 +1,10 @@
 //! A job that has not ended, as it is read from its lane or from the delayed jobs.
 
 use crate::{
-    contract::{Job, Lane, Origin, ParseContext, parse_job},
-    jobs::JobState,
+    config::Config,
+    contract::{Job, Lane, MerchantId, Origin, ParseContext, parse_job},
+    jobs::{CallInputs, JobState, next_call},
+    limits::{Bucket, Limits},
     queue::{RawEntry, rules::DelayedJob},
 };
 use serde_json::Value;
@@ -45,6 +47,15 @@ impl Live {
         let job = parse(&self.job, self.origin, generation, lenient)?;
         let id = job.id.as_ref().map_or_else(|| self.origin.to_string(), |id| id.as_str().to_owned());
         Some((job, id))
+    }
+
+    /// The bucket that the job's next call spends; `None` where a worker would reject the job.
+    pub(in crate::operations) fn bucket(&self, config: &Config, limits: &Limits) -> Option<Bucket> {
+        let (state, (job, _)) = self.state.as_ref().zip(self.parse(config.limits.allow_missing_caller_id))?;
+        let merchant = job.merchant_id.clone().or_else(|| config.xco.merchant_id.clone());
+        let merchant = merchant.unwrap_or_else(|| MerchantId::from_checked(""));
+        let planned = next_call(&job, state, CallInputs { merchant: &merchant });
+        Some(limits.bucket(planned.rate_class, planned.spender))
     }
 
     /// The id in the job's JSON, else its origin. An id that is longer than any valid one counts as none.

@@ -1,20 +1,20 @@
 //! Collects a status snapshot, in bounded time and memory.
 
 use super::snapshot::{
-    BackfillFigures, BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker,
-    Snapshot, WorkerFigures,
+    BackfillFigures, BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, OverrideInForce, Rates,
+    RouteBreaker, Snapshot, WorkerFigures,
 };
 use crate::{
     contract::{Lane, format_ms, look_into},
     jobs::{JobState, delayed_because},
-    limits::BreakerScope,
+    limits::{BreakerScope, Overrides},
     operations::{
         Backend, Error,
         backfill::{self, BackfillSummary},
         rule_in_force::rules_in_force,
     },
     queue::{
-        Keys, Link, breakers, find, learned, maintenance,
+        Keys, Link, breakers, find, learned, maintenance, overrides,
         rules::{self, scan_delayed},
         workers,
     },
@@ -93,7 +93,7 @@ impl SnapshotCollector {
         let rates = self.totals(backend).await?;
         let (now_ms, totals) = self.before.clone().unwrap_or_default();
         let first = backend.common_keys();
-        let (_, rules) = rules::load(&mut backend.link, &first).await?;
+        let rules = rules::load(&mut backend.link, &first).await?;
         let mut snapshot =
             Snapshot { at: format_ms(now_ms), partitions: backend.partitions(), rates, ..Snapshot::default() };
         for (name, count) in totals {
@@ -122,6 +122,8 @@ impl SnapshotCollector {
         project(&mut snapshot.delayed, looked_at);
         snapshot.learned_limits.sort_by(|a, b| b.last_429_at.cmp(&a.last_429_at));
         snapshot.learned_limits.truncate(LISTED);
+        let stored = overrides::load(&mut backend.link, &first).await?;
+        snapshot.overrides = overrides_in_force(&stored.overrides);
         let open = breakers::open(&mut backend.link, &first).await?;
         snapshot.orders = rules_in_force(&rules, now_ms);
         snapshot.orders_total = snapshot.orders.len();
@@ -240,6 +242,18 @@ async fn count_learned(
         });
     }
     Ok(())
+}
+
+fn overrides_in_force(overrides: &Overrides) -> Vec<OverrideInForce> {
+    let in_force = overrides.all().map(|(setting, set)| OverrideInForce {
+        name: setting.as_str(),
+        value: set.value.to_string(),
+        who: set.who.clone(),
+        from: set.from.clone(),
+        at: format_ms(set.at_ms),
+        reason: set.reason.clone(),
+    });
+    in_force.collect()
 }
 
 /// How large `count` is as a share of `of`.

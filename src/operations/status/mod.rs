@@ -5,6 +5,6 @@ mod snapshot;
 
 pub use collect::SnapshotCollector;
 pub use snapshot::{
-    BackfillFigures, BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, Rates, RouteBreaker,
-    Snapshot, WorkerFigures,
+    BackfillFigures, BreakerFigures, DeadLetters, Delayed, LaneFigures, LearnedLimitFigures, OverrideInForce, Rates,
+    RouteBreaker, Snapshot, WorkerFigures,
 };

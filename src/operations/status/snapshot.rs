@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub breaker: BreakerFigures,
     /// Limits that met a 429, the latest first; at most 20.
     pub learned_limits: Vec<LearnedLimitFigures>,
+    /// Limits and concurrency that operators changed.
+    pub overrides: Vec<OverrideInForce>,
     /// Operators' rules in force, pauses first; at most 20.
     pub orders: Vec<RuleInForce>,
     /// How many rules are in force.
@@ -122,6 +124,24 @@ pub struct LearnedLimitFigures {
     pub closed_for_ms: Option<u64>,
     /// When XCO last answered 429, in RFC 3339.
     pub last_429_at: String,
+}
+
+/// A limit, or the concurrency, that an operator changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OverrideInForce {
+    /// `total.rate`, `concurrency`, …
+    pub name: &'static str,
+    /// The value in force.
+    pub value: String,
+    /// Who set it.
+    pub who: String,
+    /// From which host or address.
+    pub from: String,
+    /// When, RFC 3339, on Redis's clock.
+    pub at: String,
+    /// Why, in the operator's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A backfill with rows that have not ended.

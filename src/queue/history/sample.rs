@@ -34,7 +34,7 @@ pub async fn collect(
     let mut sample = Sample::default();
     let now_ms = rules::now_ms(link).await?;
     let Some(first) = partitions.first() else { return Ok((now_ms, sample)) };
-    let (_, rules) = rules::load(link, first).await?;
+    let rules = rules::load(link, first).await?;
     sample.rules = short(rules.all().filter(|(_, _, order)| order.holds(now_ms)).count());
     let (mut delayed, mut read, mut by) = (0_u64, 0_u64, [0_u64; 5]);
     let (mut dead, mut closed, mut completions) = (0_u64, 0_usize, [0_u64; 5]);

@@ -48,7 +48,7 @@ impl Completer {
             origin: active.state.origin.to_string(),
             bucket: active.bucket.clone(),
             retry_after,
-            learn: context.limits.learns(),
+            learn: context.limits.now().learns(),
             deadline_ms: active.deadline_ms,
             state: active.state.to_json(),
             place,

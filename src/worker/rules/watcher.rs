@@ -1,11 +1,11 @@
-//! The loop that follows the operators' rules, and calls up the jobs that are held by rules that are over.
+//! The loop that follows the operators' rules and overrides, and calls up the jobs that are held by rules that are over.
 
 use super::{
     super::{clock_steps, context::WorkerContext},
     LOOK,
 };
 use crate::{
-    queue::{Link, breakers, rules},
+    queue::{Link, breakers, overrides, rules},
     rules::{Rule, RuleAction},
 };
 use redis::RedisResult;
@@ -66,10 +66,14 @@ impl Watcher {
         if !self.loaded || self.version != version {
             // Later rules have absolute times, so the clock must be exact and not only approximate.
             context.clock.set(rules::now_ms(&mut self.link).await?);
-            let (version, rules) = rules::load(&mut self.link, keys).await?;
+            // The version is older than what is loaded, or as old. If something changes in between, the next look loads it.
+            let rules = rules::load(&mut self.link, keys).await?;
+            let stored = overrides::load(&mut self.link, keys).await?;
             if self.loaded || !rules.is_empty() {
                 tracing::info!(rules = rules.all().count(), "operators' rules changed");
             }
+            // First the overrides: with the version the worker says that both are in force.
+            context.override_limits(&stored);
             context.control.set(rules, version.as_deref());
             (self.loaded, self.version) = (true, version);
             self.changed = Instant::now();

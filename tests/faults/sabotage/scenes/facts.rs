@@ -132,7 +132,7 @@ impl Snapshot {
                         .collect();
                     format!("{told:?}")
                 }
-                Content::Hash(map) if key == "control" => {
+                Content::Hash(map) if key == "control" || key == "limits" => {
                     let version = if map.contains_key("v") { "a version" } else { "no version" };
                     let rules: Vec<_> = map.iter().filter(|(name, _)| *name != "v").collect();
                     format!("{rules:?}, {version}")

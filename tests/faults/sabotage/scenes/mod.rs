@@ -12,6 +12,7 @@ mod delaying;
 mod facts;
 mod finishing;
 mod lending;
+mod overriding;
 mod replaying;
 mod ruling;
 mod running;
@@ -91,6 +92,8 @@ scenes! {
     retire, "remove_consumer.lua", lending::Retiring;
     rule_set, "rule_set.lua", ruling::SettingRules;
     rule_drop, "rule_drop.lua", ruling::DroppingRules;
+    limits_change, "limits_change.lua", overriding::ChangingLimits;
+    bring_forward, "bring_forward.lua", overriding::BringingForward;
     replay, "replay.lua", replaying::Replaying;
     run_claim, "run_claim.lua", running::Claiming;
     run_beat, "run_beat.lua", running::Beating;
