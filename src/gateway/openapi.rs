@@ -18,6 +18,7 @@ use utoipa::{
         routes::enqueue::enqueue, routes::jobs::list, routes::jobs::search, routes::jobs::one, routes::jobs::cancel,
         routes::dead_letters::list, routes::dead_letters::one, routes::runs::replay, routes::runs::replays,
         routes::runs::progress, routes::runs::stop, routes::runs::discard, routes::runs::discards, routes::wait::wait, routes::completions::follow, routes::status::status, routes::audit::list,
+        routes::limits::list, routes::limits::change, routes::callers::list, routes::callers::one, routes::batches::list, routes::batches::one,
         routes::backfills::list, routes::backfills::one, routes::pauses::list, routes::pauses::pause, routes::pauses::resume,
     )
 )]

@@ -21,6 +21,7 @@ mod duplicates;
 mod erase;
 mod examples;
 mod flows;
+mod gateway_limits;
 mod id_index;
 mod learning;
 mod limits;

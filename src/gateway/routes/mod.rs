@@ -2,12 +2,15 @@
 
 pub(super) mod audit;
 pub(super) mod backfills;
+pub(super) mod batches;
 mod bulk;
+pub(super) mod callers;
 pub(super) mod completions;
 pub(super) mod dead_letters;
 pub(super) mod enqueue;
 mod events;
 pub(super) mod jobs;
+pub(super) mod limits;
 pub(super) mod pauses;
 mod prefer;
 mod query;
@@ -44,6 +47,11 @@ pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc
         .route("/v1/completions", get(completions::follow))
         .route("/v1/status", get(status::status))
         .route("/v1/audit", get(audit::list))
+        .route("/v1/limits", get(limits::list).put(limits::change))
+        .route("/v1/callers", get(callers::list))
+        .route("/v1/callers/{id}", get(callers::one))
+        .route("/v1/batches", get(batches::list))
+        .route("/v1/batches/{name}", get(batches::one))
         .route("/v1/backfills", get(backfills::list))
         .route("/v1/backfills/{batch}", get(backfills::one))
         .route("/v1/dead-letters", get(dead_letters::list))

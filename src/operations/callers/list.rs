@@ -3,7 +3,7 @@
 use super::{LearnedRate, count};
 use crate::{
     config::Config,
-    contract::{JobType, format_ms},
+    contract::{JobType, fingerprint, format_ms},
     operations::{Backend, Error},
     queue::{
         Keys,
@@ -70,6 +70,17 @@ pub struct CallerList {
     /// Where the next page begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<CallerCursor>,
+}
+
+impl CallerList {
+    /// With fingerprints in place of the callers' names, for readers that may not see them.
+    #[must_use]
+    pub fn fingerprinted(mut self) -> Self {
+        for listed in &mut self.callers {
+            listed.caller = fingerprint(&listed.caller);
+        }
+        self
+    }
 }
 
 /// A caller in a list.

@@ -3,7 +3,7 @@
 use super::count;
 use crate::{
     config::Config,
-    contract::{JobType, format_ms, partition_of},
+    contract::{JobType, fingerprint, format_ms, partition_of},
     operations::{
         Backend, Error,
         limits::{Configured, ConfiguredLimit},
@@ -63,6 +63,20 @@ pub struct CallerPause {
     pub at: String,
     /// When it ends by itself, RFC 3339.
     pub until: Option<String>,
+}
+
+impl Caller {
+    /// Whether Redis holds anything about it. True if not all jobs were looked at, because some may be its own.
+    pub const fn is_known(&self) -> bool {
+        let has_jobs = self.delayed > 0 || self.in_flight > 0 || !self.exact;
+        has_jobs || self.learned.is_some() || self.closed_until.is_some() || self.paused.is_some()
+    }
+
+    /// With a fingerprint in place of its name, for readers that may not see it.
+    #[must_use]
+    pub fn fingerprinted(self) -> Self {
+        Self { caller: fingerprint(&self.caller), ..self }
+    }
 }
 
 impl LearnedRate {
