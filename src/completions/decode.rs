@@ -188,7 +188,7 @@ mod tests {
             status: Some(Status::Rejected),
             batch: Some("b".to_owned()),
             caller_id: Some("c".to_owned()),
-            merchants: MerchantScope::only([&MerchantId::from_checked("M")], None),
+            merchants: MerchantScope::only([&MerchantId::from_checked("m")], Some(&MerchantId::from_checked("m"))),
             ..Filter::default()
         };
         assert!(Filter::default().wants(&completed));

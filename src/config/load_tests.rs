@@ -107,7 +107,8 @@ fn only_what_may_be_left_out_has_no_default() {
         "limits.total.",
         "limits.types.",
         "retry.max_attempts",
-        "gateway.listen",
+        "gateway.probe_listen",
+        "gateway.public_url",
     ];
     for key in keys().iter().filter(|key| key.default.is_none()) {
         let of_a_type = key.name.starts_with("retry.") && matches!(key.name.rsplit('.').next(), Some("base" | "cap"));

@@ -19,7 +19,9 @@ impl Rate {
 
     /// How many calls one second holds at this rate, at least 1: the burst of a bucket that names none.
     pub fn one_second_burst(self) -> u32 {
-        u32::try_from(1_000_000 / self.interval_us.max(1)).unwrap_or(u32::MAX).max(1)
+        let interval_us = self.interval_us.max(1);
+        // The interval of `7/s` is rounded up, so the number of calls is rounded to the nearest.
+        u32::try_from((1_000_000 + interval_us / 2) / interval_us).unwrap_or(u32::MAX).max(1)
     }
 }
 
@@ -113,6 +115,7 @@ mod tests {
         assert_eq!(parse_rate("3/s").unwrap().interval_us, 333_334);
         assert_eq!(parse_rate("3/m").unwrap().one_second_burst(), 1);
         assert_eq!(parse_rate("50/s").unwrap().one_second_burst(), 50);
+        assert_eq!(parse_rate("7/s").unwrap().one_second_burst(), 7);
     }
 
     proptest! {

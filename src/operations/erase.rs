@@ -5,10 +5,12 @@
 //!
 //! A run is bounded. It reports what it had to leave, and a later run takes that up.
 
+mod counts;
 mod customer;
 mod kept;
 mod live;
 
+pub use counts::{EraseCounts, MOST_JOBS};
 pub use customer::CustomerToErase;
 
 use super::{Actor, Backend, Error, Progress, jobs::cancel_each};
@@ -17,38 +19,6 @@ use customer::Matcher;
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
-
-/// Maximum number of jobs that one run cancels.
-pub const MOST_JOBS: usize = 1_000;
-
-/// What Redis holds about a customer, by kind. The members are in the order in which JSON prints them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct EraseCounts {
-    /// Jobs in a lane that no worker has read.
-    pub waiting: u64,
-    /// Delayed jobs.
-    pub delayed: u64,
-    /// Jobs that a worker has. They end by themselves.
-    pub in_flight: u64,
-    /// Completions.
-    pub completions: u64,
-    /// Replies to these completions that nobody has read.
-    pub replies: u64,
-    /// Dead letters.
-    pub dead_letters: u64,
-    /// Records of jobs that an operator edited.
-    pub edits: u64,
-    /// Rules that name the customer. Whoever resumes the pause removes it.
-    pub rules: u64,
-}
-
-impl EraseCounts {
-    /// How many there are of all kinds.
-    pub const fn total(&self) -> u64 {
-        let Self { waiting, delayed, in_flight, completions, replies, dead_letters, edits, rules } = self;
-        *waiting + *delayed + *in_flight + *completions + *replies + *dead_letters + *edits + *rules
-    }
-}
 
 /// What was found about a customer, and what was erased of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,6 +1,9 @@
 //! Jobs about a customer that have not ended.
 
-use super::{CustomerToErase, EraseCounts, MOST_JOBS, customer::Matcher};
+use super::{
+    counts::{EraseCounts, MOST_JOBS},
+    customer::{CustomerToErase, Matcher},
+};
 use crate::{
     config::Config,
     contract::{Lane, Origin},

@@ -8,13 +8,15 @@ mod find;
 mod hold;
 mod list;
 mod live;
+mod place;
 mod words;
 
 pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, examine};
 pub use estimate::{CancelEstimate, estimate};
-pub use explain::{DeadLetterSummary, EndedJob, Explanation, History, JobPlace, LastError, LiveJob, Searched, explain};
+pub use explain::{Explanation, explain};
 pub use hold::Hold;
 pub use list::{JobFilter, JobList, JobListRequest, JobSummary, ListCursor, MOST_LISTED, Stage, list};
+pub use place::{DeadLetterSummary, EndedJob, History, JobPlace, LastError, LiveJob, Searched};
 
 pub(super) use cancel::cancel_each;
 pub(super) use find::Finder;

@@ -1,8 +1,11 @@
 //! An explanation of a job in words.
 
-use super::{DeadLetterSummary, DelayReason, EndedJob, Hold, JobPlace, LiveJob, Searched};
+use super::{
+    hold::Hold,
+    place::{DeadLetterSummary, EndedJob, JobPlace, LiveJob, Searched},
+};
 use crate::{
-    contract::printable,
+    contract::{DelayReason, printable},
     operations::{age, attempts::attempt_lines},
 };
 

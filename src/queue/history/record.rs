@@ -239,7 +239,7 @@ mod tests {
         let start_s = 1_795_374_670;
         let bytes = sample.encode(start_s);
         assert_eq!(Sample::decode(&bytes, start_s), Some(sample));
-        assert_eq!(bytes[..8], [1, 1 | 4 | 8, 4, 0, 0x4e, 0x8a, 0x03, 0x6b]);
+        assert_eq!(bytes[..8], [1, 1 | 4 | 8, 4, 0, 0x4e, 0x3e, 0x03, 0x6b]);
         for (at, value) in [(8, 5), (20, 6), (32, 7), (56, 13), (60, 14), (80, 18), (92, 21), (100, 100), (164, 200)] {
             assert_eq!(bytes[at], value, "at {at}");
         }
