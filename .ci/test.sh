@@ -5,7 +5,10 @@ set -eu
 CARGO=${CARGO:-cargo}
 out=$(mktemp)
 status=$(mktemp)
-trap 'rm -f "$out" "$status"' EXIT
+# Tests that need a program which is not installed add a line.
+SKIPPED_FILE=$(mktemp)
+export SKIPPED_FILE
+trap 'rm -f "$out" "$status" "$SKIPPED_FILE"' EXIT
 passed=
 skipped=
 
@@ -53,4 +56,7 @@ if $CARGO nextest --version >/dev/null 2>&1; then
 else
     tests tests $CARGO test --quiet --locked
 fi
+while read -r line; do
+    skipped="${skipped:+$skipped, }examples in $line"
+done <"$SKIPPED_FILE"
 echo "test: passed: $passed · skipped: ${skipped:-nothing}"

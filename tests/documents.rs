@@ -14,12 +14,13 @@ fn root() -> &'static Path {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let mut pages: Vec<PathBuf> = [root().to_owned(), root().join("docs"), root().join("tests")]
-        .iter()
-        .flat_map(|folder| fs::read_dir(folder).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .collect();
+    let mut pages: Vec<PathBuf> =
+        [root().to_owned(), root().join("docs"), root().join("examples"), root().join("tests")]
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+            .collect();
     pages.sort();
     assert!(pages.len() > 5, "{pages:?}");
     pages
@@ -96,6 +97,23 @@ fn every_question_is_answered_with_a_file() {
         let answer = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
         assert!(answer.contains('/') && answer.contains('`'), "{row}");
     }
+}
+
+/// `docs/producers.md`: each block of code follows a link to a program in `examples`, and is a part of it. Tests run the programs.
+#[test]
+fn code_for_producers_is_part_of_a_program() {
+    let page = fs::read_to_string(root().join("docs/producers.md")).unwrap();
+    let mut blocks = page.split("```");
+    let mut text = blocks.next().unwrap();
+    let mut checked = 0;
+    while let (Some(block), Some(after)) = (blocks.next(), blocks.next()) {
+        let code = block.split_once('\n').unwrap().1;
+        let file = *links(text).last().unwrap();
+        let program = fs::read_to_string(root().join("docs").join(file)).unwrap();
+        assert!(!code.trim().is_empty() && program.contains(code), "{file} has no such lines:\n{code}");
+        (text, checked) = (after, checked + 1);
+    }
+    assert!(checked >= 6, "{checked}");
 }
 
 /// Files that are written from the table of configuration keys. `UPDATE=1` writes them.

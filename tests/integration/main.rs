@@ -20,6 +20,7 @@ mod doubt;
 mod duplicates;
 mod erase;
 mod examples;
+mod examples_languages;
 mod flows;
 mod gateway_limits;
 mod id_index;
