@@ -56,7 +56,8 @@ if $CARGO nextest --version >/dev/null 2>&1; then
 else
     tests tests $CARGO test --quiet --locked
 fi
+sort -u "$SKIPPED_FILE" >"$out"
 while read -r line; do
     skipped="${skipped:+$skipped, }examples in $line"
-done <"$SKIPPED_FILE"
+done <"$out"
 echo "test: passed: $passed · skipped: ${skipped:-nothing}"
