@@ -22,6 +22,7 @@ const LIMITS: ServerLimits = ServerLimits {
     evicts_busy: false,
     head_timeout: Duration::from_secs(5),
     max_head_bytes: 16 * 1024,
+    write_timeout: Duration::from_secs(30),
     connection_life: None,
     closing: Duration::from_secs(25),
 };
@@ -33,6 +34,7 @@ const PROBE_LIMITS: ServerLimits = ServerLimits {
     evicts_busy: true,
     head_timeout: Duration::from_secs(5),
     max_head_bytes: 16 * 1024,
+    write_timeout: Duration::from_secs(30),
     connection_life: Some(Duration::from_secs(15)),
     closing: Duration::from_secs(1),
 };

@@ -5,6 +5,7 @@
 //! library disconnects an idle client in favour of a new one.
 
 mod limits;
+mod patient;
 mod places;
 
 pub use limits::ServerLimits;
@@ -19,6 +20,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use patient::PatientStream;
 use places::Places;
 use std::{convert::Infallible, error::Error as StdError, io, net::SocketAddr, pin::pin};
 use tokio::{
@@ -149,7 +151,7 @@ async fn serve_one<S, B>(
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.max_head_bytes)
         .keep_alive(limits.connection_life.is_none())
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(PatientStream::new(stream, limits.write_timeout)), answer);
     let mut connection = pin!(connection);
     let life = async {
         match limits.connection_life {

@@ -16,6 +16,8 @@ pub struct ServerLimits {
     pub head_timeout: Duration,
     /// Maximum size of a request's head, in bytes.
     pub max_head_bytes: usize,
+    /// A client that does not read its answer for this time is disconnected.
+    pub write_timeout: Duration,
     /// Maximum duration of a connection; `None`: no bound, and a connection may carry several requests.
     pub connection_life: Option<Duration>,
     /// Time for sending the last answers when the server stops.

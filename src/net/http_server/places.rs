@@ -179,6 +179,7 @@ mod tests {
             max_connections,
             max_per_address,
             evicts_busy,
+            write_timeout: Duration::from_secs(1),
             head_timeout: Duration::from_secs(1),
             max_head_bytes: 16 * 1024,
             connection_life: None,
