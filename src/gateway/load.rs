@@ -23,6 +23,9 @@ pub(crate) struct LoadGuard {
 
 #[derive(Debug, Default)]
 struct Looked {
+    /// When a request last set out to read the lanes.
+    begun: Option<Instant>,
+    /// When `load` was read.
     at: Option<Instant>,
     load: LaneLoad,
     /// The reading before, for the rate at which a lane empties.
@@ -58,10 +61,10 @@ impl LoadGuard {
 
     fn must_look(&self) -> bool {
         let mut looked = self.looked.lock();
-        let is_due = looked.at.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+        let is_due = looked.begun.is_none_or(|begun| begun.elapsed() >= LOOK_EVERY);
         if is_due {
             // Others use the reading before, until this one is there.
-            looked.at = Some(Instant::now());
+            looked.begun = Some(Instant::now());
         }
         is_due
     }
@@ -97,5 +100,16 @@ mod tests {
         assert_eq!(retry_after_s(1, 1_000), 1);
         assert_eq!(retry_after_s(1_000_000, 10), 60);
         assert_eq!(retry_after_s(1, 0), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_is_that_between_two_readings() {
+        let guard = LoadGuard::new(1);
+        for (bulk, elapsed_ms) in [(1_000, 0), (900, 2_000)] {
+            tokio::time::advance(Duration::from_millis(elapsed_ms)).await;
+            assert!(guard.must_look() && !guard.must_look());
+            guard.note(LaneLoad::new(0, bulk), Instant::now());
+        }
+        assert_eq!(guard.looked.lock().drained_per_second(Lane::Bulk), 50);
     }
 }

@@ -25,6 +25,12 @@ impl LaneLoad {
         Ok(load)
     }
 
+    /// Loads of the lanes.
+    #[cfg(test)]
+    pub(crate) const fn new(interactive: u64, bulk: u64) -> Self {
+        Self { interactive, bulk }
+    }
+
     /// Number of jobs in a lane.
     pub const fn of(&self, lane: Lane) -> u64 {
         match lane {
