@@ -103,6 +103,11 @@ impl Problem {
         self
     }
 
+    /// Redis could not be used.
+    pub(crate) fn is_of_redis(&self) -> bool {
+        self.kind == ProblemKind::RedisUnavailable
+    }
+
     pub(crate) const fn status(&self) -> StatusCode {
         self.kind.facts().1
     }
@@ -168,6 +173,7 @@ impl From<operations::Error> for Problem {
             Error::NothingFits(_) | Error::NoDeadLetter | Error::SeveralDeadLetters | Error::TooManyRules => {
                 Self::new(ProblemKind::Conflict).detail(error.to_string())
             }
+            Error::Completions(hub) => hub.into(),
             Error::CannotWait => Self::new(ProblemKind::BadRequest).detail(error.to_string()),
             other => {
                 tracing::error!(error = %other, "an operation failed");

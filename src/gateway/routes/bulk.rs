@@ -78,12 +78,12 @@ pub(super) async fn array(
     if jobs.len() > MAX_ARRAY_JOBS {
         return Err(Problem::new(ProblemKind::TooLarge).detail("an array has at most 1000 jobs; send NDJSON for more"));
     }
-    let mut results = Vec::new();
+    let (mut results, mut lost) = (Vec::new(), None);
     for (chunk, jobs) in jobs.chunks(PIPELINE).enumerate() {
         principal.token.rate().wait_for_jobs(jobs.len()).await;
         let first = (chunk * PIPELINE) as u64;
         let checked = (first..).zip(jobs).map(|(index, job)| (index, submission.check_of_many(job.get(), index)));
-        results.extend(lines_of(&enqueue_chunk(state, submission, checked.collect()).await));
+        results.extend(lines_of(&enqueue_chunk(state, submission, checked.collect(), &mut lost).await));
     }
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON))], results).into_response())
 }
@@ -104,7 +104,7 @@ pub(super) fn stream(
     let reading = tokio::spawn(read_lines(body, to_enqueue));
     tokio::spawn(async move {
         let Ok(submission) = Submission::new(&state, &principal, &headers, lane.as_deref()) else { return };
-        let (mut chunk, mut index) = (Vec::new(), 0);
+        let (mut chunk, mut index, mut lost) = (Vec::new(), 0, None);
         while lines.recv_many(&mut chunk, PIPELINE).await > 0 {
             principal.token.rate().wait_for_jobs(chunk.len()).await;
             let mut checked = Vec::with_capacity(chunk.len());
@@ -112,7 +112,7 @@ pub(super) fn stream(
                 checked.push((index, check_line(&submission, line, index)));
                 index += 1;
             }
-            let lines = lines_of(&enqueue_chunk(&state, &submission, checked).await);
+            let lines = lines_of(&enqueue_chunk(&state, &submission, checked, &mut lost).await);
             match timeout(STALL, results.write_all(&lines)).await {
                 Ok(Ok(())) => {}
                 // The client is gone, or does not read.
@@ -155,17 +155,26 @@ fn check_line(submission: &Submission<'_>, line: io::Result<Line>, index: u64) -
     submission.check_of_many(text, index)
 }
 
-/// Enqueues what is valid. Each job gets a result, in the order of the jobs.
+/// Enqueues what is valid. Each job gets a result, in the order of the jobs. Once Redis is `lost`, the jobs that remain are refused
+/// without another attempt: each takes seconds.
 async fn enqueue_chunk(
     state: &GatewayState,
     submission: &Submission<'_>,
     checked: Vec<(u64, Result<CheckedJob, Problem>)>,
+    lost: &mut Option<Problem>,
 ) -> Vec<ResultLine> {
     let mut admitted = Vec::with_capacity(checked.len());
     for (index, checked) in checked {
         let checked = match checked {
             Ok(_) if state.draining.is_cancelled() => Err(Problem::new(ProblemKind::Draining).retry_after(1)),
-            Ok(job) => state.load.check(&state.shared, job.lane()).await.map(|()| job),
+            Ok(job) => match &*lost {
+                Some(lost) => Err(lost.clone()),
+                None => {
+                    let fits = state.load.check(&state.shared, job.lane()).await;
+                    *lost = fits.as_ref().err().filter(|problem| problem.is_of_redis()).cloned();
+                    fits.map(|()| job)
+                }
+            },
             Err(problem) => Err(problem),
         };
         admitted.push((index, checked));
@@ -173,13 +182,14 @@ async fn enqueue_chunk(
     let jobs = admitted.iter().filter_map(|(_, checked)| checked.as_ref().ok());
     let added = add_many(&mut state.shared.backend(), jobs).await;
     // Each job has an id, so the client may send it again.
-    let lost = added.error.map_or_else(|| Problem::new(ProblemKind::RedisUnavailable), Problem::from);
+    *lost = added.error.map(Problem::from).or(lost.take());
+    let unanswered = lost.clone().unwrap_or_else(|| Problem::new(ProblemKind::RedisUnavailable));
     let mut entries = added.jobs.into_iter();
     let results = admitted.into_iter().map(|(index, checked)| match checked {
         Err(problem) => ResultLine::refused(index, &problem),
         Ok(job) => match entries.next().flatten() {
             Some(enqueued) => ResultLine::accepted(index, submission.accepted(&job, enqueued, false)),
-            None => ResultLine::refused(index, &lost),
+            None => ResultLine::refused(index, &unanswered),
         },
     });
     results.collect()

@@ -75,7 +75,7 @@ pub(crate) async fn follow(
         caller_id: query.caller_id,
         merchants: principal.merchants(state.config.xco.merchant_id.as_ref()),
     };
-    let feed = state.hub.follow(start, filter).await?;
+    let feed = state.hub.follow(start, filter).await.map_err(|error| Problem::from(&error))?;
     let reader = Reader {
         feed,
         is_masked: !principal.sees_personal_data(),
@@ -86,8 +86,8 @@ pub(crate) async fn follow(
     Ok(event_stream(events(reader), Some(HEARTBEAT)))
 }
 
-impl From<HubError> for Problem {
-    fn from(error: HubError) -> Self {
+impl From<&HubError> for Problem {
+    fn from(error: &HubError) -> Self {
         match error {
             HubError::NotReading => Self::new(ProblemKind::RedisUnavailable).retry_after(1),
             HubError::ForeignCursor { .. } => Self::new(ProblemKind::CursorTrimmed).detail(error.to_string()),
