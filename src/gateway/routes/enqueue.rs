@@ -7,13 +7,17 @@ use super::{
 };
 use crate::{
     access::Principal,
+    completions::HubError,
     gateway::{
         access::{Access, Enqueue},
         layers::refuse_if_draining,
         problem::{Problem, ProblemKind},
         state::GatewayState,
     },
-    operations::enqueue::{MAX_REQUEST_BYTES, add, is_duplicate, submit_and_wait},
+    operations::{
+        Backend, Error,
+        enqueue::{CheckedJob, MAX_REQUEST_BYTES, Submission as Submitted, add, is_duplicate, submit_and_wait},
+    },
 };
 use axum::{
     Json,
@@ -24,13 +28,13 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use std::sync::Arc;
-use tokio::time::timeout;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{sleep, timeout};
 
 /// Maximum size of an array of jobs, in bytes.
 const MAX_ARRAY_BYTES: usize = 1 << 20;
-/// Number of waiting requests from which a job is only enqueued. It leaves room for requests that pass this check at the same time.
-const MAX_WAITING: usize = 9_500;
+/// How long a request goes on waiting for its completion when the gateway stops: less than the gateway waits for its requests.
+const WAIT_WHILE_STOPPING: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,13 +91,11 @@ async fn one(
     let job = submission.check_one(text)?;
     state.load.check(&state.shared, job.lane()).await?;
     let mut backend = state.shared.backend();
-    let wait = prefer::wait(headers).filter(|_| state.hub.expectations() < MAX_WAITING);
-    let (enqueued, duplicate) = if let Some(wait) = wait {
-        let submitted = tokio::select! {
-            submitted = submit_and_wait(&mut backend, &state.hub, &job, wait) => submitted?,
-            // The job is enqueued by then, or its request can be repeated: it has an id.
-            () = state.draining.cancelled() => return Err(Problem::new(ProblemKind::Draining).retry_after(1)),
-        };
+    let submitted = match prefer::wait(headers) {
+        Some(wait) => submitted_in_time(state, &mut backend, &job, wait).await?.map(|submitted| (submitted, wait)),
+        None => None,
+    };
+    let (enqueued, duplicate) = if let Some((submitted, wait)) = submitted {
         if let Some(completion) = submitted.completion {
             let headers = [
                 (header::CONTENT_TYPE, "application/json".to_owned()),
@@ -112,6 +114,27 @@ async fn one(
     let location = job_path(&enqueued.id);
     let accepted = submission.accepted(&job, enqueued, duplicate);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response())
+}
+
+/// Enqueues the job and waits for its completion. `None`: too many requests wait, or the gateway stops. The job may then be in its
+/// lane or not; it has an id, so that enqueueing it again does no harm.
+async fn submitted_in_time(
+    state: &GatewayState,
+    backend: &mut Backend<'_>,
+    job: &CheckedJob,
+    wait: Duration,
+) -> Result<Option<Submitted>, Problem> {
+    let stopping = async {
+        state.draining.cancelled().await;
+        sleep(WAIT_WHILE_STOPPING).await;
+    };
+    tokio::select! {
+        submitted = submit_and_wait(backend, &state.hub, job, wait) => match submitted {
+            Err(Error::Completions(HubError::TooManyExpectations)) => Ok(None),
+            submitted => Ok(Some(submitted?)),
+        },
+        () = stopping => Ok(None),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

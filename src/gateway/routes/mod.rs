@@ -43,7 +43,7 @@ pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc
         .route("/v1/jobs", post(enqueue::enqueue).get(jobs::list))
         .route("/v1/jobs/search", post(jobs::search))
         .route("/v1/jobs/{id}", get(jobs::one).delete(jobs::cancel))
-        .route("/v1/jobs/{id}/wait", get(wait::wait))
+        .route("/v1/jobs/{id}/wait", get(wait::wait).options(wait::preflight))
         .route("/v1/completions", get(completions::follow))
         .route("/v1/status", get(status::status))
         .route("/v1/audit", get(audit::list))

@@ -13,7 +13,7 @@ use crate::{
 use axum::{
     Extension, Json,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response, sse::Event},
 };
 use futures::stream;
@@ -51,6 +51,17 @@ pub(crate) async fn wait(
     allow_origin(&state, origin, answer.unwrap_or_else(IntoResponse::into_response))
 }
 
+/// Lets a page of a configured origin wait with headers of its own, such as those of an event stream: a browser asks first.
+pub(crate) async fn preflight(State(state): State<Arc<GatewayState>>, headers: HeaderMap) -> Response {
+    let origin = headers.get(header::ORIGIN).cloned();
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "accept, cache-control, last-event-id"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    allow_origin(&state, origin, (StatusCode::NO_CONTENT, allowed).into_response())
+}
+
 async fn answer(
     state: Arc<GatewayState>,
     id: String,
@@ -71,7 +82,11 @@ async fn answer(
     }
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if !accepts.contains("text/event-stream") {
-        let shown = look(&state, &id, ticket.partition, LONGEST).await?;
+        let shown = tokio::select! {
+            shown = look(&state, &id, ticket.partition, LONGEST) => shown?,
+            // The browser asks another gateway.
+            () = state.draining.cancelled() => json!({"status": "pending"}),
+        };
         return Ok(Json(shown).into_response());
     }
     let stream_until = tokio::time::Instant::now() + LONGEST_STREAM;
@@ -129,7 +144,7 @@ fn shown(event: &Value) -> Value {
 /// Lets pages of the configured origins read the answer. The ticket is the credential, so no cookies are sent.
 fn allow_origin(state: &GatewayState, origin: Option<HeaderValue>, mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
     let allowed = &state.config.gateway.allowed_origins;
     if let Some(origin) = origin.filter(|origin| allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()))
     {
