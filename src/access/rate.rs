@@ -1,6 +1,11 @@
 //! Limits of what one token may ask for.
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::StateInformationMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
 use std::{fmt, num::NonZeroU32};
 
 const fn rate(number: u32) -> NonZeroU32 {
@@ -9,6 +14,12 @@ const fn rate(number: u32) -> NonZeroU32 {
         None => NonZeroU32::MIN,
     }
 }
+
+/// A limiter that says how much is left.
+type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
+
+/// The rates of every token, for the header `RateLimit-Policy`: how many at once, and the seconds after which they are free again.
+pub const POLICY: &str = "\"requests\";q=1000;w=2, \"jobs\";q=5000;w=1";
 
 /// Requests that a token may make in a second, and at once.
 pub const REQUESTS_PER_SECOND: NonZeroU32 = rate(500);
@@ -29,8 +40,8 @@ pub struct Exceeded {
 
 /// What one token has used of its rates, in this process.
 pub struct TokenRate {
-    requests: DefaultDirectRateLimiter,
-    jobs: DefaultDirectRateLimiter,
+    requests: Limiter,
+    jobs: Limiter,
 }
 
 impl fmt::Debug for TokenRate {
@@ -42,19 +53,19 @@ impl fmt::Debug for TokenRate {
 impl TokenRate {
     pub(super) fn new() -> Self {
         Self {
-            requests: RateLimiter::direct(Quota::per_second(REQUESTS_PER_SECOND).allow_burst(REQUESTS_AT_ONCE)),
-            jobs: RateLimiter::direct(Quota::per_second(JOBS_PER_SECOND).allow_burst(JOBS_AT_ONCE)),
+            requests: limiter(Quota::per_second(REQUESTS_PER_SECOND).allow_burst(REQUESTS_AT_ONCE)),
+            jobs: limiter(Quota::per_second(JOBS_PER_SECOND).allow_burst(JOBS_AT_ONCE)),
         }
     }
 
-    /// Counts one request.
-    pub fn request(&self) -> Result<(), Exceeded> {
+    /// Counts one request. Returns how many more may follow at once.
+    pub fn request(&self) -> Result<u32, Exceeded> {
         check(&self.requests, "requests", REQUESTS_PER_SECOND)
     }
 
     /// Counts one job of a request with one job.
     pub fn job(&self) -> Result<(), Exceeded> {
-        check(&self.jobs, "jobs", JOBS_PER_SECOND)
+        check(&self.jobs, "jobs", JOBS_PER_SECOND).map(drop)
     }
 
     /// Waits until `count` more jobs may be enqueued: in a stream of jobs, the rate slows the reading of the socket.
@@ -68,9 +79,31 @@ impl TokenRate {
     }
 }
 
-fn check(limiter: &DefaultDirectRateLimiter, what: &'static str, per_second: NonZeroU32) -> Result<(), Exceeded> {
-    limiter.check().map_err(|not_until| {
-        let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
+fn limiter(quota: Quota) -> Limiter {
+    RateLimiter::direct(quota).with_middleware()
+}
+
+fn check(limiter: &Limiter, what: &'static str, per_second: NonZeroU32) -> Result<u32, Exceeded> {
+    limiter.check().map(|left| left.remaining_burst_capacity()).map_err(|not_until| {
+        let wait = not_until.wait_time_from(DefaultClock::default().now());
         Exceeded { what, per_second, retry_after_s: wait.as_secs() + 1 }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn more_than_the_burst_is_refused_with_a_time() {
+        let rate = TokenRate::new();
+        assert_eq!(rate.request().unwrap(), REQUESTS_AT_ONCE.get() - 1);
+        // A slow machine wins back at most a few of them meanwhile.
+        let refused = (0..1_000_000).find_map(|_| rate.request().err()).unwrap();
+        assert_eq!(refused.retry_after_s, 1);
+        assert_eq!(refused.to_string(), "this token may send 500 requests a second");
+        let refused = (0..1_000_000).find_map(|_| rate.job().err()).unwrap();
+        assert_eq!(refused.to_string(), "this token may send 5000 jobs a second");
+    }
 }

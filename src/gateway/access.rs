@@ -13,7 +13,10 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+};
 
 impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
@@ -48,7 +51,10 @@ pub(crate) fn principal_of(state: &GatewayState, parts: &Parts) -> Result<Princi
     if let Some(connection) = parts.extensions.get::<ConnectionHandle>() {
         connection.trust();
     }
-    let person = parts.headers.get("x-operator").map(|value| person_name(value.to_str().unwrap_or_default()));
+    let person = parts
+        .headers
+        .get("x-operator")
+        .map(|value| person_name(std::str::from_utf8(value.as_bytes()).unwrap_or_default()));
     let peer = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
     Ok(Principal { token, person: person.transpose()?, from: from("gateway", peer) })
 }
@@ -59,6 +65,10 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, secret) = value.split_once(' ').unwrap_or((value, ""));
     Some(if scheme.eq_ignore_ascii_case("bearer") { secret.trim() } else { "" })
 }
+
+/// Number of requests that the token of a request may still make at once. The outermost layer puts it into a header.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RequestsLeft(pub(super) Arc<OnceLock<u32>>);
 
 /// A role, as a type.
 pub(crate) trait Role {
@@ -91,7 +101,11 @@ impl<R: Role> FromRequestParts<Arc<GatewayState>> for Access<R> {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<GatewayState>) -> Result<Self, Problem> {
         let principal = principal_of(state, parts)?;
         principal.require(R::ROLE)?;
-        principal.token.rate().request()?;
+        let left = principal.token.rate().request();
+        if let Some(shown) = parts.extensions.get::<RequestsLeft>() {
+            let _ = shown.0.set(*left.as_ref().unwrap_or(&0));
+        }
+        left?;
         Ok(Self(principal, PhantomData))
     }
 }
