@@ -20,10 +20,10 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::{convert::Infallible, sync::Arc};
+use std::{io, sync::Arc};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -149,13 +149,18 @@ pub(crate) async fn list(
 /// Streams all dead letters that fit.
 fn exported(state: Arc<GatewayState>, principal: Principal, filter: Filter, reveal: Reveal) -> Response {
     let (to, pieces) = mpsc::channel(2);
-    tokio::spawn(async move {
+    let exporting = tokio::spawn(async move {
         let mut backend = state.shared.backend_for_scans();
-        if let Err(error) = export_to(&mut backend, &principal.actor(), &filter, &reveal, &to).await {
+        export_to(&mut backend, &principal.actor(), &filter, &reveal, &to).await.inspect_err(|error| {
             tracing::warn!(%error, "an export of dead letters ended early");
-        }
+        })
     });
-    let body = Body::from_stream(ReceiverStream::new(pieces).map(Ok::<_, Infallible>));
+    // An export that fails breaks the answer off, so that the client does not take it for complete.
+    let end = stream::once(exporting).filter_map(async |ended| match ended {
+        Ok(Ok(_)) => None,
+        _ => Some(Err(io::Error::other("the export ended early"))),
+    });
+    let body = Body::from_stream(ReceiverStream::new(pieces).map(Ok).chain(end));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
         (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"dead-letters.ndjson\"")),
