@@ -40,7 +40,10 @@ impl PauseSelection {
         let lane = self.lane.map(|lane| parse::<Lane>("lane", &lane, "must be interactive or bulk")).transpose()?;
         let named = |name: String| JobType::from_name(&name).ok_or_else(|| faulty("type", "is no job type"));
         let job_type = self.job_type.map(named).transpose()?;
-        let caller = self.caller.or(self.caller_id);
+        let caller = match (self.caller, self.caller_id) {
+            (Some(_), Some(_)) => return Err(faulty("caller_id", "cannot stand beside caller: both mean the same")),
+            (caller, caller_id) => caller.or(caller_id),
+        };
         if caller.as_ref().is_some_and(|caller| caller.is_empty() || caller.len() > 256) {
             return Err(faulty("caller", "must be 1 to 256 bytes"));
         }
