@@ -1,7 +1,12 @@
 //! `GET /openapi.json`
+//!
+//! The routes and their parameters stand beside the handlers. What bodies hold stands in `openapi/details.json`, which is laid over
+//! them; jobs and completions are described by the schemas of the contract.
 
 use super::routes;
 use axum::Json;
+use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -10,6 +15,31 @@ use utoipa::{
     },
 };
 
+const DETAILS: &str = include_str!("openapi/details.json");
+const JOB: &str = include_str!("../../docs/job.schema.json");
+const COMPLETION: &str = include_str!("../../docs/completion.schema.json");
+
+/// Errors that every operation may answer.
+const ANYWHERE: &[(&str, &str)] = &[
+    ("400", "The request is not valid"),
+    ("408", "The request or its answer took too long"),
+    ("500", "Internal error"),
+    (
+        "503",
+        "Redis cannot be used, the lane is full, or the gateway is stopping; `Retry-After` says when to come again",
+    ),
+];
+/// Errors that an operation with a token may answer.
+const WITH_TOKEN: &[(&str, &str)] = &[
+    ("401", "A valid token is required"),
+    ("403", "The token does not allow this"),
+    ("429", "The token has used its rate; `Retry-After` says when to come again"),
+];
+/// Errors that an operation with a body may answer.
+const WITH_BODY: &[(&str, &str)] = &[("413", "The body is too large"), ("415", "The content type is not supported")];
+/// Routes outside of the API, whose errors are no problems.
+const PROBES: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "xco-worker gateway", description = "Jobs, completions and operations over HTTP. Errors are application/problem+json (RFC 9457)."),
@@ -17,9 +47,11 @@ use utoipa::{
     paths(
         routes::enqueue::enqueue, routes::jobs::list, routes::jobs::search, routes::jobs::one, routes::jobs::cancel,
         routes::dead_letters::list, routes::dead_letters::one, routes::runs::replay, routes::runs::replays,
-        routes::runs::progress, routes::runs::stop, routes::runs::discard, routes::runs::discards, routes::wait::wait, routes::completions::follow, routes::status::status, routes::audit::list,
-        routes::limits::list, routes::limits::change, routes::callers::list, routes::callers::one, routes::batches::list, routes::batches::one,
-        routes::backfills::list, routes::backfills::one, routes::pauses::list, routes::pauses::pause, routes::pauses::resume,
+        routes::runs::progress, routes::runs::stop, routes::runs::discard, routes::runs::discards, routes::wait::wait,
+        routes::completions::follow, routes::status::status, routes::audit::list, routes::backfills::list,
+        routes::backfills::one, routes::pauses::list, routes::pauses::pause, routes::pauses::resume,
+        routes::limits::list, routes::limits::change, routes::callers::list, routes::callers::one, routes::batches::list,
+        routes::batches::one,
     )
 )]
 struct Document;
@@ -34,11 +66,142 @@ impl Modify for Security {
 }
 
 /// The description of the gateway's routes, as an `OpenAPI` 3.1 document.
-pub fn openapi_document() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+pub fn openapi_document() -> &'static Value {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+        // Tests parse these texts; one that could not be parsed would be left out.
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
+        lay_over(&mut document, parsed(DETAILS));
+        let schemas = &mut document["components"]["schemas"];
+        schemas["Job"] = embedded(parsed(JOB), "Job");
+        // `lane` is the gateway's own member, beside the job's.
+        if let Some(parts) = schemas["Job"]["$defs"]["root"]["allOf"].as_array_mut() {
+            parts.push(json!({"properties": {"lane": {"enum": ["interactive", "bulk", null]}}}));
+        }
+        schemas["Completion"] = embedded(parsed(COMPLETION), "Completion");
+        add_problems(&mut document);
+        document
+    });
+    &DOCUMENT
+}
+
+/// Lays one JSON value over another: members of objects are added, everything else is replaced.
+fn lay_over(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (name, value) in over {
+                lay_over(base.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// A schema as a component: what it refers to in itself is now found in the document.
+fn embedded(mut schema: Value, name: &str) -> Value {
+    if let Some(members) = schema.as_object_mut() {
+        members.remove("$id");
+        members.remove("$schema");
+    }
+    refer_to(&mut schema, &format!("#/components/schemas/{name}/"));
+    schema
+}
+
+fn refer_to(schema: &mut Value, prefix: &str) {
+    match schema {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match value {
+                    Value::String(target) if name == "$ref" => {
+                        if let Some(rest) = target.strip_prefix("#/") {
+                            *target = format!("{prefix}{rest}");
+                        }
+                    }
+                    value => refer_to(value, prefix),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| refer_to(value, prefix)),
+        _ => {}
+    }
+}
+
+/// Describes the errors of each operation.
+fn add_problems(document: &mut Value) {
+    let content = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, operations) in paths.filter(|(path, _)| !PROBES.contains(&path.as_str())) {
+        for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            let mut possible = ANYWHERE.to_vec();
+            if !operation["security"].is_null() || path.ends_with("/wait") {
+                possible.extend(WITH_TOKEN);
+            }
+            if !operation["requestBody"].is_null() {
+                possible.extend(WITH_BODY);
+            }
+            let Some(responses) = operation["responses"].as_object_mut() else { continue };
+            for (status, description) in possible {
+                responses.entry(status).or_insert_with(|| json!({"description": description}));
+            }
+            for (_, response) in responses.iter_mut().filter(|(status, _)| status.as_str() >= "4") {
+                response["content"] = content.clone();
+            }
+        }
+    }
 }
 
 /// Serves the description.
-pub(super) async fn serve() -> Json<utoipa::openapi::OpenApi> {
+pub(super) async fn serve() -> Json<&'static Value> {
     Json(openapi_document())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Every `$ref` of the document.
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    match value {
+                        Value::String(target) if name == "$ref" => found.push(target.clone()),
+                        value => references(value, found),
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_parts_are_json_and_refer_to_what_is_there() {
+        for text in [DETAILS, JOB, COMPLETION] {
+            serde_json::from_str::<Value>(text).unwrap();
+        }
+        let document = openapi_document();
+        let mut found = Vec::new();
+        references(document, &mut found);
+        assert!(found.len() > 50);
+        for target in found {
+            assert!(document.pointer(target.strip_prefix('#').unwrap()).is_some(), "{target}");
+        }
+    }
+
+    #[test]
+    fn every_error_is_a_problem_and_every_answer_is_described() {
+        for (path, operations) in openapi_document()["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    assert!(response["description"].is_string(), "{method} {path} {status}");
+                    assert!(response["content"].is_object(), "{method} {path} {status}");
+                    let is_problem = response["content"]["application/problem+json"].is_object();
+                    let is_error = status.as_str() >= "4" && !PROBES.contains(&path.as_str());
+                    assert_eq!(is_problem, is_error, "{method} {path} {status}");
+                }
+            }
+        }
+    }
 }
