@@ -4,6 +4,7 @@
 pub(crate) mod certificates;
 mod clock;
 mod container;
+pub(crate) mod gateway;
 mod jobs;
 pub(crate) mod messy;
 mod ports;
