@@ -167,14 +167,15 @@ async fn enqueue_chunk(
     for (index, checked) in checked {
         let checked = match checked {
             Ok(_) if state.draining.is_cancelled() => Err(Problem::new(ProblemKind::Draining).retry_after(1)),
-            Ok(job) => match &*lost {
-                Some(lost) => Err(lost.clone()),
-                None => {
+            Ok(job) => {
+                if let Some(lost) = &*lost {
+                    Err(lost.clone())
+                } else {
                     let fits = state.load.check(&state.shared, job.lane()).await;
                     *lost = fits.as_ref().err().filter(|problem| problem.is_of_redis()).cloned();
                     fits.map(|()| job)
                 }
-            },
+            }
             Err(problem) => Err(problem),
         };
         admitted.push((index, checked));

@@ -162,7 +162,9 @@ impl TestGateway {
 
     /// Opens a stream of events.
     pub(crate) async fn events(&self, request: RequestBuilder) -> Events {
-        let response = request.header("accept", "text/event-stream").send().await.unwrap();
+        // The time for whole answers is not for streams.
+        let request = request.timeout(Duration::from_secs(600)).header("accept", "text/event-stream");
+        let response = request.send().await.unwrap();
         assert_eq!(response.status().as_u16(), 200, "{}", response.text().await.unwrap());
         assert!(response.headers()["content-type"].as_bytes().starts_with(b"text/event-stream"));
         Events { response, unread: String::new() }
