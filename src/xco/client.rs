@@ -18,7 +18,6 @@ use jiff::Timestamp;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use secrecy::ExposeSecret;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
@@ -267,9 +266,7 @@ impl ClientState {
         token: &Token,
     ) -> Result<(reqwest::Request, Option<transport::SentMark>), CallFailure> {
         let internal = |what: &str| CallFailure::unanswered(FailureKind::Internal, format!("{what} cannot be sent"));
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.secret().expose_secret()))
-            .map_err(|_| internal("the access token"))?;
-        bearer.set_sensitive(true);
+        let bearer = token.bearer().ok_or_else(|| internal("the access token"))?;
         let method = if request.body.is_some() { reqwest::Method::POST } else { reqwest::Method::GET };
         let mut http_request = reqwest::Request::new(method, request.url.clone());
         let mut sent = None;
@@ -279,7 +276,7 @@ impl ClientState {
             sent = Some(mark);
         }
         let headers = http_request.headers_mut();
-        headers.insert(AUTHORIZATION, bearer);
+        headers.insert(AUTHORIZATION, bearer.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, application/problem+json"));
         if sent.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

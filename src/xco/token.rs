@@ -21,7 +21,8 @@ use super::{
 use crate::net::Backoff;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use secrecy::SecretString;
+use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -42,13 +43,24 @@ pub(super) const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 /// A token in use.
 pub(super) struct Token {
     grant: Grant,
+    /// The header that carries it, made once for all calls. `None` if the token cannot be in a header.
+    bearer: Option<HeaderValue>,
     /// Higher than that of every earlier token.
     generation: u64,
 }
 
 impl Token {
-    pub(super) fn secret(&self) -> &SecretString {
-        &self.grant.token
+    fn new(grant: Grant, generation: u64) -> Self {
+        let bearer = HeaderValue::try_from(format!("Bearer {}", grant.token.expose_secret())).ok().map(|mut bearer| {
+            bearer.set_sensitive(true);
+            bearer
+        });
+        Self { grant, bearer, generation }
+    }
+
+    /// The value of `Authorization`; `None` if the token cannot be in a header.
+    pub(super) const fn bearer(&self) -> Option<&HeaderValue> {
+        self.bearer.as_ref()
     }
 
     /// The token's lifetime, counted from the request for it.
@@ -233,7 +245,7 @@ impl TokenCache {
                 flight.generation += 1;
                 (flight.failed, flight.pause) = (None, None);
                 flight.pauses.reset();
-                let token = Arc::new(Token { grant, generation: flight.generation });
+                let token = Arc::new(Token::new(grant, flight.generation));
                 *self.current.write() = Some(Arc::clone(&token));
                 *self.refresh_after.lock() = None;
                 Ok(token)
