@@ -13,6 +13,9 @@ use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
 use prometheus::{Encoder, Registry, TextEncoder};
 use std::{fmt, sync::Arc, time::Duration};
 
+/// The HTTP status with which successful calls are recorded.
+const SUCCESS: u16 = 200;
+
 /// Upper bounds of the histograms' buckets, in seconds: from a Redis round trip to a long wait for a limit.
 const BOUNDARIES_S: [f64; 18] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -37,6 +40,8 @@ struct Instruments {
     total: StatusSeries<BoundHistogram<f64>>,
     dead_letters: Series<BoundCounter<u64>>,
     xco: Histogram<f64>,
+    /// The same for successful calls, which are most.
+    xco_successes: Series<BoundHistogram<f64>>,
     retries: Series<BoundCounter<u64>>,
     rate_limited: Series<BoundCounter<u64>>,
     limited: Series<BoundCounter<u64>>,
@@ -134,6 +139,9 @@ impl Metrics {
     /// Records a call to XCO. `http_status` is 0 if there was no answer.
     pub fn xco_call(&self, job_type: JobType, http_status: u16, elapsed: Duration) {
         let Some(on) = &self.0 else { return };
+        if http_status == SUCCESS {
+            return on.xco_successes.of(Some(job_type)).record(elapsed.as_secs_f64());
+        }
         let attributes = [KeyValue::new("type", job_type.as_str()), KeyValue::new("status", status_label(http_status))];
         on.xco.record(elapsed.as_secs_f64(), &attributes);
     }
@@ -345,12 +353,14 @@ impl Instruments {
         }
         let overloaded = "1 if a lane holds more than queue.max_pending, by lane and partition";
         let trimmed = "Completions trimmed for space before every reader group had read them";
+        let xco = seconds("xco_worker.xco_call", "Calls to XCO, by type and HTTP status (none: no answer)");
         Self {
             completions: StatusSeries::new(move |attributes| completions.bind(attributes)),
             wait: Series::new(move |attributes| wait.bind(attributes)),
             total: StatusSeries::new(move |attributes| total.bind(attributes)),
             dead_letters: Series::new(move |attributes| dead_letters.bind(attributes)),
-            xco: seconds("xco_worker.xco_call", "Calls to XCO, by type and HTTP status (none: no answer)"),
+            xco_successes: successes_of(xco.clone()),
+            xco,
             retries: Series::new(move |attributes| retries.bind(attributes)),
             rate_limited: Series::new(move |attributes| rate_limited.bind(attributes)),
             limited: Series::new(move |attributes| limited.bind(attributes)),
@@ -393,6 +403,14 @@ impl Instruments {
             registry,
         }
     }
+}
+
+/// The series of the calls of each type that XCO answered with [`SUCCESS`].
+fn successes_of(calls: Histogram<f64>) -> Series<BoundHistogram<f64>> {
+    Series::new(move |attributes| {
+        let status = KeyValue::new("status", status_label(SUCCESS));
+        calls.bind(&[attributes, &[status]].concat())
+    })
 }
 
 /// Label of a status. One of a fixed set: XCO might answer any status, and each label creates a series that is kept for
