@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,9 @@ const SIDELINED: usize = 4;
 /// A batch is read before it has slots only if the previous batch got its slots within this time. Behind calls that
 /// hang, jobs thus stay in the stream, where any worker can take them.
 const QUICK: Duration = Duration::from_millis(20);
+
+/// A blocking read that took this long found an empty lane, and its job came alone.
+const ALONE: Duration = Duration::from_millis(1);
 
 /// How often cancelled jobs are looked for in a paused lane.
 const CANCELLED_LOOK: Duration = Duration::from_millis(500);
@@ -175,6 +178,7 @@ impl LaneFetch<'_> {
             };
             let Partition { keys, aside, .. } = &context.partitions[self.partition];
             let asked_at_ms = context.clock.elapsed_ms();
+            let asked = Instant::now();
             // The lane has delayed its maximum of jobs, so new ones wait. Resumed jobs belong to other routes, too.
             let only_due = aside.is_full(self.lane);
             let block = (only_due || demand.is_none()).then_some(BLOCK);
@@ -190,6 +194,9 @@ impl LaneFetch<'_> {
                 _ => self.read(keys, count, block).await,
             };
             more = !only_due && read.as_ref().is_ok_and(|entries| entries.len() >= count);
+            // A job that came during the wait came alone, as far as is known. The next read waits again and costs one
+            // command; a look for more would cost three, and would be ahead of this job's admission.
+            more &= block.is_none() || asked.elapsed() < ALONE;
             if !more {
                 demand = None;
             } else if demand.is_none() {
