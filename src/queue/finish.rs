@@ -3,7 +3,7 @@
 use super::{
     IdIndex, Keys, Link, Source,
     admission::BATCH_LIFE_S,
-    index::holder,
+    index::{enqueued_between, holder},
     script::{Script, ScriptFailure, failures, script},
 };
 use crate::{
@@ -275,7 +275,8 @@ pub async fn finish(
             }
         }
     }
-    call.arg(index.window_ms()).arg(index.width_ms());
+    let (first_ms, last_ms) = enqueued_between(batch.iter().map(|one| one.origin.as_str()));
+    call.arg(first_ms).arg(last_ms).arg(index.window_ms()).arg(index.width_ms());
     let (not_ours, failed, courtesies): (Vec<i64>, Vec<redis::Value>, Vec<String>) =
         redis::from_redis_value(SCRIPT.run(link, &call).await?)?;
     let mut each = vec![Finished::Ended; batch.len()];

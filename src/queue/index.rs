@@ -73,6 +73,22 @@ pub(super) fn holder(origin: &str) -> String {
     format!("{}{entry}", origin.get(..1).unwrap_or_default())
 }
 
+/// Returns when the first and the last of these origins, given as text, were enqueued, in milliseconds. An origin that
+/// cannot be read counts as the latest time, as in the scripts.
+pub(super) fn enqueued_between<'a>(origins: impl Iterator<Item = &'a str>) -> (u64, u64) {
+    let ms = |origin: &str| {
+        let (_, entry) = origin.rsplit_once(':')?;
+        entry.split_once('-')?.0.parse().ok()
+    };
+    origins.map(|origin| ms(origin).unwrap_or(LATEST_MS)).fold((LATEST_MS, 0), |(first, last): (u64, u64), ms: u64| {
+        let ms = ms.min(LATEST_MS);
+        (first.min(ms), last.max(ms))
+    })
+}
+
+/// Later than any clock, and exact as a Lua number.
+const LATEST_MS: u64 = 1 << 53;
+
 /// Where the job of an id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Located {
@@ -128,6 +144,17 @@ mod tests {
         for foreign in ["", "x17-4", "b", "é17-4", " 17-4"] {
             assert_eq!(Located::parse(foreign, 3), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn the_times_of_origins_are_bounded() {
+        assert_eq!(enqueued_between(["bulk:3:17-4", "interactive:0:12-0", "bulk:3:15-9"].into_iter()), (12, 17));
+        assert_eq!(
+            enqueued_between(["bulk:3:17-4", "odd", "bulk:3:99999999999999999999-0"].into_iter()),
+            (17, LATEST_MS)
+        );
+        assert_eq!(enqueued_between(["bulk:3:18446744073709551615-0"].into_iter()), (LATEST_MS, LATEST_MS));
+        assert_eq!(enqueued_between(std::iter::empty()), (LATEST_MS, 0));
     }
 
     #[test]

@@ -17,7 +17,8 @@
 --              object (an id never begins with a brace): {id, reply, reply_s, batch, batch_s, dead: {job, error, at,
 --              replayable, state}, next: {job, parent, generation}}; reply and batch are positions in KEYS, reply_s and
 --              batch_s their lives in s
---         and at the end: dedupe window in ms · width of a slice of the index in ms
+--         and at the end: when the first and the last of the completed jobs were enqueued, in ms · dedupe window in ms · width
+--         of a slice of the index in ms
 --         The call marker to remove is '' (none), or the origin: any marker of the job. `origin, newline, marker`
 --         removes only the delivery's own marker. `origin, newline, !, marker` removes any marker of the job, and names
 --         the delivery's own.
@@ -351,33 +352,41 @@ local window_ms, width_ms = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
 local t = redis.call('TIME')
 local now_ms = t[1] * 1000 + math.floor(t[2] / 1000)
 
+-- The slice in which all completed jobs were enqueued, as is most common; nothing if there are several.
+local function only_slice()
+  local first_ms, last_ms = tonumber(ARGV[#ARGV - 3]), tonumber(ARGV[#ARGV - 2])
+  local first, last = math.floor(math.min(first_ms, now_ms) / width_ms), math.floor(math.min(last_ms, now_ms) / width_ms)
+  return first == last and first or nil
+end
+
 local function note_ends()
-  local slices = {}
+  local slices, only = {}, only_slice()
   for i, entry in pairs(appended) do
     local holder = holders[i]
     if holder then
-      local number = math.floor(enqueued_ms(holder, now_ms) / width_ms)
+      local number = only or math.floor(enqueued_ms(holder, now_ms) / width_ms)
       local slice = slices[number]
       if not slice then
-        slice = {ids = {}, holders = {}, ends = {}}
+        slice = {ids = {}, holders = {}, entries = {}, count = 0}
         slices[number] = slice
       end
-      local place = #slice.ids + 1
-      slice.ids[place], slice.holders[place], slice.ends[place] = reserved[i], holder, holder .. ' ' .. entry
+      local place = slice.count + 1
+      slice.count, slice.ids[place], slice.holders[place], slice.entries[place] = place, reserved[i], holder, entry
     end
   end
   for number, slice in pairs(slices) do
-    local key, list = KEYS[10] .. ':' .. ARGV[#ARGV] .. ':' .. string.format('%.0f', number), {}
+    local key, list, length = KEYS[10] .. ':' .. ARGV[#ARGV] .. ':' .. string.format('%.0f', number), {}, 0
     local values = slice_get(key, unpack(slice.ids))
     for place = 1, #values do
       -- A job that has not reserved its id, or whose id is with another job by now, reserves nothing by ending.
       local value, holder = values[place], slice.holders[place]
       if value and (value == holder or holder_and_end(value) == holder) then
-        list[#list + 1], list[#list + 2] = slice.ids[place], slice.ends[place]
+        list[length + 1], list[length + 2] = slice.ids[place], holder .. ' ' .. slice.entries[place]
+        length = length + 2
       end
     end
-    if #list > 0 then
-      courteous('HSET', key, unpack(list))
+    if length > 0 then
+      courteous('HSET', key, unpack(list, 1, length))
     end
   end
 end
