@@ -133,7 +133,7 @@ impl EraseReport {
             let kept = crate::config::format_duration(config.queue.index_retention.max(config.queue.dedupe_window));
             remains.extend([
                 format!("ids of jobs in the index of ids, for about {kept} after they were read; an id is not meant to name anyone"),
-                "the name of a caller in a limit's key, until the limit is full again".to_owned(),
+                "the name of a caller in a limit, until the limit is full again, or for half a minute".to_owned(),
                 "whatever is in Redis's append-only file until it is rewritten, in snapshots, replicas and backups, at readers of \
                  the completions and in files of a backfill: that is outside of this command"
                     .to_owned(),

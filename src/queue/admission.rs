@@ -2,7 +2,7 @@
 
 use super::{
     IdIndex, Keys, Link,
-    index::holder,
+    index::{enqueued_between, holder},
     script::{Script, integers, script},
 };
 use crate::{
@@ -15,16 +15,26 @@ use std::{collections::HashMap, sync::LazyLock};
 /// Maximum number of deliveries in one call of [`admit`].
 pub const MAX_ADMIT: usize = 256;
 
-static SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| script!("admission/admit" on "shared/atomic" on "ids/index" on "limiter/limiter"));
+static SCRIPT: LazyLock<Script> = LazyLock::new(
+    || script!("admission/admit" on "shared/atomic" on "ids/index" on "ids/reserve" on "limiter/limiter" on "limiter/recent"),
+);
 
-const FIXED_KEYS: usize = 6;
+const FIXED_KEYS: usize = 8;
 
 /// Position of the first queue in the script's `KEYS`.
 const QUEUE_KEYS: usize = 3;
 
 /// How long a batch's counters are kept after the last change, in seconds.
 pub(super) const BATCH_LIFE_S: u64 = 30 * 86_400;
+
+/// Where callers' buckets without a history are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BucketPlace {
+    /// Each to its own key, where workers of every version look.
+    OwnKey,
+    /// Together to a hash, which costs less. All workers must look there.
+    Recent,
+}
 
 /// Whether a job already has a reservation in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +147,8 @@ pub struct AdmissionBatch<'a> {
     pub consumer: &'a str,
     /// Number of times that these requests were made, this time included.
     pub asking: u32,
+    /// Where callers' buckets are written. They are found wherever they are.
+    pub place: BucketPlace,
     /// One request for each delivery.
     pub requests: &'a [AdmissionRequest],
 }
@@ -160,7 +172,7 @@ async fn run(
     batch: AdmissionBatch<'_>,
     with_entries: bool,
 ) -> RedisResult<Vec<i64>> {
-    let AdmissionBatch { stream, consumer, asking, requests } = batch;
+    let AdmissionBatch { stream, consumer, asking, place, requests } = batch;
     let groups = RateGroups::of(requests);
     let batches = requests.iter().filter_map(|request| request.count_in_batch.as_deref());
     let bucket_count: usize = groups.0.iter().map(|group| group.buckets.len()).sum();
@@ -170,7 +182,7 @@ async fn run(
     for bucket in SharedBucket::ALL {
         call.arg(keys.waiting(bucket));
     }
-    call.arg(&keys.ids).arg(&keys.index);
+    call.arg(&keys.ids).arg(&keys.index).arg(&keys.recent);
     for bucket in groups.0.iter().flat_map(|group| &group.buckets) {
         call.arg(keys.limit(bucket));
     }
@@ -183,6 +195,8 @@ async fn run(
     let youngest = with_id().map(|request| request.entry).max();
     call.arg(youngest.map_or_else(String::new, |entry| entry.to_string()));
     call.arg(with_id().count()).arg(u8::from(with_entries)).arg(index.width_ms()).arg(index.life_ms());
+    let (first_ms, last_ms) = enqueued_between(with_id().map(|request| request.token.as_str()));
+    call.arg(first_ms).arg(last_ms).arg(u8::from(place == BucketPlace::Recent));
     let mut before = 0;
     let mut firsts = Vec::with_capacity(groups.0.len());
     for group in &groups.0 {
@@ -219,7 +233,7 @@ async fn run(
             has[letters] = letter;
             letters += usize::from(present);
         }
-        call.arg(&has[..letters]).arg(&request.token).arg(number(&request.bucket));
+        call.arg(&has[..letters]).arg(number(&request.bucket));
         if with_entries && request.reserve_id.is_some() {
             call.arg(request.entry.to_string());
         }
@@ -233,7 +247,7 @@ async fn run(
             call.arg(run_at_ms);
         }
         if let Some(mark) = &request.mark {
-            call.arg(mark).arg(request.entry.to_string());
+            call.arg(mark).arg(request.entry.to_string()).arg(&request.token);
         }
         if let Some(Reservation { kind, since_ms }) = request.slot {
             call.arg(slot_letter(kind)).arg(since_ms);

@@ -16,7 +16,9 @@ use redis::{RedisResult, Value, cmd};
 use std::sync::LazyLock;
 
 static REPLAY: LazyLock<Script> = LazyLock::new(|| script!("dead_letters/replay" on "shared/atomic" on "ids/index"));
-static PEEK: LazyLock<Script> = LazyLock::new(|| script!("limiter/bucket_peek" on "limiter/limiter"));
+static PEEK: LazyLock<Script> = LazyLock::new(
+    || script!("limiter/bucket_peek" on "shared/atomic" on "ids/index" on "limiter/limiter" on "limiter/recent"),
+);
 
 /// Maximum number of dead letters that one step of a replay moves.
 pub const MAX_REPLAY: usize = 100;
@@ -206,8 +208,8 @@ pub async fn discard(link: &mut Link, keys: &Keys, letters: &[EntryId]) -> Redis
 
 /// Returns the current state of a bucket. O(1).
 pub async fn peek(link: &mut Link, keys: &Keys, bucket: &Bucket) -> RedisResult<BucketState> {
-    let mut call = PEEK.call(1);
-    call.arg(keys.limit(&bucket.name)).arg(bucket.interval_us).arg(bucket.tolerance_us);
+    let mut call = PEEK.call(3);
+    call.arg(keys.limit(&bucket.name)).arg(&keys.recent).arg(bucket.interval_us).arg(bucket.tolerance_us);
     let reply = integers(PEEK.run(link, &call).await?)?;
     let field = |at: usize| reply.get(at).and_then(|us| u64::try_from(*us).ok()).unwrap_or(0);
     Ok(BucketState { interval_us: field(0), wait_us: field(1) })

@@ -12,7 +12,9 @@ use crate::{
 use redis::RedisResult;
 use std::{sync::LazyLock, time::Duration};
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("limiter/defer" on "shared/atomic" on "limiter/limiter"));
+static SCRIPT: LazyLock<Script> = LazyLock::new(
+    || script!("limiter/defer" on "shared/atomic" on "ids/index" on "limiter/limiter" on "limiter/recent"),
+);
 
 /// A delivery whose call was answered with 429.
 #[derive(Debug, Clone)]
@@ -69,13 +71,14 @@ pub async fn defer(
 ) -> RedisResult<Deferred> {
     let retry_after_us =
         deferral.retry_after.map_or(-1, |delay| i64::try_from(delay.as_micros()).unwrap_or(i64::MAX / 4));
-    let mut call = SCRIPT.call(6 + usize::from(deferral.place.is_some()));
+    let mut call = SCRIPT.call(8 + usize::from(deferral.place.is_some()));
     call.arg(keys.stream(lane, source))
         .arg(&keys.begun)
         .arg(&keys.delayed)
         .arg(&keys.delayed_jobs)
         .arg(keys.limit(&deferral.bucket.name))
-        .arg(&keys.learned);
+        .arg(&keys.learned)
+        .arg(&keys.recent);
     if let Some((place, _)) = &deferral.place {
         call.arg(keys.waiting(place.bucket));
     }

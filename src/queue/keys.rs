@@ -28,6 +28,7 @@
 //! | `{NS:P}:id:<id>` | string, expires | written by former versions: origin of the job that reserved this id |
 //! | `{NS:P}:ids` | list | written by former versions: times of reservation (`@` and ms), each followed by keys |
 //! | `{NS:P}:limit:<bucket>` | string, expires | a limiter bucket, see `lua/limiter/limiter.lua` |
+//! | `{NS:P}:recent:<0 or 1>` | hash, expires | callers' buckets that have no history: bucket's key → TAT, see `lua/limiter/recent.lua` |
 //! | `{NS:P}:waiting:<bucket>` | sorted set | queue of bulk jobs in `delayed` that wait for a shared bucket: origins by age |
 //! | `{NS:P}:learned` | sorted set, expires | buckets that met a 429 recently, by its time (ms), the latest 1,000 |
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
@@ -82,6 +83,8 @@ pub struct Keys {
     pub ids: String,
     /// The hash `stats`.
     pub stats: String,
+    /// The hashes `recent:0` and `recent:1`.
+    pub recent: [String; 2],
     /// The sorted sets `waiting:<bucket>`, by [`SharedBucket`].
     waiting: [String; 2],
     /// The sorted set `learned`.
@@ -189,6 +192,7 @@ impl Keys {
             index: key("index"),
             ids: key("ids"),
             stats: key("stats"),
+            recent: [key("recent:0"), key("recent:1")],
             waiting: SharedBucket::ALL.map(|bucket| key(&format!("waiting:{}", bucket.name()))),
             learned: key("learned"),
             breaker: key("breaker"),

@@ -43,7 +43,8 @@ mod tls;
 pub mod workers;
 
 pub use admission::{
-    Admission, AdmissionBatch, AdmissionRequest, Admissions, MAX_ADMIT, Reservation, ReservationState, admit,
+    Admission, AdmissionBatch, AdmissionRequest, Admissions, BucketPlace, MAX_ADMIT, Reservation, ReservationState,
+    admit,
 };
 pub use connection::{Connection, QueueError, is_transient};
 pub use connector::{Connector, SHARED};

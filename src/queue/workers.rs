@@ -63,6 +63,9 @@ pub struct Heartbeat {
     /// an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules_version: Option<String>,
+    /// Whether it looks for buckets in the hashes `recent`. Workers of older versions do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looks_at_recent: bool,
 }
 
 /// What a heartbeat says of the version of rules and overrides: text in any case, empty where there are neither.

@@ -16,8 +16,8 @@ use crate::{
     jobs::{NextStep, RepeatSafety, Waiting},
     limits::{Permit, SharedBucket, SlotKind},
     queue::{
-        self, Admission, AdmissionBatch, AdmissionRequest, IdIndex, Link, MAX_ADMIT, MarkerRemoval, Reservation,
-        ReservationState as Slot,
+        self, Admission, AdmissionBatch, AdmissionRequest, BucketPlace, IdIndex, Link, MAX_ADMIT, MarkerRemoval,
+        Reservation, ReservationState as Slot,
     },
 };
 use std::{
@@ -223,13 +223,18 @@ impl Admitter {
         let keys = &self.context.partitions[self.partition].keys;
         let index = IdIndex::of(&self.context.queue);
         let stream = keys.stream(batch[0].lane, batch[0].source);
+        let place = if self.context.all_look_at_recent.load(Ordering::Acquire) {
+            BucketPlace::Recent
+        } else {
+            BucketPlace::OwnKey
+        };
         let consumer = &self.context.consumer;
         let must_outlive_master =
             self.context.durability == Durability::Replicated && requests.iter().any(|request| request.mark.is_some());
         let mut asking = 0;
         let answers = loop {
             asking += 1;
-            let asked = AdmissionBatch { stream, consumer, asking, requests: &requests };
+            let asked = AdmissionBatch { stream, consumer, asking, place, requests: &requests };
             match queue::admit(&mut self.link, keys, index, asked).await {
                 Ok(answers) => {
                     // Set before any wait, because later it would be out of date.

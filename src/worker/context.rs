@@ -20,7 +20,11 @@ use crate::{
     telemetry::Metrics,
 };
 use redis::RedisError;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 use tokio::sync::{Notify, mpsc};
 
 /// The state of one partition in this process.
@@ -67,6 +71,8 @@ pub(super) struct WorkerContext {
     pub(super) metrics: Metrics,
     /// How long jobs took, until it is added to the history's counts.
     pub(super) latency: LatencyCounts,
+    /// Whether every worker of this queue looks for buckets in the hashes `recent`, so that they may be written there.
+    pub(super) all_look_at_recent: AtomicBool,
     /// Whether Redis is usable.
     pub(super) health: super::redis_health::Health,
     /// `queue.*`
@@ -112,6 +118,7 @@ impl WorkerContext {
             limits: LiveLimits::new(config),
             metrics,
             latency: LatencyCounts::default(),
+            all_look_at_recent: AtomicBool::new(false),
             health,
             queue: config.queue.clone(),
             allow_missing_caller_id: config.limits.allow_missing_caller_id,

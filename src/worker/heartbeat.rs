@@ -2,12 +2,15 @@
 
 use super::context::WorkerContext;
 use crate::queue::{
-    Link,
     rules::now_ms,
     workers::{self, Heartbeat, RunningJobs},
 };
 use redis::RedisResult;
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -59,13 +62,18 @@ pub(super) async fn beat(context: Arc<WorkerContext>, stop: CancellationToken) {
                 settings: context.settings.clone(),
                 configured_slots: Some(number(context.limits.configured_concurrency())),
                 rules_version: context.control.version(),
+                looks_at_recent: true,
             };
             workers::beat(&mut link, keys, &context.consumer, &heartbeat).await?;
             if is_extra {
                 return Ok(());
             }
-            if count % COMPARE == 1 {
-                compare(&context, &mut link, now_ms, &mut told).await?;
+            if count == 0 || count % COMPARE == 1 {
+                let others = workers::workers(&mut link, &context.partitions[0].keys).await?;
+                // A worker that is listed may be alive, even if it was silent lately.
+                let all_look = others.values().all(|beat| beat.looks_at_recent);
+                context.all_look_at_recent.store(all_look, Ordering::Release);
+                compare(&context, &others, now_ms, &mut told);
             }
             if count.is_multiple_of(30) {
                 workers::forget_gone(&mut link, keys, now_ms).await?;
@@ -90,8 +98,7 @@ pub(super) async fn beat(context: Arc<WorkerContext>, stop: CancellationToken) {
 }
 
 /// Logs once when settings differ between workers, and again when the difference changes.
-async fn compare(context: &WorkerContext, link: &mut Link, now_ms: u64, told: &mut String) -> RedisResult<()> {
-    let others = workers::workers(link, &context.partitions[0].keys).await?;
+fn compare(context: &WorkerContext, others: &BTreeMap<String, Heartbeat>, now_ms: u64, told: &mut String) {
     let living = others.iter().filter(|(name, beat)| **name != context.consumer && beat.is_recent(now_ms));
     let parties = living.map(|(name, beat)| (name.as_str(), &beat.settings));
     let found = workers::differences(parties.chain([(context.consumer.as_str(), &context.settings)]));
@@ -106,7 +113,6 @@ async fn compare(context: &WorkerContext, link: &mut Link, now_ms: u64, told: &m
         );
     }
     *told = keys;
-    Ok(())
 }
 
 fn number(count: usize) -> u64 {

@@ -8,8 +8,8 @@ use xco_worker::{
     contract::{EntryId, JobType, Lane, Partitions},
     limits::{Bucket, Limits, Spender},
     queue::{
-        self, Admission, AdmissionBatch, AdmissionRequest, Connector, Deferral, Finish, FinishOp, Finished, IdIndex,
-        Keys, MarkerRemoval, ReservationState, Source,
+        self, Admission, AdmissionBatch, AdmissionRequest, BucketPlace, Connector, Deferral, Finish, FinishOp,
+        Finished, IdIndex, Keys, MarkerRemoval, ReservationState, Source,
     },
 };
 
@@ -25,7 +25,7 @@ enum Change {
 
 /// Requests of the consumer `me`.
 fn batch<'a>(stream: &'a str, asking: u32, requests: &'a [AdmissionRequest]) -> AdmissionBatch<'a> {
-    AdmissionBatch { stream, consumer: "me", asking, requests }
+    AdmissionBatch { stream, consumer: "me", asking, place: BucketPlace::Recent, requests }
 }
 
 /// The first admission request of a new job, with the limit of `bucket` alone.

@@ -50,6 +50,7 @@ mod places;
 mod preflight;
 mod privacy;
 mod promises;
+mod recent_buckets;
 mod redis_users;
 mod refused;
 mod remedies;

@@ -138,7 +138,7 @@ impl SnapshotCollector {
                 name,
                 uptime_ms: now_ms.saturating_sub(heartbeat.started_at_ms),
                 silent_ms: now_ms.saturating_sub(heartbeat.seen_at_ms),
-                heartbeat: workers::Heartbeat { rules_version: None, ..heartbeat },
+                heartbeat: workers::Heartbeat { rules_version: None, looks_at_recent: false, ..heartbeat },
             })
             .collect();
         snapshot.breaker = breaker_figures(&open, &snapshot.workers);

@@ -1,24 +1,26 @@
--- admit.lua: decides for each delivery of a batch whether it may call XCO now. (Needs atomic.lua, index.lua and
--- limiter.lua before it.)
+-- admit.lua: decides for each delivery of a batch whether it may call XCO now. (Needs atomic.lua, index.lua,
+-- reserve.lua, limiter.lua and recent.lua before it.)
 --
 -- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · 5 the list of ids that
---       former versions reserved · 6 the index of ids · then the limiter buckets, grouped by rate · then the batch keys,
---       in the order of the jobs. The names of slices and of former reservations are made from keys 6 and 5.
+--       former versions reserved · 6 the index of ids · 7, 8 the hashes of recent buckets · then the limiter buckets,
+--       grouped by rate · then the batch keys, in the order of the jobs. The names of slices and of former reservations
+--       are made from keys 6 and 5.
 -- ARGV  1 number of jobs · 2 number of groups of buckets · 3 dedupe window in ms · 4 life of batch counters in s · 5
 --       consumer · 6 attempt number of this request, from 1 · 7 the youngest entry among the jobs with an id ('' if
 --       none) · 8 number of ids · 9 '1' if jobs with an id include their entry ids · 10 width of a slice in ms · 11 life
---       of a slice in ms, from the last reservation
+--       of a slice in ms, from the last reservation · 12, 13 when the first and the last of the jobs with an id were
+--       enqueued, in ms · 14 '1' if callers' buckets may be written to the hashes, because all workers look there
 --         then for each group, 5 values: number of buckets · interval · tolerance · slack in us · position of its queue
 --         in KEYS (0: not shared)
 --         then for each id, in the order of the jobs: the id · its holder
---         then for each job: its letters · origin · number of its bucket (negative if it has a reservation there) · and
---         for some letters more values, in this order:
+--         then for each job: its letters · number of its bucket (negative if it has a reservation there) · and for some
+--         letters more values, in this order:
 --           i  it has an id to reserve: nothing, or the entry id
 --           c  it has a batch key to count in: nothing
 --           t  it uses a second bucket: its number
 --           d  it has a deadline: ms
 --           r  it has a run_at: ms
---           m  its call is not safe to repeat: a call marker that is unique to the delivery · the entry id
+--           m  its call is not safe to repeat: a call marker that is unique to the delivery · the entry id · the origin
 --           s  it has a reservation: how it was made (r as asked for · l in a line · 4 by a 429) · since when it waits,
 --              ms
 --           q  it is a bulk job: its age in the queues
@@ -60,24 +62,95 @@ local width_ms = tonumber(ARGV[10])
 local life_ms = tonumber(ARGV[11])
 local find = string.find
 
-local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 6, 11, 5
+local FIXED_KEYS, FIXED_ARGS, GROUP_ARGS = 8, 14, 5
 local buckets, at = 0, FIXED_ARGS + 1
 for _ = 1, groups do
   buckets = buckets + ARGV[at]
   at = at + GROUP_ARGS
 end
-local open = {}
+
+-- The buckets in the order of their keys: the keys, the stored forms, the rates, and the bucket once a job needs all of
+-- it. Most buckets have room and no history. Of these only the TAT is read (`raw`) and written (`light`), which costs a
+-- fraction.
+local bucket_keys, raw, rates, open, light = {}, {}, {}, {}, {}
+-- The buckets that have a key of their own; and the hash that holds the others, and whether it is new.
+local own_key, recent, recent_is_new = {}, nil, false
 if buckets > 0 then
-  local raw = redis.call('MGET', unpack(KEYS, FIXED_KEYS + 1, FIXED_KEYS + buckets))
+  bucket_keys = {unpack(KEYS, FIXED_KEYS + 1, FIXED_KEYS + buckets)}
+  raw = redis.call('MGET', unpack(bucket_keys))
+  local other
+  recent, other, recent_is_new = recent_now({KEYS[7], KEYS[8]})
+  for i = 1, buckets do
+    own_key[i] = raw[i] and true
+  end
+  if not recent_is_new then
+    recent_read(recent, bucket_keys, raw)
+  end
+  if other then
+    recent_read(other, bucket_keys, raw)
+  end
   at = FIXED_ARGS + 1
   local i = 1
   for _ = 1, groups do
     local last, rate = i + ARGV[at] - 1, limiter_rate(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
     at = at + GROUP_ARGS
     while i <= last do
-      open[i] = limiter_open(raw[i], rate, now_us)
+      rates[i] = rate
       i = i + 1
     end
+  end
+end
+
+-- Opens a bucket.
+local function bucket_of(i)
+  local bucket = open[i]
+  if not bucket then
+    bucket = limiter_open(raw[i], rates[i], now_us)
+    if light[i] then
+      bucket.tat, bucket.dirty = light[i], true
+    end
+    open[i] = bucket
+  end
+  return bucket
+end
+
+-- Takes a call from a bucket without a history that has room. Returns whether it did.
+local function enter_lightly(i)
+  local rate, tat = rates[i], light[i]
+  if open[i] then
+    return false
+  elseif not tat then
+    tat = limiter_plain(raw[i], rate, now_us)
+  end
+  if not tat or rate.interval == 0 or tat - rate.tolerance > now_us then
+    return false
+  end
+  light[i] = (tat > now_us and tat or now_us) + rate.interval
+  return true
+end
+
+-- Writes the buckets back. A light one is written to the hash if that may be written, and to its own key otherwise.
+local function save_buckets()
+  local list, length, moved = {}, 0, {}
+  for i = 1, buckets do
+    local tat = light[i]
+    if open[i] then
+      limiter_save(bucket_keys[i], open[i], now_us)
+    elseif tat and ARGV[14] == '1' and rates[i].queue == 0 and tat - now_us < RECENT_US then
+      list[length + 1], list[length + 2] = bucket_keys[i], struct.pack('<d', tat)
+      length = length + 2
+      if own_key[i] then
+        moved[#moved + 1] = bucket_keys[i]
+      end
+    elseif tat then
+      redis.call('SET', bucket_keys[i], tat, 'PXAT', limiter_expiry(tat))
+    end
+  end
+  if length > 0 then
+    recent_write(recent, list, recent_is_new)
+  end
+  if #moved > 0 then
+    redis.call('DEL', unpack(moved))
   end
 end
 
@@ -95,7 +168,10 @@ end
 -- Takes a place in a bucket. Returns nothing if the bucket is open now, else a code and a time. A job with a
 -- reservation gets a new one only if a 429 closed the bucket meanwhile, or if other jobs came late for theirs.
 local function enter(number, deadline, code, given_as, given_us)
-  local bucket = open[math.abs(number)]
+  if number > 0 and enter_lightly(number) then
+    return nil
+  end
+  local bucket = bucket_of(number < 0 and -number or number)
   local slot
   if number < 0 then
     slot = limiter_claim(bucket, given_as, given_us, now_us)
@@ -137,7 +213,7 @@ end
 -- Decides the same for a bulk job in its own bucket and the second one. A shared bucket is charged only if the job
 -- goes.
 local function enter_bulk(first, second, deadline, given_as, given_us, age)
-  local own, total = open[math.abs(first)], second and open[math.abs(second)]
+  local own, total = bucket_of(math.abs(first)), second and bucket_of(math.abs(second))
   local code, slot
   if own.own.queue > 0 then
     code = stand(own, deadline, 9, age)
@@ -165,119 +241,9 @@ if has_lost and not with_entries then
   return {now_ms, 0, 12, 0}
 end
 
--- For each id, by its number: the id, its holder, when that was enqueued, and the values that the index has for the id.
-local names, holders, times, found = {}, {}, {}, {}
-local index
-
-local function note(number, value)
-  local values = found[number]
-  if values then
-    values[#values + 1] = value
-  else
-    found[number] = {value}
-  end
-end
-
--- Looks up reservations that former versions made: one key for each id, which names origins.
-local function look_up_former()
-  if redis.call('TYPE', KEYS[5]).ok == 'none' then
-    return
-  end
-  local keys, start = {}, string.sub(KEYS[5], 1, -2) .. ':'
-  for number = 1, ids do
-    keys[number] = start .. names[number]
-  end
-  for number, origins in ipairs(redis.call('MGET', unpack(keys))) do
-    for origin in string.gmatch(origins or '', '[^ ]+') do
-      note(number, string.sub(origin, 1, 1) .. (string.match(origin, '%d+%-%d+$') or ''))
-    end
-  end
-end
-
--- Looks up the ids of jobs that were all enqueued in one slice. `numbers` says which jobs they are.
-local function look_up_slice(slice, asked, numbers)
-  for _, key in ipairs(slices_near(index, slice)) do
-    local values = slice_get(key, unpack(asked))
-    for place = 1, #values do
-      if values[place] then
-        note(numbers and numbers[place] or place, values[place])
-      end
-    end
-  end
-end
-
-local function look_up()
-  local first_ms, last_ms = math.huge, 0
-  for number = 1, ids do
-    local holder = ARGV[at + 1]
-    local ms = enqueued_ms(holder, now_ms)
-    names[number], holders[number], times[number] = ARGV[at], holder, ms
-    at = at + 2
-    if ms < first_ms then
-      first_ms = ms
-    end
-    if ms > last_ms then
-      last_ms = ms
-    end
-  end
-  index = index_open(KEYS[6], window_ms, width_ms, now_ms, first_ms, last_ms)
-  look_up_former()
-  if slice_number(index, first_ms) == slice_number(index, last_ms) then
-    -- The most common case.
-    return look_up_slice(slice_number(index, first_ms), names)
-  end
-  local asked, numbers = {}, {}
-  for number = 1, ids do
-    local slice = slice_number(index, times[number])
-    if not asked[slice] then
-      asked[slice], numbers[slice] = {}, {}
-    end
-    local place = #numbers[slice] + 1
-    asked[slice][place], numbers[slice][place] = names[number], number
-  end
-  for slice, some in pairs(asked) do
-    look_up_slice(slice, some, numbers[slice])
-  end
-end
-
 if ids > 0 then
-  look_up()
-end
-
--- What to write to each slice, and which batches to count in afterwards; and the holders, by id, apart by spaces.
-local reservations, reserved = {}, {}
-
--- Reserves an id, unless it is reserved. Returns whether another job has it.
-local function reserve(number, batch_key)
-  local id, own, ms = names[number], holders[number], times[number]
-  local others, before, taken = found[number], reserved[id], false
-  if others or before then
-    others = others or {}
-    for holder in string.gmatch(before or '', '%S+') do
-      others[#others + 1] = holder
-    end
-    for _, value in ipairs(others) do
-      local holder = holder_and_end(value)
-      if holder == own then
-        return false
-      end
-      taken = taken or math.abs(enqueued_ms(holder, now_ms) - ms) < window_ms
-    end
-    if taken then
-      return true
-    end
-  end
-  reserved[id] = before and before .. ' ' .. own or own
-  local slice = slice_number(index, ms)
-  local here = reservations[slice]
-  if not here then
-    here = {ids = {}, list = {}, batches = {}}
-    reservations[slice] = here
-  end
-  local place = #here.ids + 1
-  here.ids[place], here.list[2 * place - 1], here.list[2 * place] = id, id, own
-  here.batches[#here.batches + 1] = batch_key
-  return false
+  at = look_up({ids = ids, first = at, former = KEYS[5], index = KEYS[6], window_ms = window_ms, width_ms = width_ms,
+    first_ms = math.min(tonumber(ARGV[12]), now_ms), last_ms = math.min(tonumber(ARGV[13]), now_ms), now_ms = now_ms})
 end
 
 -- Whether this consumer has a delivery. A delivery without a consumer, because another program took it off the pending
@@ -345,74 +311,101 @@ local function judge(token, id, batch_key, first, second, deadline, run_at, mark
   end
 end
 
-for i = 1, jobs do
-  local has, token, first = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  at = at + 3
-  local id, batch_key, second, deadline, run_at, mark, entry, age, aside
+-- The meaning of letters, by the letters. A batch has few different ones.
+local meanings = {}
+local function meaning_of(has)
+  local function given(letter)
+    return find(has, letter, 1, true) ~= nil
+  end
+  local meaning = {
+    id = given('i'), entry = given('i') and with_entries, batch = given('c'), second = given('t'), deadline = given('d'),
+    run_at = given('r'), mark = given('m'), reservation = given('s'), age = given('q'), aside = given('a'),
+  }
+  -- A safe call with an id and perhaps a deadline: the most common case.
+  meaning.is_plain = not with_entries and (has == 'i' or has == 'id')
+  meanings[has] = meaning
+  return meaning
+end
+
+-- Decides about a job with more values than an id and a deadline. Returns a code and a time, unless it is admitted.
+local function consider(has, first)
+  local id, batch_key, second, deadline, run_at, mark, entry, token, age
   local given_as, given_us = 'r', 0
-  if has == 'i' and not with_entries then
-    -- The most common case: a check with an id.
+  if has.id then
     next_id = next_id + 1
     id = next_id
-  elseif has ~= '' then
-    if find(has, 'i', 1, true) then
-      next_id = next_id + 1
-      id = next_id
-      if with_entries then
-        entry, at = ARGV[at], at + 1
-      end
-    end
-    if find(has, 'c', 1, true) then
-      next_batch_key = next_batch_key + 1
-      batch_key = next_batch_key
-    end
-    if find(has, 't', 1, true) then
-      second, at = tonumber(ARGV[at]), at + 1
-    end
-    if find(has, 'd', 1, true) then
+  end
+  if has.entry then
+    entry, at = ARGV[at], at + 1
+  end
+  if has.batch then
+    next_batch_key = next_batch_key + 1
+    batch_key = next_batch_key
+  end
+  if has.second then
+    second, at = tonumber(ARGV[at]), at + 1
+  end
+  if has.deadline then
+    deadline, at = tonumber(ARGV[at]), at + 1
+  end
+  if has.run_at then
+    run_at, at = tonumber(ARGV[at]), at + 1
+  end
+  if has.mark then
+    mark, entry, token, at = ARGV[at], ARGV[at + 1], ARGV[at + 2], at + 3
+  end
+  if has.reservation then
+    given_as, given_us, at = ARGV[at], tonumber(ARGV[at + 1]) * 1000, at + 2
+  end
+  if has.age then
+    age, at = tonumber(ARGV[at]), at + 1
+  end
+  local code, due_us, marked = judge(token, id, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us,
+    age, has.aside)
+  if code and marked then
+    redis.call('HDEL', KEYS[1], token)
+  end
+  return code, due_us
+end
+
+for i = 1, jobs do
+  local has, first = meanings[ARGV[at]] or meaning_of(ARGV[at]), tonumber(ARGV[at + 1])
+  at = at + 2
+  local code, due_us
+  if has.is_plain and not has_lost then
+    local deadline
+    next_id = next_id + 1
+    if has.deadline then
       deadline, at = tonumber(ARGV[at]), at + 1
     end
-    if find(has, 'r', 1, true) then
-      run_at, at = tonumber(ARGV[at]), at + 1
+    if reserve(next_id) then
+      code, due_us = 1, 0
+    elseif deadline and now_ms >= deadline then
+      code, due_us = 2, 0
+    else
+      code, due_us = enter(first, deadline, 3, 'r', 0)
     end
-    if find(has, 'm', 1, true) then
-      mark, entry, at = ARGV[at], ARGV[at + 1], at + 2
-    end
-    if find(has, 's', 1, true) then
-      given_as, given_us, at = ARGV[at], tonumber(ARGV[at + 1]) * 1000, at + 2
-    end
-    if find(has, 'q', 1, true) then
-      age, at = tonumber(ARGV[at]), at + 1
-    end
-    aside = find(has, 'a', 1, true)
+  else
+    code, due_us = consider(has, first)
   end
-  local code, due_us, marked = judge(token, id, batch_key, first, second, deadline, run_at, mark, entry,
-    given_as, given_us, age, aside)
   if code then
-    if marked then
-      redis.call('HDEL', KEYS[1], token)
-    end
     reply[#reply + 1] = i
     reply[#reply + 1] = code
     reply[#reply + 1] = due_us
   end
 end
 
-for slice, here in pairs(reservations) do
-  -- If the expiry fails, the ids are free again, and the request is repeated.
-  local why = all_or_nothing(slice_put, index, slice, life_ms, here.list, {'HDEL', slice_key(index, slice), unpack(here.ids)})
-  if why then
-    return redis.error_reply(string.match(why, '^%S+ %S+: (.*)$') or why)
-  end
-  -- Only now, so that a repeated request counts no job twice.
-  for _, batch_key in ipairs(here.batches) do
-    count(batch_key)
-  end
+-- If an expiry fails, the ids are free again, and the request is repeated. Batches are counted only now, so that a
+-- repeated request counts no job twice.
+local to_count, why = write_reservations(life_ms)
+if why then
+  return redis.error_reply(why)
+end
+for _, batch_key in ipairs(to_count) do
+  count(batch_key)
 end
 if #marks > 0 then
   redis.call('HSET', KEYS[1], unpack(marks))
 end
-for i = 1, buckets do
-  limiter_save(KEYS[FIXED_KEYS + i], open[i], now_us)
-end
+save_buckets()
 return reply

@@ -1,8 +1,8 @@
--- defer.lua: handles a 429: closes the bucket and delays the job until it opens again. (Needs atomic.lua and
--- limiter.lua before it.)
+-- defer.lua: handles a 429: closes the bucket and delays the job until it opens again. (Needs atomic.lua, index.lua,
+-- limiter.lua and recent.lua before it.)
 --
--- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket · 6 learned · 7 the bucket's queue, if the
---       job must wait there
+-- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket · 6 learned · 7, 8 the hashes of recent
+--       buckets · 9 the bucket's queue, if the job must wait there
 -- ARGV  1 entry id · 2 origin · 3 state, newline, job · 4 Retry-After in us, -1 if none · 5 interval in us · 6
 --       tolerance in us · 7 deadline in ms, 0 if none · 8 '1' if the bucket learns a rate from 429s · 9 name of the
 --       bucket · 10 consumer · 11 the job's age in the queue · 12 the latest time to leave the queue, in ms
@@ -16,7 +16,7 @@
 --             delayed).
 
 local now_us = limiter_now()
-local bucket = limiter_open(limiter_read(KEYS[5]), limiter_rate(ARGV[5], ARGV[6], 0, 0), now_us)
+local bucket = limiter_open(recent_or_own(KEYS[5], {KEYS[7], KEYS[8]}), limiter_rate(ARGV[5], ARGV[6], 0, 0), now_us)
 limiter_close(bucket, now_us, tonumber(ARGV[4]), ARGV[8] == '1')
 
 -- A full Redis refuses a script whose first write may grow, but accepts all writes after one that cannot. This write
@@ -26,8 +26,8 @@ redis.call('XACK', KEYS[1], 'workers', '0-0')
 local function park(due_ms)
   write({'HDEL', KEYS[4], ARGV[2]}, 'HSET', KEYS[4], ARGV[2], ARGV[3])
   write({'ZREM', KEYS[3], ARGV[2]}, 'ZADD', KEYS[3], string.format('%.3f', due_ms), ARGV[2])
-  if KEYS[7] then
-    write({'ZREM', KEYS[7], ARGV[2]}, 'ZADD', KEYS[7], ARGV[11], ARGV[2])
+  if KEYS[9] then
+    write({'ZREM', KEYS[9], ARGV[2]}, 'ZADD', KEYS[9], ARGV[11], ARGV[2])
   end
   local mark = redis.call('HGET', KEYS[2], ARGV[2])
   if mark then
@@ -46,7 +46,7 @@ if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 or is_pending(KEYS[1], 
   if deadline > 0 and slot >= deadline * 1000 then
     verdict = 2
   else
-    if KEYS[7] then
+    if KEYS[9] then
       due_ms = tonumber(ARGV[12])
     else
       -- The job had its turn, so it goes before the jobs that were not called yet.

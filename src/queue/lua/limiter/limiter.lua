@@ -158,8 +158,19 @@ local function limiter_put_right(bucket, ahead_us, now_us)
   return bucket
 end
 
--- Reads a bucket from its stored form (false if absent). It has seven fields and `dirty`: a Lua table of eight fields,
--- which does not grow.
+-- Returns the TAT of a bucket that has no history. Returns nothing for any other bucket, which limiter_open reads.
+local function limiter_plain(raw, rate, now_us)
+  if not raw then
+    return 0
+  end
+  local tat = type(raw) == 'number' and raw or #raw ~= HISTORY_BYTES and tonumber(raw)
+  if tat and tat <= now_us + rate.ahead then
+    return tat
+  end
+end
+
+-- Reads a bucket from its stored form: text, a number (a TAT), or false if absent. It has seven fields and `dirty`: a Lua
+-- table of eight fields, which does not grow.
 local function limiter_open(raw, rate, now_us)
   local bucket = {
     tat = 0, closed = 0, since = 0, late = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate,
@@ -167,7 +178,7 @@ local function limiter_open(raw, rate, now_us)
   if not raw then
     return bucket
   end
-  if #raw ~= HISTORY_BYTES then
+  if type(raw) == 'number' or #raw ~= HISTORY_BYTES then
     local tat = tonumber(raw) or 0
     if not (tat <= now_us + rate.ahead) then
       tat = limiter_put_back(bucket, tat, now_us)

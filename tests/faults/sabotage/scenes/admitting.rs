@@ -7,21 +7,24 @@ use std::time::Duration;
 use xco_worker::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
-    queue::{Admission, AdmissionBatch, AdmissionRequest, IdIndex, Link, ReservationState, Source, admit, ids},
+    queue::{
+        Admission, AdmissionBatch, AdmissionRequest, BucketPlace, IdIndex, Link, ReservationState, Source, admit, ids,
+    },
 };
 
 #[derive(Debug)]
 pub(crate) struct Admitting {
     jobs: Vec<Job>,
     requests: Vec<AdmissionRequest>,
+    place: BucketPlace,
     asking: u32,
     answers: Vec<Admission>,
 }
 
-fn bucket(name: &str, shared: Option<SharedBucket>) -> Bucket {
-    // It has room for all, and remembers them for longer than a run takes.
+fn bucket(name: &str, interval_us: u64, shared: Option<SharedBucket>) -> Bucket {
+    // It has room for all.
     let hour_us = 3_600_000_000;
-    Bucket { name: name.to_owned(), interval_us: 60_000_000, tolerance_us: hour_us, slack_us: hour_us, shared }
+    Bucket { name: name.to_owned(), interval_us, tolerance_us: hour_us, slack_us: hour_us, shared }
 }
 
 impl Scene for Admitting {
@@ -29,6 +32,12 @@ impl Scene for Admitting {
         let count = stage.rng.random_range(1..7);
         let jobs = stage.delivered(Lane::Interactive, Source::Jobs, count).await;
         let mut requests = Vec::new();
+        // A bucket that is remembered for longer than a run takes; or one that is in a hash, which is.
+        let (place, interval_us) = if stage.rng.random_bool(0.5) {
+            (BucketPlace::Recent, 1_000_000)
+        } else {
+            (BucketPlace::OwnKey, 60_000_000)
+        };
         for (n, job) in jobs.iter().enumerate() {
             let has_id = stage.rng.random_bool(0.7);
             if has_id && n > 0 && stage.rng.random_bool(0.2) {
@@ -41,9 +50,9 @@ impl Scene for Admitting {
             }
             let caller = format!("caller:{}", n % 3);
             let bucket = if stage.rng.random_bool(0.3) {
-                bucket("client", Some(SharedBucket::Client))
+                bucket("client", 60_000_000, Some(SharedBucket::Client))
             } else {
-                bucket(&caller, None)
+                bucket(&caller, interval_us, None)
             };
             let late = n > 0 && stage.rng.random_bool(0.1);
             requests.push(AdmissionRequest {
@@ -62,13 +71,14 @@ impl Scene for Admitting {
                 aside: false,
             });
         }
-        Self { jobs, requests, asking: 0, answers: Vec::new() }
+        Self { jobs, requests, place, asking: 0, answers: Vec::new() }
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
         self.asking += 1;
         let stream = stage.keys.jobs(Lane::Interactive);
-        let batch = AdmissionBatch { stream, consumer: CONSUMER, asking: self.asking, requests: &self.requests };
+        let Self { asking, place, requests, .. } = &*self;
+        let batch = AdmissionBatch { stream, consumer: CONSUMER, asking: *asking, place: *place, requests };
         let admitted = admit(link, &stage.keys, Stage::index(), batch).await;
         self.answers = admitted.map_err(|error| error.to_string())?.verdicts;
         Ok(true)
@@ -95,6 +105,7 @@ impl Scene for Admitting {
             || fact == "answer"
             || fact.contains("expires index:")
             || fact.contains("limit:")
+            || fact.contains("recent:")
             || is_counter(fact)
     }
 

@@ -56,7 +56,12 @@ impl Snapshot {
                 "list" => Content::List(stage.run(&range("LRANGE")).await),
                 "set" => Content::Set(stage.run(redis::cmd("SMEMBERS").arg(&key)).await),
                 "zset" => Content::Sorted(stage.run(range("ZRANGE").arg("WITHSCORES")).await),
-                "hash" => Content::Hash(stage.run(redis::cmd("HGETALL").arg(&key)).await),
+                "hash" => {
+                    // Recent buckets are not text.
+                    let fields: Vec<(Vec<u8>, Vec<u8>)> = stage.run(redis::cmd("HGETALL").arg(&key)).await;
+                    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                    Content::Hash(fields.into_iter().map(|(name, value)| (text(name), text(value))).collect())
+                }
                 "stream" => Content::Stream(stage.run(&range("XRANGE")).await),
                 _ => Content::Text(stage.run(redis::cmd("GET").arg(&key)).await),
             };
@@ -121,7 +126,7 @@ impl Snapshot {
         for (key, (content, expires)) in &self.keys {
             let told = match content {
                 // Times and names differ between runs.
-                _ if key.starts_with("limit:") => "there".to_owned(),
+                _ if key.starts_with("limit:") || key.starts_with("recent:") => "there".to_owned(),
                 Content::Sorted(map) if key == "learned" || key.starts_with("runs") => format!("{:?}", map.keys()),
                 Content::Hash(map) if key.starts_with("run:") => {
                     let times = ["started", "heartbeat"];
