@@ -22,7 +22,8 @@
 //! | [`backfill`] | files of customers → rows → jobs; completions → results of rows: pure | `contract`, `config` |
 //! | [`operations`] | what a program or an operator can do: typed requests, reports and errors | all of the above but `worker` |
 //! | [`access`] | who may do what at the HTTP faces: tokens, roles, merchants, rates | `config`, `contract`, `operations` |
-//! | [`gateway`] | HTTP for web tiers and operators: requests → operations, errors → RFC 9457 | `access`, `operations`, `completions`, `net`, `config`, `contract`, `telemetry` |
+//! | [`console`] | pages for operators, on the same operations | `access`, `operations`, `completions`, `net`, `config`, `contract`, `telemetry` |
+//! | [`gateway`] | HTTP for web tiers and operators: requests → operations, errors → RFC 9457 | `access`, `console`, `operations`, `completions`, `net`, `config`, `contract`, `telemetry` |
 //! | [`client`] | for Rust programs: typed jobs, submit and wait, completions as streams | `operations`, `completions`, `config`, `contract` |
 //! | [`sandbox`] | a simulator of the XCO API over real HTTP, with faults to order | – |
 //! | [`cli`] | one file a command: arguments → request, report → text | `operations`, `contract`, `config`, `telemetry`, `completions`, `worker`, `sandbox`, `gateway` |
@@ -35,6 +36,7 @@ pub mod cli;
 pub mod client;
 pub mod completions;
 pub mod config;
+pub mod console;
 pub mod contract;
 pub mod dead_letters;
 pub mod gateway;

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The modules of this crate that each module may name.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("contract", &[]),
     ("rules", &["contract"]),
     ("config", &["contract"]),
@@ -45,12 +45,13 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("client", &["operations", "completions", "config", "contract"]),
     ("sandbox", &[]),
     ("access", &["config", "contract", "operations"]),
-    ("gateway", &["access", "contract", "config", "net", "telemetry", "completions", "operations"]),
+    ("console", &["access", "contract", "config", "net", "telemetry", "completions", "operations"]),
+    ("gateway", &["access", "console", "contract", "config", "net", "telemetry", "completions", "operations"]),
     ("cli", &["contract", "config", "telemetry", "worker", "completions", "operations", "sandbox", "gateway"]),
 ];
 
 /// The crates that each module must not use.
-const NEVER: [(&str, &[&str]); 14] = [
+const NEVER: [(&str, &[&str]); 15] = [
     ("contract", &["tokio", "redis", "reqwest", "axum", "apalis", "apalis_core", "tracing", "rand"]),
     ("rules", &["tokio", "redis", "reqwest", "axum"]),
     ("limits", &["tokio", "redis", "reqwest", "axum"]),
@@ -63,6 +64,7 @@ const NEVER: [(&str, &[&str]); 14] = [
     ("operations", &["clap", "anyhow", "indicatif", "axum", "apalis", "apalis_core"]),
     ("access", &["redis", "reqwest", "axum", "clap", "anyhow"]),
     ("gateway", &["redis", "reqwest", "clap", "anyhow", "apalis", "apalis_core"]),
+    ("console", &["redis", "reqwest", "clap", "anyhow", "apalis", "apalis_core"]),
     ("client", &["redis", "reqwest", "axum", "clap", "anyhow", "apalis", "apalis_core"]),
     ("cli", &["redis", "reqwest"]),
 ];

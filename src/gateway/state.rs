@@ -5,6 +5,7 @@ use crate::{
     access::Tokens,
     completions::CompletionHub,
     config::Config,
+    console::ConsoleState,
     operations::{Error, SharedBackend, dead_letters::runs::Runs, enqueue::JobChecker},
     telemetry::Metrics,
 };
@@ -21,6 +22,7 @@ const MAX_READERS: usize = 8_192;
 /// The state of one gateway.
 pub(crate) struct GatewayState {
     pub(crate) config: Arc<Config>,
+    pub(crate) console: Arc<ConsoleState>,
     /// Replays and discards that this process works on.
     pub(crate) runs: Runs,
     pub(crate) shared: Arc<SharedBackend>,
@@ -41,15 +43,25 @@ impl GatewayState {
     pub(crate) fn new(config: Config, metrics: Metrics, draining: CancellationToken) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let shared = Arc::new(SharedBackend::new(&config.redis)?);
+        let tokens = Arc::new(Tokens::new(&config.gateway.tokens));
+        let runs = Runs::new(Arc::clone(&config));
+        let console = ConsoleState::new(
+            Arc::clone(&config),
+            Arc::clone(&shared),
+            runs.clone(),
+            Arc::clone(&tokens),
+            draining.clone(),
+        );
         Ok(Arc::new(Self {
+            console,
             hub: CompletionHub::start(&config.redis)?,
             readers: Arc::new(Semaphore::new(MAX_READERS)),
             ticket_uses: TicketUses::default(),
-            tokens: Arc::new(Tokens::new(&config.gateway.tokens)),
+            tokens,
             tickets: Tickets::new(&config.gateway),
             checker: JobChecker::new(&config),
             load: LoadGuard::new(config.queue.max_pending),
-            runs: Runs::new(Arc::clone(&config)),
+            runs,
             shared,
             config,
             metrics,

@@ -27,6 +27,7 @@ pub mod namespace;
 pub mod pauses;
 mod progress;
 mod rule_in_force;
+pub mod sessions;
 pub mod status;
 mod text;
 pub mod verdict;

@@ -43,6 +43,8 @@
 //! | `{NS:0}:control` | hash | operators' rules: name → order; `v` changes with every change |
 //! | `{NS:0}:limits` | hash | overrides: limits and concurrency that operators changed; `v` changes with every change |
 //! | `{NS:0}:workers` | hash, expires | heartbeats: what each worker reports once per second |
+//! | `{NS:0}:session:<hash>` | string, expires | a login to the console (`queue/sessions.rs`) |
+//! | `{NS:0}:session:end:<hash>` | string, expires | before this time (ms), logins of this person with this token have ended |
 //! | `{NS:P}:meta` | hash | last reading of Redis's clock, its steps back, the last entries before them (`lua/schedule/clock.lua`); jobs removed by others, jobs taken unread |
 //! | `{NS:P}:held` | set | names of the rules and breakers that delay jobs |
 //! | `{NS:P}:held:<rule>` | sorted set | origins of the jobs that a pause or a breaker delayed, with their score in `delayed` |
@@ -368,6 +370,16 @@ impl Keys {
     /// Returns the key of a backfill's results.
     pub fn backfill_results(&self, batch: &str) -> String {
         format!("{}:backfill:{batch}:results", self.tag)
+    }
+
+    /// Returns the key of a login to the console.
+    pub fn session(&self, hash: &str) -> String {
+        format!("{}:session:{hash}", self.tag)
+    }
+
+    /// Returns the key that ends the former logins of a person.
+    pub fn sessions_end(&self, hash: &str) -> String {
+        format!("{}:session:end:{hash}", self.tag)
     }
 
     /// Returns the name of a job in `delayed` and `begun`.

@@ -39,6 +39,7 @@ pub mod rules;
 pub mod runs;
 mod script;
 mod sentinel;
+pub mod sessions;
 mod tls;
 pub mod workers;
 

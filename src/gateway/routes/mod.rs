@@ -25,6 +25,7 @@ use super::{
     problem::{Problem, ProblemKind},
     state::GatewayState,
 };
+use crate::console;
 use crate::telemetry::{Readiness, probe_routes};
 use axum::{
     Router,
@@ -39,7 +40,9 @@ use std::sync::Arc;
 pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc<GatewayState>> {
     let probes: Router<Arc<GatewayState>> = probe_routes(readiness, state.metrics.clone()).with_state(());
     let for_readers = middleware::from_fn_with_state(Arc::clone(state), metrics_need_a_token);
+    let pages: Router<Arc<GatewayState>> = console::routes(Arc::clone(&state.console)).with_state(());
     Router::new()
+        .nest("/console", pages)
         .route("/v1/jobs", post(enqueue::enqueue).get(jobs::list))
         .route("/v1/jobs/search", post(jobs::search))
         .route("/v1/jobs/{id}", get(jobs::one).delete(jobs::cancel))

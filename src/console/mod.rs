@@ -1,0 +1,24 @@
+//! Pages for operators: requests → operations, reports → HTML.
+//!
+//! Every page is a template with a type of its own (`templates/`), checked when it is compiled, and escapes what it shows. Pages
+//! work without the script; the script adds live parts, keys and local times. A page that reads takes a [`Visitor`], an action
+//! takes an [`OperatorForm`]: each of them refuses the request unless the visitor may make it.
+
+mod assets;
+mod board;
+mod error;
+mod fields;
+mod form;
+mod layers;
+mod login_tries;
+mod origin;
+mod pages;
+mod routes;
+mod shell;
+mod sight;
+mod state;
+mod text;
+mod visitor;
+
+pub use routes::routes;
+pub use state::ConsoleState;

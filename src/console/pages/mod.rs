@@ -1,0 +1,5 @@
+//! One file for each page, with the types of its templates.
+
+pub(super) mod audit;
+pub(super) mod login;
+pub(super) mod overview;

@@ -1,0 +1,22 @@
+//! The addresses of the console.
+
+use super::{assets, error::ConsoleError, layers, pages, state::ConsoleState};
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use std::sync::Arc;
+
+/// All pages, relative to `/console`.
+pub fn routes(state: Arc<ConsoleState>) -> Router {
+    Router::new()
+        .route("/", get(pages::overview::page))
+        .route("/audit", get(pages::audit::page))
+        .route("/login", get(pages::login::page).post(pages::login::log_in))
+        .route("/logout", post(pages::login::log_out))
+        .route("/theme", post(pages::login::set_theme))
+        .route("/assets/{file}", get(assets::serve))
+        .fallback(async || ConsoleError::NotFound("there is no such page".to_owned()))
+        .layer(middleware::from_fn(layers::secure))
+        .with_state(state)
+}
