@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod form;
 mod layers;
+mod live;
 mod login_tries;
 mod origin;
 mod pages;

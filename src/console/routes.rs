@@ -1,6 +1,6 @@
 //! The addresses of the console.
 
-use super::{assets, error::ConsoleError, layers, pages, state::ConsoleState};
+use super::{assets, error::ConsoleError, layers, live, pages, state::ConsoleState};
 use axum::{
     Router, middleware,
     routing::{get, post},
@@ -11,6 +11,11 @@ use std::sync::Arc;
 pub fn routes(state: Arc<ConsoleState>) -> Router {
     Router::new()
         .route("/", get(pages::overview::page))
+        .route("/live", get(live::live))
+        .route("/jobs", get(pages::jobs::page))
+        .route("/jobs/search", post(pages::jobs::search))
+        .route("/jobs/{id}", get(pages::job::page))
+        .route("/jobs/{id}/cancel", get(pages::cancel::plan).post(pages::cancel::cancel))
         .route("/audit", get(pages::audit::page))
         .route("/login", get(pages::login::page).post(pages::login::log_in))
         .route("/logout", post(pages::login::log_out))

@@ -7,7 +7,11 @@ use crate::{
     operations::{SharedBackend, dead_letters::runs::Runs, sessions::SessionSecret},
 };
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+/// Maximum number of pages with live parts.
+const STREAMS: usize = 1_024;
 
 /// The state of the console of one gateway.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct ConsoleState {
     pub(super) draining: CancellationToken,
     pub(super) board: Board,
     pub(super) tries: LoginTries,
+    /// One permit for each open stream.
+    pub(super) streams: Arc<Semaphore>,
     /// The secret of forms where no login is needed, because no tokens are configured.
     pub(super) open_csrf: String,
 }
@@ -35,8 +41,8 @@ impl ConsoleState {
         draining: CancellationToken,
     ) -> Arc<Self> {
         let open_csrf = SessionSecret::random().expose().to_owned();
-        let (board, tries) = (Board::default(), LoginTries::default());
-        Arc::new(Self { config, shared, runs, tokens, draining, board, tries, open_csrf })
+        let (board, tries, streams) = (Board::default(), LoginTries::default(), Arc::new(Semaphore::new(STREAMS)));
+        Arc::new(Self { config, shared, runs, tokens, draining, board, tries, streams, open_csrf })
     }
 
     /// Whether browsers reach the console by `https`, so that its cookies are sent there alone.

@@ -2,7 +2,7 @@
 //! data opens no session.
 
 use super::{Backend, Error};
-use crate::queue::sessions;
+use crate::{contract::millis, queue::sessions};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -98,25 +98,39 @@ pub async fn begin(
     Ok((secret, session))
 }
 
-/// The session with this secret. `None` if there is none or it has ended.
+/// The session with this secret. `None` if there is none or it has ended. It counts as a request.
 ///
 /// # Errors
 /// [`Error::Redis`].
 pub async fn find(backend: &mut Backend<'_>, secret: &SessionSecret) -> Result<Option<Session>, Error> {
+    let Some((session, left)) = load(backend, secret).await? else { return Ok(None) };
+    let (keys, failed) = (backend.common_keys(), backend.failed());
+    sessions::keep(&mut backend.link, &keys, &secret.hash(), IDLE.min(left)).await.map_err(failed)?;
+    Ok(Some(session))
+}
+
+/// Whether the session goes on. It does not count as a request, so that an open page does not keep it.
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn goes_on(backend: &mut Backend<'_>, secret: &SessionSecret) -> Result<bool, Error> {
+    Ok(load(backend, secret).await?.is_some())
+}
+
+/// A session that has not ended, and how long it may still live.
+async fn load(backend: &mut Backend<'_>, secret: &SessionSecret) -> Result<Option<(Session, Duration)>, Error> {
     let (keys, failed, hash) = (backend.common_keys(), backend.failed(), secret.hash());
     let (stored, now_ms) = sessions::load(&mut backend.link, &keys, &hash).await.map_err(&failed)?;
     let Some(session) = stored.and_then(|stored| serde_json::from_slice::<Session>(&stored).ok()) else {
         return Ok(None);
     };
-    let left_ms = crate::contract::millis(LONGEST).saturating_sub(now_ms.saturating_sub(session.began_ms));
+    let left_ms = millis(LONGEST).saturating_sub(now_ms.saturating_sub(session.began_ms));
     let ended_ms = sessions::ended_before_ms(&mut backend.link, &keys, &session.holder()).await.map_err(&failed)?;
     if left_ms == 0 || session.began_ms <= ended_ms {
         sessions::delete(&mut backend.link, &keys, &hash).await.map_err(failed)?;
         return Ok(None);
     }
-    let life = IDLE.min(Duration::from_millis(left_ms));
-    sessions::keep(&mut backend.link, &keys, &hash, life).await.map_err(failed)?;
-    Ok(Some(session))
+    Ok(Some((session, Duration::from_millis(left_ms))))
 }
 
 /// Ends a session.

@@ -1,5 +1,8 @@
 //! One file for each page, with the types of its templates.
 
 pub(super) mod audit;
+pub(super) mod cancel;
+pub(super) mod job;
+pub(super) mod jobs;
 pub(super) mod login;
 pub(super) mod overview;

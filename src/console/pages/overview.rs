@@ -4,18 +4,26 @@ use crate::{
     console::{
         board::Look,
         error::{Answer, html},
+        fields::{Fields, link},
         shell::{Part, Place, Shell},
         sight::Sight,
         state::ConsoleState,
         visitor::Visitor,
     },
-    operations::verdict::Severity,
+    operations::{
+        history::{self, Point, Range},
+        verdict::{self, Severity},
+    },
 };
 use askama::Template;
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::{RawQuery, State},
+    http::StatusCode,
+};
 use std::sync::Arc;
 
 mod boxes;
+mod charts;
 mod rest;
 
 /// Seconds after which the page asks for itself again, where there is no script.
@@ -27,6 +35,11 @@ struct OverviewPage {
     shell: Shell,
     title: String,
     parts: Vec<Part>,
+    charts: Vec<Part>,
+    below: Vec<Part>,
+    /// The range of the charts, by its name in the address.
+    range: &'static str,
+    ranges: [(&'static str, &'static str); 3],
 }
 
 #[derive(Template)]
@@ -39,25 +52,67 @@ struct VerdictPart<'a> {
     link_text: &'static str,
 }
 
+const RANGES: [(&str, &str, Range); 3] =
+    [("1h", "1 h", Range::Hour), ("12h", "12 h", Range::HalfDay), ("7d", "7 d", Range::Week)];
+
 /// The page.
-pub(in crate::console) async fn page(State(state): State<Arc<ConsoleState>>, visitor: Visitor) -> Answer {
+pub(in crate::console) async fn page(
+    State(state): State<Arc<ConsoleState>>,
+    visitor: Visitor,
+    RawQuery(query): RawQuery,
+) -> Answer {
     visitor.principal.require_all_merchants()?;
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let wanted = fields.get("range").unwrap_or("1h");
+    let (name, _, range) = RANGES.into_iter().find(|(name, ..)| *name == wanted).unwrap_or(RANGES[0]);
     let look = state.board.look(&state.shared, &state.config).await?;
-    let mut shell = Shell::new(&state, &visitor, Place::Overview).at(&look.snapshot.at);
-    shell.live = "/console/live?page=overview".to_owned();
+    let charts = if range == Range::Hour {
+        charts_of_hour(&look)?
+    } else {
+        let points = history::read(&mut state.shared.backend(), range).await?;
+        chart_parts(&points, range)?
+    };
+    let mut shell = Shell::new(&state, &visitor, Place::Overview)
+        .at(&look.snapshot.at)
+        .live(link("/console/live", &[("page", "overview"), ("range", name)]));
     shell.refresh_s = REFRESH_S;
-    let page = OverviewPage { shell, title: look.verdict.sentence.clone(), parts: parts(&look, Sight::of(&visitor))? };
-    Ok(html(StatusCode::OK, &page))
+    let (parts, below) = (parts(&look)?, below(&look, Sight::of(&visitor))?);
+    let title = look.verdict.sentence.trim_end_matches('.').to_owned();
+    let ranges = RANGES.map(|(name, label, _)| (name, label));
+    Ok(html(StatusCode::OK, &OverviewPage { shell, title, parts, charts, below, range: name, ranges }))
 }
 
-/// The parts of the page that change, in the order in which they stand there.
-pub(in crate::console) fn parts(look: &Look, sight: Sight) -> Result<Vec<Part>, askama::Error> {
+/// The first parts of the page, in the order in which they stand there.
+pub(in crate::console) fn parts(look: &Look) -> Result<Vec<Part>, askama::Error> {
     Ok(vec![
         Part { id: "verdict", html: verdict(look).render()? },
         Part { id: "boxes", html: boxes::of(look).render()? },
-        Part { id: "rules", html: rest::rules(look, sight).render()? },
-        Part { id: "workers", html: rest::workers(look, sight).render()? },
     ])
+}
+
+/// The charts of the last hour.
+pub(in crate::console) fn charts_of_hour(look: &Look) -> Result<Vec<Part>, askama::Error> {
+    chart_parts(&look.hour, Range::Hour)
+}
+
+/// The parts below the charts.
+pub(in crate::console) fn below(look: &Look, sight: Sight) -> Result<Vec<Part>, askama::Error> {
+    Ok(vec![
+        Part { id: "rules", html: rest::rules(look, sight).render()? },
+        Part { id: "workers", html: rest::workers(look).render()? },
+    ])
+}
+
+/// The verdict while Redis cannot be reached.
+pub(in crate::console) fn verdict_without_redis(reason: &str) -> Result<Part, askama::Error> {
+    let verdict = verdict::without_redis(reason);
+    let sentence = crate::console::text::shown(&verdict.sentence);
+    let part = VerdictPart { tone: "bad", sentence, advice: verdict.advice, link: "", link_text: "" };
+    Ok(Part { id: "verdict", html: part.render()? })
+}
+
+fn chart_parts(points: &[Point], range: Range) -> Result<Vec<Part>, askama::Error> {
+    charts::charts(points, range).iter().map(|chart| Ok(Part { id: chart.id, html: chart.render()? })).collect()
 }
 
 fn verdict(look: &Look) -> VerdictPart<'_> {

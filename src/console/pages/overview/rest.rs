@@ -84,7 +84,7 @@ struct WorkerLine {
     silent: String,
 }
 
-pub(super) fn workers(look: &Look, _sight: Sight) -> WorkersPart {
+pub(super) fn workers(look: &Look) -> WorkersPart {
     let all = &look.snapshot.workers;
     let running = all.iter().filter(|worker| !worker.is_silent()).count();
     let workers = all.iter().take(50).map(|worker| {
