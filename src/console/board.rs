@@ -15,8 +15,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// A look is used again for this long.
+/// How often a page with live parts looks.
 pub(super) const EVERY: Duration = Duration::from_secs(2);
+/// A look is used again for this long: a little less than [`EVERY`], so that a tick of a stream finds a new one.
+const FRESH: Duration = Duration::from_millis(1_500);
 /// Rates over a longer time say nothing of now: they are measured anew.
 const RATES_OVER: Duration = Duration::from_secs(30);
 /// Time over which the first rates are measured.
@@ -52,12 +54,12 @@ struct State {
 }
 
 impl Board {
-    /// The last look, if it is at most two seconds old (or twice the time that it took); else a new one.
+    /// The last look, if it is fresh (or not older than twice the time that it took); else a new one.
     pub(super) async fn look(&self, shared: &SharedBackend, config: &Config) -> Result<Arc<Look>, Error> {
         let mut state = self.0.lock().await;
         let began = Instant::now();
         if let Some((at, look)) = &state.last
-            && began.duration_since(*at) < EVERY.max(look.took * 2)
+            && began.duration_since(*at) < FRESH.max(look.took * 2)
         {
             return Ok(Arc::clone(look));
         }

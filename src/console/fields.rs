@@ -28,18 +28,13 @@ impl Fields {
         named.find(|value| !value.is_empty())
     }
 
-    /// All values of a field.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        let named = self.0.iter().filter(move |(key, _)| key == name);
-        named.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
-    }
-
     /// Whether a box is ticked.
     pub(super) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
     /// Every field with a value, for a form that repeats what was typed.
+    #[expect(dead_code, reason = "for the plans of replays")]
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.trim())).filter(|(_, value)| !value.is_empty())
     }
@@ -63,7 +58,6 @@ mod tests {
     fn an_empty_field_is_not_sent() {
         let fields = Fields::parse(b"a=1&b=&a=+2+&c=%3Cscript%3E");
         assert_eq!((fields.get("a"), fields.get("b"), fields.get("c")), (Some("1"), None, Some("<script>")));
-        assert_eq!(fields.all("a").collect::<Vec<_>>(), ["1", "2"]);
         assert!(!format!("{fields:?}").contains("script"));
         assert_eq!(link("/x", &[("q", "a b&c"), ("r", "")]), "/x?q=a+b%26c");
         assert_eq!(link("/x", &[]), "/x");

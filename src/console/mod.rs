@@ -9,6 +9,8 @@ mod board;
 mod error;
 mod fields;
 mod form;
+#[cfg(test)]
+mod hostile_tests;
 mod layers;
 mod live;
 mod login_tries;
@@ -18,6 +20,8 @@ mod routes;
 mod shell;
 mod sight;
 mod state;
+#[cfg(test)]
+mod stylesheet_tests;
 mod text;
 mod visitor;
 

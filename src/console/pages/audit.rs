@@ -82,36 +82,58 @@ pub(in crate::console) async fn page(
     visitor.principal.require_all_merchants()?;
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let text = |name| fields.get(name).unwrap_or_default();
-    let (who, action, at) = (text("who"), text("action"), text("at"));
+    let filter = Filter { who: text("who"), action: text("action"), at: text("at") };
     let actions = audit::list(&mut state.shared.backend(), LOOK_AT).await?;
-    let looked_at = actions.len();
-    let fits = |entry: &&AuditEntry| {
-        entry.who.to_lowercase().contains(&who.to_lowercase())
-            && entry.action.contains(action)
-            && (at.is_empty() || entry.at.as_str() <= at)
-    };
-    let mut fitting = actions.iter().rev().filter(fits);
-    let sight = Sight::of(&visitor);
-    let rows: Vec<_> = fitting.by_ref().take(PAGE).map(|entry| Row::new(entry, sight)).collect();
-    let older =
-        fitting.next().map(|next| link(Place::Audit.path(), &[("who", who), ("action", action), ("at", &next.at)]));
-    let title = match rows.first() {
-        None if who.is_empty() && action.is_empty() && at.is_empty() => "No operator has done anything yet.".to_owned(),
-        None => "No action fits.".to_owned(),
-        Some(first) => {
-            format!("The last action: {} did “{}” at {} UTC.", first.who, first.action, first.clock())
-        }
-    };
     let shell = Shell::new(&state, &visitor, Place::Audit);
-    let page = AuditPage {
-        shell,
-        title,
-        who: who.to_owned(),
-        action: action.to_owned(),
-        at: at.to_owned(),
-        rows,
-        looked_at,
-        older: older.unwrap_or_default(),
-    };
-    Ok(html(StatusCode::OK, &page))
+    Ok(html(StatusCode::OK, &AuditPage::new(shell, &actions, filter, Sight::of(&visitor))))
+}
+
+/// Which actions are shown. Empty texts fit all.
+#[derive(Clone, Copy)]
+struct Filter<'a> {
+    who: &'a str,
+    action: &'a str,
+    at: &'a str,
+}
+
+impl AuditPage {
+    fn new(shell: Shell, actions: &[AuditEntry], filter: Filter<'_>, sight: Sight) -> Self {
+        let Filter { who, action, at } = filter;
+        let looked_at = actions.len();
+        let fits = |entry: &&AuditEntry| {
+            entry.who.to_lowercase().contains(&who.to_lowercase())
+                && entry.action.contains(action)
+                && (at.is_empty() || entry.at.as_str() <= at)
+        };
+        let mut fitting = actions.iter().rev().filter(fits);
+        let rows: Vec<_> = fitting.by_ref().take(PAGE).map(|entry| Row::new(entry, sight)).collect();
+        let older =
+            fitting.next().map(|next| link(Place::Audit.path(), &[("who", who), ("action", action), ("at", &next.at)]));
+        let title = match rows.first() {
+            None if who.is_empty() && action.is_empty() && at.is_empty() => {
+                "No operator has done anything yet.".to_owned()
+            }
+            None => "No action fits.".to_owned(),
+            Some(first) => {
+                format!("The last action: {} did “{}” at {} UTC.", first.who, first.action, first.clock())
+            }
+        };
+        Self {
+            shell,
+            title,
+            who: shown(who),
+            action: shown(action),
+            at: shown(at),
+            rows,
+            looked_at,
+            older: older.unwrap_or_default(),
+        }
+    }
+}
+
+/// The page with these actions and this text in every field of the filter.
+#[cfg(test)]
+pub(in crate::console) fn rendered(shell: Shell, actions: &[AuditEntry], text: &str) -> Result<String, askama::Error> {
+    let all = AuditPage::new(shell, actions, Filter { who: "", action: "", at: "" }, Sight::Full);
+    AuditPage { who: shown(text), action: shown(text), at: shown(text), ..all }.render()
 }

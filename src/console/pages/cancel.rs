@@ -81,3 +81,10 @@ pub(in crate::console) async fn cancel(
     jobs::cancel_job(&mut state.shared.backend_for_scans(), &form.visitor.principal.actor(), job).await?;
     Ok(Redirect::to(&path_of(&id)).into_response())
 }
+
+/// The plan for a job with this id.
+#[cfg(test)]
+pub(in crate::console) fn rendered(shell: Shell, id: &str) -> Result<String, askama::Error> {
+    let actor = shell.person.clone();
+    CancelPage { shell, id: shown(id), path: path_of(id), what: "", actor }.render()
+}

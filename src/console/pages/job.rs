@@ -39,7 +39,6 @@ struct JobPage {
     masked: String,
     /// Where it can be cancelled; empty: it cannot, or not by this visitor.
     cancel: String,
-    path: String,
 }
 
 /// A job before or after this one.
@@ -53,6 +52,7 @@ struct ChainLink {
 #[derive(Template)]
 #[template(path = "parts/job.html")]
 struct JobPart {
+    id: String,
     symbol: &'static str,
     tone: &'static str,
     sentence: String,
@@ -85,25 +85,61 @@ pub(in crate::console) async fn page(
     Path(id): Path<String>,
 ) -> Answer {
     let explanation = explained(&state, &visitor, &id).await?;
-    let part = JobPart::new(&explanation, Sight::of(&visitor));
-    let (up, down, after) = chain(&explanation.place);
-    let masked = match &explanation.place {
-        JobPlace::Waiting { job, .. }
-        | JobPlace::Adrift { job }
-        | JobPlace::InFlight { job, .. }
-        | JobPlace::Delayed { job, .. } => shown_json(&job.masked),
-        JobPlace::Ended(ended) => shown_json(&masked_completion(&ended.completion)),
-        JobPlace::Dead(_) | JobPlace::Unknown { .. } => String::new(),
-    };
-    let lives = is_alive(&explanation.place);
-    let path = path_of(&id);
-    let cancel = if lives && visitor.may_operate() { format!("{path}/cancel") } else { String::new() };
-    let mut shell = Shell::new(&state, &visitor, Place::Jobs);
-    if lives {
-        shell = shell.live(link("/console/live", &[("page", "job"), ("id", &id)]));
+    let shell = Shell::new(&state, &visitor, Place::Jobs);
+    Ok(html(StatusCode::OK, &JobPage::new(shell, &explanation, Sight::of(&visitor), visitor.may_operate())?))
+}
+
+impl JobPage {
+    fn new(
+        mut shell: Shell,
+        explanation: &Explanation,
+        sight: Sight,
+        may_operate: bool,
+    ) -> Result<Self, askama::Error> {
+        let state = JobPart::new(explanation, sight).render()?;
+        let (up, down, after) = chain(&explanation.place);
+        let masked = match &explanation.place {
+            JobPlace::Waiting { job, .. }
+            | JobPlace::Adrift { job }
+            | JobPlace::InFlight { job, .. }
+            | JobPlace::Delayed { job, .. } => shown_json(&job.masked),
+            JobPlace::Ended(ended) => shown_json(&masked_completion(&ended.completion)),
+            JobPlace::Dead(_) | JobPlace::Unknown { .. } => String::new(),
+        };
+        let (lives, id) = (is_alive(&explanation.place), &explanation.id);
+        let cancel = if lives && may_operate { format!("{}/cancel", path_of(id)) } else { String::new() };
+        if lives {
+            shell = shell.live(link("/console/live", &[("page", "job"), ("id", id)]));
+        }
+        Ok(Self { shell, id: shown(id), state, up, down, after, masked, cancel })
     }
-    let page = JobPage { shell, id: shown(&id), state: part.render()?, up, down, after, masked, cancel, path };
-    Ok(html(StatusCode::OK, &page))
+}
+
+/// The page of an ended job, with this text in every field.
+#[cfg(test)]
+pub(in crate::console) fn rendered(shell: Shell, text: &str) -> Result<String, askama::Error> {
+    let owned = || Some(text.to_owned());
+    let completion = serde_json::json!({
+        "id": text, "type": text, "batch": text, "merchant_id": text, "caller_id": text, "customer_reference": text,
+        "parent_id": text, "next_id": text, "meta": {text: text},
+    });
+    let ended = jobs::EndedJob {
+        completion,
+        dead_letter: true,
+        status: owned(),
+        outcome: owned(),
+        attempts: Some(3),
+        enqueued_at: owned(),
+        started_at: owned(),
+        completed_at: owned(),
+        timings_ms: None,
+        batch: owned(),
+        error: Some(jobs::LastError { kind: owned(), message: owned() }),
+        past_attempts: Vec::new(),
+    };
+    let words = vec![text.to_owned(); 3];
+    let explanation = Explanation { id: text.to_owned(), partition: None, place: JobPlace::Ended(ended), words };
+    JobPage::new(shell, &explanation, Sight::Full, true)?.render()
 }
 
 /// The part that changes, the time of its figures, and whether the job has ended.
@@ -159,15 +195,22 @@ impl JobPart {
             JobPlace::Dead(_) => (Stage::Ended, Some(Status::Failed)),
         };
         let (symbol, tone, _) = look_of(stage, status);
-        let mut words = explanation.words.iter().map(|line| capital(&shown(line)));
-        let sentence = words.next().unwrap_or_default();
+        let prefix = format!("{}: ", explanation.id);
+        let line = |line: &String| capital(&shown(line.strip_prefix(&prefix).unwrap_or(line)));
+        let mut words = explanation.words.iter().map(line);
+        let mut sentence = words.next().unwrap_or_default();
+        if let (JobPlace::Delayed { waits_for, until, .. }, Sight::Masked) = (&explanation.place, sight) {
+            // The usual words may name the caller whose limit it waits for, or whom a pause is about.
+            let until = until.as_deref().map_or(String::new(), |until| format!(" until {until}"));
+            sentence = format!("Delayed{until}: waits for {}", waits_for.as_str());
+        }
         let (facts, steps) = match &explanation.place {
             JobPlace::Waiting { job, .. } | JobPlace::Adrift { job } => {
-                (facts_of_live(job, sight), steps_of_live(job, "waits"))
+                (facts_of_live(job), steps_of_live(job, "waits"))
             }
-            JobPlace::InFlight { job, .. } => (facts_of_live(job, sight), steps_of_live(job, "with a worker")),
-            JobPlace::Delayed { job, because, .. } => {
-                (facts_of_live(job, sight), steps_of_live(job, &format!("waits for {}", shown(because))))
+            JobPlace::InFlight { job, .. } => (facts_of_live(job), steps_of_live(job, "with a worker")),
+            JobPlace::Delayed { job, waits_for, .. } => {
+                (facts_of_live(job), steps_of_live(job, &format!("waits for {}", waits_for.as_str())))
             }
             JobPlace::Ended(ended) => {
                 let mut facts = facts_of(&ended.completion, sight);
@@ -181,7 +224,7 @@ impl JobPart {
         };
         // The attempts stand in the timeline.
         let lines = words.filter(|line| !line.starts_with("Call at ")).collect();
-        Self { symbol, tone, sentence, lines, facts, steps }
+        Self { id: shown(&explanation.id), symbol, tone, sentence, lines, facts, steps }
     }
 }
 
@@ -210,7 +253,7 @@ fn facts_of(json: &Value, sight: Sight) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn facts_of_live(job: &LiveJob, _: Sight) -> Vec<(&'static str, String)> {
+fn facts_of_live(job: &LiveJob) -> Vec<(&'static str, String)> {
     let text = |name: &str| job.masked[name].as_str().map(shown);
     let mut facts = vec![("Lane", job.lane.to_string())];
     facts.extend(text("type").map(|text| ("Type", text)));
@@ -234,7 +277,7 @@ fn steps_of_live(job: &LiveJob, now: &str) -> Vec<Step> {
 fn steps_of_ended(ended: &jobs::EndedJob) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(at) = &ended.enqueued_at {
-        steps.push(Step { tone: "", text: format!("{} enqueued", clock(at)) });
+        steps.push(Step { tone: "", text: format!("{} enqueued", shown(clock(at))) });
     }
     if ended.past_attempts.is_empty() {
         let timings = ended.timings_ms.as_ref();
@@ -249,7 +292,7 @@ fn steps_of_ended(ended: &jobs::EndedJob) -> Vec<Step> {
     if let Some(at) = &ended.completed_at {
         let status = shown(ended.status.as_deref().unwrap_or("ended"));
         let tone = if status == "succeeded" { "ok" } else { "bad" };
-        steps.push(Step { tone, text: format!("{} {status}", clock(at)) });
+        steps.push(Step { tone, text: format!("{} {status}", shown(clock(at))) });
     }
     steps
 }

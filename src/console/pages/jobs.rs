@@ -193,11 +193,11 @@ async fn found(state: &ConsoleState, visitor: &Visitor, search: &Search, fields:
         link(Place::Jobs.path(), &[("q", q), ("cursor", &cursor)])
     };
     let mut shell = Shell::new(state, visitor, Place::Jobs);
-    q.clone_into(&mut shell.search);
+    shell.search = shown(q);
     let page = JobsPage {
         shell,
         title,
-        q: q.to_owned(),
+        q: shown(q),
         is_personal,
         rows: list.jobs.iter().map(Row::new).collect(),
         looked_at: grouped(list.looked_at),
@@ -207,4 +207,37 @@ async fn found(state: &ConsoleState, visitor: &Visitor, search: &Search, fields:
         tokens: &query::TOKENS,
     };
     Ok(html(StatusCode::OK, &page))
+}
+
+/// A page with so many jobs, each with this text in every field.
+#[cfg(test)]
+pub(in crate::console) fn rendered(mut shell: Shell, text: &str, rows: usize) -> Result<String, askama::Error> {
+    let job = JobSummary {
+        id: text.to_owned(),
+        stage: Stage::Delayed,
+        job_type: None,
+        lane: None,
+        since: "2026-01-31T03:12:28.000Z".to_owned(),
+        waits_for: None,
+        until: None,
+        status: None,
+        outcome: Some(text.to_owned()),
+        error: None,
+        attempts: Some(2),
+        batch: Some(text.to_owned()),
+    };
+    shell.search = shown(text);
+    let page = JobsPage {
+        shell,
+        title: String::new(),
+        q: shown(text),
+        is_personal: false,
+        rows: (0..rows).map(|_| Row::new(&job)).collect(),
+        looked_at: String::new(),
+        took: String::new(),
+        cursor: String::new(),
+        next: link(Place::Jobs.path(), &[("q", text)]),
+        tokens: &query::TOKENS,
+    };
+    page.render()
 }

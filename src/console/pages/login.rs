@@ -79,7 +79,7 @@ pub(in crate::console) async fn log_in(State(state): State<Arc<ConsoleState>>, r
     let OpenForm(fields) = OpenForm::from_request(request, &state).await?;
     let next = own_page(fields.get("next").unwrap_or_default());
     let again = |status, error| {
-        let person = fields.get("person").unwrap_or_default().to_owned();
+        let person = shown(fields.get("person").unwrap_or_default());
         Ok(html(status, &LoginPage { error, person, ..login_page(&state, &headers, next, "") }))
     };
     if !state.tries.count(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())) {
@@ -145,6 +145,13 @@ fn own_page(next: &str) -> &str {
     let is_ours = next == "/console" || next.starts_with("/console/") || next.starts_with("/console?");
     let is_plain = next.len() <= 2_000 && next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     if is_ours && is_plain && !next.starts_with("/console/log") { next } else { "/console" }
+}
+
+/// The page with this text in every field.
+#[cfg(test)]
+pub(in crate::console) fn rendered(state: &ConsoleState, text: &str) -> Result<String, askama::Error> {
+    let page = login_page(state, &HeaderMap::new(), own_page(text), "");
+    LoginPage { person: shown(text), ..page }.render()
 }
 
 #[cfg(test)]

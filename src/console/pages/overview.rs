@@ -76,10 +76,29 @@ pub(in crate::console) async fn page(
         .at(&look.snapshot.at)
         .live(link("/console/live", &[("page", "overview"), ("range", name)]));
     shell.refresh_s = REFRESH_S;
-    let (parts, below) = (parts(&look)?, below(&look, Sight::of(&visitor))?);
-    let title = look.verdict.sentence.trim_end_matches('.').to_owned();
-    let ranges = RANGES.map(|(name, label, _)| (name, label));
-    Ok(html(StatusCode::OK, &OverviewPage { shell, title, parts, charts, below, range: name, ranges }))
+    let page = OverviewPage { charts, range: name, ..OverviewPage::new(shell, &look, Sight::of(&visitor))? };
+    Ok(html(StatusCode::OK, &page))
+}
+
+impl OverviewPage {
+    /// The page with the charts of the last hour.
+    fn new(shell: Shell, look: &Look, sight: Sight) -> Result<Self, askama::Error> {
+        Ok(Self {
+            shell,
+            title: crate::console::text::shown(look.verdict.sentence.trim_end_matches('.')),
+            parts: parts(look)?,
+            charts: charts_of_hour(look)?,
+            below: below(look, sight)?,
+            range: RANGES[0].0,
+            ranges: RANGES.map(|(name, label, _)| (name, label)),
+        })
+    }
+}
+
+/// The page of this look.
+#[cfg(test)]
+pub(in crate::console) fn rendered(shell: Shell, look: &Look, sight: Sight) -> Result<String, askama::Error> {
+    OverviewPage::new(shell, look, sight)?.render()
 }
 
 /// The first parts of the page, in the order in which they stand there.

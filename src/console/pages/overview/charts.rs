@@ -2,6 +2,7 @@
 
 use crate::{
     console::text::{clock, grouped},
+    contract::format_ms,
     operations::{
         age,
         history::{Point, Range},
@@ -123,14 +124,19 @@ pub(super) fn charts(points: &[Point], range: Range) -> Vec<Chart> {
     PLANS.iter().map(|plan| chart(plan, points, range)).collect()
 }
 
+/// The time that one of the [`POINTS`] stands for, in milliseconds.
+const fn span_ms(range: Range) -> u64 {
+    let steps = match range {
+        Range::Hour => 3,
+        Range::HalfDay => 6,
+        Range::Week => 9,
+    };
+    steps * range.step_ms()
+}
+
 /// The points in at most [`POINTS`] equal spans of time. A span without a point stays empty: it is a gap.
 fn spans(points: &[Point], range: Range) -> Vec<Vec<&Point>> {
-    let steps = match range {
-        Range::Hour => 360,
-        Range::HalfDay => 720,
-        Range::Week => 1_008,
-    };
-    let per_span = u64::try_from(usize::div_ceil(steps, POINTS)).unwrap_or(1) * range.step_ms();
+    let per_span = span_ms(range);
     let mut spans = vec![Vec::new(); POINTS];
     let Some(last) = points.last() else { return spans };
     for point in points {
@@ -176,16 +182,28 @@ fn chart(plan: &Plan, points: &[Point], range: Range) -> Chart {
         let values = values.iter().map(|values| values[at].map_or_else(|| "–".to_owned(), plan.text));
         (span.first().map_or("", |point| clock(&point.at)).to_owned(), values.collect())
     });
+    let ends = ends(points, range);
     Chart {
         id: plan.id,
         title: plan.title,
         words: format!("{}; highest {}.", words.join(", "), (plan.text)(highest)),
         highest: (plan.text)(highest),
-        first: points.first().map(|point| clock(&point.at).to_owned()).unwrap_or_default(),
-        last: points.last().map(|point| clock(&point.at).to_owned()).unwrap_or_default(),
+        first: ends.0,
+        last: ends.1,
         rows: rows.collect(),
         series,
     }
+}
+
+/// When a chart begins and ends. A week needs its days.
+fn ends(points: &[Point], range: Range) -> (String, String) {
+    let text = |at: &str| match range {
+        Range::Week => at.get(5..16).unwrap_or_default().replace('T', " "),
+        Range::Hour | Range::HalfDay => clock(at).to_owned(),
+    };
+    let Some(last) = points.last() else { return Default::default() };
+    let spans = u64::try_from(POINTS - 1).unwrap_or(0);
+    (text(&format_ms(last.at_ms.saturating_sub(spans * span_ms(range)))), text(&last.at))
 }
 
 /// The line through the values that are known. It is broken at a gap.
