@@ -56,6 +56,7 @@ impl Asset {
 }
 
 /// Answers with a file. One of another version is not found.
+#[allow(clippy::unused_async)] // Handlers are asynchronous.
 pub(super) async fn serve(Path(file): Path<String>) -> Result<Response, ConsoleError> {
     let known = [&CSS, &SCRIPT, &SPRITE];
     let asset = known

@@ -65,13 +65,12 @@ impl Board {
         }
         let is_fresh = state.last.as_ref().is_some_and(|(at, _)| began.duration_since(*at) < RATES_OVER);
         let mut backend = shared.backend_for_scans();
-        let mut collector = match state.collector.take().filter(|_| is_fresh) {
-            Some(collector) => collector,
-            None => {
-                let collector = SnapshotCollector::start(&mut backend, MOST_DELAYED).await?;
-                sleep(FIRST_OVER).await;
-                collector
-            }
+        let mut collector = if let Some(collector) = state.collector.take().filter(|_| is_fresh) {
+            collector
+        } else {
+            let collector = SnapshotCollector::start(&mut backend, MOST_DELAYED).await?;
+            sleep(FIRST_OVER).await;
+            collector
         };
         let began = Instant::now();
         let snapshot = collector.collect(&mut backend).await?;

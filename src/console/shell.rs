@@ -153,6 +153,7 @@ impl Shell {
         Theme::ALL
     }
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // Templates pass references.
     pub(super) fn is_theme(&self, theme: &Theme) -> bool {
         self.theme == *theme
     }

@@ -114,6 +114,7 @@ pub(in crate::console) async fn log_out(State(state): State<Arc<ConsoleState>>, 
 }
 
 /// Keeps the visitor's choice of colours in a cookie, so that a page never shows the other ones first.
+#[allow(clippy::unused_async)] // Handlers are asynchronous.
 pub(in crate::console) async fn set_theme(State(state): State<Arc<ConsoleState>>, form: VisitorForm) -> Answer {
     let wrong = || ConsoleError::Invalid("there are no such colours".to_owned());
     let theme = form.fields.get("theme").and_then(Theme::from_name).ok_or_else(wrong)?;

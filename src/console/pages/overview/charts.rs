@@ -201,7 +201,7 @@ fn ends(points: &[Point], range: Range) -> (String, String) {
         Range::Week => at.get(5..16).unwrap_or_default().replace('T', " "),
         Range::Hour | Range::HalfDay => clock(at).to_owned(),
     };
-    let Some(last) = points.last() else { return Default::default() };
+    let Some(last) = points.last() else { return <(String, String)>::default() };
     let spans = u64::try_from(POINTS - 1).unwrap_or(0);
     (text(&format_ms(last.at_ms.saturating_sub(spans * span_ms(range)))), text(&last.at))
 }
