@@ -118,6 +118,15 @@ fn trust(parts: &Parts) {
     }
 }
 
+/// The page that was asked for. The console is nested, so the path lacks its beginning. A form is not sent twice.
+fn asked_for(parts: &Parts) -> String {
+    let path = parts.uri.path_and_query().filter(|_| parts.method == Method::GET).map_or("/", |path| path.as_str());
+    match path.strip_prefix('/') {
+        Some(query) if query.is_empty() || query.starts_with('?') => format!("/console{query}"),
+        _ => format!("/console{path}"),
+    }
+}
+
 /// A handler with it as an argument is for visitors alone. Others are led to the login.
 impl FromRequestParts<Arc<ConsoleState>> for Visitor {
     type Rejection = ConsoleError;
@@ -131,12 +140,7 @@ impl FromRequestParts<Arc<ConsoleState>> for Visitor {
             None if parts.method == Method::GET && origin::is_from_elsewhere(&parts.headers) => {
                 Err(ConsoleError::FromElsewhere)
             }
-            None => {
-                let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-                // The console is nested, so the path lacks its beginning.
-                let next = if parts.method == Method::GET { format!("/console{path}") } else { "/console".to_owned() };
-                Err(ConsoleError::LoginNeeded { next })
-            }
+            None => Err(ConsoleError::LoginNeeded { next: asked_for(parts) }),
         }
     }
 }

@@ -10,6 +10,11 @@ async fn a_login_becomes_a_session_and_a_logout_ends_it() {
     assert_eq!(answer.status(), 303);
     assert_eq!(answer.headers()["location"], "/console/login?next=%2Fconsole%2Fjobs%3Fq%3Da%2520b");
 
+    for (path, login) in
+        [("/console", "/console/login"), ("/console?range=7d", "/console/login?next=%2Fconsole%3Frange%3D7d")]
+    {
+        assert_eq!(console.get(path).send().await.unwrap().headers()["location"], login);
+    }
     let fields = [("token", "operator"), ("person", "ada"), ("next", "/console/audit")];
     let answer = console.post("/console/login", &fields).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()), (303, "/console/audit"));
