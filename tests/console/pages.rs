@@ -114,8 +114,8 @@ async fn a_token_of_one_merchant_sees_its_jobs_alone() {
         config.gateway.tokens[1].merchants = vec![merchant];
     })
     .await;
-    let theirs = with(&check("theirs", "c"), "merchant_id", "0f0e6a3f-7c53-4d4b-9f3c-2f4c7f0f3b22");
-    console.rig.enqueue_all(Lane::Bulk, [with(&check("ours", "c"), "merchant_id", ours), theirs]).await;
+    let theirs = with(check("theirs", "c"), "merchant_id", "0f0e6a3f-7c53-4d4b-9f3c-2f4c7f0f3b22");
+    console.rig.enqueue_all(Lane::Bulk, [with(check("ours", "c"), "merchant_id", ours), theirs]).await;
     let session = console.log_in("operator").await;
     assert_eq!(console.page("/console/jobs/ours", &session).await.0, 200);
     assert_eq!(console.page("/console/jobs/theirs", &session).await.0, 404);
