@@ -54,7 +54,7 @@ impl Place {
 
     /// Whether the page exists in this version.
     const fn exists(self) -> bool {
-        matches!(self, Self::Overview | Self::Jobs | Self::Audit)
+        matches!(self, Self::Overview | Self::Jobs | Self::Dead | Self::Rules | Self::Audit)
     }
 }
 

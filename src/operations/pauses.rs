@@ -91,12 +91,20 @@ pub async fn pause(backend: &mut Backend<'_>, actor: &Actor, request: PauseReque
 /// # Errors
 /// [`Error::Redis`].
 pub async fn list(backend: &mut Backend<'_>) -> Result<Vec<RuleInForce>, Error> {
+    let holding = list_rules(backend).await?.into_iter();
+    Ok(holding.filter(|rule| rule.order == RuleAction::Pause.as_str()).collect())
+}
+
+/// The pauses and the cancellations that are in force: pauses first, of each kind the latest first.
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn list_rules(backend: &mut Backend<'_>) -> Result<Vec<RuleInForce>, Error> {
     let (keys, failed) = (backend.common_keys(), backend.failed());
     let link = &mut backend.link;
     let read: RedisResult<_> = async { Ok((rules::now_ms(link).await?, rules::load(link, &keys).await?)) }.await;
     let (now_ms, rules) = read.map_err(failed)?;
-    let holding = rules_in_force(&rules, now_ms).into_iter();
-    Ok(holding.filter(|rule| rule.order == RuleAction::Pause.as_str()).collect())
+    Ok(rules_in_force(&rules, now_ms))
 }
 
 /// Ends the pause of exactly these jobs, or every pause where `jobs` is everything. What they held back goes on in its order.

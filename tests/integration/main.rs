@@ -13,6 +13,7 @@ mod client;
 mod commands;
 mod completion_hub;
 mod connections;
+mod console_dead;
 mod dead_letters;
 mod dead_replay;
 mod deadlines;

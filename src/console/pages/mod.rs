@@ -2,7 +2,9 @@
 
 pub(super) mod audit;
 pub(super) mod cancel;
+pub(super) mod dead;
 pub(super) mod job;
 pub(super) mod jobs;
 pub(super) mod login;
 pub(super) mod overview;
+pub(super) mod rules;

@@ -26,7 +26,7 @@ mod work;
 pub use control::{get, list, stop};
 pub use error::RunError;
 pub use name::RunName;
-pub use plan::{PlannedDiscard, PlannedReplay, plan_discard, plan_replay};
+pub use plan::{PlannedDiscard, PlannedReplay, plan_discard, plan_replay, planned_count};
 pub use record::{RunCounts, RunReport, RunState};
 pub use request::RunKind;
 pub use start::{Runs, StartRequest, Work};

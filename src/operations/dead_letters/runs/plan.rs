@@ -127,6 +127,14 @@ fn id_of(text: &str) -> String {
     format!("{FORM}{}", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text.as_bytes())))
 }
 
+/// How many dead letters the plan with this id takes.
+///
+/// # Errors
+/// [`RunError::PlanOutdated`], [`RunError::Operation`].
+pub async fn planned_count(backend: &mut Backend<'_>, id: &str, kind: RunKind) -> Result<u64, RunError> {
+    Ok(find(backend, id, kind).await?.of)
+}
+
 /// The plan with this id, if it is of this kind.
 pub(super) async fn find(backend: &mut Backend<'_>, id: &str, kind: RunKind) -> Result<Plan, RunError> {
     if !id.starts_with(FORM) || id.len() > 64 {
