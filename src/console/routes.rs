@@ -30,6 +30,8 @@ pub fn routes(state: Arc<ConsoleState>) -> Router {
         .route("/rules/plan", post(pages::rules::plan))
         .route("/rules/pause", post(pages::rules::pause))
         .route("/rules/end", post(pages::rules::end))
+        .route("/callers", get(pages::callers::page))
+        .route("/batches", get(pages::batches::page))
         .route("/login", get(pages::login::page).post(pages::login::log_in))
         .route("/logout", post(pages::login::log_out))
         .route("/theme", post(pages::login::set_theme))

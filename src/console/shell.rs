@@ -51,11 +51,6 @@ impl Place {
     const fn is_tab(self) -> bool {
         matches!(self, Self::Overview | Self::Jobs | Self::Dead | Self::Rules)
     }
-
-    /// Whether the page exists in this version.
-    const fn exists(self) -> bool {
-        matches!(self, Self::Overview | Self::Jobs | Self::Dead | Self::Rules | Self::Audit)
-    }
 }
 
 /// A line of the navigation.
@@ -116,7 +111,7 @@ impl Shell {
             .collect();
         Self {
             environment: super::text::shown(&state.config.gateway.environment),
-            nav: Place::ALL.into_iter().filter(|place| place.exists()).map(item).collect(),
+            nav: Place::ALL.into_iter().map(item).collect(),
             person: super::text::shown(&visitor.name()),
             roles: roles.join(", "),
             can_log_out: visitor.session.is_some(),

@@ -264,3 +264,63 @@ async fn a_pause_is_planned_set_seen_in_force_and_ended() {
     site.end().await;
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_job_is_corrected_for_all_without_being_seen() {
+    let mut rig = Setup::default().start().await;
+    for number in 0..2 {
+        let mut job = check(&format!("wrong-{number}"), CALLER);
+        job["args"]["email"] = "ada-at-example".into();
+        write(&mut rig, &job, "invalid_job", "").await;
+    }
+    let site = Site::start(&rig).await;
+    let ada = Browser::log_in(&site, "ops").await;
+    let plan = ada.post("/console/dead/plan", &[("kind", "replay")]).await;
+    assert_eq!(plan.h1(), "Nothing can be replayed as it is.");
+    assert!(plan.text.contains("something must be corrected first") && !plan.text.contains("ada-at-example"));
+    assert!(!plan.text.contains("formaction"), "{}", plan.text);
+    let wrong = [("kind", "replay"), ("pointer", "/args/email"), ("value", "still wrong")];
+    let plan = ada.post("/console/dead/plan", &wrong).await;
+    assert!(plan.text.contains("name=\"set:/args/email\"") && plan.text.contains("in 2 jobs"), "{}", plan.text);
+    let right = [("kind", "replay"), ("set:/args/email", "ada@example.com")];
+    let plan = ada.post("/console/dead/plan", &right).await;
+    assert_eq!(plan.h1(), "Replay 2 dead letters?");
+    let (id, planned_as) = (plan.hidden("plan"), plan.hidden("as"));
+    let confirmed = [("plan", id.as_str()), ("as", &planned_as)];
+    let started = ada.post("/console/dead/start", &[&right[..], &confirmed].concat()).await;
+    assert_eq!(started.status, 303, "{}", started.text);
+    ada.until(&mut rig, &started.location, "is done: 2 of 2 moved").await;
+    let run = ada.get(&started.location).await;
+    assert!(!run.text.contains("ada@example.com") && !run.text.contains("Continue"), "{}", run.text);
+    site.end().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_dead_letters_stay_text() {
+    let mut rig = Setup::default().without_worker().await;
+    let hostile = "<script>alert(1)</script>\"'><img src=x>\u{202e}gpj";
+    let mut job = check(hostile, hostile);
+    job["type"] = hostile.into();
+    job["batch"] = hostile.into();
+    write(&mut rig, &job, hostile, "").await;
+    let site = Site::start(&rig).await;
+    let ada = Browser::log_in(&site, "ops").await;
+    let plan = ada.post("/console/dead/plan", &[("kind", "discard"), ("id", hostile)]).await;
+    let letter: String = form_urlencoded::byte_serialize(hostile.as_bytes()).collect();
+    let pages = [
+        ada.get("/console/dead").await,
+        ada.get(&format!("/console/dead?batch={letter}")).await,
+        ada.get(&format!("/console/dead/letter?id={letter}")).await,
+        ada.post("/console/dead/plan", &[("kind", "replay")]).await,
+        plan,
+    ];
+    for page in pages {
+        assert_eq!((page.status, page.text.matches("<h1").count()), (200, 1), "{}", page.text);
+        for banned in ["<script>", "<img", "\u{202e}"] {
+            assert!(!page.text.contains(banned), "{banned:?}: {}", page.text);
+        }
+    }
+    site.end().await;
+    rig.end().await;
+}

@@ -1,6 +1,8 @@
 //! One file for each page, with the types of its templates.
 
 pub(super) mod audit;
+pub(super) mod batches;
+pub(super) mod callers;
 pub(super) mod cancel;
 pub(super) mod dead;
 pub(super) mod job;
