@@ -317,9 +317,13 @@ async fn hostile_dead_letters_stay_text() {
     ];
     for page in pages {
         assert_eq!((page.status, page.text.matches("<h1").count()), (200, 1), "{}", page.text);
-        for banned in ["<script>", "<img", "\u{202e}"] {
+        for banned in ["<script>", "<img"] {
             assert!(!page.text.contains(banned), "{banned:?}: {}", page.text);
         }
+        // A form carries an id and a batch as they are; everything else is shown without what changes the direction of text.
+        let beside_fields = page.text.split(" value=\"").map(|piece| piece.split_once('"').map_or(piece, |cut| cut.1));
+        let first = page.text.split(" value=\"").next().unwrap();
+        assert!(!first.contains('\u{202e}') && beside_fields.skip(1).all(|piece| !piece.contains('\u{202e}')));
     }
     site.end().await;
     rig.end().await;

@@ -6,6 +6,7 @@ use crate::{
         error::{Answer, ConsoleError, html},
         fields::{Fields, link},
         form::OperatorForm,
+        pages::jobs::path_of,
         shell::{Place, Shell},
         state::ConsoleState,
         text::{clock, count_of, shown, shown_json},
@@ -16,9 +17,12 @@ use crate::{
 use askama::Template;
 use axum::{
     extract::{RawQuery, State},
-    http::StatusCode,
+    http::{StatusCode, header},
 };
 use std::sync::Arc;
+
+/// Personal data is masked again after this time, in seconds.
+const SHOWN_S: u32 = 300;
 
 #[derive(Template)]
 #[template(path = "dead/letter.html")]
@@ -28,6 +32,8 @@ struct LetterPage {
     id: String,
     /// The same page without personal data.
     masked: String,
+    /// The page of the job.
+    job: String,
     may_operate: bool,
     is_revealed: bool,
     letters: Vec<Letter>,
@@ -40,6 +46,8 @@ struct Letter {
     replayed: String,
     is_replayable: bool,
     parent: String,
+    /// The page of the parent.
+    parent_path: String,
     job: String,
     error: String,
     attempts: String,
@@ -59,6 +67,7 @@ impl Letter {
             job_type: shown(&letter.job_type),
             replayed: count_of(letter.replay.into(), "time", "times"),
             is_replayable: letter.replayable,
+            parent_path: letter.parent_id.as_deref().map(path_of).unwrap_or_default(),
             parent: letter.parent_id.as_deref().map(shown).unwrap_or_default(),
             job: shown_json(&letter.job),
             error: shown_json(&letter.error),
@@ -121,13 +130,18 @@ async fn show(state: &ConsoleState, visitor: &Visitor, fields: &Fields, reveal: 
         shell: Shell::new(state, visitor, Place::Dead),
         title: title_of(id, &dead_letters),
         id: id.to_owned(),
+        job: path_of(id),
         masked: link("/console/dead/letter", &[("id", id)]),
         may_operate: visitor.may_operate(),
         is_revealed,
         letters: dead_letters.iter().map(Letter::new).collect(),
         edits: edits.iter().map(Edit::new).collect(),
     };
-    Ok(html(StatusCode::OK, &page))
+    let mut response = html(StatusCode::OK, &page);
+    if let (true, Ok(masked)) = (is_revealed, format!("{SHOWN_S}; url={}", page.masked).parse()) {
+        response.headers_mut().insert(header::REFRESH, masked);
+    }
+    Ok(response)
 }
 
 fn title_of(id: &str, letters: &[DeadLetterDetails]) -> String {

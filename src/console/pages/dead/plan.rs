@@ -1,7 +1,7 @@
 //! `/console/dead/plan`, `/console/dead/start`: what a replay or a discard would do, then doing it.
 
 use super::{
-    planned::{self, Planned, must_be_typed},
+    planned::{Planned, must_be_typed},
     selection::{Selection, merchants_of},
 };
 use crate::{
@@ -259,11 +259,6 @@ fn digest(fields: &Fields) -> String {
         .iter()
         .fold(String::new(), |text, (name, value)| format!("{text}{}:{name}{}:{value}", name.len(), value.len()));
     format!("{:x}", Sha256::digest(text.as_bytes()))
-}
-
-/// The word for a kind of run, for other pages.
-pub(super) fn verb(kind: RunKind) -> &'static str {
-    planned::verb(kind)
 }
 
 #[cfg(test)]

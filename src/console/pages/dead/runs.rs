@@ -1,6 +1,6 @@
 //! `/console/dead/runs`: replays and discards of a week, and how far one is.
 
-use super::{plan::verb, selection::merchants_of};
+use super::{planned::verb, selection::merchants_of};
 use crate::{
     config::parse_rate,
     console::{
