@@ -197,12 +197,12 @@ pub(in crate::console) async fn page(
 fn title_of(rules: &[RuleInForce], sight: Sight) -> String {
     let is_pause = |rule: &&RuleInForce| rule.order == "pause";
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let pauses = rules.iter().filter(is_pause).count();
-    let cancelled = match number(rules.len() - pauses) {
+    let count = rules.iter().filter(is_pause).count();
+    let cancelled = match number(rules.len() - count) {
         0 => String::new(),
         count => format!(" {} in force.", count_of(count, "cancellation is", "cancellations are")),
     };
-    let paused = match (pauses, rules.iter().find(is_pause)) {
+    let paused = match (count, rules.iter().find(is_pause)) {
         (0, _) | (_, None) => "Nothing is paused.".to_owned(),
         (1, Some(rule)) => {
             let until = rule.until.as_deref().map(|until| format!(" until {} UTC", clock(until)));
