@@ -239,7 +239,7 @@ async fn a_reader_sees_no_person_and_acts_on_nothing_and_a_reveal_is_recorded() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_is_planned_set_seen_in_force_and_ended() {
-    let mut rig = Setup::default().start().await;
+    let rig = Setup::default().start().await;
     let site = Site::start(&rig).await;
     let ada = Browser::log_in(&site, "ops").await;
     let fields = [("type", "CheckUser"), ("for", "10m"), ("reason", "XCO asked")];
