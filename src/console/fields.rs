@@ -34,7 +34,6 @@ impl Fields {
     }
 
     /// Every field with a value, for a form that repeats what was typed.
-    #[expect(dead_code, reason = "for the plans of replays")]
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.trim())).filter(|(_, value)| !value.is_empty())
     }

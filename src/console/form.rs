@@ -57,7 +57,6 @@ impl FromRequest<Arc<ConsoleState>> for VisitorForm {
 /// A form that acts on the queue: the visitor must have the role `operate`.
 pub(super) struct OperatorForm {
     pub(super) visitor: Visitor,
-    #[expect(dead_code, reason = "for the plans of replays")]
     pub(super) fields: Fields,
 }
 

@@ -19,7 +19,6 @@ pub struct ConsoleState {
     pub(super) config: Arc<Config>,
     pub(super) shared: Arc<SharedBackend>,
     /// Replays and discards that this process works on.
-    #[expect(dead_code, reason = "for the plans of replays")]
     pub(super) runs: Runs,
     pub(super) tokens: Arc<Tokens>,
     /// Cancelled when the gateway stops: streams end.

@@ -30,7 +30,8 @@ pub(super) struct Choice {
 
 impl Selection {
     pub(super) fn of(fields: &Fields) -> Self {
-        let named = NAMES.into_iter().flat_map(|name| fields.all(name).map(move |value| (name, value.to_owned())));
+        let known = |name: &str| NAMES.into_iter().find(|known| *known == name);
+        let named = fields.pairs().filter_map(|(name, value)| Some((known(name)?, value.to_owned())));
         Self(named.collect())
     }
 
