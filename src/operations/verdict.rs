@@ -262,6 +262,7 @@ mod tests {
 
     fn worker(name: &str, silent_ms: u64) -> WorkerFigures {
         let heartbeat = Heartbeat {
+            looks_at_recent: true,
             version: "0.1.0".to_owned(),
             host: name.to_owned(),
             pid: 7,
