@@ -144,6 +144,7 @@ impl Shell {
         self.environment.to_ascii_lowercase().starts_with("prod")
     }
 
+    #[allow(clippy::unused_self, reason = "a template calls it")]
     pub(super) fn themes(&self) -> [Theme; 3] {
         Theme::ALL
     }

@@ -340,7 +340,9 @@ mod tests {
 
     fn overrides(list: &[(LimitSetting, &str)]) -> Overrides {
         let mut all = Overrides::default();
-        list.iter().for_each(|(setting, text)| all.insert(*setting, set(*setting, text)));
+        for (setting, text) in list {
+            all.insert(*setting, set(*setting, text));
+        }
         all
     }
 

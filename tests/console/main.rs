@@ -61,6 +61,8 @@ impl Console {
         let gateway = Gateway::bind(config, Metrics::default()).await.unwrap();
         let (address, stop) = (gateway.address(), CancellationToken::new());
         let serving = tokio::spawn(gateway.serve(stop.clone()));
+        // Another test of this process may have installed it first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
         Self { rig, address, client, stop, serving }
     }

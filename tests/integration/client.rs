@@ -120,7 +120,7 @@ async fn faults_are_named_and_nothing_is_enqueued() {
     for (n, job) in submitted.jobs.iter().enumerate() {
         match job {
             SubmittedJob::Enqueued(enqueued) => {
-                assert_eq!((enqueued.id.as_str(), enqueued.lane), (format!("c{n}").as_str(), Lane::Bulk))
+                assert_eq!((enqueued.id.as_str(), enqueued.lane), (format!("c{n}").as_str(), Lane::Bulk));
             }
             other => assert!(n == 300 && matches!(other, SubmittedJob::Invalid(_)), "{n}: {other:?}"),
         }

@@ -145,7 +145,7 @@ impl Programs<'_> {
         command.envs(env.iter().copied());
         let output = timeout(LONG, command.output()).await.expect("it ends").unwrap();
         let (printed, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && errors.is_empty(), "{file:?} {arguments:?}: {printed}{errors}");
+        assert!(output.status.success() && errors.is_empty(), "{} {arguments:?}: {printed}{errors}", file.display());
         printed.lines().map(ToOwned::to_owned).collect()
     }
 }
@@ -354,7 +354,7 @@ async fn a_page_signs_a_customer_up_and_waits() {
     let origin = format!("http://{shop}");
     let mut config = gateway_config(&rig);
     config.gateway.allowed_origins = vec![origin.clone()];
-    let (gateway, stop, serving) = start_gateway(config).await;
+    let (gateway, stopping, serving) = start_gateway(config).await;
     let mut server = Command::new(php);
     server.arg("-S").arg(&shop).arg("-t").arg(folder("browser")).arg(folder("browser").join("shop.php"));
     server.env("GATEWAY_URL", format!("http://{gateway}")).env("GATEWAY_TOKEN", TOKEN);
@@ -385,7 +385,7 @@ async fn a_page_signs_a_customer_up_and_waits() {
     let completion = rig.completion("signup-0f8c").await;
     assert_eq!((&completion["type"], &completion["outcome"]), (&"CreateUser".into(), &"created".into()));
     drop(server);
-    stop.cancel();
+    stopping.cancel();
     serving.await.unwrap();
     rig.end().await;
 }

@@ -60,7 +60,7 @@ fn concrete(path: &str) -> String {
     path.replace("{id}", "some-job").replace("{run}", "r-1").replace("{batch}", "spring")
 }
 
-/// The operations of the OpenAPI document, as `GET /v1/jobs`.
+/// The operations of the `OpenAPI` document, as `GET /v1/jobs`.
 fn documented() -> BTreeSet<(String, String)> {
     let document = openapi_document();
     let paths = document["paths"].as_object().unwrap();

@@ -110,7 +110,7 @@ async fn sigterm_ends_the_program_in_order() {
     for stream in streams {
         let to = to.clone();
         std::thread::spawn(move || {
-            BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(to.send(line)))
+            BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(to.send(line)));
         });
     }
     drop(to);

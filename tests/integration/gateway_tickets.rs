@@ -65,7 +65,7 @@ async fn every_ticket_that_does_not_fit_gets_the_same_answer() {
     for path in [
         format!("/v1/jobs/one/wait?ticket={ticket}"),
         format!("/v1/jobs/two/wait?ticket={forged}"),
-        format!("/v1/jobs/two/wait?ticket={}A", ticket),
+        format!("/v1/jobs/two/wait?ticket={ticket}A"),
         format!("/v1/jobs/two/wait?ticket={}", "x".repeat(4_000)),
         "/v1/jobs/two/wait?ticket=".to_owned(),
         "/v1/jobs/two/wait".to_owned(),

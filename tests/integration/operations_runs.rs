@@ -168,8 +168,8 @@ async fn a_run_that_is_stopped_takes_nothing_more() {
     let begun = running.start(&mut backend, &actor(), start(Work::Replay(replay("20/s")))).await.unwrap();
     let name = name_of(&begun);
     until(&mut rig, &mut backend, &name, |report| replayed(report) > 0).await;
-    let stopper = Actor::new("dan", "console at gw-2");
-    runs::stop(&mut backend, &stopper, &name, None).await.unwrap();
+    let dan = Actor::new("dan", "console at gw-2");
+    runs::stop(&mut backend, &dan, &name, None).await.unwrap();
     let stopped = until(&mut rig, &mut backend, &name, |report| report.state == RunState::Stopped).await;
     let count = replayed(&stopped);
     assert!((1..60).contains(&count), "{stopped:?}");

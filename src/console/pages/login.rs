@@ -80,7 +80,7 @@ pub(in crate::console) async fn log_in(State(state): State<Arc<ConsoleState>>, r
     let next = own_page(fields.get("next").unwrap_or_default());
     let again = |status, error| {
         let person = shown(fields.get("person").unwrap_or_default());
-        Ok(html(status, &LoginPage { error, person, ..login_page(&state, &headers, next, "") }))
+        Ok(html(status, &LoginPage { person, error, ..login_page(&state, &headers, next, "") }))
     };
     if !state.tries.count(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())) {
         return again(StatusCode::TOO_MANY_REQUESTS, "Too many tries. Wait a minute.");

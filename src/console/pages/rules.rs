@@ -22,7 +22,7 @@ use askama::Template;
 use axum::{
     extract::{RawQuery, State},
     http::StatusCode,
-    response::{IntoResponse, Redirect},
+    response::{IntoResponse, Redirect, Response},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -220,7 +220,7 @@ pub(in crate::console) async fn plan(
     OperatorForm { visitor, fields }: OperatorForm,
 ) -> Answer {
     visitor.principal.require_all_merchants()?;
-    show(&state, &visitor, &request(&fields)?, &fields, StatusCode::OK, "")
+    Ok(show(&state, &visitor, &request(&fields)?, &fields, StatusCode::OK, ""))
 }
 
 fn show(
@@ -230,7 +230,7 @@ fn show(
     fields: &Fields,
     status: StatusCode,
     error: &str,
-) -> Answer {
+) -> Response {
     let ends = match request.lasting {
         Some(lasting) => {
             let ms = u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX);
@@ -248,7 +248,7 @@ fn show(
         reason: request.reason.clone().unwrap_or_default(),
         is_everything: request.jobs.is_everything(),
     };
-    Ok(html(status, &page))
+    html(status, &page)
 }
 
 /// Puts a pause in force, and waits until the workers know it.
@@ -260,7 +260,7 @@ pub(in crate::console) async fn pause(
     let request = request(&fields)?;
     if request.jobs.is_everything() && fields.get("typed") != Some(EVERYTHING) {
         let error = "To pause everything, type the word everything. Nothing was done.";
-        return show(&state, &visitor, &request, &fields, StatusCode::BAD_REQUEST, error);
+        return Ok(show(&state, &visitor, &request, &fields, StatusCode::BAD_REQUEST, error));
     }
     let mut backend = state.shared.backend();
     pauses::pause(&mut backend, &visitor.principal.actor(), request).await?;

@@ -206,17 +206,20 @@ mod tests {
         serde_json::from_str::<LimitBody>(json).ok()?.change().ok()
     }
 
-    fn set(list: &[(&str, &str)]) -> Option<Change> {
-        Some(Change::Set(list.iter().map(|(name, value)| LimitChange::parse(name, value).unwrap()).collect()))
+    fn set(list: &[(&str, &str)]) -> Change {
+        Change::Set(list.iter().map(|(name, value)| LimitChange::parse(name, value).unwrap()).collect())
     }
 
     #[test]
     fn a_value_sets_and_null_resets() {
         use LimitSetting::{CallerBurst, Concurrency, TotalBurst, TotalRate};
         for (json, wanted) in [
-            (r#"{"name":"total","rate":"100/s","burst":9}"#, set(&[("total.rate", "100/s"), ("total.burst", "9")])),
-            (r#"{"name":"total","rate":"off"}"#, set(&[("total.rate", "off")])),
-            (r#"{"name":"concurrency","value":64}"#, set(&[("concurrency", "64")])),
+            (
+                r#"{"name":"total","rate":"100/s","burst":9}"#,
+                Some(set(&[("total.rate", "100/s"), ("total.burst", "9")])),
+            ),
+            (r#"{"name":"total","rate":"off"}"#, Some(set(&[("total.rate", "off")]))),
+            (r#"{"name":"concurrency","value":64}"#, Some(set(&[("concurrency", "64")]))),
             (r#"{"name":"total","rate":null}"#, Some(Change::Reset(vec![TotalRate, TotalBurst]))),
             (r#"{"name":"caller","burst":null}"#, Some(Change::Reset(vec![CallerBurst]))),
             (r#"{"name":"concurrency","value":null}"#, Some(Change::Reset(vec![Concurrency]))),

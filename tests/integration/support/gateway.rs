@@ -242,8 +242,8 @@ impl Events {
     pub(crate) async fn block(&mut self) -> Option<Event> {
         loop {
             if let Some((block, rest)) = self.unread.split_once("\n\n") {
-                let event = parse(block);
-                self.unread = rest.to_owned();
+                let (event, rest) = (parse(block), rest.to_owned());
+                self.unread = rest;
                 return Some(event);
             }
             let chunk = timeout(Duration::from_secs(60), self.response.chunk()).await.expect("an event in a minute");

@@ -9,9 +9,9 @@ use xco_worker::queue::{
 
 const NAME: &str = "r-night";
 
-async fn known_run(stage: &Stage, state: &str, owner: &str) {
+async fn known_run(stage: &Stage, status: &str, owner: &str) {
     let mut set = redis::cmd("HSET");
-    set.arg(stage.keys.run(NAME)).arg("digest").arg("d").arg("state").arg(state).arg("owner").arg(owner);
+    set.arg(stage.keys.run(NAME)).arg("digest").arg("d").arg("state").arg(status).arg("owner").arg(owner);
     stage.run::<()>(set.arg("done").arg(7).arg("by").arg("ada")).await;
     stage.run::<()>(redis::cmd("EXPIRE").arg(stage.keys.run(NAME)).arg(600)).await;
 }
@@ -71,11 +71,11 @@ pub(crate) struct Beating {
 
 impl Scene for Beating {
     async fn prepare(stage: &mut Stage) -> Self {
-        let state = if stage.rng.random_bool(0.5) { "running" } else { "done" };
+        let status = if stage.rng.random_bool(0.5) { "running" } else { "done" };
         known_run(stage, "running", "mine").await;
         stage.run::<()>(redis::cmd("ZADD").arg(stage.keys.live_runs()).arg(7).arg(NAME)).await;
         stage.run::<()>(redis::cmd("EXPIRE").arg(stage.keys.live_runs()).arg(600)).await;
-        Self { state, answer: None }
+        Self { state: status, answer: None }
     }
 
     async fn call(&mut self, stage: &Stage, link: &mut Link) -> Result<bool, String> {
