@@ -1,8 +1,8 @@
 //! Pages for operators: requests → operations, reports → HTML.
 //!
 //! Every page is a template with a type of its own (`templates/`), checked when it is compiled, and escapes what it shows. Pages
-//! work without the script; the script adds live parts, keys and local times. A page that reads takes a [`Visitor`], an action
-//! takes an [`OperatorForm`]: each of them refuses the request unless the visitor may make it.
+//! work without the script; the script adds live parts, keys and local times. A page that reads takes a `Visitor`, an action
+//! takes an `OperatorForm`: each of them refuses the request unless the visitor may make it.
 
 mod assets;
 mod board;
