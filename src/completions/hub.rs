@@ -104,10 +104,8 @@ impl CompletionHub {
         let partitions = self.shared.keys.len();
         let after = match start {
             FeedStart::Beginning => vec![ZERO; partitions],
-            FeedStart::Now => match self.shared.ring.read().as_ref() {
-                Some(ring) => ring.head().to_vec(),
-                None => return Err(HubError::NotReading),
-            },
+            // The hub may be a moment behind Redis.
+            FeedStart::Now => self.shared.ends().await.map_err(|_| HubError::NotReading)?,
             FeedStart::After(cursor) if cursor.after().len() > partitions => {
                 return Err(HubError::ForeignCursor { cursor: cursor.after().len(), queue: partitions });
             }

@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use crate::{
-    completions::{Completed, Gap, Options, Start, Subscriber, extent},
+    completions::{Completed, Gap, Options, Start, Subscriber},
     config::RedisConfig,
     contract::EntryId,
     net::Backoff,
@@ -56,7 +56,7 @@ impl Reader {
     async fn read(&mut self) -> Result<Infallible, QueueError> {
         let after = match &self.after {
             Some(after) => after.clone(),
-            None => self.ends().await?,
+            None => self.shared.ends().await?,
         };
         let each = (0..).zip(after.iter().copied()).collect();
         let options = Options { start: Start::AfterEach(each), batch: BATCH, ..Options::default() };
@@ -88,14 +88,5 @@ impl Reader {
                 *after = completed.entry_id;
             }
         }
-    }
-
-    async fn ends(&self) -> Result<Vec<EntryId>, QueueError> {
-        let mut link = self.shared.link();
-        let mut ends = Vec::with_capacity(self.shared.keys.len());
-        for keys in &self.shared.keys {
-            ends.push(extent(&mut link, keys).await?.last);
-        }
-        Ok(ends)
     }
 }

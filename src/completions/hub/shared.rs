@@ -5,12 +5,13 @@ use super::{
     ring::{HubCompletion, Item, Ring},
 };
 use crate::{
-    completions::{Completed, Gap},
+    completions::{Completed, Gap, extent},
     config::RedisConfig,
     contract::EntryId,
     queue::{Connector, Keys, Link, QueueError},
 };
 use parking_lot::RwLock;
+use redis::RedisResult;
 use std::sync::Arc;
 use tokio::{
     sync::{Semaphore, watch},
@@ -51,11 +52,22 @@ impl Shared {
         self.connector.shared_link("completions", 0, false)
     }
 
+    /// The last entry of each partition's stream.
+    pub(super) async fn ends(&self) -> RedisResult<Vec<EntryId>> {
+        let mut link = self.link();
+        let mut ends = Vec::with_capacity(self.keys.len());
+        for keys in &self.keys {
+            ends.push(extent(&mut link, keys).await?.last);
+        }
+        Ok(ends)
+    }
+
     /// Reading begins after these entries, by partition. Expectations registered before may have missed completions.
     pub(super) fn begin(&self, after: &[EntryId]) {
         *self.ring.write() = Some(Ring::new(after));
-        self.end.send_replace(Some(0));
+        // First: whoever sees that the hub reads has missed nothing.
         self.expectations.tell_gap();
+        self.end.send_replace(Some(0));
     }
 
     /// Adds what was read. A gap stays in `gaps` until the completion after it is read.
