@@ -302,3 +302,24 @@ async fn the_public_url_begins_a_wait_url() {
     gateway.end().await;
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_alone_does_not_see_whose_pause_a_job_waits_for() {
+    let mut rig = Setup::default().start().await;
+    let gateway = TestGateway::start(&rig).await;
+    let pause = serde_json::json!({"jobs": {"caller": "ada@example.com"}});
+    assert_eq!(gateway.post("/v1/pauses", "ops", &pause).await.status, 201);
+    rig.enqueue(&check("held", "ada@example.com")).await;
+    rig.eventually("it is delayed", async |_| {
+        gateway.get("/v1/jobs/held", "reader").await.json()["waits_for"] == "paused"
+    })
+    .await;
+    let (alone, both) = (gateway.get("/v1/jobs/held", "reader").await, gateway.get("/v1/jobs/held", "both").await);
+    assert!(!format!("{alone:?}").contains("ada@"), "{alone:?}");
+    assert_eq!(alone.json()["words"].as_array().map(Vec::len), Some(1));
+    assert!(both.json()["because"].as_str().is_some_and(|because| because.contains("ada@")), "{both:?}");
+    assert_eq!(gateway.delete("/v1/pauses?all=true", "ops").await.status, 200);
+    rig.completion("held").await;
+    gateway.end().await;
+    rig.end().await;
+}

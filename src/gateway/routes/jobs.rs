@@ -156,7 +156,14 @@ pub(crate) async fn one(
 async fn answer(state: &GatewayState, principal: &Principal, id: &str) -> Result<Json<JobAnswer>, Problem> {
     let merchants = principal.merchants(state.config.xco.merchant_id.as_ref());
     let mut backend = state.shared.backend_for_scans();
-    let explanation = jobs::explain(&mut backend, &state.config, id, &merchants, &NoProgress).await?;
+    let mut explanation = jobs::explain(&mut backend, &state.config, id, &merchants, &NoProgress).await?;
+    if !principal.sees_personal_data()
+        && let JobPlace::Delayed { waits_for, because, .. } = &mut explanation.place
+    {
+        // They name the caller whose limit it is, or whom a pause is about.
+        waits_for.as_str().clone_into(because);
+        explanation.words = vec![format!("It waits: {}.", waits_for.as_str())];
+    }
     if !explanation.is_known() {
         return Err(Problem::new(ProblemKind::NotFound).detail("no job with this id is known"));
     }
