@@ -101,7 +101,7 @@ async fn xco_is_checked_also_where_redis_is_not_reached() {
 fn a_configuration_is_warned_of_without_a_connection() {
     let mut config = Config::default();
     assert_eq!(configuration_warnings(&config), []);
-    config.gateway.listen = Some(([127, 0, 0, 1], 0).into());
+    config.gateway.listen = Some(([0, 0, 0, 0], 0).into());
     let warnings = configuration_warnings(&config);
     assert_eq!(
         warnings.iter().map(|check| (check.name.as_str(), check.status)).collect::<Vec<_>>(),

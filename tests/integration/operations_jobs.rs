@@ -318,11 +318,13 @@ async fn cancelled_waiting_jobs_end_in_a_paused_lane() {
     let removed = rescue::count_removed(&mut link, &keys, Lane::Interactive, Some(1_000)).await.unwrap();
     assert_eq!(removed, (Some(0), 0), "nobody else removed them");
     let left: u64 = rig.connection.xlen(rig.key("jobs:interactive")).await.unwrap();
-    assert_eq!(left, 102, "the others stay where they are");
-    let job = jobs::examine(&mut backend, "j000", &MerchantScope::all(), &NoProgress).await.unwrap();
+    // A read that was under way when the pause came took the first jobs, and the workers delayed them.
+    let delayed: u64 = rig.connection.zcard(rig.key("delayed")).await.unwrap();
+    assert_eq!((left + delayed, delayed <= 2), (102, true), "the others stay where they are: {left} + {delayed}");
+    let job = jobs::examine(&mut backend, "j297", &MerchantScope::all(), &NoProgress).await.unwrap();
     assert_eq!(job.detail, CancelDetail::Waiting);
     jobs::cancel_job(&mut backend, &ada(), job).await.unwrap();
-    assert_eq!(rig.completion("j000").await["status"], "cancelled");
+    assert_eq!(rig.completion("j297").await["status"], "cancelled");
 
     pauses::resume(&mut backend, &ada(), &lane(Lane::Interactive)).await.unwrap();
     rig.wait_for(303).await;
