@@ -133,7 +133,7 @@ async fn perform(
     narrator.say(&format!("XCO      simulated, on {}", sandbox.base_url()))?;
     let slots = config.worker.concurrency;
     narrator.say(&format!("Worker   {slots} calls at once; http://{}/metrics", running.address))?;
-    narrator.say(&format!("Gateway  http://{}", gateway.address))?;
+    narrator.say(&format!("Gateway  http://{0}; console: http://{0}/console", gateway.address))?;
     narrator.say(&format!("Sample   --seed {seed}"))?;
 
     let mut runner = Runner::new(sandbox, backend, subscriber, narrator);
