@@ -98,7 +98,8 @@ fn problem_of(response: &Response) -> Option<Problem> {
         _ => return None,
     };
     // The router's own answers have no content type.
-    let is_bare = response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/"));
+    let is_bare =
+        response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
     is_bare.then(|| Problem::new(kind))
 }
 

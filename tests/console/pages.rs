@@ -74,7 +74,7 @@ async fn a_job_is_found_by_id_by_tokens_and_by_person_and_its_data_is_masked() {
     assert_eq!(console.page("/console/jobs?q=ada.lovelace%40example.com", &session).await.0, 400);
 
     let (status, page) = console.page("/console/jobs/signup-2%2Fabsent", &session).await;
-    assert!(status == 200 && page.contains("waits in the bulk lane"), "{page}");
+    assert!(status == 200 && page.contains("Waits in the bulk lane"), "{page}");
     assert!(!page.contains("lovelace") && !page.contains("203.0.113.9"), "no personal byte: {page}");
     assert!(!page.contains("Cancel"), "no action for `read`");
     assert_eq!(console.page("/console/jobs/unknown", &session).await.0, 404);

@@ -319,7 +319,7 @@ async fn cancelled_waiting_jobs_end_in_a_paused_lane() {
     assert_eq!(removed, (Some(0), 0), "nobody else removed them");
     let left: u64 = rig.connection.xlen(rig.key("jobs:interactive")).await.unwrap();
     // A read that was under way when the pause came took the first jobs, and the workers delayed them.
-    let delayed: u64 = rig.connection.zcard(rig.key("delayed")).await.unwrap();
+    let delayed: u64 = rig.connection.hlen(rig.key("delayed:jobs")).await.unwrap();
     assert_eq!((left + delayed, delayed <= 2), (102, true), "the others stay where they are: {left} + {delayed}");
     let job = jobs::examine(&mut backend, "j297", &MerchantScope::all(), &NoProgress).await.unwrap();
     assert_eq!(job.detail, CancelDetail::Waiting);
