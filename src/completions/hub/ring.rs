@@ -86,21 +86,15 @@ pub(super) struct Ring {
     bytes: usize,
     /// By partition: every entry after this one that the hub has read is in the ring.
     tail: Vec<EntryId>,
-    /// By partition: the last entry that the hub has read.
-    head: Vec<EntryId>,
 }
 
 impl Ring {
     /// An empty ring for a hub that reads after these entries, by partition.
     pub(super) fn new(after: &[EntryId]) -> Self {
-        Self { items: VecDeque::new(), first: 0, bytes: 0, tail: after.to_vec(), head: after.to_vec() }
+        Self { items: VecDeque::new(), first: 0, bytes: 0, tail: after.to_vec() }
     }
 
     pub(super) fn push(&mut self, item: Item) {
-        let (partition, entry) = item.place();
-        if let Some(head) = self.head.get_mut(partition) {
-            *head = entry.max(*head);
-        }
         self.bytes += item.bytes();
         self.items.push_back(item);
         while self.items.len() > MAX_ITEMS || (self.bytes > MAX_BYTES && self.items.len() > 1) {
@@ -126,10 +120,6 @@ impl Ring {
 
     pub(super) fn tail(&self) -> &[EntryId] {
         &self.tail
-    }
-
-    pub(super) fn head(&self) -> &[EntryId] {
-        &self.head
     }
 
     /// At most `count` items from number `from`. `None` if that one is no longer in the ring.
@@ -165,7 +155,6 @@ pub(super) mod tests {
         }
         assert_eq!((ring.items.len(), ring.first(), ring.end()), (MAX_ITEMS, 904, 5000));
         assert_eq!(ring.tail(), [EntryId { ms: 904, seq: 0 }, EntryId { ms: 1, seq: 0 }]);
-        assert_eq!(ring.head(), [EntryId { ms: 5000, seq: 0 }, EntryId { ms: 1, seq: 0 }]);
         assert!(ring.items(903, 1).is_none());
         assert_eq!(ring.items(904, 2).unwrap()[1].place(), (0, EntryId { ms: 906, seq: 0 }));
         assert!(ring.items(5000, 10).unwrap().is_empty());
