@@ -52,6 +52,43 @@ pub(super) fn json_lines(output: &[u8]) -> Vec<Value> {
     lines(output).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// An operator's command line. Its own configuration has no limits: what the file says comes from the workers.
+pub(super) struct Console {
+    folder: tempfile::TempDir,
+}
+
+impl Console {
+    pub(super) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(super) fn command(&self, rig: &Rig, args: &[&str]) -> Command {
+        let mut command = pointed(&self.folder, rig);
+        command.env("XCO_OPERATOR", "ada").args(args);
+        command.env("XCO_WORKER__REDIS__PARTITIONS", rig.config.redis.partitions.get().to_string());
+        command
+    }
+
+    /// What a command prints that succeeds.
+    pub(super) fn done(&self, rig: &Rig, args: &[&str]) -> Vec<Value> {
+        let mut command = self.command(rig, args);
+        json_lines(&command.arg("--json").assert().code(0).get_output().stdout.clone())
+    }
+
+    /// The first report that it prints.
+    pub(super) fn report(&self, rig: &Rig, args: &[&str]) -> Value {
+        self.done(rig, args).remove(0)
+    }
+
+    pub(super) fn why(&self, rig: &Rig, id: &str) -> Value {
+        self.report(rig, &["why", id])
+    }
+
+    pub(super) fn status(&self, rig: &Rig) -> Value {
+        self.report(rig, &["status", "--every", "200ms"])
+    }
+}
+
 /// A child process, killed at the latest when the test ends.
 struct Running(Child);
 

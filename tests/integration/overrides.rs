@@ -1,10 +1,9 @@
 //! Limits and concurrency that operators change while workers run.
 
 use super::{
-    commands::{json_lines, pointed},
+    commands::Console,
     support::{RedisServer, Rig, Setup, check, create, limit, with},
 };
-use assert_cmd::Command;
 use predicates::{prelude::PredicateBooleanExt, str::contains};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -19,29 +18,6 @@ use xco_worker::{
     },
     sandbox::{Fault, Latency, Route},
 };
-
-/// An operator's command line. Its own configuration has no limits: what the file says comes from the workers.
-struct Console {
-    folder: tempfile::TempDir,
-}
-
-impl Console {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn command(&self, rig: &Rig, args: &[&str]) -> Command {
-        let mut command = pointed(&self.folder, rig);
-        command.env("XCO_OPERATOR", "ada").args(args);
-        command.env("XCO_WORKER__REDIS__PARTITIONS", rig.config.redis.partitions.get().to_string());
-        command
-    }
-
-    fn done(&self, rig: &Rig, args: &[&str]) -> Value {
-        let mut command = self.command(rig, args);
-        json_lines(&command.arg("--json").assert().code(0).get_output().stdout.clone()).remove(0)
-    }
-}
 
 fn ada() -> Actor {
     Actor::new("ada (ops)", "192.0.2.1")
@@ -89,7 +65,7 @@ async fn calls_follow_a_limit_that_an_operator_changes() {
         .stderr(contains("in force on 2 of 2 workers"));
     let calls = next_calls(&mut rig, 8).await;
     assert!(span_us(&calls[2..]) >= 450_000, "five intervals of 100 ms: {calls:?}");
-    let report = console.done(&rig, &["limits", "list"]);
+    let report = console.report(&rig, &["limits", "list"]);
     let total = named(&report, "total");
     assert_eq!((&total["rate"], &total["burst"], &total["from"]), (&json!("10/s"), &json!(1), &json!("ada")));
     assert_eq!((&total["reason"], &total["file"]), (&json!("XCO asked"), &json!({"rate": "50/s", "burst": 1})));
@@ -98,29 +74,29 @@ async fn calls_follow_a_limit_that_an_operator_changes() {
     assert_eq!((&report["in_force_on"], &report["workers"]), (&json!(2), &json!(2)));
 
     // Higher: the jobs that wait have reservations at the former rate, for half a minute.
-    let changed = console.done(&rig, &["limits", "set", "total.rate", "200/s", "total.burst", "20"]);
+    let changed = console.report(&rig, &["limits", "set", "total.rate", "200/s", "total.burst", "20"]);
     assert!(changed["brought_forward"].as_u64().unwrap() > 50, "{changed:#}");
     assert_eq!(changed["changed"], 2);
     let calls = next_calls(&mut rig, 100).await;
     assert!(span_us(&calls) <= 5_000_000, "at 10/s this takes ten seconds: {}", span_us(&calls));
 
     // Off: no limit at all, whatever the file says.
-    let changed = console.done(&rig, &["limits", "set", "total.rate", "off"]);
+    let changed = console.report(&rig, &["limits", "set", "total.rate", "off"]);
     assert_eq!(named(&changed, "total")["rate"], Value::Null);
     rig.wait_for(count).await;
     assert!(rig.completions.iter().all(|event| event["status"] == "succeeded" && event["attempts"] == 1));
 
-    let status = console.done(&rig, &["status", "--every", "200ms"]);
+    let status = console.report(&rig, &["status", "--every", "200ms"]);
     let names: Vec<_> = status["overrides"].as_array().unwrap().iter().map(|set| &set["name"]).collect();
     assert_eq!(names, ["total.rate", "total.burst"]);
     console
         .command(&rig, &["doctor"])
         .assert()
         .stdout(contains("changed while workers run: total.rate is off, by ada; total.burst is 20, by ada"));
-    let reset = console.done(&rig, &["limits", "reset", "--all"]);
+    let reset = console.report(&rig, &["limits", "reset", "--all"]);
     let file = json!({"name": "total", "rate": "50/s", "burst": 1, "from": "file"});
     assert_eq!((named(&reset, "total"), &reset["changed"]), (&file, &json!(2)));
-    let actions = json_lines(&console.command(&rig, &["audit", "--json"]).assert().code(0).get_output().stdout.clone());
+    let actions = console.done(&rig, &["audit"]);
     let actions: Vec<_> = actions.iter().filter(|action| action["who"] == "ada").collect();
     assert_eq!(actions.len(), 4, "{actions:#?}");
     let what = json!({"limits": {"total.rate": "10/s"}, "reason": "XCO asked"});
@@ -142,7 +118,7 @@ async fn a_backlog_of_one_caller_follows_a_higher_rate_in_order() {
         rig.connection.zcard::<_, u64>(rig.key("delayed")).await.unwrap() >= 50
     })
     .await;
-    let changed = console.done(&rig, &["limits", "set", "caller.rate", "100/s"]);
+    let changed = console.report(&rig, &["limits", "set", "caller.rate", "100/s"]);
     assert!(changed["brought_forward"].as_u64().unwrap() >= 40, "{changed:#}");
     // A job that comes now goes behind them, and not behind the reservations of a minute.
     rig.enqueue(&check("last", "greedy")).await;
@@ -151,7 +127,7 @@ async fn a_backlog_of_one_caller_follows_a_higher_rate_in_order() {
     let gaps = rig.gaps_us("greedy");
     let after = &gaps[gaps.len() - 40..];
     assert!(after.iter().sum::<u64>() >= 39 * 9_000, "no faster than 100/s: {after:?}");
-    console.done(&rig, &["limits", "reset", "caller.rate"]);
+    console.report(&rig, &["limits", "reset", "caller.rate"]);
     rig.end().await;
 }
 
@@ -164,10 +140,10 @@ async fn bulk_jobs_that_wait_for_a_shared_limit_follow_it() {
     let jobs = (0..60).map(|n| create(&format!("b{n:02}"), &format!("b{n}@example.com")));
     rig.enqueue_all(Lane::Bulk, jobs).await;
     next_calls(&mut rig, 3).await;
-    console.done(&rig, &["limits", "set", "client.rate", "200/s"]);
+    console.report(&rig, &["limits", "set", "client.rate", "200/s"]);
     rig.follow(20, |events| events.len() == 60).await;
     assert_eq!(rig.completions.len(), 60, "at 2/s this takes half a minute");
-    console.done(&rig, &["limits", "reset", "client.rate"]);
+    console.report(&rig, &["limits", "reset", "client.rate"]);
     rig.end().await;
 }
 
@@ -194,7 +170,7 @@ async fn concurrency_changes_without_a_restart() {
     // A little less than the latency: the answer is on its way while the next call is.
     let at_once = |rig: &Rig, from| most_at_once(rig, from, 190_000);
     assert_eq!(at_once(&rig, 0), 2, "{:?}", arrivals(&rig));
-    let changed = console.done(&rig, &["limits", "set", "concurrency", "16"]);
+    let changed = console.report(&rig, &["limits", "set", "concurrency", "16"]);
     let concurrency = &changed["concurrency"];
     assert_eq!(
         (&concurrency["value"], &concurrency["from"], &concurrency["file"]),
@@ -204,16 +180,16 @@ async fn concurrency_changes_without_a_restart() {
     next_calls(&mut rig, 48).await;
     let most = at_once(&rig, from);
     assert!((9..=16).contains(&most), "{most} at once");
-    let status = console.done(&rig, &["status", "--every", "200ms"]);
+    let status = console.report(&rig, &["status", "--every", "200ms"]);
     assert_eq!((&status["workers"][0]["slots"], &status["workers"][0]["configured_slots"]), (&json!(16), &json!(2)));
 
-    console.done(&rig, &["limits", "set", "concurrency", "1"]);
+    console.report(&rig, &["limits", "set", "concurrency", "1"]);
     // Calls in flight go on.
     let from = arrivals(&rig).len();
     next_calls(&mut rig, 6).await;
     let most = at_once(&rig, from + 1);
     assert_eq!(most, 1);
-    console.done(&rig, &["limits", "reset", "concurrency"]);
+    console.report(&rig, &["limits", "reset", "concurrency"]);
     rig.wait_for(150).await;
     assert!(rig.completions.iter().all(|event| event["status"] == "succeeded" && event["attempts"] == 1));
     rig.end().await;
@@ -225,7 +201,7 @@ async fn a_change_survives_restarts_of_workers_and_of_redis() {
     setup.config.limits.total = Some(limit("1000/s", 1000));
     let mut rig = setup.start().await;
     let console = Console::new();
-    console.done(&rig, &["limits", "set", "total.rate", "10/s", "total.burst", "1", "concurrency", "3"]);
+    console.report(&rig, &["limits", "set", "total.rate", "10/s", "total.burst", "1", "concurrency", "3"]);
     rig.stop_workers().await;
     rig.redis.kill();
     rig.redis.restart();
@@ -239,10 +215,10 @@ async fn a_change_survives_restarts_of_workers_and_of_redis() {
     rig.wait_for(10).await;
     let calls = arrivals(&rig);
     assert!(span_us(&calls) >= 850_000, "nine intervals of 100 ms: {calls:?}");
-    let report = console.done(&rig, &["limits", "list"]);
+    let report = console.report(&rig, &["limits", "list"]);
     assert_eq!((&named(&report, "total")["rate"], &report["concurrency"]["value"]), (&json!("10/s"), &json!(3)));
     assert_eq!(report["in_force_on"], 1);
-    let reset = console.done(&rig, &["limits", "reset", "total.rate", "total.burst", "concurrency"]);
+    let reset = console.report(&rig, &["limits", "reset", "total.rate", "total.burst", "concurrency"]);
     assert_eq!(reset["changed"], 3);
     rig.end().await;
 }
@@ -261,13 +237,13 @@ async fn what_is_not_a_limit_in_redis_is_ignored() {
     }
     rig.start_worker();
     assert_eq!(rig.complete(check("a", "c")).await["status"], "succeeded");
-    let report = console.done(&rig, &["limits", "list"]);
+    let report = console.report(&rig, &["limits", "list"]);
     assert_eq!(report["ignored"], json!(["caller.rate", "concurrency"]));
     let file = json!({"name": "caller", "rate": "100/s", "burst": 7, "from": "file"});
     assert_eq!((named(&report, "caller"), &report["in_force_on"]), (&file, &json!(1)));
     console.command(&rig, &["doctor"]).assert().stdout(contains("caller.rate, concurrency; it is ignored"));
     // A good value replaces a bad one.
-    let changed = console.done(&rig, &["limits", "set", "caller.rate", "50/s"]);
+    let changed = console.report(&rig, &["limits", "set", "caller.rate", "50/s"]);
     assert_eq!((&named(&changed, "caller")["rate"], &changed["ignored"]), (&json!("50/s"), &json!(["concurrency"])));
 
     rig.connection.del::<_, ()>(&key).await.unwrap();
@@ -275,7 +251,7 @@ async fn what_is_not_a_limit_in_redis_is_ignored() {
     assert_eq!(rig.complete(check("b", "c")).await["status"], "succeeded");
     rig.start_worker();
     rig.eventually("the file's limits are in force again", async |rig: &mut Rig| {
-        let report = console.done(rig, &["limits", "list"]);
+        let report = console.report(rig, &["limits", "list"]);
         named(&report, "caller") == &file && report["in_force_on"] == 2
     })
     .await;
@@ -396,10 +372,10 @@ async fn callers_are_listed_by_what_holds_them() {
     assert_eq!((&unknown["learned"], &unknown["delayed"]), (&Value::Null, &json!(0)));
 
     let console = Console::new();
-    let changed = console.done(&rig, &["limits", "set", "caller.rate", "off"]);
+    let changed = console.report(&rig, &["limits", "set", "caller.rate", "off"]);
     assert_eq!(changed["brought_forward"], 4);
     rig.wait_for(7).await;
-    console.done(&rig, &["limits", "reset", "--all"]);
+    console.report(&rig, &["limits", "reset", "--all"]);
     rig.end().await;
 }
 

@@ -1,6 +1,6 @@
 //! Callers' buckets in the hashes `recent`: they count wherever they are, however often they move.
 
-use super::support::Setup;
+use super::support::{Rig, Setup};
 use redis::AsyncCommands;
 use std::time::Duration;
 use xco_worker::{
@@ -49,6 +49,13 @@ struct Asking {
 }
 
 impl Asking {
+    async fn start(rig: &Rig) -> Self {
+        let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
+        let keys = Keys::new(&rig.config.redis.namespace, 0);
+        queue::ensure_group(&mut link, &keys).await.unwrap();
+        Self { link, keys }
+    }
+
     async fn admit(&mut self, place: BucketPlace, buckets: &[&Bucket]) -> Vec<Admission> {
         let requests: Vec<_> = buckets.iter().map(|bucket| request(bucket)).collect();
         let stream = self.keys.stream(Lane::Interactive, Source::Jobs).to_owned();
@@ -61,10 +68,7 @@ impl Asking {
 async fn a_bucket_counts_all_calls_wherever_they_were_written() {
     use BucketPlace::{OwnKey, Recent};
     let mut rig = Setup::default().without_worker().await;
-    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
-    let keys = Keys::new(&rig.config.redis.namespace, 0);
-    queue::ensure_group(&mut link, &keys).await.unwrap();
-    let mut asking = Asking { link, keys };
+    let mut asking = Asking::start(&rig).await;
     for (number, places) in
         [[Recent; 3], [OwnKey; 3], [Recent, OwnKey, Recent], [OwnKey, Recent, OwnKey]].into_iter().enumerate()
     {
@@ -92,10 +96,7 @@ async fn a_bucket_counts_all_calls_wherever_they_were_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_outlives_the_change_to_the_other_hash() {
     let mut rig = Setup::default().without_worker().await;
-    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
-    let keys = Keys::new(&rig.config.redis.namespace, 0);
-    queue::ensure_group(&mut link, &keys).await.unwrap();
-    let mut asking = Asking { link, keys };
+    let mut asking = Asking::start(&rig).await;
     let limited = bucket("one", 3_000_000);
     let recent = [rig.key("recent:0"), rig.key("recent:1")];
     for _ in 0..3 {
@@ -120,10 +121,7 @@ async fn a_bucket_outlives_the_change_to_the_other_hash() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hash_without_expiry_or_of_another_type_is_put_right() {
     let mut rig = Setup::default().without_worker().await;
-    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
-    let keys = Keys::new(&rig.config.redis.namespace, 0);
-    queue::ensure_group(&mut link, &keys).await.unwrap();
-    let mut asking = Asking { link, keys };
+    let mut asking = Asking::start(&rig).await;
     let recent = [rig.key("recent:0"), rig.key("recent:1")];
     for hash in &recent {
         let () = rig.connection.set(hash, "foreign").await.unwrap();
@@ -144,10 +142,7 @@ async fn a_hash_without_expiry_or_of_another_type_is_put_right() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_429_closes_a_recent_bucket() {
     let mut rig = Setup::default().without_worker().await;
-    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
-    let keys = Keys::new(&rig.config.redis.namespace, 0);
-    queue::ensure_group(&mut link, &keys).await.unwrap();
-    let mut asking = Asking { link, keys };
+    let mut asking = Asking::start(&rig).await;
     let limited = bucket("one", 3_000_000);
     assert_eq!(asking.admit(BucketPlace::Recent, &[&limited; 2]).await, [Admission::Admitted; 2]);
     let deferral = Deferral {

@@ -1,10 +1,9 @@
 //! Operators' rules: pauses and cancellations on every worker, and how they are shown.
 
 use super::{
-    commands::{json_lines, pointed},
+    commands::Console,
     support::{Rig, Setup, account, check, consent, create, in_time, limit, start, verify, with},
 };
-use assert_cmd::Command;
 use predicates::{prelude::PredicateBooleanExt, str::contains};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -17,37 +16,6 @@ use xco_worker::{
     queue::{Connector, rules},
     sandbox::{Fault, Route},
 };
-
-/// An operator's command line.
-struct Console {
-    folder: tempfile::TempDir,
-}
-
-impl Console {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn command(&self, rig: &Rig, args: &[&str]) -> Command {
-        let mut command = pointed(&self.folder, rig);
-        command.env("XCO_OPERATOR", "ada").args(args);
-        command.env("XCO_WORKER__REDIS__PARTITIONS", rig.config.redis.partitions.get().to_string());
-        command
-    }
-
-    fn done(&self, rig: &Rig, args: &[&str]) -> Vec<Value> {
-        let mut command = self.command(rig, args);
-        json_lines(&command.arg("--json").assert().code(0).get_output().stdout.clone())
-    }
-
-    fn why(&self, rig: &Rig, id: &str) -> Value {
-        self.done(rig, &["why", id]).remove(0)
-    }
-
-    fn status(&self, rig: &Rig) -> Value {
-        self.done(rig, &["status", "--every", "200ms"]).remove(0)
-    }
-}
 
 fn status_of<'a>(rig: &'a Rig, id: &str) -> Option<&'a str> {
     rig.completions.iter().find(|event| event["id"] == id).and_then(|event| event["status"].as_str())
