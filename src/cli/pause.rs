@@ -47,7 +47,7 @@ pub struct PauseArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub lasting: Option<Duration>,
     /// Why, for `status` and the audit. Do not name a customer
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    #[arg(long, value_name = "TEXT", value_parser = pauses::check_reason)]
     pub reason: Option<String>,
 }
 
@@ -58,14 +58,6 @@ pub struct ResumeArgs {
     /// The same selection as that of the pause. `--all` ends every pause.
     #[command(flatten)]
     pub selection: PauseSelection,
-}
-
-/// At most 200 characters on one line.
-fn parse_reason(text: &str) -> Result<String, String> {
-    if text.chars().count() <= pauses::MAX_REASON && !text.chars().any(char::is_control) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("at most {} characters on one line", pauses::MAX_REASON))
 }
 
 impl PauseSelection {

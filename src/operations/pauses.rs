@@ -19,6 +19,17 @@ use std::time::Duration;
 /// Longest reason of a pause, in characters.
 pub const MAX_REASON: usize = 200;
 
+/// Checks the reason of a pause.
+///
+/// # Errors
+/// What is wanted, if the reason is too long or has control characters.
+pub fn check_reason(text: &str) -> Result<String, String> {
+    if text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be at most {MAX_REASON} characters on one line, and not name a customer"))
+}
+
 /// Which jobs are to wait, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseRequest {
@@ -26,7 +37,7 @@ pub struct PauseRequest {
     pub jobs: Selector,
     /// The pause ends by itself after this; `None`: by [`resume`] alone.
     pub lasting: Option<Duration>,
-    /// Why, in the operator's words, at most [`MAX_REASON`] characters. Not to name a customer.
+    /// Why, in the operator's words, checked by [`check_reason`]. Not to name a customer.
     pub reason: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! `GET`, `PUT /v1/limits`
 
 use super::{
-    pauses::reason_text,
+    pauses::reason,
     query::{Body, faulty},
 };
 use crate::{
@@ -183,7 +183,7 @@ pub(crate) async fn change(
 ) -> Result<Json<LimitAnswer>, Problem> {
     principal.require_all_merchants()?;
     let change = body.change()?;
-    let reason = body.reason.map(reason_text).transpose()?;
+    let reason = reason(body.reason.as_deref())?;
     // A raised limit looks at all waiting jobs.
     let (mut backend, actor) = (state.shared.backend_for_scans(), principal.actor());
     let changed = match change {

@@ -18,9 +18,6 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Longest reason, in characters.
-const MAX_REASON: usize = 200;
-
 /// Which jobs a pause is about. Members that are left out do not matter.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -107,7 +104,7 @@ pub(crate) async fn pause(
     principal.require_all_merchants()?;
     let lasting =
         body.lasting.map(|text| parse_duration(&text).map_err(|wanted| faulty("for", &wanted))).transpose()?;
-    let reason = body.reason.map(reason_text).transpose()?;
+    let reason = reason(body.reason.as_deref())?;
     let request = PauseRequest { jobs: body.jobs.selector()?, lasting, reason };
     let mut backend = state.shared.backend();
     let paused = pauses::pause(&mut backend, &principal.actor(), request).await?;
@@ -138,9 +135,6 @@ pub(crate) async fn resume(
 }
 
 /// Why an operator acts, for the audit.
-pub(super) fn reason_text(text: String) -> Result<String, Problem> {
-    if text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control) {
-        return Ok(text);
-    }
-    Err(faulty("reason", "must be at most 200 printable characters, and not name a customer"))
+pub(super) fn reason(text: Option<&str>) -> Result<Option<String>, Problem> {
+    text.map(pauses::check_reason).transpose().map_err(|wanted| faulty("reason", &wanted))
 }
