@@ -1,8 +1,8 @@
 //! Counting dead letters by what they have in common. Pure.
 
 use super::DeadLetterView;
+use crate::contract::fingerprint;
 use serde::{Serialize, Serializer};
-use sha2::{Digest, Sha256};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
@@ -151,8 +151,7 @@ impl Groups {
     pub fn fingerprinted(mut self) -> Self {
         for (by, value) in self.groups.iter_mut().flat_map(|group| &mut group.values) {
             if let Some(text) = value.as_mut().filter(|_| by.is_personal()) {
-                let digest = format!("{:x}", Sha256::digest(text.as_bytes()));
-                *text = format!("sha256:{}", &digest[..12]);
+                *text = fingerprint(text);
             }
         }
         self
