@@ -1,6 +1,9 @@
 //! Many jobs in one request. Each gets a result line; a faulty one spoils only itself.
 
-use super::submission::{Accepted, Submission};
+use super::{
+    media::NDJSON,
+    submission::{Accepted, Submission},
+};
 use crate::{
     access::Principal,
     contract::MAX_JOB_BYTES,
@@ -36,15 +39,6 @@ const PIPELINE: usize = 100;
 const UNREAD_BYTES: usize = 64 * 1024;
 /// A stream in which nothing is read or written for this time is ended.
 const STALL: Duration = Duration::from_secs(30);
-
-/// The content type of streams of jobs and of results.
-const NDJSON: &str = "application/x-ndjson";
-
-/// Whether the request is a stream of jobs.
-pub(super) fn is_ndjson(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(NDJSON)
-}
 
 /// The result of one job.
 #[derive(Serialize)]

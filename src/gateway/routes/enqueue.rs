@@ -1,7 +1,7 @@
 //! `POST /v1/jobs`: one job, an array of jobs, or NDJSON of any length.
 
 use super::{
-    bulk, prefer,
+    bulk, media, prefer,
     query::{BODY_TIMEOUT, Parameters},
     submission::{Submission, job_path},
 };
@@ -61,7 +61,7 @@ pub(crate) async fn enqueue(
     body: Body,
 ) -> Result<Response, Problem> {
     refuse_if_draining(&state)?;
-    if bulk::is_ndjson(&headers) {
+    if media::of_body(&headers) == media::NDJSON {
         return bulk::stream(state, principal, &headers, query.lane, body);
     }
     if !is_json(&headers) {
@@ -138,8 +138,7 @@ async fn submitted_in_time(
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = media::of_body(headers);
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 

@@ -11,6 +11,7 @@ pub(super) mod enqueue;
 mod events;
 pub(super) mod jobs;
 pub(super) mod limits;
+mod media;
 pub(super) mod pauses;
 mod prefer;
 mod query;

@@ -1,6 +1,6 @@
 //! `GET /v1/jobs/{id}/wait`: a customer's own browser waits for one job, with a ticket.
 
-use super::{events::event_stream, query::Parameters};
+use super::{events::event_stream, media, query::Parameters};
 use crate::{
     gateway::{
         layers::refuse_if_draining,
@@ -80,8 +80,7 @@ async fn answer(
     if let Some(Extension(connection)) = connection {
         connection.trust();
     }
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    if !accepts.contains("text/event-stream") {
+    if !media::accepts(headers, media::EVENTS) {
         let shown = tokio::select! {
             shown = look(&state, &id, ticket.partition, LONGEST) => shown?,
             // The browser asks another gateway.
