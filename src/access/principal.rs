@@ -3,7 +3,7 @@
 use super::tokens::Token;
 use crate::{
     config::GatewayRole,
-    contract::{MerchantId, is_unprintable},
+    contract::is_unprintable,
     operations::{Actor, MerchantScope},
 };
 use std::{fmt, net::SocketAddr, sync::Arc};
@@ -65,18 +65,15 @@ impl Principal {
 
     /// Refuses a token that is limited to merchants, because the route is about the whole queue.
     pub fn require_all_merchants(&self) -> Result<(), AccessError> {
-        if self.token.merchants.is_empty() {
+        if self.token.merchants.is_all() {
             return Ok(());
         }
         Err(AccessError::QueueWide)
     }
 
-    /// The merchants whose jobs it may touch and see. `default` is `xco.merchant_id`.
-    pub fn merchants(&self, default: Option<&MerchantId>) -> MerchantScope {
-        if self.token.merchants.is_empty() {
-            return MerchantScope::all();
-        }
-        MerchantScope::only(&self.token.merchants, default)
+    /// The merchants whose jobs it may touch and see.
+    pub fn merchants(&self) -> &MerchantScope {
+        &self.token.merchants
     }
 
     /// Whether it may see whole completions: it sent the data itself (rule R7).

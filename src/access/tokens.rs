@@ -3,7 +3,7 @@
 use super::rate::TokenRate;
 use crate::{
     config::{GatewayRole, GatewayToken},
-    contract::MerchantId,
+    contract::{MerchantId, MerchantScope},
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct Token {
     pub(super) name: String,
     sha256: [u8; 32],
     pub(super) roles: Vec<GatewayRole>,
-    pub(super) merchants: Vec<MerchantId>,
+    pub(super) merchants: MerchantScope,
     pub(super) rate: TokenRate,
 }
 
@@ -35,12 +35,13 @@ impl Token {
         &self.sha256
     }
 
-    fn new(token: &GatewayToken) -> Self {
+    fn new(token: &GatewayToken, default: Option<&MerchantId>) -> Self {
+        let all = token.merchants.is_empty();
         Self {
             name: token.name.clone(),
             sha256: token.sha256,
             roles: token.roles.clone(),
-            merchants: token.merchants.clone(),
+            merchants: if all { MerchantScope::all() } else { MerchantScope::only(&token.merchants, default) },
             rate: TokenRate::new(),
         }
     }
@@ -51,7 +52,7 @@ impl Token {
             name: "this machine".to_owned(),
             sha256: [0; 32],
             roles: GatewayRole::ALL.to_vec(),
-            merchants: Vec::new(),
+            merchants: MerchantScope::all(),
             rate: TokenRate::new(),
         }
     }
@@ -66,10 +67,10 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The tokens of the configuration.
-    pub fn new(configured: &[GatewayToken]) -> Self {
+    /// The tokens of the configuration. `default` is `xco.merchant_id`.
+    pub fn new(configured: &[GatewayToken], default: Option<&MerchantId>) -> Self {
         let open = configured.is_empty().then(|| Arc::new(Token::of_this_machine()));
-        Self { known: configured.iter().map(|token| Arc::new(Token::new(token))).collect(), open }
+        Self { known: configured.iter().map(|token| Arc::new(Token::new(token, default))).collect(), open }
     }
 
     /// Whether every request is allowed, because no token is configured.
@@ -113,9 +114,9 @@ mod tests {
             roles: vec![GatewayRole::Read],
             merchants: Vec::new(),
         };
-        let tokens = Tokens::new(&[token]);
+        let tokens = Tokens::new(&[token], None);
         assert_eq!(tokens.find("secret").unwrap().name(), "shop");
         assert!(tokens.find("").is_none() && tokens.find("secret ").is_none() && tokens.open().is_none());
-        assert!(Tokens::new(&[]).open().is_some());
+        assert!(Tokens::new(&[], None).open().is_some());
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn console(roles: Vec<GatewayRole>) -> (Arc<ConsoleState>, Visitor) {
         merchants: Vec::new(),
     }];
     let config = Arc::new(config);
-    let tokens = Arc::new(Tokens::new(&config.gateway.tokens));
+    let tokens = Arc::new(Tokens::new(&config.gateway.tokens, config.xco.merchant_id.as_ref()));
     let principal =
         Principal { token: tokens.find("secret").unwrap(), person: Some(HOSTILE.to_owned()), from: HOSTILE.to_owned() };
     let visitor = Visitor { principal, session: None, csrf: "c".repeat(64), theme: Theme::Dark };

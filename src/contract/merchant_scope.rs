@@ -1,16 +1,31 @@
 //! The merchants whose jobs somebody may touch and see.
 
-use super::MerchantId;
+use super::{MerchantId, look_into};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A set of merchants, or all of them. A job that names no merchant belongs to `xco.merchant_id`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct MerchantScope(Option<Only>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Only {
-    merchants: Vec<MerchantId>,
+    #[serde(deserialize_with = "merchants")]
+    merchants: BTreeSet<MerchantId>,
+    #[serde(deserialize_with = "merchant")]
     default: Option<MerchantId>,
+}
+
+fn merchants<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<MerchantId>, D::Error> {
+    let ids = Vec::<String>::deserialize(deserializer)?;
+    Ok(ids.iter().map(|id| MerchantId::from_checked(id)).collect())
+}
+
+fn merchant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MerchantId>, D::Error> {
+    let id = Option::<String>::deserialize(deserializer)?;
+    Ok(id.map(|id| MerchantId::from_checked(&id)))
 }
 
 impl MerchantScope {
@@ -29,9 +44,9 @@ impl MerchantScope {
         self.0.is_none()
     }
 
-    /// The merchants of the scope, and that of jobs which name none. `None`: all merchants.
-    pub fn merchants(&self) -> Option<(&[MerchantId], Option<&MerchantId>)> {
-        self.0.as_ref().map(|only| (only.merchants.as_slice(), only.default.as_ref()))
+    /// The ids of the merchants. `None`: all merchants.
+    pub fn ids(&self) -> Option<impl Iterator<Item = &str>> {
+        self.0.as_ref().map(|only| only.merchants.iter().map(MerchantId::as_str))
     }
 
     /// Whether a job that names `merchant` is in the scope.
@@ -46,12 +61,37 @@ impl MerchantScope {
         self.is_all() || self.allows(json["merchant_id"].as_str())
     }
 
+    /// Whether a job is in the scope, and every job that would follow it. A job that cannot be read, or whose merchant is no text,
+    /// belongs to no merchant.
+    pub fn covers_tree(&self, job: &str) -> bool {
+        self.is_all() || look_into(job).is_some_and(|job| self.covers_value(&job, self.allows(None)))
+    }
+
+    /// `inherited`: whether the merchant is in the scope that holds where the job names none.
+    fn covers_value(&self, job: &Value, inherited: bool) -> bool {
+        let Value::Object(members) = job else { return false };
+        let own = match members.get("merchant_id") {
+            None | Some(Value::Null) => inherited,
+            Some(Value::String(id)) => self.allows(Some(id)),
+            Some(_) => false,
+        };
+        // A faulty `next` holds no jobs: nothing follows.
+        own && match members.get("next") {
+            Some(Value::Object(next)) => next.values().all(|job| !job.is_object() || self.covers_value(job, own)),
+            _ => true,
+        }
+    }
+
+    /// Whether `other` covers every merchant of this scope.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let of_default = !self.allows(None) || other.allows(None);
+        other.is_all() || of_default && self.ids().is_some_and(|mut ids| ids.all(|id| other.allows(Some(id))))
+    }
+
     /// The merchant that a job without one gets: the only one in the scope, unless the job belongs to it anyway.
     pub fn to_fill_in(&self) -> Option<&MerchantId> {
-        match self.0.as_ref()?.merchants.as_slice() {
-            [only] if !self.allows(None) => Some(only),
-            _ => None,
-        }
+        let mut merchants = self.0.as_ref()?.merchants.iter();
+        merchants.next().filter(|_| merchants.next().is_none() && !self.allows(None))
     }
 }
 
@@ -62,6 +102,7 @@ fn is_same(allowed: &MerchantId, named: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
 
@@ -84,5 +125,48 @@ mod tests {
         }
         assert_eq!((scope.to_fill_in(), other.to_fill_in()), (None, Some(&theirs)));
         assert_eq!((none.to_fill_in(), MerchantScope::only([&ours, &theirs], None).to_fill_in()), (None, None));
+    }
+
+    const ONE: &str = "11111111-89ab-cdef-0123-456789abcdef";
+    const TWO: &str = "22222222-89ab-cdef-0123-456789abcdef";
+
+    fn id(text: &str) -> MerchantId {
+        MerchantId::from_checked(text)
+    }
+
+    #[test]
+    fn a_job_belongs_to_the_merchant_that_it_names_or_to_the_default() {
+        let two = TWO.to_ascii_uppercase();
+        let job = |members: &str| format!(r#"{{"type":"CheckUser"{members}}}"#);
+        let own = MerchantScope::only([&id(ONE)], Some(&id(ONE)));
+        let other = MerchantScope::only([&id(&two)], Some(&id(ONE)));
+        let named = |id: &str| job(&format!(r#","merchant_id":"{id}""#));
+        for (text, of_own, of_other) in [
+            (job(""), true, false),
+            (job(r#","merchant_id":null"#), true, false),
+            (named(ONE), true, false),
+            (named(TWO), false, true),
+            (named(&two), false, true),
+            (job(r#","merchant_id":7"#), false, false),
+            ("no JSON".to_owned(), false, false),
+            ("[]".to_owned(), false, false),
+        ] {
+            assert_eq!((own.covers_tree(&text), other.covers_tree(&text)), (of_own, of_other), "{text}");
+        }
+        assert!(!MerchantScope::only([&id(ONE)], None).covers_tree(&job("")));
+        assert!(MerchantScope::all().covers_tree("no JSON"));
+        let kept: MerchantScope = serde_json::from_value(json!(own)).unwrap();
+        assert_eq!((kept, json!(MerchantScope::all())), (own, Value::Null));
+    }
+
+    #[test]
+    fn what_follows_belongs_to_the_same_merchants() {
+        let one = MerchantScope::only([&id(ONE)], None);
+        let both = MerchantScope::only([&id(ONE), &id(TWO)], None);
+        let with = |child: &str| format!(r#"{{"merchant_id":"{ONE}","next":{{"absent":{child}}}}}"#);
+        let deep = format!(r#"{{"next":{{"created":{{"merchant_id":"{TWO}"}}}}}}"#);
+        assert!(one.covers_tree(&with("{}")) && one.covers_tree(&with("17")) && !one.covers_tree(&with(&deep)));
+        assert!(both.covers_tree(&with(&deep)) && one.is_within(&both) && !both.is_within(&one));
+        assert!(both.is_within(&MerchantScope::all()) && !MerchantScope::all().is_within(&both));
     }
 }

@@ -1,9 +1,9 @@
 //! Selects dead letters.
 
-use super::{DeadLetterView, IdRange, Merchants};
+use super::{DeadLetterView, IdRange};
 use crate::{
     config::{format_duration, parse_duration},
-    contract::{EntryId, ErrorKind, JobType, format_ms, millis},
+    contract::{EntryId, ErrorKind, JobType, MerchantScope, format_ms, millis},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
@@ -62,9 +62,9 @@ pub struct Filter {
     /// Only dead letters that can be replayed without an edit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replayable: bool,
-    /// Only those of these merchants. `None` means all.
+    /// Only those of these merchants.
     #[serde(skip)]
-    pub merchants: Option<Merchants>,
+    pub merchants: MerchantScope,
 }
 
 /// Reads a text as one of the filter's values, for `Deserialize`.
@@ -243,7 +243,7 @@ impl Filter {
             && is(&self.batch, &|| view.batch().map(Into::into))
             && is(&self.customer_reference, &|| view.customer_reference().map(Into::into))
             && is(&self.caller, &|| view.caller().map(Into::into))
-            && self.merchants.as_ref().is_none_or(|merchants| merchants.covers(&letter.job))
+            && self.merchants.covers_tree(&letter.job)
     }
 
     /// Whether every dead letter matches.
@@ -272,7 +272,7 @@ impl Filter {
         } = self;
         let lists = job_type.is_empty() && error.is_empty() && status.is_empty() && id.is_empty();
         let texts = [problem, batch, caller, customer_reference, text].into_iter().all(Option::is_none);
-        lists && texts && http_status.is_none() && !replayable && merchants.is_none()
+        lists && texts && http_status.is_none() && !replayable && merchants.is_all()
     }
 
     /// The filter for the audit stream. For a field that may be personal data, it records only that the field was
@@ -298,7 +298,7 @@ impl Filter {
         set("until", self.until.or(self.older_than.map(Moment::Ago)).map(moment));
         set("id", (!self.id.is_empty()).then(|| json!(self.id)));
         set("replayable", self.replayable.then_some(Value::Bool(true)));
-        set("merchants", self.merchants.as_ref().map(|merchants| json!(merchants.ids().collect::<Vec<_>>())));
+        set("merchants", self.merchants.ids().map(|ids| json!(ids.collect::<Vec<_>>())));
         for (name, given) in
             [("caller", &self.caller), ("customer_reference", &self.customer_reference), ("text", &self.text)]
         {

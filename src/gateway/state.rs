@@ -43,7 +43,7 @@ impl GatewayState {
     pub(crate) fn new(config: Config, metrics: Metrics, draining: CancellationToken) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let shared = Arc::new(SharedBackend::new(&config.redis)?);
-        let tokens = Arc::new(Tokens::new(&config.gateway.tokens));
+        let tokens = Arc::new(Tokens::new(&config.gateway.tokens, config.xco.merchant_id.as_ref()));
         let runs = Runs::new(Arc::clone(&config));
         let console = ConsoleState::new(
             Arc::clone(&config),

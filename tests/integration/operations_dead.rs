@@ -19,7 +19,7 @@ use xco_worker::{
     config::{Config, RedisConfig, parse_rate},
     contract::Partitions,
     operations::{
-        Actor, Backend, Error, NoProgress, Progress,
+        Actor, Backend, Error, MerchantScope, NoProgress, Progress,
         dead_letters::{
             self, Changes, Filter, GroupBy, ListRequest, Reason, Rest, Reveal, Scope, ShowRequest, discard,
             replay::{self, ReplayPlan, ReplayRequest},
@@ -131,7 +131,8 @@ async fn a_list_goes_on_page_by_page_over_all_partitions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_revealed_is_recorded_under_the_actors_name() {
-    let request = |id, reveal| ShowRequest { id, merchants: None, reveal };
+    let all = MerchantScope::all();
+    let request = |id, reveal| ShowRequest { id, merchants: &all, reveal };
     let (mut rig, redis, _) = rig().await;
     write(&mut rig, &check("one", "c"), "upstream", "").await;
     let mut backend = Backend::connect(&redis).await.unwrap();
@@ -157,7 +158,8 @@ async fn sixty_revelations_an_hour_are_recorded_with_their_reason_and_no_more() 
     write(&mut rig, &check("one", "c"), "upstream", "").await;
     let mut backend = Backend::connect(&redis).await.unwrap();
     let reason: Reason = "call 17".parse().unwrap();
-    let request = ShowRequest { id: "one", merchants: None, reveal: Reveal::ForReason(reason) };
+    let all = MerchantScope::all();
+    let request = ShowRequest { id: "one", merchants: &all, reveal: Reveal::ForReason(reason) };
     for _ in 0..dead_letters::MAX_REVEALS {
         dead_letters::show(&mut backend, &actor(), &request).await.unwrap();
     }

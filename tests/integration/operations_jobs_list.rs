@@ -213,7 +213,7 @@ async fn the_attempts_of_a_job_are_remembered() {
     let completion = rig.complete(with(check("dead", "c"), "max_attempts", 2)).await;
     let redis = rig.redis_as("operator");
     let mut backend = Backend::connect(&redis).await.unwrap();
-    let request = ShowRequest { id: "dead", merchants: None, reveal: Reveal::Masked };
+    let request = ShowRequest { id: "dead", merchants: &MerchantScope::all(), reveal: Reveal::Masked };
     let shown = dead_letters::show(&mut backend, &Actor::new("ada", "box"), &request).await.unwrap();
     let history = &shown.dead_letters[0].history;
     assert_eq!((history.len(), &completion["attempts"]), (2, &json!(2)));

@@ -17,9 +17,9 @@ use xco_worker::{
     config::{Config, parse_rate},
     contract::MerchantId,
     operations::{
-        Actor, Backend, Error,
+        Actor, Backend, Error, MerchantScope,
         dead_letters::{
-            self, Assignment, Changes, Filter, ListRequest, Merchants,
+            self, Assignment, Changes, Filter, ListRequest,
             replay::ReplayRequest,
             runs::{self, RunCounts, RunError, RunKind, RunName, RunReport, RunState, Runs, StartRequest, Work},
         },
@@ -49,7 +49,7 @@ fn replay(rate: &str) -> ReplayRequest {
 }
 
 fn start(work: Work) -> StartRequest {
-    StartRequest { work, name: None, merchants: None }
+    StartRequest { work, name: None, merchants: MerchantScope::all() }
 }
 
 fn named(name: &str, work: Work) -> StartRequest {
@@ -80,7 +80,7 @@ async fn until(
 ) -> RunReport {
     let mut last = None;
     rig.eventually("the run is as wanted", async |_| {
-        let report = runs::get(backend, name, None).await.unwrap();
+        let report = runs::get(backend, name, &MerchantScope::all()).await.unwrap();
         let is_wanted = wanted(&report);
         last = Some(report);
         is_wanted
@@ -140,9 +140,9 @@ async fn a_plan_is_started_watched_and_done() {
     assert_eq!(done.counts, RunCounts::Replay { replayed: 30, gone: 0, superseded: 0, outcomes, outstanding: 0 });
     assert!(done.ended_at.is_some() && done.problem.is_none() && done.stopped_by.is_none(), "{done:?}");
     assert_eq!(length(&mut rig, "dead").await, 3);
-    let listed = runs::list(&mut backend, Some(RunKind::Replay), None, 10).await.unwrap();
+    let listed = runs::list(&mut backend, Some(RunKind::Replay), &MerchantScope::all(), 10).await.unwrap();
     assert_eq!(listed, [done]);
-    assert!(runs::list(&mut backend, Some(RunKind::Discard), None, 10).await.unwrap().is_empty());
+    assert!(runs::list(&mut backend, Some(RunKind::Discard), &MerchantScope::all(), 10).await.unwrap().is_empty());
 
     // What it was asked may be about a person: it is gone. What is left expires within a week.
     let key = rig.key(&format!("run:{name}"));
@@ -169,7 +169,7 @@ async fn a_run_that_is_stopped_takes_nothing_more() {
     let name = name_of(&begun);
     until(&mut rig, &mut backend, &name, |report| replayed(report) > 0).await;
     let dan = Actor::new("dan", "console at gw-2");
-    runs::stop(&mut backend, &dan, &name, None).await.unwrap();
+    runs::stop(&mut backend, &dan, &name, &MerchantScope::all()).await.unwrap();
     let stopped = until(&mut rig, &mut backend, &name, |report| report.state == RunState::Stopped).await;
     let count = replayed(&stopped);
     assert!((1..60).contains(&count), "{stopped:?}");
@@ -186,7 +186,7 @@ async fn a_run_that_is_stopped_takes_nothing_more() {
         actions,
         [("dead replay", "ada (ops)"), ("dead replay stop", "dan"), ("dead replay ended", "ada (ops)")]
     );
-    let unknown = runs::get(&mut backend, &RunName::random(), None).await.unwrap_err();
+    let unknown = runs::get(&mut backend, &RunName::random(), &MerchantScope::all()).await.unwrap_err();
     assert!(matches!(unknown, RunError::UnknownRun) && unknown.remedy().is_some());
     running.shut_down().await;
 }
@@ -268,7 +268,7 @@ async fn a_process_that_shuts_down_gives_its_runs_back_at_once() {
     let name = name_of(&begun);
     until(&mut rig, &mut backend, &name, |report| replayed(report) > 0).await;
     first.shut_down().await;
-    let given_back = runs::get(&mut backend, &name, None).await.unwrap();
+    let given_back = runs::get(&mut backend, &name, &MerchantScope::all()).await.unwrap();
     assert_eq!(given_back.state, RunState::Interrupted);
     assert!(given_back.problem.is_some());
     let second = Runs::new(Arc::clone(&config));
@@ -296,8 +296,8 @@ async fn a_fifth_run_is_refused_until_one_has_ended() {
     let fifth = running.start(&mut backend, &actor(), start(work())).await;
     assert!(matches!(fifth, Err(RunError::TooManyRuns)));
     // Nothing of it is left.
-    assert_eq!(runs::list(&mut backend, None, None, 10).await.unwrap().len(), 4);
-    runs::stop(&mut backend, &actor(), &names[0], None).await.unwrap();
+    assert_eq!(runs::list(&mut backend, None, &MerchantScope::all(), 10).await.unwrap().len(), 4);
+    runs::stop(&mut backend, &actor(), &names[0], &MerchantScope::all()).await.unwrap();
     until(&mut rig, &mut backend, &names[0], |report| report.state == RunState::Stopped).await;
     running.start(&mut backend, &actor(), start(work())).await.unwrap();
     running.shut_down().await;
@@ -343,7 +343,7 @@ async fn a_plan_that_fits_nothing_any_more_is_out_of_date() {
     running.shut_down().await;
 }
 
-fn merchants(rig: &Rig, id: &str) -> Merchants {
+fn merchants(rig: &Rig, id: &str) -> MerchantScope {
     // A merchant's id is read from a configuration.
     let text = format!("[xco]\nmerchant_id = \"{id}\"");
     let folder = tempfile::tempdir().unwrap();
@@ -351,7 +351,7 @@ fn merchants(rig: &Rig, id: &str) -> Merchants {
     std::fs::write(&file, text).unwrap();
     let sources = xco_worker::config::Sources { file: Some(file), ..Default::default() };
     let id: MerchantId = xco_worker::config::load(&sources).unwrap().xco.merchant_id.unwrap();
-    Merchants::new(&[id], rig.config.xco.merchant_id.as_ref())
+    MerchantScope::only([&id], rig.config.xco.merchant_id.as_ref())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,7 +366,7 @@ async fn somebody_who_is_restricted_to_merchants_touches_their_letters_alone() {
     let mut backend = Backend::connect(&config.redis).await.unwrap();
     let running = Runs::new(Arc::clone(&config));
     let (one, two) = (merchants(&rig, ONE), merchants(&rig, TWO));
-    let of_one = Filter { merchants: Some(one.clone()), ..Filter::default() };
+    let of_one = Filter { merchants: one.clone(), ..Filter::default() };
 
     let list = ListRequest { filter: of_one.clone(), limit: 10, after: None };
     let listed = dead_letters::list(&mut backend, &list).await.unwrap();
@@ -386,24 +386,24 @@ async fn somebody_who_is_restricted_to_merchants_touches_their_letters_alone() {
     let all = runs::plan_replay(&mut backend, &config, replay("50/s")).await.unwrap();
     assert_eq!(all.estimate.replay, 4);
     let work = Work::Plan { id: all.id, kind: RunKind::Replay };
-    let restricted = StartRequest { merchants: Some(one.clone()), ..start(work) };
+    let restricted = StartRequest { merchants: one.clone(), ..start(work) };
     let started = running.start(&mut backend, &actor(), restricted).await;
     assert!(matches!(started, Err(RunError::PlanOutdated)));
 
     // A request without merchants is narrowed to theirs.
-    let request = StartRequest { merchants: Some(one.clone()), ..named("mine", Work::Replay(replay("50/s"))) };
+    let request = StartRequest { merchants: one.clone(), ..named("mine", Work::Replay(replay("50/s"))) };
     let begun = running.start(&mut backend, &actor(), request).await.unwrap();
     assert_eq!((begun.of, &begun.filter["merchants"]), (1, &json!([ONE])));
     let name = name_of(&begun);
     until(&mut rig, &mut backend, &name, |report| report.state == RunState::Done).await;
     assert_eq!(length(&mut rig, "dead").await, 3);
     // Others do not see it, and cannot stop it or use its name.
-    assert!(runs::get(&mut backend, &name, Some(&one)).await.is_ok());
-    assert!(matches!(runs::get(&mut backend, &name, Some(&two)).await, Err(RunError::UnknownRun)));
-    assert!(matches!(runs::stop(&mut backend, &actor(), &name, Some(&two)).await, Err(RunError::UnknownRun)));
-    assert!(runs::list(&mut backend, None, Some(&two), 10).await.unwrap().is_empty());
-    assert_eq!(runs::list(&mut backend, None, Some(&one), 10).await.unwrap().len(), 1);
-    let taken = StartRequest { merchants: Some(two), ..named("mine", Work::Replay(replay("50/s"))) };
+    assert!(runs::get(&mut backend, &name, &one).await.is_ok());
+    assert!(matches!(runs::get(&mut backend, &name, &two).await, Err(RunError::UnknownRun)));
+    assert!(matches!(runs::stop(&mut backend, &actor(), &name, &two).await, Err(RunError::UnknownRun)));
+    assert!(runs::list(&mut backend, None, &two, 10).await.unwrap().is_empty());
+    assert_eq!(runs::list(&mut backend, None, &one, 10).await.unwrap().len(), 1);
+    let taken = StartRequest { merchants: two, ..named("mine", Work::Replay(replay("50/s"))) };
     assert!(matches!(running.start(&mut backend, &actor(), taken).await, Err(RunError::NameTaken)));
     running.shut_down().await;
 }

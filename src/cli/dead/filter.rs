@@ -3,7 +3,7 @@
 use crate::{
     cli::values::{parse_job_type, parse_name},
     config::parse_duration,
-    contract::{ErrorKind, JobType},
+    contract::{ErrorKind, JobType, MerchantScope},
     operations::dead_letters::{DeadStatus, Filter, Moment, Statuses},
 };
 use clap::Args;
@@ -98,7 +98,7 @@ impl From<FilterArgs> for Filter {
             text,
             id,
             replayable,
-            merchants: None,
+            merchants: MerchantScope::all(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         print_json, say,
     },
     operations::{
-        Backend,
+        Backend, MerchantScope,
         dead_letters::{self, ExportError, Filter, Reveal, ShowRequest},
     },
 };
@@ -38,7 +38,8 @@ pub(super) struct ShowArgs {
 pub(super) async fn show(args: ShowArgs, context: Context) -> anyhow::Result<Exit> {
     let mut backend = Backend::connect(&context.config.redis).await?;
     let reveal = if args.reveal { Reveal::Recorded } else { Reveal::Masked };
-    let request = ShowRequest { id: &args.id, merchants: None, reveal };
+    let merchants = MerchantScope::all();
+    let request = ShowRequest { id: &args.id, merchants: &merchants, reveal };
     let report = dead_letters::show(&mut backend, &this_operator(), &request).await?;
     for dead_letter in &report.dead_letters {
         print(dead_letter, context.json)?;

@@ -35,8 +35,8 @@ struct CancelPage {
 }
 
 async fn examined(state: &ConsoleState, visitor: &Visitor, id: &str) -> Result<JobToCancel, ConsoleError> {
-    let merchants = visitor.principal.merchants(state.config.xco.merchant_id.as_ref());
-    let job = jobs::examine(&mut state.shared.backend_for_scans(), id, &merchants, &NoProgress).await?;
+    let job =
+        jobs::examine(&mut state.shared.backend_for_scans(), id, visitor.principal.merchants(), &NoProgress).await?;
     match &job.detail {
         CancelDetail::Unknown => Err(ConsoleError::NotFound("no job with this id is known".to_owned())),
         CancelDetail::Ended(status) => Err(ConsoleError::Refused {

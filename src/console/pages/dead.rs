@@ -6,7 +6,7 @@ mod planned;
 pub(in crate::console) mod runs;
 mod selection;
 
-use self::selection::{Selection, merchants_of};
+use self::selection::Selection;
 use crate::{
     console::{
         error::{Answer, ConsoleError, html},
@@ -17,7 +17,7 @@ use crate::{
         visitor::Visitor,
     },
     operations::{
-        Error,
+        Error, MerchantScope,
         dead_letters::{
             self, DeadLetterSummary, Filter, Group, GroupBy, Groups, ListRequest, Reveal, export_to, runs::RunError,
         },
@@ -97,7 +97,7 @@ impl GroupRow {
         Self {
             count: group.count,
             name: name_of(group),
-            to: narrowed.filter(None).map(|_| narrowed.list()).unwrap_or_default(),
+            to: narrowed.filter(&MerchantScope::all()).map(|_| narrowed.list()).unwrap_or_default(),
         }
     }
 
@@ -178,7 +178,7 @@ pub(in crate::console) async fn page(
 ) -> Answer {
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let selection = Selection::of(&fields);
-    let filter = selection.filter(merchants_of(&state, &visitor))?;
+    let filter = selection.filter(visitor.principal.merchants())?;
     let after = fields.get("cursor").map(str::parse).transpose().map_err(ConsoleError::Invalid)?;
     let mut backend = state.shared.backend_for_scans();
     let by = vec![GroupBy::Type, GroupBy::Kind, GroupBy::HttpStatus];
@@ -214,7 +214,7 @@ pub(in crate::console) async fn download(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ConsoleError> {
     let selection = Selection::of(&Fields::parse(query.unwrap_or_default().as_bytes()));
-    let filter = selection.filter(merchants_of(&state, &visitor))?;
+    let filter = selection.filter(visitor.principal.merchants())?;
     let (to, pieces) = mpsc::channel(2);
     tokio::spawn(async move {
         let mut backend = state.shared.backend_for_scans();

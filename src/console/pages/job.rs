@@ -68,9 +68,9 @@ struct Step {
 }
 
 async fn explained(state: &ConsoleState, visitor: &Visitor, id: &str) -> Result<Explanation, ConsoleError> {
-    let merchants = visitor.principal.merchants(state.config.xco.merchant_id.as_ref());
     let mut backend = state.shared.backend_for_scans();
-    let explanation = jobs::explain(&mut backend, &state.config, id, &merchants, &NoProgress).await?;
+    let explanation =
+        jobs::explain(&mut backend, &state.config, id, visitor.principal.merchants(), &NoProgress).await?;
     if explanation.is_known() {
         return Ok(explanation);
     }

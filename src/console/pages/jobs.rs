@@ -161,11 +161,10 @@ pub(in crate::console) async fn search(State(state): State<Arc<ConsoleState>>, f
 async fn found(state: &ConsoleState, visitor: &Visitor, search: &Search, fields: &Fields) -> Answer {
     let cursor = fields.get("cursor").map(str::parse::<ListCursor>).transpose();
     let cursor = cursor.map_err(|_| ConsoleError::Invalid("this is no place in a search".to_owned()))?;
-    let merchants = visitor.principal.merchants(state.config.xco.merchant_id.as_ref());
     let mut backend = state.shared.backend_for_scans();
     let began = tokio::time::Instant::now();
     let mut request = JobListRequest {
-        filter: JobFilter { merchants, ..search.filter() },
+        filter: JobFilter { merchants: visitor.principal.merchants().clone(), ..search.filter() },
         limit: PAGE,
         look_at_most: LOOK_AT_MOST,
         cursor,

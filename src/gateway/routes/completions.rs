@@ -73,7 +73,7 @@ pub(crate) async fn follow(
         status: status.transpose()?,
         batch: query.batch,
         caller_id: query.caller_id,
-        merchants: principal.merchants(state.config.xco.merchant_id.as_ref()),
+        merchants: principal.merchants().clone(),
     };
     let feed = state.hub.follow(start, filter).await.map_err(|error| Problem::from(&error))?;
     let reader = Reader {

@@ -1,6 +1,9 @@
 //! `GET /v1/dead-letters`, `GET /v1/dead-letters/{id}`
 
-use super::query::{Parameters, faulty, parse};
+use super::{
+    media,
+    query::{Parameters, faulty, parse},
+};
 use crate::{
     access::Principal,
     config::GatewayRole,
@@ -9,8 +12,9 @@ use crate::{
         problem::{Problem, ProblemKind},
         state::GatewayState,
     },
-    operations::dead_letters::{
-        self, Filter, GroupBy, Groups, ListRequest, Merchants, Reveal, ShowReport, ShowRequest, export_to,
+    operations::{
+        MerchantScope,
+        dead_letters::{self, Filter, GroupBy, Groups, ListRequest, Reveal, ShowReport, ShowRequest, export_to},
     },
 };
 use axum::{
@@ -59,7 +63,7 @@ pub(crate) struct DeadLetterQuery {
 }
 
 impl DeadLetterQuery {
-    fn filter(&self, merchants: Option<Merchants>) -> Result<Filter, Problem> {
+    fn filter(&self, merchants: &MerchantScope) -> Result<Filter, Problem> {
         let mut members = Map::new();
         let texts = [
             ("type", &self.job_type),
@@ -88,14 +92,9 @@ impl DeadLetterQuery {
 }
 
 /// Reads a filter, and restricts it to merchants.
-pub(super) fn filter_of(filter: Value, merchants: Option<Merchants>) -> Result<Filter, Problem> {
+pub(super) fn filter_of(filter: Value, merchants: &MerchantScope) -> Result<Filter, Problem> {
     let filter: Filter = serde_json::from_value(filter).map_err(|error| faulty("filter", &error.to_string()))?;
-    Ok(Filter { merchants, ..filter })
-}
-
-/// The merchants to whom a token is restricted.
-pub(super) fn merchants_of(state: &GatewayState, principal: &Principal) -> Option<Merchants> {
-    Merchants::of(&principal.merchants(state.config.xco.merchant_id.as_ref()))
+    Ok(Filter { merchants: merchants.clone(), ..filter })
 }
 
 /// Whether, and why, personal data is shown.
@@ -124,10 +123,9 @@ pub(crate) async fn list(
     Parameters(query): Parameters<DeadLetterQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let filter = query.filter(merchants_of(&state, &principal))?;
+    let filter = query.filter(principal.merchants())?;
     let limit = query.limit.unwrap_or(LIMIT.0).clamp(1, LIMIT.1);
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    if accepts.contains("application/x-ndjson") {
+    if media::accepts(&headers, media::NDJSON) {
         let reveal = reveal_of(&principal, query.reveal, query.reason.as_deref())?;
         return Ok(exported(state, principal, filter, reveal));
     }
@@ -162,7 +160,7 @@ fn exported(state: Arc<GatewayState>, principal: Principal, filter: Filter, reve
     });
     let body = Body::from_stream(ReceiverStream::new(pieces).map(Ok).chain(end));
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(media::NDJSON)),
         (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"dead-letters.ndjson\"")),
     ];
     (headers, body).into_response()
@@ -187,8 +185,7 @@ pub(crate) async fn one(
     Parameters(query): Parameters<ShowQuery>,
 ) -> Result<Json<ShowReport>, Problem> {
     let reveal = reveal_of(&principal, query.reveal, query.reason.as_deref())?;
-    let merchants = merchants_of(&state, &principal);
-    let request = ShowRequest { id: &id, merchants: merchants.as_ref(), reveal };
+    let request = ShowRequest { id: &id, merchants: principal.merchants(), reveal };
     let report = dead_letters::show(&mut state.shared.backend_for_scans(), &principal.actor(), &request).await?;
     if report.dead_letters.is_empty() {
         return Err(Problem::new(ProblemKind::NotFound).detail("no dead letter has this id"));

@@ -50,7 +50,7 @@ pub(crate) struct JobSearch {
 }
 
 impl JobSearch {
-    fn request(self, state: &GatewayState, principal: &Principal) -> Result<JobListRequest, Problem> {
+    fn request(self, principal: &Principal) -> Result<JobListRequest, Problem> {
         let stages = names(self.state.as_deref()).map(|name| {
             Stage::from_name(name).ok_or_else(|| faulty("state", "must be waiting, running, delayed or ended"))
         });
@@ -72,7 +72,7 @@ impl JobSearch {
             phone_number: self.phone_number,
             id: self.id,
             since,
-            merchants: principal.merchants(state.config.xco.merchant_id.as_ref()),
+            merchants: principal.merchants().clone(),
         };
         let limit = self.limit.unwrap_or(LIMIT.0).clamp(1, LIMIT.1);
         Ok(JobListRequest { filter, limit, look_at_most: LOOK_AT_MOST, cursor })
@@ -127,7 +127,7 @@ pub(crate) async fn search(
 }
 
 async fn find(state: &GatewayState, principal: &Principal, search: JobSearch) -> Result<Json<JobList>, Problem> {
-    let request = search.request(state, principal)?;
+    let request = search.request(principal)?;
     Ok(Json(jobs::list(&mut state.shared.backend_for_scans(), &request, &NoProgress).await?))
 }
 
@@ -154,9 +154,8 @@ pub(crate) async fn one(
 }
 
 async fn answer(state: &GatewayState, principal: &Principal, id: &str) -> Result<Json<JobAnswer>, Problem> {
-    let merchants = principal.merchants(state.config.xco.merchant_id.as_ref());
     let mut backend = state.shared.backend_for_scans();
-    let mut explanation = jobs::explain(&mut backend, &state.config, id, &merchants, &NoProgress).await?;
+    let mut explanation = jobs::explain(&mut backend, &state.config, id, principal.merchants(), &NoProgress).await?;
     if !principal.sees_personal_data()
         && let JobPlace::Delayed { waits_for, because, .. } = &mut explanation.place
     {
@@ -185,9 +184,8 @@ pub(crate) async fn cancel(
     Access(principal, _): Access<Operate>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let merchants = principal.merchants(state.config.xco.merchant_id.as_ref());
     let mut backend = state.shared.backend_for_scans();
-    let job = jobs::examine(&mut backend, &id, &merchants, &NoProgress).await?;
+    let job = jobs::examine(&mut backend, &id, principal.merchants(), &NoProgress).await?;
     match &job.detail {
         CancelDetail::Unknown => return Err(Problem::new(ProblemKind::NotFound).detail("no job with this id is known")),
         CancelDetail::Ended(status) => {

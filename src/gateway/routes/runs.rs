@@ -1,7 +1,7 @@
 //! `POST`, `GET`, `DELETE /v1/dead-letters/replays` and `/v1/dead-letters/discards`
 
 use super::{
-    dead_letters::{filter_of, merchants_of},
+    dead_letters::filter_of,
     query::{Body, Parameters, faulty, parse},
 };
 use crate::{
@@ -58,9 +58,9 @@ pub(crate) struct RunBody {
 }
 
 impl RunBody {
-    fn filter(&self, state: &GatewayState, principal: &Principal) -> Result<Filter, Problem> {
+    fn filter(&self, principal: &Principal) -> Result<Filter, Problem> {
         let filter = self.filter.clone().ok_or_else(|| faulty("filter", "or a plan is required; {} is everything"))?;
-        filter_of(filter, merchants_of(state, principal))
+        filter_of(filter, principal.merchants())
     }
 
     fn replay(&self, filter: Filter) -> Result<ReplayRequest, Problem> {
@@ -116,7 +116,7 @@ async fn begin(
     refuse_if_draining(&state)?;
     let mut backend = state.shared.backend_for_scans();
     if body.dry_run {
-        let filter = body.filter(&state, &principal)?;
+        let filter = body.filter(&principal)?;
         let plan = match kind {
             RunKind::Replay => {
                 json!(runs::plan_replay(&mut backend, &state.config, body.replay(filter)?).await?)
@@ -127,12 +127,12 @@ async fn begin(
     }
     let work = match (&body.plan, kind) {
         (Some(id), kind) => Work::Plan { id: id.clone(), kind },
-        (None, RunKind::Replay) => Work::Replay(body.replay(body.filter(&state, &principal)?)?),
-        (None, RunKind::Discard) => Work::Discard(body.filter(&state, &principal)?),
+        (None, RunKind::Replay) => Work::Replay(body.replay(body.filter(&principal)?)?),
+        (None, RunKind::Discard) => Work::Discard(body.filter(&principal)?),
     };
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let name = key.map(|key| RunName::from_key(key.trim().trim_matches('"')));
-    let request = StartRequest { work, name, merchants: merchants_of(&state, &principal) };
+    let request = StartRequest { work, name, merchants: principal.merchants().clone() };
     let report = state.runs.start(&mut backend, &principal.actor(), request).await?;
     let location = format!("/v1/dead-letters/{}s/{}", kind.as_str(), report.run);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(report)).into_response())
@@ -177,9 +177,8 @@ async fn list(
     Parameters(query): Parameters<RunsQuery>,
     kind: RunKind,
 ) -> Result<Json<RunsAnswer>, Problem> {
-    let merchants = merchants_of(&state, &principal);
     let limit = query.limit.unwrap_or(LIMIT.0).clamp(1, LIMIT.1);
-    let runs = runs::list(&mut state.shared.backend(), Some(kind), merchants.as_ref(), limit).await?;
+    let runs = runs::list(&mut state.shared.backend(), Some(kind), principal.merchants(), limit).await?;
     Ok(Json(RunsAnswer { runs }))
 }
 
@@ -191,8 +190,8 @@ pub(crate) async fn progress(
     Access(principal, _): Access<Operate>,
     Path(run): Path<String>,
 ) -> Result<Json<RunReport>, Problem> {
-    let (name, merchants) = (name_of(&run)?, merchants_of(&state, &principal));
-    Ok(Json(runs::get(&mut state.shared.backend(), &name, merchants.as_ref()).await?))
+    let name = name_of(&run)?;
+    Ok(Json(runs::get(&mut state.shared.backend(), &name, principal.merchants()).await?))
 }
 
 /// Stops a run within about a second. Jobs that it has moved stay moved.
@@ -203,8 +202,8 @@ pub(crate) async fn stop(
     Access(principal, _): Access<Operate>,
     Path(run): Path<String>,
 ) -> Result<(StatusCode, Json<RunReport>), Problem> {
-    let (name, merchants) = (name_of(&run)?, merchants_of(&state, &principal));
-    let report = runs::stop(&mut state.shared.backend(), &principal.actor(), &name, merchants.as_ref()).await?;
+    let name = name_of(&run)?;
+    let report = runs::stop(&mut state.shared.backend(), &principal.actor(), &name, principal.merchants()).await?;
     Ok((StatusCode::ACCEPTED, Json(report)))
 }
 

@@ -66,7 +66,7 @@ impl<'a> Submission<'a> {
         let base = state.config.gateway.public_url.clone();
         Ok(Self {
             state,
-            merchants: principal.merchants(state.config.xco.merchant_id.as_ref()),
+            merchants: principal.merchants().clone(),
             lane,
             key,
             traceparent: text(TRACEPARENT).filter(|trace| trace.len() <= 256).map(ToOwned::to_owned),

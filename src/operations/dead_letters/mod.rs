@@ -36,8 +36,8 @@ pub use self::{
     show::{DeadLetterDetails, EditDetails, ShowReport, ShowRequest, show},
 };
 pub use crate::dead_letters::{
-    Assignment, Changes, DeadStatus, Filter, Group, GroupBy, Groups, InvalidAt, KindCount, LimitedBy, Merchants,
-    Moment, OtherGroups, ReplayEstimate, ReplayRefusal, Statuses, parse_pointer,
+    Assignment, Changes, DeadStatus, Filter, Group, GroupBy, Groups, InvalidAt, KindCount, LimitedBy, Moment,
+    OtherGroups, ReplayEstimate, ReplayRefusal, Statuses, parse_pointer,
 };
 #[cfg(test)]
 pub(crate) use crate::dead_letters::{DeadLetterView, testing::dead_letter};

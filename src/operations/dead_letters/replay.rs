@@ -103,14 +103,12 @@ impl ReplayRequest {
     /// What becomes of a dead letter that fits. An edit moves no job to a merchant that the filter does not cover.
     fn decide(&self, facts: &DeadLetterView<'_>, allowed: AcceptedRisks) -> Result<ReadyReplay, Refused> {
         let ready = decide_replay(facts, &self.changes, allowed)?;
-        match &self.filter.merchants {
-            Some(merchants) if !merchants.covers(&ready.replay.job) => {
-                let detail = "names a merchant that is not yours".to_owned();
-                let fault = Fault { pointer: "/merchant_id".to_owned(), detail };
-                Err(Refused { refusal: ReplayRefusal::Invalid, faults: vec![fault] })
-            }
-            _ => Ok(ready),
+        if self.filter.merchants.covers_tree(&ready.replay.job) {
+            return Ok(ready);
         }
+        let detail = "names a merchant that is not yours".to_owned();
+        let fault = Fault { pointer: "/merchant_id".to_owned(), detail };
+        Err(Refused { refusal: ReplayRefusal::Invalid, faults: vec![fault] })
     }
 
     /// For the audit stream: without the values of an edit.

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     contract::{EntryId, format_ms},
-    dead_letters::{DeadLetter, DeadLetterView, Filter, Merchants, masked_error, masked_job},
-    operations::{Actor, Backend, Error, PastAttempt, attempts::past_attempts},
+    dead_letters::{DeadLetter, DeadLetterView, Filter, masked_error, masked_job},
+    operations::{Actor, Backend, Error, MerchantScope, PastAttempt, attempts::past_attempts},
     queue::dead_letters::{self, Edit, ReadOrder},
 };
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub struct ShowRequest<'a> {
     /// The job's id, or the entry of a dead letter.
     pub id: &'a str,
     /// The merchants to whom the user is restricted: dead letters of others are unknown to them.
-    pub merchants: Option<&'a Merchants>,
+    pub merchants: &'a MerchantScope,
     /// Whether personal data is shown.
     pub reveal: Reveal,
 }
@@ -92,8 +92,8 @@ pub struct EditDetails {
 /// [`Error::UnknownDeadLetter`], [`Error::TooManyReveals`], [`Error::Redis`].
 pub async fn show(backend: &mut Backend<'_>, actor: &Actor, request: &ShowRequest<'_>) -> Result<ShowReport, Error> {
     let ShowRequest { id, merchants, reveal } = request;
-    let found = find(backend, id, *merchants).await?;
-    let edits = find_edits(backend, id, *merchants).await?;
+    let found = find(backend, id, merchants).await?;
+    let edits = find_edits(backend, id, merchants).await?;
     if found.is_empty() && edits.is_empty() {
         return Err(Error::UnknownDeadLetter);
     }
@@ -132,8 +132,8 @@ pub async fn show(backend: &mut Backend<'_>, actor: &Actor, request: &ShowReques
     })
 }
 
-async fn find(backend: &mut Backend<'_>, id: &str, merchants: Option<&Merchants>) -> Result<Vec<DeadLetter>, Error> {
-    let filter = Filter { merchants: merchants.cloned(), ..Filter::default() };
+async fn find(backend: &mut Backend<'_>, id: &str, merchants: &MerchantScope) -> Result<Vec<DeadLetter>, Error> {
+    let filter = Filter { merchants: merchants.clone(), ..Filter::default() };
     let (filter, scope) = if let Ok(entry) = id.parse::<EntryId>() {
         (filter, Scope::of_entry(entry, backend.redis().partitions))
     } else {
@@ -152,9 +152,8 @@ async fn find(backend: &mut Backend<'_>, id: &str, merchants: Option<&Merchants>
     Ok(found)
 }
 
-async fn find_edits(backend: &mut Backend<'_>, id: &str, merchants: Option<&Merchants>) -> Result<Vec<Edit>, Error> {
-    let is_theirs =
-        |edit: &Edit| merchants.is_none_or(|merchants| merchants.covers(&edit.job) && merchants.covers(&edit.original));
+async fn find_edits(backend: &mut Backend<'_>, id: &str, merchants: &MerchantScope) -> Result<Vec<Edit>, Error> {
+    let is_theirs = |edit: &Edit| merchants.covers_tree(&edit.job) && merchants.covers_tree(&edit.original);
     let failed = backend.failed();
     let mut found = Vec::new();
     for keys in backend.keys() {

@@ -5,12 +5,11 @@ use crate::{
     config::Config,
     contract::{
         EntryId, Fault, Job, JobId, JobType, Lane, MAX_JOB_BYTES, MerchantId, Origin, ParseContext, Partitions,
-        look_into, parse_job, partition_of,
+        parse_job, partition_of,
     },
     operations::MerchantScope,
     queue::LaneJob,
 };
-use serde_json::Value;
 use std::{fmt, time::Duration};
 
 /// Maximum length of a job that names its own lane, in bytes: the `lane` member comes on top of the job.
@@ -182,7 +181,7 @@ impl JobChecker {
         if id.is_some_and(|id| job.id.as_ref().is_some_and(|named| named.as_str() != id)) {
             return Err(InvalidJob::OtherId);
         }
-        if !allows_all(defaults.merchants, &job) {
+        if !defaults.merchants.covers_tree(&json) {
             return Err(InvalidJob::OtherMerchant);
         }
         let has_id = job.id.is_some();
@@ -211,21 +210,6 @@ impl JobChecker {
         let any = || rand::random::<u16>() % self.partitions.get();
         job.partition_key().map_or_else(any, |key| partition_of(key, self.partitions))
     }
-}
-
-/// Whether the job and all its descendants belong to merchants in the scope. A child's JSON holds what it inherits from its
-/// parent, but not what its own children inherit from it.
-fn allows_all(merchants: &MerchantScope, job: &Job) -> bool {
-    let own = job.merchant_id.as_ref().map(MerchantId::as_str);
-    let children =
-        || job.next.iter().all(|next| look_into(&next.job).is_some_and(|child| allows(merchants, &child, own)));
-    merchants.is_all() || merchants.allows(own) && children()
-}
-
-fn allows(merchants: &MerchantScope, job: &Value, parents: Option<&str>) -> bool {
-    let merchant = job["merchant_id"].as_str().or(parents);
-    let children = job["next"].as_object().into_iter().flatten();
-    merchants.allows(merchant) && children.into_iter().all(|(_, child)| allows(merchants, child, merchant))
 }
 
 #[cfg(test)]

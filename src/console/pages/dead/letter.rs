@@ -1,6 +1,5 @@
 //! `/console/dead/letter`: one job's dead letters and edits, masked unless somebody gives a reason.
 
-use super::selection::merchants_of;
 use crate::{
     console::{
         error::{Answer, ConsoleError, html},
@@ -120,9 +119,8 @@ pub(in crate::console) async fn reveal(
 
 async fn show(state: &ConsoleState, visitor: &Visitor, fields: &Fields, reveal: Reveal) -> Answer {
     let id = fields.get("id").ok_or_else(|| ConsoleError::NotFound("no job is named".to_owned()))?;
-    let merchants = merchants_of(state, visitor);
     let is_revealed = reveal.is_revealed();
-    let request = ShowRequest { id, merchants: merchants.as_ref(), reveal };
+    let request = ShowRequest { id, merchants: visitor.principal.merchants(), reveal };
     let actor = visitor.principal.actor();
     let report = dead_letters::show(&mut state.shared.backend_for_scans(), &actor, &request).await?;
     let ShowReport { dead_letters, edits } = report;

@@ -2,7 +2,7 @@
 
 use super::{
     planned::{Planned, must_be_typed},
-    selection::{Selection, merchants_of},
+    selection::Selection,
 };
 use crate::{
     config::parse_rate,
@@ -148,7 +148,7 @@ pub(in crate::console) async fn start(
         return show(&state, &visitor, &fields, StatusCode::BAD_REQUEST, error).await;
     }
     let work = Work::Plan { id: id.to_owned(), kind: asked.kind };
-    let request = StartRequest { work, name: None, merchants: merchants_of(&state, &visitor) };
+    let request = StartRequest { work, name: None, merchants: visitor.principal.merchants().clone() };
     let report = state.runs.start(&mut backend, &visitor.principal.actor(), request).await?;
     Ok(Redirect::to(&format!("/console/dead/runs/{}", report.run)).into_response())
 }
@@ -161,7 +161,7 @@ async fn show(
     mut error: String,
 ) -> Answer {
     let mut asked = Asked::of(fields)?;
-    let filter = asked.selection.filter(merchants_of(state, visitor))?;
+    let filter = asked.selection.filter(visitor.principal.merchants())?;
     let mut backend = state.shared.backend_for_scans();
     let mut is_faulty = false;
     let planned: Planned = match asked.kind {
@@ -219,7 +219,7 @@ async fn edit_fields(
     let rejected = Filter { status: vec![DeadStatus::Rejected], ..filter.clone() };
     let request = ListRequest { filter: rejected, limit: LOOK_AT, after: None };
     for letter in dead_letters::list(backend, &request).await?.dead_letters {
-        let request = ShowRequest { id: &letter.id, merchants: filter.merchants.as_ref(), reveal: Reveal::Masked };
+        let request = ShowRequest { id: &letter.id, merchants: &filter.merchants, reveal: Reveal::Masked };
         let report = match dead_letters::show(backend, actor, &request).await {
             Err(Error::UnknownDeadLetter) => continue,
             other => other?,

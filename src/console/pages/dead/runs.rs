@@ -1,6 +1,6 @@
 //! `/console/dead/runs`: replays and discards of a week, and how far one is.
 
-use super::{planned::verb, selection::merchants_of};
+use super::planned::verb;
 use crate::{
     config::parse_rate,
     console::{
@@ -113,8 +113,7 @@ fn done(report: &RunReport) -> u64 {
 
 /// The runs of a week.
 pub(in crate::console) async fn list(State(state): State<Arc<ConsoleState>>, visitor: Visitor) -> Answer {
-    let merchants = merchants_of(&state, &visitor);
-    let reports = runs::list(&mut state.shared.backend(), None, merchants.as_ref(), PAGE).await?;
+    let reports = runs::list(&mut state.shared.backend(), None, visitor.principal.merchants(), PAGE).await?;
     let sight = Sight::of(&visitor);
     let running = reports.iter().filter(|report| report.state == RunState::Running).count();
     let running = u64::try_from(running).unwrap_or(0);
@@ -134,8 +133,8 @@ pub(in crate::console) async fn one(
     visitor: Visitor,
     Path(run): Path<String>,
 ) -> Answer {
-    let (name, merchants) = (name_of(&run)?, merchants_of(&state, &visitor));
-    let report = runs::get(&mut state.shared.backend(), &name, merchants.as_ref()).await?;
+    let name = name_of(&run)?;
+    let report = runs::get(&mut state.shared.backend(), &name, visitor.principal.merchants()).await?;
     let row = RunRow::new(&report, Sight::of(&visitor));
     let is_running = report.state == RunState::Running;
     let mut shell = Shell::new(&state, &visitor, Place::Dead).at(&report.updated_at);
@@ -226,8 +225,8 @@ pub(in crate::console) async fn stop(
     Path(run): Path<String>,
     OperatorForm { visitor, .. }: OperatorForm,
 ) -> Answer {
-    let (name, merchants) = (name_of(&run)?, merchants_of(&state, &visitor));
-    runs::stop(&mut state.shared.backend(), &visitor.principal.actor(), &name, merchants.as_ref()).await?;
+    let name = name_of(&run)?;
+    runs::stop(&mut state.shared.backend(), &visitor.principal.actor(), &name, visitor.principal.merchants()).await?;
     Ok(Redirect::to(&address(&name)).into_response())
 }
 
@@ -237,11 +236,12 @@ pub(in crate::console) async fn go_on(
     Path(run): Path<String>,
     OperatorForm { visitor, .. }: OperatorForm,
 ) -> Answer {
-    let (name, merchants) = (name_of(&run)?, merchants_of(&state, &visitor));
+    let name = name_of(&run)?;
     let mut backend = state.shared.backend_for_scans();
-    let kind = runs::get(&mut backend, &name, merchants.as_ref()).await?.kind;
+    let kind = runs::get(&mut backend, &name, visitor.principal.merchants()).await?.kind;
     let to = address(&name);
-    let request = StartRequest { work: Work::Rest(kind), name: Some(name), merchants };
+    let request =
+        StartRequest { work: Work::Rest(kind), name: Some(name), merchants: visitor.principal.merchants().clone() };
     state.runs.start(&mut backend, &visitor.principal.actor(), request).await?;
     Ok(Redirect::to(&to).into_response())
 }

@@ -5,11 +5,9 @@ use crate::{
         error::ConsoleError,
         fields::{Fields, link},
         shell::Place,
-        state::ConsoleState,
-        visitor::Visitor,
     },
-    contract::{ErrorKind, JobType},
-    operations::dead_letters::{Filter, Merchants},
+    contract::{ErrorKind, JobType, MerchantScope},
+    operations::dead_letters::Filter,
 };
 use serde_json::{Map, Value};
 
@@ -36,7 +34,7 @@ impl Selection {
     }
 
     /// The dead letters that it selects, of those that the visitor may see.
-    pub(super) fn filter(&self, merchants: Option<Merchants>) -> Result<Filter, ConsoleError> {
+    pub(super) fn filter(&self, merchants: &MerchantScope) -> Result<Filter, ConsoleError> {
         let mut members = Map::new();
         for (name, value) in &self.0 {
             let value = Value::from(value.as_str());
@@ -50,7 +48,7 @@ impl Selection {
         }
         let filter: Filter = serde_json::from_value(members.into())
             .map_err(|error| ConsoleError::Invalid(format!("the filter is not valid: {error}")))?;
-        Ok(Filter { merchants, ..filter })
+        Ok(Filter { merchants: merchants.clone(), ..filter })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -113,11 +111,6 @@ impl Selection {
     }
 }
 
-/// The merchants to whom the visitor is restricted.
-pub(super) fn merchants_of(state: &ConsoleState, visitor: &Visitor) -> Option<Merchants> {
-    Merchants::of(&visitor.principal.merchants(state.config.xco.merchant_id.as_ref()))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -127,12 +120,12 @@ mod tests {
     fn fields_of_an_address_select_dead_letters() {
         let query = b"type=CreateUser&error=upstream&error=timeout&since=2h&replayable=yes&caller=x&http_status=";
         let selection = Selection::of(&Fields::parse(query));
-        let filter = selection.filter(None).unwrap();
+        let filter = selection.filter(&MerchantScope::all()).unwrap();
         assert_eq!((filter.job_type.len(), filter.error.len(), filter.replayable), (1, 2, true));
         assert_eq!((filter.caller, filter.http_status), (None, None));
         let other = selection.with(&[("error", "upstream"), ("type", "")]);
         assert_eq!(other.list(), "/console/dead?since=2h&replayable=yes&error=upstream");
-        assert!(Selection::of(&Fields::parse(b"type=Nothing")).filter(None).is_err());
+        assert!(Selection::of(&Fields::parse(b"type=Nothing")).filter(&MerchantScope::all()).is_err());
         assert_eq!(Selection::default().words(), "all dead letters");
     }
 }

@@ -7,8 +7,7 @@ use super::{
     request::RunKind,
 };
 use crate::{
-    dead_letters::Merchants,
-    operations::{Actor, Backend},
+    operations::{Actor, Backend, MerchantScope},
     queue::{clock, runs},
 };
 use serde_json::json;
@@ -19,11 +18,7 @@ use serde_json::json;
 ///
 /// # Errors
 /// [`RunError::UnknownRun`], [`RunError::Operation`].
-pub async fn get(
-    backend: &mut Backend<'_>,
-    name: &RunName,
-    merchants: Option<&Merchants>,
-) -> Result<RunReport, RunError> {
+pub async fn get(backend: &mut Backend<'_>, name: &RunName, merchants: &MerchantScope) -> Result<RunReport, RunError> {
     let (keys, failed) = (backend.common_keys(), backend.failed());
     let fields = runs::read(&mut backend.link, &keys, name.as_str()).await.map_err(&failed)?;
     let now_ms = clock::now_ms(&mut backend.link).await.map_err(failed)?;
@@ -41,12 +36,12 @@ pub async fn get(
 pub async fn list(
     backend: &mut Backend<'_>,
     kind: Option<RunKind>,
-    merchants: Option<&Merchants>,
+    merchants: &MerchantScope,
     limit: usize,
 ) -> Result<Vec<RunReport>, RunError> {
     let (keys, failed) = (backend.common_keys(), backend.failed());
     // Runs of others and of the other kind are read, too.
-    let most = if kind.is_none() && merchants.is_none() { limit } else { usize::MAX };
+    let most = if kind.is_none() && merchants.is_all() { limit } else { usize::MAX };
     let found = runs::newest(&mut backend.link, &keys, most).await.map_err(&failed)?;
     let now_ms = clock::now_ms(&mut backend.link).await.map_err(failed)?;
     let records = found.iter().map(|(name, fields)| Record::new(name, fields, now_ms));
@@ -66,7 +61,7 @@ pub async fn stop(
     backend: &mut Backend<'_>,
     actor: &Actor,
     name: &RunName,
-    merchants: Option<&Merchants>,
+    merchants: &MerchantScope,
 ) -> Result<RunReport, RunError> {
     let report = get(backend, name, merchants).await?;
     if matches!(report.state, RunState::Done | RunState::Stopped) {

@@ -5,8 +5,7 @@ use super::{
     request::{RunKind, RunRequest},
 };
 use crate::{
-    contract::{EntryId, format_ms},
-    dead_letters::Merchants,
+    contract::{EntryId, MerchantScope, format_ms},
     operations::dead_letters::scan::Scope,
     queue::runs::{Fields, SILENT_MS},
 };
@@ -171,10 +170,9 @@ impl<'a> Record<'a> {
     }
 
     /// Whether somebody who is restricted to these merchants may see it.
-    pub(super) fn is_visible_to(&self, merchants: Option<&Merchants>) -> bool {
-        let Some(theirs) = merchants else { return true };
-        let own: Option<Merchants> = serde_json::from_str(self.text("merchants")).unwrap_or(None);
-        own.is_some_and(|own| own.is_within(theirs))
+    pub(super) fn is_visible_to(&self, merchants: &MerchantScope) -> bool {
+        let own = serde_json::from_str::<MerchantScope>(self.text("merchants"));
+        merchants.is_all() || own.is_ok_and(|own| own.is_within(merchants))
     }
 
     pub(super) fn digest(&self) -> &'a str {

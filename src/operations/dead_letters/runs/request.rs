@@ -3,8 +3,8 @@
 use super::{error::RunError, name::digest};
 use crate::{
     config::Rate,
-    dead_letters::{Changes, Filter, Merchants},
-    operations::{Error, dead_letters::replay::ReplayRequest},
+    dead_letters::{Changes, Filter},
+    operations::{Error, MerchantScope, dead_letters::replay::ReplayRequest},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ pub(super) enum RunRequest {
 struct Kept {
     kind: RunKind,
     filter: Filter,
-    merchants: Option<Merchants>,
+    merchants: MerchantScope,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replay: Option<KeptReplay>,
 }
@@ -140,8 +140,8 @@ impl RunRequest {
 }
 
 /// Puts the merchants of the user into a filter.
-pub(super) fn forced(filter: Filter, merchants: Option<&Merchants>) -> Filter {
-    Filter { merchants: merchants.cloned(), ..filter }
+pub(super) fn forced(filter: Filter, merchants: &MerchantScope) -> Filter {
+    Filter { merchants: merchants.clone(), ..filter }
 }
 
 /// The error of a request that fits nothing.
@@ -161,7 +161,7 @@ mod tests {
         let request = ReplayRequest {
             filter: Filter {
                 caller: Some("c".to_owned()),
-                merchants: Some(Merchants::new(&[merchant], None)),
+                merchants: MerchantScope::only([&merchant], None),
                 ..Filter::default()
             },
             changes: Changes { set: vec!["/args/email=a@b.example".parse().unwrap()], ..Changes::default() },
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!((read.send_codes, read.accept_doubt, read.changes.pointers()), (true, false, vec!["/args/email"]));
         let digest = RunRequest::Replay(request.clone()).digest().unwrap();
         assert_eq!(kept.digest().unwrap(), digest);
-        let wider = ReplayRequest { filter: forced(request.filter.clone(), None), ..request.clone() };
+        let wider = ReplayRequest { filter: forced(request.filter.clone(), &MerchantScope::all()), ..request.clone() };
         let other_value = Changes { set: vec!["/args/email=b@b.example".parse().unwrap()], ..request.changes.clone() };
         let edited = ReplayRequest { changes: other_value, ..request };
         for other in [RunRequest::Replay(wider), RunRequest::Replay(edited), RunRequest::Discard(Filter::default())] {

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     config::{Config, format_rate},
-    dead_letters::{Filter, Merchants},
+    dead_letters::Filter,
     operations::{
-        Actor, Backend, Error,
+        Actor, Backend, Error, MerchantScope,
         dead_letters::{
             group,
             replay::{self, ReplayRequest},
@@ -35,7 +35,7 @@ pub struct StartRequest {
     /// What the run is called. `None`: the name that belongs to the plan, or a new one.
     pub name: Option<RunName>,
     /// The merchants to whom the user is restricted. They replace those of the filter.
-    pub merchants: Option<Merchants>,
+    pub merchants: MerchantScope,
 }
 
 /// What a run is to do.
@@ -92,7 +92,7 @@ impl Runs {
         request: StartRequest,
     ) -> Result<RunReport, RunError> {
         let StartRequest { work, name, merchants } = request;
-        let work = force(work, merchants.as_ref());
+        let work = force(work, &merchants);
         let name = match (&work, name) {
             (_, Some(name)) => name,
             (Work::Plan { id, .. }, None) => RunName::of_plan(id),
@@ -101,13 +101,13 @@ impl Runs {
         let (keys, failed) = (backend.common_keys(), backend.failed());
         let known = runs::read(&mut backend.link, &keys, name.as_str()).await.map_err(&failed)?;
         if known.is_empty() {
-            let plan = self.plan(backend, &work, merchants.as_ref()).await?;
+            let plan = self.plan(backend, &work, &merchants).await?;
             let plan_id = if let Work::Plan { id, .. } = &work { id } else { "" };
             return self.begin(backend, actor, name, plan, plan_id).await;
         }
         let now_ms = clock::now_ms(&mut backend.link).await.map_err(failed)?;
         let record = Record::new(name.as_str(), &known, now_ms);
-        if !record.is_visible_to(merchants.as_ref()) || !is_same(&record, &work)? {
+        if !record.is_visible_to(&merchants) || !is_same(&record, &work)? {
             return Err(if matches!(work, Work::Rest(_)) { RunError::UnknownRun } else { RunError::NameTaken });
         }
         if record.state() != RunState::Interrupted {
@@ -116,17 +116,12 @@ impl Runs {
         self.take_over(backend, actor, name.clone(), &record).await
     }
 
-    async fn plan(
-        &self,
-        backend: &mut Backend<'_>,
-        work: &Work,
-        merchants: Option<&Merchants>,
-    ) -> Result<Plan, RunError> {
+    async fn plan(&self, backend: &mut Backend<'_>, work: &Work, merchants: &MerchantScope) -> Result<Plan, RunError> {
         let plan = match work {
             Work::Rest(_) => return Err(RunError::UnknownRun),
             Work::Plan { id, kind } => {
                 let plan = plan::find(backend, id, *kind).await?;
-                let is_theirs = plan.request.filter().merchants.as_ref() == merchants;
+                let is_theirs = plan.request.filter().merchants == *merchants;
                 if !is_theirs || plan.of == 0 || !self.fits(backend, &plan).await? {
                     return Err(RunError::PlanOutdated);
                 }
@@ -243,7 +238,7 @@ async fn report(backend: &mut Backend<'_>, name: &str) -> Result<RunReport, RunE
     Ok(Record::new(name, &fields, now_ms).report())
 }
 
-fn force(work: Work, merchants: Option<&Merchants>) -> Work {
+fn force(work: Work, merchants: &MerchantScope) -> Work {
     match work {
         Work::Replay(request) => {
             Work::Replay(ReplayRequest { filter: forced(request.filter.clone(), merchants), ..request })
