@@ -76,29 +76,22 @@ impl<'a> Submission<'a> {
 
     /// Checks the job of a request with one job.
     pub(super) fn check_one(&self, json: &str) -> Result<CheckedJob, Problem> {
-        self.check(json, self.key.clone())
+        self.check(json, self.key.as_deref())
     }
 
     /// Checks one of many jobs. `index` counts from 0.
     pub(super) fn check_of_many(&self, json: &str, index: u64) -> Result<CheckedJob, Problem> {
-        self.check(json, self.key.as_ref().map(|key| format!("{key}/{index}")))
+        let key = self.key.as_ref().map(|key| format!("{key}/{index}"));
+        self.check(json, key.as_deref())
     }
 
     /// Every job gets an id, so that the gateway may repeat an `XADD` whose answer was lost.
-    fn check(&self, json: &str, key: Option<String>) -> Result<CheckedJob, Problem> {
-        let given = key.is_some();
-        let id = key.unwrap_or_else(|| format!("gw-{}", Uuid::now_v7()));
-        let defaults = JobDefaults { merchants: &self.merchants, traceparent: self.traceparent.as_deref() };
-        let check = |id| {
-            let request = EnqueueRequest { json, lane: self.lane, id };
-            self.state.checker.check_with(request, defaults)
-        };
-        let checked = match check(Some(&id)) {
-            // A job that has an id keeps it.
-            Err(InvalidJob::OtherId) if !given => check(None),
-            checked => checked,
-        };
-        checked.map_err(|invalid| match &invalid {
+    fn check(&self, json: &str, key: Option<&str>) -> Result<CheckedJob, Problem> {
+        let own = format!("gw-{}", Uuid::now_v7());
+        let traceparent = self.traceparent.as_deref();
+        let defaults = JobDefaults { merchants: &self.merchants, traceparent, id: Some(&own) };
+        let request = EnqueueRequest { json, lane: self.lane, id: key };
+        self.state.checker.check_with(request, defaults).map_err(|invalid| match &invalid {
             InvalidJob::OtherId => Problem::new(ProblemKind::IdConflict).faults(invalid.faults()),
             InvalidJob::OtherMerchant => Problem::new(ProblemKind::Forbidden).faults(invalid.faults()),
             InvalidJob::Faults(faults) if is_no_json(faults, json) => Problem::new(ProblemKind::InvalidJson),

@@ -22,6 +22,8 @@ pub struct JobDefaults<'a> {
     pub merchants: &'a MerchantScope,
     /// The trace of a job that names none.
     pub traceparent: Option<&'a str>,
+    /// The id of a job that names none, if the request names none either.
+    pub id: Option<&'a str>,
 }
 
 /// A job to enqueue, not yet checked.
@@ -148,7 +150,7 @@ impl JobChecker {
     /// # Errors
     /// [`InvalidJob`], with every fault of the job.
     pub fn check(&self, request: EnqueueRequest<'_>) -> Result<CheckedJob, InvalidJob> {
-        self.check_with(request, JobDefaults { merchants: &MerchantScope::all(), traceparent: None })
+        self.check_with(request, JobDefaults { merchants: &MerchantScope::all(), traceparent: None, id: None })
     }
 
     /// Checks a job, as [`JobChecker::check`], and completes it from the request that it came with.
@@ -163,7 +165,7 @@ impl JobChecker {
             None => (json.trim().to_owned(), lane),
             Some(members) => {
                 let named = members.lane().map_err(|detail| InvalidJob::Faults(vec![fault("/lane", detail)]))?;
-                let id = id.filter(|_| !members.has("id"));
+                let id = id.or(defaults.id).filter(|_| !members.has("id"));
                 let merchant = defaults.merchants.to_fill_in().filter(|_| !members.has("merchant_id"));
                 let trace = defaults.traceparent.filter(|_| !members.has("traceparent"));
                 let added = [
@@ -286,7 +288,8 @@ mod tests {
         let b = "00000000-5717-4562-b3fc-2c963f66afa6";
         let check_for = |json: &str, merchants: &MerchantScope| {
             let request = EnqueueRequest { json, lane: Lane::Bulk, id: None };
-            JobChecker::new(&Config::default()).check_with(request, JobDefaults { merchants, traceparent: None })
+            JobChecker::new(&Config::default())
+                .check_with(request, JobDefaults { merchants, traceparent: None, id: None })
         };
         let one = MerchantScope::only([&a], None);
         let filled = check_for(JOB, &one).unwrap();
