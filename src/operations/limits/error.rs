@@ -52,11 +52,6 @@ impl LimitError {
         Self::UnknownName { name: name.chars().take(60).collect(), nearest }
     }
 
-    /// Whether the request itself is wrong, and not the queue.
-    pub const fn is_wrong_request(&self) -> bool {
-        !matches!(self, Self::Queue(_))
-    }
-
     /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
