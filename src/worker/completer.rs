@@ -234,7 +234,7 @@ impl Completer {
                 if lane == Lane::Interactive {
                     self.context.latency.people(*total_ms);
                 }
-                if *xco_ms > 0 {
+                if let Some(xco_ms) = xco_ms {
                     self.context.latency.xco(*xco_ms);
                 }
                 let (queued, total) = (Duration::from_millis(*queued_ms), Duration::from_millis(*total_ms));

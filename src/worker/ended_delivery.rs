@@ -17,7 +17,15 @@ pub(super) struct ReadyEnd {
 /// The metric to count once the end is written.
 #[derive(Debug)]
 pub(super) enum EndMetric {
-    Completed { job_type: Option<JobType>, status: Status, queued_ms: u64, total_ms: u64, xco_ms: u64, dead: bool },
+    Completed {
+        job_type: Option<JobType>,
+        status: Status,
+        queued_ms: u64,
+        total_ms: u64,
+        /// What the calls took, if there was one. A call may take less than a millisecond.
+        xco_ms: Option<u64>,
+        dead: bool,
+    },
     Retry(JobType),
     Limited(JobType),
     Duplicate,

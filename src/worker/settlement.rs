@@ -31,7 +31,7 @@ pub(super) fn of_rejected(rejected: &Rejected, now_ms: u64) -> ReadyEnd {
             status: Status::Rejected,
             queued_ms: waited_ms,
             total_ms: waited_ms,
-            xco_ms: 0,
+            xco_ms: None,
             dead: true,
         },
     }
@@ -135,7 +135,7 @@ fn complete(active: &mut ActiveJob, end: &JobEnd<'_>, now_ms: u64) -> (FinishOp,
     };
     let total_ms = now_ms.saturating_sub(active.state.enqueued_at_ms());
     let timings = completion::timings(active, total_ms);
-    let (queued_ms, xco_ms) = (timings.queued, timings.xco);
+    let (queued_ms, xco_ms) = (timings.queued, active.state.started_at_ms.map(|_| timings.xco));
     if let JobEnd::Failed { error, .. } = end {
         tracing::info!(id = active.id, kind = error.kind.as_str(), status = error.http_status, "job failed");
     }
