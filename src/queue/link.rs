@@ -4,7 +4,7 @@ use super::{
     connection::{Connection, Made, SharedConnection, SharedState, needs_new_connection},
     connector::Connector,
 };
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -56,6 +56,18 @@ impl Link {
     pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
         let mut connection = self.connection().await?;
         let result = pipeline.query_async(&mut connection).await.map_err(first_refusal);
+        self.conclude(result).await
+    }
+
+    /// Runs two commands in one round trip. A refusal of the second does not affect the result of the first.
+    pub(super) async fn query_with(&mut self, first: &Cmd, second: &Cmd) -> RedisResult<(Value, RedisResult<Value>)> {
+        let mut both = redis::pipe();
+        both.ignore_errors().add_command(first.clone()).add_command(second.clone());
+        let mut connection = self.connection().await?;
+        let result = match both.query_async::<[RedisResult<Value>; 2]>(&mut connection).await {
+            Ok([first, second]) => first.map(|first| (first, second)),
+            Err(error) => Err(error),
+        };
         self.conclude(result).await
     }
 

@@ -35,9 +35,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether the entries at the head of a lane have a size that jobs may have. O(nodes measured), one round trip.
 pub async fn is_light(link: &mut Link, keys: &Keys, lane: Lane) -> RedisResult<bool> {
+    all_light(run_in_time(&WEIGH, link, &weighing(keys, lane)).await?)
+}
+
+fn weighing(keys: &Keys, lane: Lane) -> Cmd {
     let mut call = WEIGH.call(2);
     call.arg(keys.due(lane)).arg(keys.jobs(lane)).arg(WEIGHED_NODES).arg(MAX_NODE_BYTES);
-    let weights: Vec<u64> = redis::from_redis_value(run_in_time(&WEIGH, link, &call).await?)?;
+    call
+}
+
+fn all_light(weights: Value) -> RedisResult<bool> {
+    let weights: Vec<u64> = redis::from_redis_value(weights)?;
     Ok(weights.into_iter().all(|bytes| bytes <= MAX_NODE_BYTES))
 }
 
@@ -84,13 +92,35 @@ pub async fn read_lane(
     count: usize,
     block: Option<Duration>,
 ) -> RedisResult<Vec<RawEntry>> {
+    let command = reading(keys, lane, consumer, count, block);
+    Ok(of_streams(in_time(link, &command, block.unwrap_or_default()).await?, keys, lane))
+}
+
+/// Reads as [`read_lane`] does, without waiting for a first entry. In the same round trip it measures the entries that come
+/// next, as [`is_light`] does: `false` if they have a size that no job may have, or if that is not known.
+pub async fn read_lane_and_weigh(
+    link: &mut Link,
+    keys: &Keys,
+    lane: Lane,
+    consumer: &str,
+    count: usize,
+) -> RedisResult<(Vec<RawEntry>, bool)> {
+    let (command, weighing) = (reading(keys, lane, consumer, count, None), weighing(keys, lane));
+    let Ok(replies) = tokio::time::timeout(PATIENCE, link.query_with(&command, &weighing)).await else {
+        return Err(too_late(link));
+    };
+    let (read, weights) = replies?;
+    Ok((of_streams(read, keys, lane), weights.and_then(all_light).unwrap_or(false)))
+}
+
+fn reading(keys: &Keys, lane: Lane, consumer: &str, count: usize, block: Option<Duration>) -> Cmd {
     let mut command = cmd("XREADGROUP");
     command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(count.max(1));
     if let Some(block) = block {
         command.arg("BLOCK").arg(millis(block).max(1));
     }
     command.arg("STREAMS").arg(keys.due(lane)).arg(keys.jobs(lane)).arg(">").arg(">");
-    Ok(of_streams(in_time(link, &command, block.unwrap_or_default()).await?, keys, lane))
+    command
 }
 
 /// Waits for one of the jobs that come back to a lane and reads it. New jobs are not read.

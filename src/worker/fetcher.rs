@@ -27,8 +27,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Maximum number of entries that one read takes from each of a lane's streams.
-const MAX_READ: usize = 256;
+/// Maximum number of entries that one read takes from each of a lane's streams. With twice as many, Redis waits while the
+/// worker decodes them.
+const MAX_READ: usize = 128;
+
+/// Number of batches that are read while another is admitted, so that Redis always has the next script to run.
+const READ_AHEAD: usize = 2;
 
 /// Maximum number of batches of backlogged callers' jobs that wait for deferred admission.
 const SIDELINED: usize = 4;
@@ -39,6 +43,9 @@ const QUICK: Duration = Duration::from_millis(20);
 
 /// A blocking read that took this long found an empty lane, and its job came alone.
 const ALONE: Duration = Duration::from_millis(1);
+
+/// How long the entries at the head of a lane count as light after they were measured. Others may write to the lane.
+const LIGHT_FOR: Duration = Duration::from_millis(20);
 
 /// How often cancelled jobs are looked for in a paused lane.
 const CANCELLED_LOOK: Duration = Duration::from_millis(500);
@@ -71,6 +78,8 @@ struct LaneFetch<'a> {
     failed_together: u32,
     /// Whether the last batch got its slots at once, or nearly so.
     quick: &'a AtomicBool,
+    /// Until when the entries at the head of the lane need not be measured.
+    light_until: Option<Instant>,
     /// Number of batches sent on the direct path.
     sent: u64,
     taken_in: watch::Receiver<u64>,
@@ -93,13 +102,13 @@ impl Fetcher {
         Self { context, partition, lane, link, together, admitter, side, stop }
     }
 
-    /// Reads until stopped and admits what was read. The next batch is read while the previous one is admitted.
+    /// Reads until stopped and admits what was read. The next batches are read while one is admitted.
     pub(super) async fn run(self) {
         let Self { context, partition, lane, link, together, mut admitter, mut side, stop } = self;
         if !context.control.loaded(&stop).await {
             return;
         }
-        let (read, mut batches) = mpsc::channel(1);
+        let (read, mut batches) = mpsc::channel(READ_AHEAD);
         let (sidelined, mut backlogged_callers) = mpsc::channel(SIDELINED);
         let quick = AtomicBool::new(false);
         let (count, counted) = watch::channel(0);
@@ -116,6 +125,7 @@ impl Fetcher {
             loop_health,
             failed_together: 0,
             quick: &quick,
+            light_until: None,
             sent: 0,
             taken_in: counted,
         };
@@ -158,7 +168,7 @@ impl LaneFetch<'_> {
                 self.while_paused(&out).await;
                 continue;
             }
-            // There is room once the previous batch is being admitted.
+            // There is room while fewer than `READ_AHEAD` batches wait for admission.
             let Ok(room) = out.reserve().await else { return };
             if demand.is_none() && context.slots.free_now(self.lane) == 0 {
                 demand = Some(context.slots.demand(self.lane));
@@ -266,8 +276,15 @@ impl LaneFetch<'_> {
     /// may have, to bound memory.
     async fn read(&mut self, keys: &Keys, count: usize, block: Option<Duration>) -> RedisResult<Vec<RawEntry>> {
         let (lane, consumer) = (self.lane, &self.context.consumer);
-        if block.is_some() || queue::is_light(&mut self.link, keys, lane).await? {
+        if block.is_some() {
             return queue::read_lane(&mut self.link, keys, lane, consumer, count, block).await;
+        }
+        // Each read measures what comes next, so that reads which follow each other closely take one round trip.
+        let is_known_as_light = self.light_until.take().is_some_and(|until| Instant::now() < until);
+        if is_known_as_light || queue::is_light(&mut self.link, keys, lane).await? {
+            let (entries, is_light) = queue::read_lane_and_weigh(&mut self.link, keys, lane, consumer, count).await?;
+            self.light_until = is_light.then(|| Instant::now() + LIGHT_FOR);
+            return Ok(entries);
         }
         queue::read_cut(&mut self.link, keys, lane, consumer, count).await
     }
