@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{
-    board::Look,
     pages::{audit, cancel, job, jobs, login, overview},
     shell::{Place, Shell},
     sight::Sight,
@@ -13,7 +12,14 @@ use super::{
 use crate::{
     access::{Principal, Tokens},
     config::{Config, GatewayRole, GatewayToken},
-    operations::{SharedBackend, audit::AuditEntry, dead_letters::runs::Runs, status::Snapshot, verdict},
+    operations::{
+        SharedBackend,
+        audit::AuditEntry,
+        board::{Board, Look},
+        dead_letters::runs::Runs,
+        status::Snapshot,
+        verdict,
+    },
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -40,7 +46,7 @@ pub(super) fn console(roles: Vec<GatewayRole>) -> (Arc<ConsoleState>, Visitor) {
     let visitor = Visitor { principal, session: None, csrf: "c".repeat(64), theme: Theme::Dark };
     let shared = Arc::new(SharedBackend::new(&config.redis).unwrap());
     let runs = Runs::new(Arc::clone(&config));
-    (ConsoleState::new(config, shared, runs, tokens, CancellationToken::new()), visitor)
+    (ConsoleState::new(config, shared, runs, tokens, Arc::new(Board::new(0)), CancellationToken::new()), visitor)
 }
 
 fn check(name: &str, html: &str) {

@@ -1,13 +1,12 @@
 //! `/console/live`: the parts of a page, again whenever they change.
 
 use super::{
-    board::EVERY,
     error::{Answer, ConsoleError},
     fields::Fields,
     pages::{job, overview},
     shell::Part,
     sight::Sight,
-    state::ConsoleState,
+    state::{ConsoleState, EVERY},
     visitor::Visitor,
 };
 use crate::operations::{Error, sessions};
@@ -159,7 +158,7 @@ impl Reader {
     async fn parts(&mut self) -> Result<(Vec<Part>, String), ConsoleError> {
         match &self.page {
             LivePage::Overview { has_charts } => {
-                let look = self.state.board.look(&self.state.shared, &self.state.config).await?;
+                let look = self.state.look().await?;
                 let mut parts = overview::parts(&look)?;
                 if *has_charts {
                     parts.extend(overview::charts_of_hour(&look)?);

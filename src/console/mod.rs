@@ -5,7 +5,6 @@
 //! takes an `OperatorForm`: each of them refuses the request unless the visitor may make it.
 
 mod assets;
-mod board;
 mod error;
 mod fields;
 mod form;

@@ -1,15 +1,24 @@
 //! What all requests to the console share.
 
-use super::{board::Board, login_tries::LoginTries};
+use super::login_tries::LoginTries;
 use crate::{
     access::Tokens,
     config::Config,
-    operations::{SharedBackend, dead_letters::runs::Runs, sessions::SessionSecret},
+    operations::{
+        Error, SharedBackend,
+        board::{Board, Look},
+        dead_letters::runs::Runs,
+        sessions::SessionSecret,
+    },
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+/// How often a page with live parts looks at the queue.
+pub(super) const EVERY: Duration = Duration::from_secs(2);
+/// A look is used again for this long: a little less than [`EVERY`], so that a tick of a stream finds a new one.
+const FRESH: Duration = Duration::from_millis(1_500);
 /// Maximum number of pages with live parts.
 const STREAMS: usize = 1_024;
 
@@ -23,7 +32,8 @@ pub struct ConsoleState {
     pub(super) tokens: Arc<Tokens>,
     /// Cancelled when the gateway stops: streams end.
     pub(super) draining: CancellationToken,
-    pub(super) board: Board,
+    /// The figures, which the gateway shares.
+    pub(super) board: Arc<Board>,
     pub(super) tries: LoginTries,
     /// One permit for each open stream.
     pub(super) streams: Arc<Semaphore>,
@@ -32,17 +42,23 @@ pub struct ConsoleState {
 }
 
 impl ConsoleState {
-    /// The console of a gateway with this configuration. `draining` is cancelled when the gateway stops.
+    /// The console of a gateway with this configuration, which shares its `board`. `draining` is cancelled when the gateway stops.
     pub fn new(
         config: Arc<Config>,
         shared: Arc<SharedBackend>,
         runs: Runs,
         tokens: Arc<Tokens>,
+        board: Arc<Board>,
         draining: CancellationToken,
     ) -> Arc<Self> {
         let open_csrf = SessionSecret::random().expose().to_owned();
-        let (board, tries, streams) = (Board::default(), LoginTries::default(), Arc::new(Semaphore::new(STREAMS)));
+        let (tries, streams) = (LoginTries::default(), Arc::new(Semaphore::new(STREAMS)));
         Arc::new(Self { config, shared, runs, tokens, draining, board, tries, streams, open_csrf })
+    }
+
+    /// A fresh look at the queue.
+    pub(super) async fn look(&self) -> Result<Arc<Look>, Error> {
+        self.board.look(&self.shared, FRESH).await
     }
 
     /// Whether browsers reach the console by `https`, so that its cookies are sent there alone.

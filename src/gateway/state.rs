@@ -6,7 +6,8 @@ use crate::{
     completions::CompletionHub,
     config::Config,
     console::ConsoleState,
-    operations::{Error, SharedBackend, dead_letters::runs::Runs, enqueue::JobChecker},
+    contract::millis,
+    operations::{Error, SharedBackend, board::Board, dead_letters::runs::Runs, enqueue::JobChecker},
     telemetry::Metrics,
 };
 use std::{
@@ -23,6 +24,8 @@ const MAX_READERS: usize = 8_192;
 pub(crate) struct GatewayState {
     pub(crate) config: Arc<Config>,
     pub(crate) console: Arc<ConsoleState>,
+    /// The figures, which the console shows as well.
+    pub(crate) board: Arc<Board>,
     /// Replays and discards that this process works on.
     pub(crate) runs: Runs,
     pub(crate) shared: Arc<SharedBackend>,
@@ -45,15 +48,18 @@ impl GatewayState {
         let shared = Arc::new(SharedBackend::new(&config.redis)?);
         let tokens = Arc::new(Tokens::new(&config.gateway.tokens, config.xco.merchant_id.as_ref()));
         let runs = Runs::new(Arc::clone(&config));
+        let board = Arc::new(Board::new(config.queue.max_pending));
         let console = ConsoleState::new(
             Arc::clone(&config),
             Arc::clone(&shared),
             runs.clone(),
             Arc::clone(&tokens),
+            Arc::clone(&board),
             draining.clone(),
         );
         Ok(Arc::new(Self {
             console,
+            board,
             hub: CompletionHub::start(&config.redis)?,
             readers: Arc::new(Semaphore::new(MAX_READERS)),
             ticket_uses: TicketUses::default(),
@@ -71,6 +77,11 @@ impl GatewayState {
 
     /// Seconds since 1970, on this machine's clock: tickets are issued and verified by gateways alone.
     pub(crate) fn now_s() -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+        Self::now_ms() / 1_000
+    }
+
+    /// Milliseconds since 1970, on this machine's clock.
+    pub(crate) fn now_ms() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
     }
 }

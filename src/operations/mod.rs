@@ -10,6 +10,7 @@ pub mod audit;
 mod backend;
 pub mod backfill;
 pub mod batches;
+pub mod board;
 pub mod callers;
 pub mod dead_letters;
 pub mod enqueue;

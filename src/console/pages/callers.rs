@@ -56,7 +56,7 @@ impl Row {
 /// The limits that met a 429 lately: the closed ones first, those that are closed longest before the others.
 pub(in crate::console) async fn page(State(state): State<Arc<ConsoleState>>, visitor: Visitor) -> Answer {
     visitor.principal.require_all_merchants()?;
-    let look = state.board.look(&state.shared, &state.config).await?;
+    let look = state.look().await?;
     let sight = Sight::of(&visitor);
     let mut limits: Vec<_> = look.snapshot.learned_limits.iter().collect();
     limits.sort_by_key(|limit| Reverse(limit.closed_for_ms));

@@ -2,7 +2,6 @@
 
 use crate::{
     console::{
-        board::Look,
         error::{Answer, html},
         fields::{Fields, link},
         shell::{Part, Place, Shell},
@@ -11,6 +10,7 @@ use crate::{
         visitor::Visitor,
     },
     operations::{
+        board::Look,
         history::{self, Point, Range},
         verdict::{self, Severity},
     },
@@ -65,7 +65,7 @@ pub(in crate::console) async fn page(
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let wanted = fields.get("range").unwrap_or("1h");
     let (name, _, range) = RANGES.into_iter().find(|(name, ..)| *name == wanted).unwrap_or(RANGES[0]);
-    let look = state.board.look(&state.shared, &state.config).await?;
+    let look = state.look().await?;
     let charts = if range == Range::Hour {
         charts_of_hour(&look)?
     } else {

@@ -1,12 +1,14 @@
 //! The five boxes: people, bulk, delayed jobs, dead letters, XCO.
 
 use crate::{
-    console::{
-        board::{Look, at_ms},
-        text::grouped,
-    },
+    console::text::grouped,
     contract::Lane,
-    operations::{age, status::LaneFigures, verdict::LATELY_MS},
+    operations::{
+        age,
+        board::{Look, at_ms},
+        status::LaneFigures,
+        verdict::LATELY_MS,
+    },
 };
 use askama::Template;
 

@@ -2,11 +2,10 @@
 
 use crate::{
     console::{
-        board::Look,
         sight::Sight,
         text::{clock, count_of, grouped, shown},
     },
-    operations::age,
+    operations::{age, board::Look},
 };
 use askama::Template;
 

@@ -1,13 +1,10 @@
-//! The figures that all visitors look at: one look at Redis serves them all.
+//! The figures that many readers look at: one look at Redis serves them all.
 
-use crate::{
-    config::Config,
-    operations::{
-        Error, SharedBackend,
-        history::{self, Point, Range},
-        status::{Snapshot, SnapshotCollector},
-        verdict::{self, Verdict},
-    },
+use super::{
+    Error, SharedBackend,
+    history::{self, Point, Range},
+    status::{Snapshot, SnapshotCollector},
+    verdict::{self, Verdict},
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
@@ -15,10 +12,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How often a page with live parts looks.
-pub(super) const EVERY: Duration = Duration::from_secs(2);
-/// A look is used again for this long: a little less than [`EVERY`], so that a tick of a stream finds a new one.
-const FRESH: Duration = Duration::from_millis(1_500);
 /// Rates over a longer time say nothing of now: they are measured anew.
 const RATES_OVER: Duration = Duration::from_secs(30);
 /// Time over which the first rates are measured.
@@ -28,18 +21,23 @@ const MOST_DELAYED: usize = 5_000;
 
 /// The queue at one moment, and in the hour before.
 #[derive(Debug)]
-pub(super) struct Look {
-    pub(super) snapshot: Snapshot,
+pub struct Look {
+    /// The status of the queue.
+    pub snapshot: Snapshot,
     /// The last hour, the oldest point first.
-    pub(super) hour: Vec<Point>,
-    pub(super) verdict: Verdict,
+    pub hour: Vec<Point>,
+    /// What it means, in one sentence.
+    pub verdict: Verdict,
     /// How long it took to look.
-    pub(super) took: Duration,
+    pub took: Duration,
 }
 
 /// Takes looks, one at a time, and only while somebody asks.
-#[derive(Default)]
-pub(super) struct Board(Mutex<State>);
+pub struct Board {
+    state: Mutex<State>,
+    /// `queue.max_pending`, beyond which a lane is full.
+    max_pending: u64,
+}
 
 impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,12 +52,20 @@ struct State {
 }
 
 impl Board {
-    /// The last look, if it is fresh (or not older than twice the time that it took); else a new one.
-    pub(super) async fn look(&self, shared: &SharedBackend, config: &Config) -> Result<Arc<Look>, Error> {
-        let mut state = self.0.lock().await;
+    /// A board without a look. `max_pending` is `queue.max_pending`.
+    pub fn new(max_pending: u64) -> Self {
+        Self { state: Mutex::default(), max_pending }
+    }
+
+    /// The last look, if it is younger than `fresh` (or than twice the time that it took); else a new one.
+    ///
+    /// # Errors
+    /// [`Error::Redis`].
+    pub async fn look(&self, shared: &SharedBackend, fresh: Duration) -> Result<Arc<Look>, Error> {
+        let mut state = self.state.lock().await;
         let began = Instant::now();
         if let Some((at, look)) = &state.last
-            && began.duration_since(*at) < FRESH.max(look.took * 2)
+            && began.duration_since(*at) < fresh.max(look.took * 2)
         {
             return Ok(Arc::clone(look));
         }
@@ -76,7 +82,7 @@ impl Board {
         let snapshot = collector.collect(&mut backend).await?;
         let hour = history::read(&mut backend, Range::Hour).await?;
         let now_ms = at_ms(&snapshot.at);
-        let verdict = verdict::verdict(&snapshot, &hour, now_ms, config.queue.max_pending);
+        let verdict = verdict::verdict(&snapshot, &hour, now_ms, self.max_pending);
         let look = Arc::new(Look { snapshot, hour, verdict, took: began.elapsed() });
         state.collector = Some(collector);
         state.last = Some((Instant::now(), Arc::clone(&look)));
@@ -84,12 +90,12 @@ impl Board {
     }
 
     /// The last look, however old, if no other is being taken.
-    pub(super) fn latest(&self) -> Option<Arc<Look>> {
-        self.0.try_lock().ok()?.last.as_ref().map(|(_, look)| Arc::clone(look))
+    pub fn latest(&self) -> Option<Arc<Look>> {
+        self.state.try_lock().ok()?.last.as_ref().map(|(_, look)| Arc::clone(look))
     }
 }
 
 /// Milliseconds since 1970 of an RFC 3339 time of ours.
-pub(super) fn at_ms(at: &str) -> u64 {
+pub fn at_ms(at: &str) -> u64 {
     at.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok()).unwrap_or(0)
 }
