@@ -49,15 +49,33 @@ fn is_plain(value: &Value) -> bool {
     }
 }
 
-/// Masks the problem document of an error, because it may quote the customer.
+/// The beginning of a message that ends with a title of XCO's.
+const FROM_XCO: &str = "XCO answered ";
+
+/// Masks what a message has from XCO, and every word that has the form of an address or of a number: both may be about the customer.
+/// How often calls failed, and how, stays visible.
+pub fn masked_message(message: &str) -> String {
+    let foreign = message.strip_prefix(FROM_XCO).and_then(|rest| rest.split_once(": "));
+    if let Some((before, title)) = foreign {
+        return format!("{FROM_XCO}{before}: {}", shape(title));
+    }
+    let is_personal = |word: &str| word.contains('@') || word.chars().filter(char::is_ascii_digit).count() >= 4;
+    let words = message.split(' ').map(|word| if is_personal(word) { shape(word) } else { word.to_owned() });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Masks the message and the problem document of an error, because they may quote the customer.
 pub fn masked_error(error: &str) -> Value {
     let Some(mut error) = look_into(error) else { return shape(error).into() };
     if let Some(problem) = error.get_mut("problem").and_then(Value::as_object_mut) {
         for (name, value) in problem {
-            if !matches!(name.as_str(), "type" | "title" | "status") {
+            if !matches!(name.as_str(), "type" | "status") {
                 mask(value);
             }
         }
+    }
+    if let Some(Value::String(message)) = error.get_mut("message") {
+        *message = masked_message(message);
     }
     error
 }
@@ -122,6 +140,21 @@ mod tests {
     }
 
     #[test]
+    fn a_message_keeps_our_words_and_loses_those_of_others() {
+        for (message, masked) in [
+            (
+                "XCO answered 400 to the user's creation: ada@example.com is known",
+                "XCO answered 400 to the user's creation: xxx@xxxxxxx.xxx xx xxxxx",
+            ),
+            ("XCO answered 503 to the user check", "XCO answered 503 to the user check"),
+            ("the job is not valid", "the job is not valid"),
+            ("no user ada@example.com or +33612345678 here", "no user xxx@xxxxxxx.xxx or +00000000000 here"),
+        ] {
+            assert_eq!(masked_message(message), masked);
+        }
+    }
+
+    #[test]
     fn the_shape_stays_and_the_person_goes() {
         let job = r#"{"type":"CreateUser","id":"a-1","caller_id":"192.0.2.7","args":{"user":{"email":"Ada.B@ex ample","n":17}},
             "meta":{"id":"shop"},"batch":"ada@b","next":{"created":{"type":"CheckUser","args":{"email":"é@b.c"}}}}"#;
@@ -135,7 +168,7 @@ mod tests {
         let error = r#"{"kind":"validation","message":"m","problem":{"type":"urn:x","detail":"Ada","title":"t"}}"#;
         assert_eq!(
             masked_error(error),
-            json!({"kind": "validation", "message": "m", "problem": {"type": "urn:x", "detail": "xxx", "title": "t"}})
+            json!({"kind": "validation", "message": "m", "problem": {"type": "urn:x", "detail": "xxx", "title": "x"}})
         );
     }
 }

@@ -16,7 +16,7 @@ pub use edit::{Assignment, Changes, parse_pointer};
 pub use estimate::{Estimator, InvalidAt, KindCount, KindCounts, ReplayEstimate};
 pub use filter::{DeadStatus, Filter, Moment, Statuses};
 pub use group_by::{Group, GroupBy, GroupCounts, Groups, OtherGroups};
-pub use mask::{masked_completion, masked_error, masked_job};
+pub use mask::{masked_completion, masked_error, masked_job, masked_message};
 pub use replay_policy::{AcceptedRisks, ReadyReplay, Refused, ReplayRefusal, decide_replay};
 pub use spending::{BucketState, BusyBucket, LimitedBy};
 pub use view::DeadLetterView;

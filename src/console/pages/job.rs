@@ -72,7 +72,7 @@ async fn explained(state: &ConsoleState, visitor: &Visitor, id: &str) -> Result<
     let explanation =
         jobs::explain(&mut backend, &state.config, id, visitor.principal.merchants(), &NoProgress).await?;
     if explanation.is_known() {
-        return Ok(explanation);
+        return Ok(explanation.with_masked_errors());
     }
     let words = explanation.words.join(" ");
     Err(ConsoleError::NotFound(format!("{words}. Completions are kept for completions.retention")))

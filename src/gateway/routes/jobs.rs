@@ -155,14 +155,8 @@ pub(crate) async fn one(
 
 async fn answer(state: &GatewayState, principal: &Principal, id: &str) -> Result<Json<JobAnswer>, Problem> {
     let mut backend = state.shared.backend_for_scans();
-    let mut explanation = jobs::explain(&mut backend, &state.config, id, principal.merchants(), &NoProgress).await?;
-    if !principal.sees_personal_data()
-        && let JobPlace::Delayed { waits_for, because, .. } = &mut explanation.place
-    {
-        // They name the caller whose limit it is, or whom a pause is about.
-        waits_for.as_str().clone_into(because);
-        explanation.words = vec![format!("It waits: {}.", waits_for.as_str())];
-    }
+    let explanation = jobs::explain(&mut backend, &state.config, id, principal.merchants(), &NoProgress).await?;
+    let explanation = if principal.sees_personal_data() { explanation } else { explanation.masked() };
     if !explanation.is_known() {
         return Err(Problem::new(ProblemKind::NotFound).detail("no job with this id is known"));
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     contract::EntryId,
-    dead_letters::{DeadLetterView, Filter},
+    dead_letters::{DeadLetterView, Filter, masked_message},
     operations::{Backend, Error},
     queue::dead_letters::{self, ReadOrder},
 };
@@ -46,6 +46,17 @@ pub struct DeadLetterList {
     /// Where the next list begins; `None`: there is nothing more.
     #[serde(rename = "cursor", skip_serializing_if = "Option::is_none")]
     pub next: Option<ListCursor>,
+}
+
+impl DeadLetterList {
+    /// With personal data in the errors masked.
+    #[must_use]
+    pub fn masked(mut self) -> Self {
+        for letter in &mut self.dead_letters {
+            letter.error.message = letter.error.message.take().map(|message| masked_message(&message));
+        }
+        self
+    }
 }
 
 /// How many dead letters fit beside those that are listed.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Config,
     contract::{format_ms, look_into},
-    dead_letters::masked_job,
+    dead_letters::{masked_error, masked_job, masked_message},
     jobs::JobState,
     operations::{Backend, Error, MerchantScope, PastAttempt, Progress, attempts::past_attempts},
     queue::{Source, rules},
@@ -21,7 +21,8 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What is known of a job. Its JSON holds no customer's data.
+/// What is known of a job. Its JSON names the caller whose limit the job waits for, and quotes XCO's errors: [`Explanation::masked`] does
+/// not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     /// The id of the job.
@@ -37,6 +38,33 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// Without what may be about a customer: what XCO wrote, and the caller whose limit the job waits for or whom a pause is about.
+    #[must_use]
+    pub fn masked(self) -> Self {
+        let mut masked = self.with_masked_errors();
+        if let JobPlace::Delayed { waits_for, because, .. } = &mut masked.place {
+            waits_for.as_str().clone_into(because);
+            masked.words = vec![format!("It waits: {}.", waits_for.as_str())];
+        }
+        masked
+    }
+
+    /// With what XCO wrote masked.
+    #[must_use]
+    pub fn with_masked_errors(mut self) -> Self {
+        match &mut self.place {
+            JobPlace::Ended(ended) => {
+                if let Some(message) = ended.error.as_mut().and_then(|error| error.message.as_mut()) {
+                    *message = masked_message(message);
+                }
+            }
+            JobPlace::Dead(letter) => letter.error = masked_error(&letter.error.to_string()),
+            _ => return self,
+        }
+        self.words = words(&self.id, &self.place);
+        self
+    }
+
     /// The job was found.
     pub const fn is_known(&self) -> bool {
         !matches!(self.place, JobPlace::Unknown { .. })
