@@ -6,6 +6,6 @@ mod this_machine;
 mod tokens;
 
 pub use principal::{AccessError, Principal, from, person_name};
-pub use rate::{Exceeded, POLICY, REQUESTS_PER_SECOND, TokenRate};
+pub use rate::{Exceeded, OpenStream, POLICY, REQUESTS_PER_SECOND, TokenRate};
 pub use this_machine::only_this_machine;
 pub use tokens::{Token, Tokens};

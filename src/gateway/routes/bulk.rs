@@ -92,11 +92,13 @@ pub(super) fn stream(
 ) -> Result<Response, Problem> {
     // Faults of the request itself are answered before the stream begins.
     Submission::new(&state, &principal, headers, lane.as_deref())?;
+    let open = principal.token.rate().stream()?;
     let headers = headers.clone();
     let (mut results, unread) = tokio::io::duplex(UNREAD_BYTES);
     let (to_enqueue, mut lines) = mpsc::channel(LINES_AHEAD);
     let reading = tokio::spawn(read_lines(body, to_enqueue));
     tokio::spawn(async move {
+        let _open = open;
         let Ok(submission) = Submission::new(&state, &principal, &headers, lane.as_deref()) else { return };
         let (mut chunk, mut index, mut lost) = (Vec::new(), 0, None);
         while lines.recv_many(&mut chunk, PIPELINE).await > 0 {
