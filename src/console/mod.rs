@@ -7,6 +7,7 @@
 mod assets;
 mod error;
 mod fields;
+mod file;
 mod form;
 #[cfg(test)]
 mod hostile_tests;
@@ -24,5 +25,6 @@ mod stylesheet_tests;
 mod text;
 mod visitor;
 
+pub use file::file;
 pub use routes::routes;
 pub use state::ConsoleState;

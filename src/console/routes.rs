@@ -32,6 +32,7 @@ pub fn routes(state: Arc<ConsoleState>) -> Router {
         .route("/rules/end", post(pages::rules::end))
         .route("/callers", get(pages::callers::page))
         .route("/batches", get(pages::batches::page))
+        .route("/batches/{batch}/results", get(pages::batches::results))
         .route("/login", get(pages::login::page).post(pages::login::log_in))
         .route("/logout", post(pages::login::log_out))
         .route("/theme", post(pages::login::set_theme))

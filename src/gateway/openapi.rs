@@ -37,6 +37,29 @@ const WITH_TOKEN: &[(&str, &str)] = &[
 ];
 /// Errors that an operation with a body may answer.
 const WITH_BODY: &[(&str, &str)] = &[("413", "The body is too large"), ("415", "The content type is not supported")];
+/// What parameters mean that need no text of their own, by name.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("id", "The id of a job"),
+    ("run", "The name of a run, from the `Location` of the answer that started it"),
+    ("type", "Job types; several with commas"),
+    ("lane", "interactive or bulk"),
+    ("status", "How the job ended: succeeded, failed, expired, cancelled or rejected"),
+    ("error", "Kinds of error, such as upstream; several with commas"),
+    ("http_status", "The status of XCO's last answer, such as 503 or 5xx"),
+    ("problem", "The type of XCO's problem document, or its last part"),
+    ("batch", "The name of a batch"),
+    ("caller", "The caller: the `caller_id`, else the customer's reference"),
+    ("caller_id", "The caller: the `caller_id`, else the customer's reference"),
+    ("customer_reference", "The customer's reference"),
+    ("since", "From this time on: RFC 3339, or an age such as 2h"),
+    ("until", "Up to this time: RFC 3339, or an age such as 2h"),
+    ("replayable", "true: those that can be replayed as they are"),
+    ("limit", "Maximum number of an answer"),
+    ("cursor", "From the answer before: the next page"),
+    ("reveal", "Show personal data. Needs the role operate and a reason, and is audited"),
+    ("reason", "Why personal data is shown, for the audit"),
+    ("all", "true: every pause"),
+];
 /// Routes outside of the API, whose errors are no problems.
 const PROBES: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
 
@@ -49,7 +72,7 @@ const PROBES: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
         routes::dead_letters::list, routes::dead_letters::one, routes::runs::replay, routes::runs::replays,
         routes::runs::progress, routes::runs::stop, routes::runs::discard, routes::runs::discards, routes::wait::wait,
         routes::completions::follow, routes::status::status, routes::audit::list, routes::backfills::list,
-        routes::backfills::one, routes::pauses::list, routes::pauses::pause, routes::pauses::resume,
+        routes::backfills::one, routes::backfills::results, routes::pauses::list, routes::pauses::pause, routes::pauses::resume,
         routes::limits::list, routes::limits::change, routes::callers::list, routes::callers::one, routes::batches::list,
         routes::batches::one,
     )
@@ -79,6 +102,7 @@ pub fn openapi_document() -> &'static Value {
             parts.push(json!({"properties": {"lane": {"enum": ["interactive", "bulk", null]}}}));
         }
         schemas["Completion"] = embedded(parsed(COMPLETION), "Completion");
+        describe_parameters(&mut document);
         add_problems(&mut document);
         document
     });
@@ -126,6 +150,19 @@ fn refer_to(schema: &mut Value, prefix: &str) {
     }
 }
 
+/// Describes the parameters that have no description of their own.
+fn describe_parameters(document: &mut Value) {
+    let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    let operations = paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    let parameters = operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut()).flatten();
+    for parameter in parameters.filter(|parameter| parameter["description"].is_null()) {
+        let known = PARAMETERS.iter().find(|(name, _)| parameter["name"] == *name);
+        if let Some((_, description)) = known {
+            parameter["description"] = (*description).into();
+        }
+    }
+}
+
 /// Describes the errors of each operation.
 fn add_problems(document: &mut Value) {
     let content = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
@@ -159,6 +196,7 @@ pub(super) async fn serve() -> Json<&'static Value> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::collections::BTreeSet;
 
     /// Every `$ref` of the document.
     fn references(value: &Value, found: &mut Vec<String>) {
@@ -200,6 +238,64 @@ mod tests {
                     let is_problem = response["content"]["application/problem+json"].is_object();
                     let is_error = status.as_str() >= "4" && !PROBES.contains(&path.as_str());
                     assert_eq!(is_problem, is_error, "{method} {path} {status}");
+                }
+            }
+        }
+    }
+
+    /// The operations of the router, from its source. The probes come from elsewhere, and an `OPTIONS` is none.
+    fn routed() -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for route in include_str!("routes/mod.rs").split(".route(").skip(1) {
+            let route = route.split("\n        .").next().unwrap();
+            let (path, handlers) = route.trim_start().trim_start_matches('"').split_once('"').unwrap();
+            for method in ["get", "post", "put", "delete", "patch"] {
+                let call = format!("{method}(");
+                if handlers.contains(&format!(" {call}")) || handlers.contains(&format!(".{call}")) {
+                    found.insert(format!("{method} {path}"));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_operation_of_the_router_is_described() {
+        let mut described = BTreeSet::new();
+        for (path, operations) in openapi_document()["paths"].as_object().unwrap() {
+            for method in operations.as_object().unwrap().keys() {
+                described.insert(format!("{method} {path}"));
+            }
+        }
+        for probe in ["get /healthz", "get /readyz", "get /metrics"] {
+            assert!(described.remove(probe), "{probe}");
+        }
+        assert_eq!(routed(), described);
+    }
+
+    /// Whether a schema says more than that there is an object.
+    fn is_detailed(schema: &Value) -> bool {
+        let refers = |schema: &Value| schema["$ref"].is_string();
+        let any = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array());
+        refers(schema) || any.is_some_and(|any| any.iter().any(refers)) || schema["type"] == "string"
+    }
+
+    #[test]
+    fn every_operation_has_its_details() {
+        for (path, operations) in openapi_document()["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let name = format!("{method} {path}");
+                assert!(operation["summary"].is_string() || operation["description"].is_string(), "{name}");
+                assert!(operation["tags"].is_array(), "{name}");
+                for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                    assert!(parameter["description"].is_string(), "{name}: {parameter}");
+                }
+                let body = operation["requestBody"]["content"].as_object();
+                let answers = operation["responses"].as_object().unwrap().iter();
+                let answers = answers.filter(|(status, _)| status.starts_with('2') && path != "/openapi.json");
+                let contents = answers.map(|(_, answer)| answer["content"].as_object().unwrap()).chain(body);
+                for (kind, content) in contents.flatten() {
+                    assert!(is_detailed(&content["schema"]), "{name} {kind}: {content}");
                 }
             }
         }

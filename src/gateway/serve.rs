@@ -3,6 +3,7 @@
 use super::{layers, routes, state::GatewayState};
 use crate::{
     config::Config,
+    contract::format_ms,
     net::{HttpServer, ServerLimits},
     operations::{Error, history},
     telemetry::{Metrics, Readiness, probe_routes},
@@ -194,11 +195,18 @@ async fn record_history(state: Arc<GatewayState>) {
 
 /// Asks Redis for an answer once a second, so that `/readyz` tells whether jobs can be enqueued.
 async fn watch_redis(state: Arc<GatewayState>, readiness: Readiness) {
+    let mut lost_at: Option<String> = None;
     while !state.draining.is_cancelled() {
-        match state.shared.ping().await {
-            Ok(()) if !state.draining.is_cancelled() => readiness.set_ready(),
-            Ok(()) => {}
-            Err(_) => readiness.set_not_ready("Redis cannot be reached"),
+        let answered = state.shared.ping().await;
+        // While the gateway stops, it is not ready whatever Redis does.
+        if !state.draining.is_cancelled() {
+            match answered {
+                Ok(()) => {
+                    lost_at = None;
+                    readiness.set_ready();
+                }
+                Err(_) => readiness.set_without_redis(lost_at.get_or_insert_with(|| format_ms(GatewayState::now_ms()))),
+            }
         }
         tokio::time::sleep(PING_EVERY).await;
     }

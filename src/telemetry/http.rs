@@ -81,6 +81,9 @@ async fn readyz(State(shared): State<EndpointState>) -> Response {
         None => (StatusCode::OK, json!({"ready": true})),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "reason": reason})),
     };
+    if let Some(redis) = shared.readiness.redis() {
+        told["redis"] = redis.into();
+    }
     let breakers = shared.readiness.breakers();
     if !breakers.is_empty() {
         told["breakers"] = json!(breakers);
@@ -132,7 +135,13 @@ mod tests {
         readiness.set_breakers([("CreateUser", "open")].into());
         let told = r#"{"breakers":{"CreateUser":"open"},"ready":true}"#;
         assert_eq!(get("/readyz").await, (200, told.to_owned()));
-        readiness.set_not_ready("Redis cannot be reached");
+        readiness.set_breakers([].into());
+        readiness.set_without_redis("2026-01-31T03:12:28.000Z");
+        let told = r#"{"ready":false,"reason":"Redis cannot be reached","redis":"unreachable since 2026-01-31T03:12:28.000Z"}"#;
+        assert_eq!(get("/readyz").await, (503, told.to_owned()));
+        readiness.set_ready();
+        assert_eq!(get("/readyz").await, (200, r#"{"ready":true}"#.to_owned()));
+        readiness.set_not_ready("stopping");
         assert_eq!(get("/readyz").await.0, 503);
         assert_eq!(get("/healthz").await.0, 200);
         metrics.reclaimed(3);

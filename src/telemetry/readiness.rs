@@ -11,11 +11,12 @@ pub struct Readiness(Arc<RwLock<State>>);
 struct State {
     reason: Option<Cow<'static, str>>,
     breakers: BTreeMap<&'static str, &'static str>,
+    redis: Option<String>,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
-        let state = State { reason: Some(Cow::Borrowed("starting")), breakers: BTreeMap::new() };
+        let state = State { reason: Some(Cow::Borrowed("starting")), breakers: BTreeMap::new(), redis: None };
         Self(Arc::new(RwLock::new(state)))
     }
 }
@@ -32,13 +33,26 @@ impl Readiness {
     }
 
     fn set(&self, reason: Option<Cow<'static, str>>) {
-        self.0.write().reason = reason;
+        let mut state = self.0.write();
+        (state.reason, state.redis) = (reason, None);
     }
 
     /// Sets the breakers that are not closed, each with one word for its state. They do not affect readiness: XCO
     /// fails, not this process.
     pub fn set_breakers(&self, breakers: BTreeMap<&'static str, &'static str>) {
         self.0.write().breakers = breakers;
+    }
+
+    /// Marks the process as not ready, because Redis has not been reached since this time, RFC 3339.
+    pub fn set_without_redis(&self, since: &str) {
+        let mut state = self.0.write();
+        state.reason = Some(Cow::Borrowed("Redis cannot be reached"));
+        state.redis = Some(format!("unreachable since {since}"));
+    }
+
+    /// What is wrong with Redis, where that is known; `None` if the process is ready.
+    pub fn redis(&self) -> Option<String> {
+        self.0.read().redis.clone()
     }
 
     /// Why the process is not ready; `None` if it is ready.

@@ -2,17 +2,23 @@
 
 use crate::{
     console::{
-        error::{Answer, html},
+        error::{Answer, ConsoleError, html},
         fields::link,
+        file::file,
         shell::{Place, Shell},
         state::ConsoleState,
         text::{clock, count_of, grouped, shown},
         visitor::Visitor,
     },
+    net::streamed,
     operations::backfill::{self, BackfillSummary},
 };
 use askama::Template;
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::sync::Arc;
 
 /// Backfills of the page.
@@ -38,6 +44,8 @@ struct Row {
     begun_at: String,
     /// The dead letters of the batch.
     dead: String,
+    /// The results of its rows, as CSV.
+    results: String,
 }
 
 impl Row {
@@ -52,6 +60,7 @@ impl Row {
             corrections: if backfill.corrections == 0 { String::new() } else { backfill.corrections.to_string() },
             begun_at: shown(&backfill.begun_at),
             dead: link(Place::Dead.path(), &[("batch", &backfill.batch)]),
+            results: format!("/console/batches/{}/results", utf8_percent_encode(&backfill.batch, NON_ALPHANUMERIC)),
         }
     }
 
@@ -82,6 +91,24 @@ pub(in crate::console) async fn page(State(state): State<Arc<ConsoleState>>, vis
         more: if hidden > 0 { count_of(hidden, "older backfill", "older backfills") } else { String::new() },
     };
     Ok(html(StatusCode::OK, &page))
+}
+
+/// The results of a backfill's rows, as CSV.
+pub(in crate::console) async fn results(
+    State(state): State<Arc<ConsoleState>>,
+    visitor: Visitor,
+    Path(batch): Path<String>,
+) -> Answer {
+    visitor.principal.require_all_merchants()?;
+    let stream = visitor.principal.token.rate().stream().map_err(ConsoleError::TooMany)?;
+    if backfill::one(&mut state.shared.backend(), &batch).await?.is_none() {
+        return Err(ConsoleError::NotFound("no backfill has this batch".to_owned()));
+    }
+    let body = streamed(async move |to| {
+        let _stream = stream;
+        backfill::results_to(&mut state.shared.backend_for_scans(), &batch, &to).await
+    });
+    Ok(file("text/csv; charset=utf-8", "results.csv", body))
 }
 
 fn title_of(backfills: &[BackfillSummary]) -> String {

@@ -11,11 +11,13 @@ use crate::{
     console::{
         error::{Answer, ConsoleError, html},
         fields::{Fields, link},
+        file::file,
         shell::{Place, Shell},
         state::ConsoleState,
         text::{clock, count_of, grouped, shown},
         visitor::Visitor,
     },
+    net::streamed,
     operations::{
         Error, MerchantScope,
         dead_letters::{
@@ -25,15 +27,10 @@ use crate::{
 };
 use askama::Template;
 use axum::{
-    body::Body,
     extract::{RawQuery, State},
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::StatusCode,
 };
-use futures::StreamExt;
-use std::{convert::Infallible, sync::Arc};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use std::sync::Arc;
 
 /// Dead letters of one page.
 const PAGE: usize = 50;
@@ -190,7 +187,7 @@ pub(in crate::console) async fn page(
     } else {
         None
     };
-    let list = dead_letters::list(&mut backend, &ListRequest { filter, limit: PAGE, after }).await?;
+    let list = dead_letters::list(&mut backend, &ListRequest { filter, limit: PAGE, after }).await?.masked();
     let older = list.next.map(|next| selection.link(Place::Dead.path(), &[("cursor", &next.to_string())]));
     let page = ListPage {
         shell: Shell::new(&state, &visitor, Place::Dead),
@@ -212,20 +209,14 @@ pub(in crate::console) async fn download(
     State(state): State<Arc<ConsoleState>>,
     visitor: Visitor,
     RawQuery(query): RawQuery,
-) -> Result<Response, ConsoleError> {
+) -> Answer {
     let selection = Selection::of(&Fields::parse(query.unwrap_or_default().as_bytes()));
     let filter = selection.filter(visitor.principal.merchants())?;
-    let (to, pieces) = mpsc::channel(2);
-    tokio::spawn(async move {
-        let mut backend = state.shared.backend_for_scans();
+    let stream = visitor.principal.token.rate().stream().map_err(ConsoleError::TooMany)?;
+    let body = streamed(async move |to| {
+        let _stream = stream;
         let actor = visitor.principal.actor();
-        if let Err(error) = export_to(&mut backend, &actor, &filter, &Reveal::Masked, &to).await {
-            tracing::warn!(%error, "a download of dead letters ended early");
-        }
+        export_to(&mut state.shared.backend_for_scans(), &actor, &filter, &Reveal::Masked, &to).await
     });
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
-        (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"dead-letters.ndjson\"")),
-    ];
-    Ok((headers, Body::from_stream(ReceiverStream::new(pieces).map(Ok::<_, Infallible>))).into_response())
+    Ok(file("application/x-ndjson", "dead-letters.ndjson", body))
 }

@@ -1,16 +1,20 @@
-//! `GET /v1/backfills`, `GET /v1/backfills/{batch}`
+//! `GET /v1/backfills`, `GET /v1/backfills/{batch}`, `GET /v1/backfills/{batch}/results`
 
+use super::media;
 use crate::{
+    console::file,
     gateway::{
         access::{Access, Read},
         problem::{Problem, ProblemKind},
         state::GatewayState,
     },
+    net::streamed,
     operations::backfill::{self, BackfillSummary},
 };
 use axum::{
     Json,
     extract::{Path, State},
+    response::Response,
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -32,7 +36,7 @@ pub(crate) async fn list(
     Ok(Json(BackfillsAnswer { backfills }))
 }
 
-/// One backfill. The results of its rows are in the files beside the importer's machine.
+/// One backfill.
 #[utoipa::path(get, path = "/v1/backfills/{batch}", tag = "backfills", security(("token" = [])),
     params(("batch" = String, Path, description = "Name of the batch")),
     responses((status = 200, description = "The backfill", body = Object), (status = 404, description = "No backfill has this batch")))]
@@ -42,7 +46,29 @@ pub(crate) async fn one(
     Path(batch): Path<String>,
 ) -> Result<Json<BackfillSummary>, Problem> {
     principal.require_all_merchants()?;
-    let backfills = backfill::list(&mut state.shared.backend()).await?;
-    let found = backfills.into_iter().find(|backfill| backfill.batch == batch);
+    let found = backfill::one(&mut state.shared.backend(), &batch).await?;
     found.map(Json).ok_or_else(|| Problem::new(ProblemKind::NotFound))
+}
+
+/// The results of a backfill's rows as CSV: `row,outcome,error,attempts`, a line for each row that has ended and was collected. Redis
+/// keeps no references: they are in the result file on the machine that fed the backfill.
+#[utoipa::path(get, path = "/v1/backfills/{batch}/results", tag = "backfills", security(("token" = [])),
+    params(("batch" = String, Path, description = "Name of the batch")),
+    responses((status = 200, description = "The results", body = String, content_type = "text/csv"),
+        (status = 404, description = "No backfill has this batch")))]
+pub(crate) async fn results(
+    State(state): State<Arc<GatewayState>>,
+    Access(principal, _): Access<Read>,
+    Path(batch): Path<String>,
+) -> Result<Response, Problem> {
+    principal.require_all_merchants()?;
+    let stream = principal.token.rate().stream()?;
+    if backfill::one(&mut state.shared.backend(), &batch).await?.is_none() {
+        return Err(Problem::new(ProblemKind::NotFound));
+    }
+    let body = streamed(async move |to| {
+        let _stream = stream;
+        backfill::results_to(&mut state.shared.backend_for_scans(), &batch, &to).await
+    });
+    Ok(file(media::CSV, "results.csv", body))
 }

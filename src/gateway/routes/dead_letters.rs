@@ -7,11 +7,13 @@ use super::{
 use crate::{
     access::Principal,
     config::GatewayRole,
+    console::file,
     gateway::{
         access::{Access, Read},
         problem::{Problem, ProblemKind},
         state::GatewayState,
     },
+    net::streamed,
     operations::{
         MerchantScope,
         dead_letters::{self, Filter, GroupBy, Groups, ListRequest, Reveal, ShowReport, ShowRequest, export_to},
@@ -19,17 +21,13 @@ use crate::{
 };
 use axum::{
     Json,
-    body::Body,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::{io, sync::Arc};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use std::sync::Arc;
 
 /// Default and maximum number of dead letters, and of groups, of one answer.
 const LIMIT: (usize, usize) = (50, 1_000);
@@ -127,7 +125,13 @@ pub(crate) async fn list(
     let limit = query.limit.unwrap_or(LIMIT.0).clamp(1, LIMIT.1);
     if media::accepts(&headers, media::NDJSON) {
         let reveal = reveal_of(&principal, query.reveal, query.reason.as_deref())?;
-        return Ok(exported(state, principal, filter, reveal));
+        let stream = principal.token.rate().stream()?;
+        let body = streamed(async move |to| {
+            let _stream = stream;
+            let mut backend = state.shared.backend_for_scans();
+            export_to(&mut backend, &principal.actor(), &filter, &reveal, &to).await
+        });
+        return Ok(file(media::NDJSON, "dead-letters.ndjson", body));
     }
     let mut backend = state.shared.backend_for_scans();
     if let Some(by) = &query.by {
@@ -141,29 +145,7 @@ pub(crate) async fn list(
     let after =
         query.cursor.as_deref().map(|cursor| parse("cursor", cursor, "is no cursor of dead letters")).transpose()?;
     let list = dead_letters::list(&mut backend, &ListRequest { filter, limit, after }).await?;
-    Ok(Json(list).into_response())
-}
-
-/// Streams all dead letters that fit.
-fn exported(state: Arc<GatewayState>, principal: Principal, filter: Filter, reveal: Reveal) -> Response {
-    let (to, pieces) = mpsc::channel(2);
-    let exporting = tokio::spawn(async move {
-        let mut backend = state.shared.backend_for_scans();
-        export_to(&mut backend, &principal.actor(), &filter, &reveal, &to).await.inspect_err(|error| {
-            tracing::warn!(%error, "an export of dead letters ended early");
-        })
-    });
-    // An export that fails breaks the answer off, so that the client does not take it for complete.
-    let end = stream::once(exporting).filter_map(async |ended| match ended {
-        Ok(Ok(_)) => None,
-        _ => Some(Err(io::Error::other("the export ended early"))),
-    });
-    let body = Body::from_stream(ReceiverStream::new(pieces).map(Ok).chain(end));
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(media::NDJSON)),
-        (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"dead-letters.ndjson\"")),
-    ];
-    (headers, body).into_response()
+    Ok(Json(list.masked()).into_response())
 }
 
 #[derive(Deserialize)]

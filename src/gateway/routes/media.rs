@@ -4,6 +4,8 @@ use axum::http::{HeaderMap, header};
 
 /// A stream of JSON values, one a line.
 pub(super) const NDJSON: &str = "application/x-ndjson";
+/// A table, one row a line.
+pub(super) const CSV: &str = "text/csv; charset=utf-8";
 /// Server-Sent Events.
 pub(super) const EVENTS: &str = "text/event-stream";
 

@@ -58,6 +58,7 @@ pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc
         .route("/v1/batches/{name}", get(batches::one))
         .route("/v1/backfills", get(backfills::list))
         .route("/v1/backfills/{batch}", get(backfills::one))
+        .route("/v1/backfills/{batch}/results", get(backfills::results))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/{id}", get(dead_letters::one))
         .route("/v1/dead-letters/replays", post(runs::replay).get(runs::replays))
@@ -70,7 +71,7 @@ pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc
         .fallback(async || Problem::new(ProblemKind::NotFound))
 }
 
-/// `/metrics` needs the role `read`: on this listener anybody may ask. `gateway.probe_listen` has it without a token.
+/// `/metrics` needs the role `read` and a token for all merchants: on this listener anybody may ask. `gateway.probe_listen` has it without a token.
 async fn metrics_need_a_token(
     axum::extract::State(state): axum::extract::State<Arc<GatewayState>>,
     request: Request,
@@ -80,6 +81,8 @@ async fn metrics_need_a_token(
         return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();
-    <Access<Read> as axum::extract::FromRequestParts<_>>::from_request_parts(&mut parts, &state).await?;
+    let Access(principal, _) =
+        <Access<Read> as axum::extract::FromRequestParts<_>>::from_request_parts(&mut parts, &state).await?;
+    principal.require_all_merchants()?;
     Ok(next.run(Request::from_parts(parts, body)).await)
 }

@@ -43,6 +43,21 @@ pub async fn list(backend: &mut Backend<'_>) -> Result<Vec<BackfillSummary>, Err
     summaries(backend, usize::MAX).await.map_err(failed)
 }
 
+/// The backfill of this batch, if one of the last 30 days has it.
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn one(backend: &mut Backend<'_>, batch: &str) -> Result<Option<BackfillSummary>, Error> {
+    let (first, failed) = (backend.common_keys(), backend.failed());
+    let done: RedisResult<_> = async {
+        let begun = backfill::begun(&mut backend.link, &first).await?;
+        let Some((batch, begun_ms)) = begun.into_iter().find(|(begun, _)| begun == batch) else { return Ok(None) };
+        summary(backend, batch, begun_ms).await
+    }
+    .await;
+    done.map_err(failed)
+}
+
 /// The backfills with rows that have not ended, the latest first: those among the latest `most`.
 pub(in crate::operations) async fn running(
     backend: &mut Backend<'_>,
@@ -55,27 +70,33 @@ pub(in crate::operations) async fn running(
 
 async fn summaries(backend: &mut Backend<'_>, most: usize) -> RedisResult<Vec<BackfillSummary>> {
     let first = backend.common_keys();
-    let link = &mut backend.link;
-    let mut listed = backfill::begun(link, &first).await?;
+    let mut listed = backfill::begun(&mut backend.link, &first).await?;
     listed.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     listed.truncate(most);
     let mut summaries = Vec::with_capacity(listed.len());
     for (batch, begun_ms) in listed {
-        let Some(stored) = backfill::stored(link, &first, &batch).await? else { continue };
-        let (ended, _) = backfill::progress(link, &first, &batch).await?;
-        let counts = stored.counts.and_then(|counts| serde_json::from_str::<StoredCounts>(&counts).ok());
-        let counts = counts.map(|held| held.counts);
-        summaries.push(BackfillSummary {
-            batch,
-            begun_at: format_ms(begun_ms),
-            files: stored_files(&stored.identity.json),
-            corrections: stored.corrections.len(),
-            valid: counts.map(|counts| counts.valid),
-            rejected: counts.map(|counts| counts.rejected),
-            ended: ended.rows,
-            unsuccessful: ended.unsuccessful,
-            complete: counts.is_some_and(|counts| counts.valid == ended.rows),
-        });
+        summaries.extend(summary(backend, batch, begun_ms).await?);
     }
     Ok(summaries)
+}
+
+/// `None`: Redis no longer holds it.
+async fn summary(backend: &mut Backend<'_>, batch: String, begun_ms: u64) -> RedisResult<Option<BackfillSummary>> {
+    let first = backend.common_keys();
+    let link = &mut backend.link;
+    let Some(stored) = backfill::stored(link, &first, &batch).await? else { return Ok(None) };
+    let (ended, _) = backfill::progress(link, &first, &batch).await?;
+    let counts = stored.counts.and_then(|counts| serde_json::from_str::<StoredCounts>(&counts).ok());
+    let counts = counts.map(|held| held.counts);
+    Ok(Some(BackfillSummary {
+        batch,
+        begun_at: format_ms(begun_ms),
+        files: stored_files(&stored.identity.json),
+        corrections: stored.corrections.len(),
+        valid: counts.map(|counts| counts.valid),
+        rejected: counts.map(|counts| counts.rejected),
+        ended: ended.rows,
+        unsuccessful: ended.unsuccessful,
+        complete: counts.is_some_and(|counts| counts.valid == ended.rows),
+    }))
 }

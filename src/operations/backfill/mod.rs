@@ -9,6 +9,7 @@
 //! | `lost` | rows whose completions were trimmed before they were collected |
 //! | `window` | how many rows are in the queue at once |
 //! | `hindrance` | what keeps a run from going faster: a pause, a limit, no worker |
+//! | `results` | [`results_to`]: the results of rows as CSV, without the files |
 //! | `report`, `list` | [`report`]: totals, and `FILE.results.csv`; [`list`](list()): all backfills |
 //! | `sizing`, `max_rejected` | what a backfill will take; how many rows may be rejected |
 //!
@@ -26,6 +27,7 @@ mod lost;
 mod max_rejected;
 mod reader;
 mod report;
+mod results;
 mod sizing;
 mod start;
 mod state;
@@ -38,9 +40,10 @@ pub use feeder::{Ending, Feeder};
 pub use file_report::FileReport;
 pub use hindrance::Hindrance;
 pub(super) use list::running;
-pub use list::{BackfillSummary, list};
+pub use list::{BackfillSummary, list, one};
 pub use max_rejected::MaxRejected;
 pub use report::{BackfillReport, CountsReport, report};
+pub use results::results_to;
 pub use sizing::Sizing;
 pub use start::{Backfill, FeedLimits};
 pub use state::{BackfillProgress, BackfillState};
