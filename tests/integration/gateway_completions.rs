@@ -9,7 +9,12 @@ use redis::AsyncCommands;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+    time::timeout,
+};
+use xco_worker::sandbox::Fault;
 
 /// Ids of the next completions, in their order.
 async fn ids(events: &mut Events, count: usize) -> Vec<String> {
@@ -215,4 +220,140 @@ async fn a_reader_that_stalls_delays_no_other() {
     gateway.end().await;
     rig.wait_for(6_000).await;
     rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_xco_wrote_about_a_person_is_masked_wherever_read_alone_looks() {
+    let mut rig = Setup::default().start().await;
+    let gateway = TestGateway::start(&rig).await;
+    let title = "ada.unusual@example.com is refused";
+    rig.sandbox.order(Fault::status(422).body(json!({"type": "https://xco.example/problems/bad", "title": title})));
+    rig.complete(check("refused", "203.0.113.9")).await;
+    let paths = ["/v1/jobs/refused", "/v1/dead-letters", "/v1/dead-letters/refused"];
+    let mut feed = gateway.completions("?from=beginning", "reader").await;
+    let seen = feed.next().await.unwrap().data;
+    assert_eq!(seen["error"]["kind"], "validation", "{seen}");
+    let message = seen["error"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("XCO answered 422 to ") && message.ends_with(": xxx.xxxxxxx@xxxxxxx.xxx xx xxxxxxx"),
+        "{message}"
+    );
+    assert_eq!(seen["error"]["problem"]["type"], "https://xco.example/problems/bad");
+    for text in [seen.to_string()].into_iter().chain(texts(&gateway, &paths, "reader").await) {
+        assert!(!text.contains("unusual") && !text.contains("203.0.113.9"), "{text}");
+    }
+    // Who sent the data sees it whole; letters are masked for everybody.
+    let mut feed = gateway.completions("?from=beginning", "both").await;
+    assert!(feed.next().await.unwrap().data["error"]["message"].as_str().unwrap().ends_with(title));
+    let whole = texts(&gateway, &paths, "both").await;
+    assert_eq!(whole.iter().map(|text| text.contains("unusual")).collect::<Vec<_>>(), [true, false, false]);
+    // Nor is it left where the completion is gone, and the letter remains.
+    let completions = rig.key("completions");
+    let () = rig.connection.del(completions).await.unwrap();
+    let text = gateway.get("/v1/jobs/refused", "reader").await.text;
+    assert!(text.contains("\"dead\"") && !text.contains("unusual"), "{text}");
+    drop(feed);
+    gateway.end().await;
+    rig.end().await;
+}
+
+async fn texts(gateway: &TestGateway, paths: &[&str], token: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    for path in paths {
+        let answer = gateway.get(path, token).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        texts.push(answer.text);
+    }
+    texts
+}
+
+/// Writes completions as workers do, without calls.
+async fn write_completions(rig: &mut Rig, numbers: std::ops::Range<usize>, padding: &str) {
+    let key = rig.key("completions");
+    let mut pipeline = redis::pipe();
+    for number in numbers {
+        let id = format!("n{number}");
+        let event = json!({"v": 1, "id": id, "type": "CheckUser", "status": "succeeded", "outcome": "absent", "meta": {"p": padding}});
+        let fields =
+            [("id", id.as_str()), ("type", "CheckUser"), ("status", "succeeded"), ("event", &event.to_string())];
+        pipeline.xadd(&key, "*", &fields);
+    }
+    let () = pipeline.query_async(&mut rig.connection).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_too_slow_is_told_and_resumes_without_a_loss() {
+    const COUNT: usize = 2_000;
+    let mut rig = Setup::default().without_worker().await;
+    let gateway = TestGateway::start(&rig).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // A small window: the gateway notices soon that nothing is read.
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let mut slow = socket.connect(gateway.address).await.unwrap();
+    // In HTTP/1.0 the answer is not cut into chunks.
+    let head = "GET /v1/completions HTTP/1.0\r\nhost: localhost\r\nauthorization: Bearer secret-of-both\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    let mut first = 0;
+    // It follows: what is written from then on, it gets at once.
+    while !String::from_utf8_lossy(&text).contains("event: completion") {
+        write_completions(&mut rig, first..first + 1, "").await;
+        first += 1;
+        let read = timeout(Duration::from_millis(500), slow.read(&mut chunk)).await;
+        text.extend_from_slice(&chunk[..read.map_or(0, Result::unwrap)]);
+    }
+    let mut other = gateway.completions("", "both").await;
+    write_completions(&mut rig, first..COUNT, &"p".repeat(4_000)).await;
+    // The gateway has read all of them while the slow reader reads nothing.
+    loop {
+        if other.next().await.unwrap().data["id"] == format!("n{}", COUNT - 1) {
+            break;
+        }
+    }
+    let reading = async { while let Ok(1..) = slow.read_buf(&mut text).await {} };
+    timeout(Duration::from_secs(60), reading).await.expect("the stream ends");
+    let text = String::from_utf8(text).unwrap();
+    let (before, told) = text.split_once("event: too-slow\ndata: ").expect("it is told");
+    let resume: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    let seen = before.matches("event: completion").count();
+    assert!(seen < COUNT, "{seen}");
+    let last = before.rsplit("\"id\":\"").next().unwrap().split('"').next().unwrap().to_owned();
+    let request = gateway.request(Method::GET, "/v1/completions", "both");
+    let mut again = gateway.events(request.header("last-event-id", resume["resume"].as_str().unwrap())).await;
+    let next: usize = last.strip_prefix('n').unwrap().parse::<usize>().unwrap() + 1;
+    let wanted: Vec<_> = (next..COUNT).map(|number| format!("n{number}")).collect();
+    assert_eq!(ids(&mut again, wanted.len()).await, wanted);
+    drop((other, again));
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_of_another_queue_is_gone_and_a_time_before_the_first_entry_is_a_gap() {
+    let mut rig = Setup::default().without_worker().await;
+    write_completions(&mut rig, 0..10, "").await;
+    let gateway = TestGateway::start(&rig).await;
+    let cursor = gateway.completions("?from=beginning", "both").await.next().await.unwrap().id;
+    assert!(cursor.starts_with("c1."));
+    // The first is one of a queue with 21 partitions, with two bytes for each.
+    for (from, status, kind) in [
+        (format!("c1.{}", "A".repeat(56)), 410, "cursor-trimmed"),
+        ("c1.".to_owned(), 400, "bad-request"),
+        ("c1.!".to_owned(), 400, "bad-request"),
+        ("c2.AAAA".to_owned(), 400, "bad-request"),
+    ] {
+        let answer = gateway.get(&format!("/v1/completions?from={from}"), "both").await;
+        answer.problem(status, kind);
+    }
+    let key = rig.key("completions");
+    let _: u64 = redis::cmd("XTRIM").arg(&key).arg("MAXLEN").arg(3).query_async(&mut rig.connection).await.unwrap();
+    let entries: redis::streams::StreamRangeReply = rig.connection.xrange_all(&key).await.unwrap();
+    let second = TestGateway::start(&rig).await;
+    let mut events = second.completions("?from=2020-01-01T00:00:00Z", "both").await;
+    let gap = events.next().await.unwrap();
+    assert_eq!((gap.name.as_str(), &gap.data["lost_before"]), ("gap", &json!(entries.ids[0].id)), "{gap:?}");
+    assert_eq!(ids(&mut events, 3).await, ["n7", "n8", "n9"]);
+    drop(events);
+    second.end().await;
+    gateway.end().await;
 }

@@ -36,16 +36,23 @@ async fn readiness_follows_redis() {
     let mut events = gateway.completions("", "reader").await;
     rig.redis.kill();
     timeout(minute, ready(&gateway, 503)).await.unwrap();
-    assert!(gateway.get("/readyz", "").await.text.contains("Redis"));
+    let told = gateway.get("/readyz", "").await.json();
+    let since = told["redis"].as_str().unwrap().strip_prefix("unreachable since ").unwrap().to_owned();
+    assert!(since.ends_with('Z') && since.starts_with("20"), "{told}");
+    assert_eq!((&told["ready"], &told["reason"]), (&json!(false), &json!("Redis cannot be reached")));
     assert_eq!(gateway.get("/healthz", "").await.status, 200);
-    for path in ["/v1/jobs/x", "/v1/audit", "/v1/backfills", "/v1/jobs?state=waiting"] {
+    for path in ["/v1/jobs/x", "/v1/audit", "/v1/backfills", "/v1/jobs?state=waiting", "/v1/status", "/v1/limits"] {
         let answer = gateway.get(path, "reader").await;
         answer.problem(503, "redis-unavailable");
         assert!(!answer.text.contains("127.0.0.1"), "{answer:?}");
         assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
     }
+    // The time stays that of the loss.
+    let later = gateway.get("/readyz", "").await.json();
+    assert_eq!(later["redis"], told["redis"]);
     rig.redis.restart();
     timeout(minute, ready(&gateway, 200)).await.unwrap();
+    assert_eq!(gateway.get("/readyz", "").await.json(), json!({"ready": true}));
     assert_eq!(gateway.post("/v1/jobs", "sender", &check("back", "c")).await.status, 202);
     // A stream of events outlasts the loss.
     rig.start_worker();

@@ -2,7 +2,7 @@
 
 use super::{
     backfill::{lines, plain},
-    support::Setup,
+    support::{Setup, gateway::TestGateway},
 };
 use std::{
     fs,
@@ -79,6 +79,19 @@ async fn a_backfill_runs_and_reports_without_a_terminal() {
     let report = report(&mut backend, "b", &NoProgress).await.unwrap();
     assert_eq!((report.complete, report.enqueued, report.pending, report.outcomes["created"]), (true, 50, 0, 50));
     assert_eq!(lines(report.files[0].results.as_ref().unwrap()).len(), 51);
+
+    // The same over HTTP, by row: Redis keeps no reference.
+    let gateway = TestGateway::start(&rig).await;
+    let answer = gateway.get("/v1/backfills/b/results", "reader").await;
+    assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8");
+    assert_eq!(answer.header("content-disposition"), "attachment; filename=\"results.csv\"");
+    let rows: Vec<_> = answer.text.lines().collect();
+    assert_eq!(
+        (rows.len(), rows[0], rows[1], rows[50]),
+        (51, "row,outcome,error,attempts", "1,created,,2", "50,created,,2")
+    );
+    assert_eq!(gateway.get("/v1/backfills/b", "reader").await.json()["ended"], 50);
+    gateway.end().await;
 
     fs::write(&file, plain(49)).unwrap();
     let other = Backfill::open(Identity::new(source, Partitions::ONE).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! A gateway beside a [`Rig`], and requests to it as a web tier, an operator or a browser makes them.
 
-use super::Rig;
+use super::{Rig, openapi::assert_documented};
 use reqwest::{Method, RequestBuilder, Response, header::HeaderMap};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -134,11 +134,11 @@ impl TestGateway {
     }
 
     pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path, token).send().await.unwrap()).await
+        self.send(self.request(Method::GET, path, token)).await
     }
 
     pub(crate) async fn delete(&self, path: &str, token: &str) -> Answer {
-        Answer::of(self.request(Method::DELETE, path, token).send().await.unwrap()).await
+        self.send(self.request(Method::DELETE, path, token)).await
     }
 
     pub(crate) async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
@@ -156,8 +156,13 @@ impl TestGateway {
         self.send(self.request(Method::POST, path, token).header("content-type", kind).body(body)).await
     }
 
+    /// Sends a request. Fails if the answer is not as the gateway's description says.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
-        Answer::of(request.send().await.unwrap()).await
+        let request = request.build().unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let answer = Answer::of(self.http.execute(request).await.unwrap()).await;
+        assert_documented(&method, &path, &answer);
+        answer
     }
 
     /// Opens a stream of events.

@@ -7,6 +7,7 @@ mod container;
 pub(crate) mod gateway;
 mod jobs;
 pub(crate) mod messy;
+pub(crate) mod openapi;
 mod ports;
 mod redis_server;
 mod rig;
