@@ -118,6 +118,7 @@ async fn list(args: ListArgs, context: Context) -> anyhow::Result<Exit> {
         customer,
         email,
         phone_number,
+        people: Vec::new(),
         id,
         since,
         merchants: MerchantScope::all(),

@@ -14,6 +14,8 @@ use tokio::time::timeout;
 const MAX_BYTES: usize = 256 * 1024;
 /// Time for reading a form.
 const WITHIN: Duration = Duration::from_secs(10);
+/// From this number of jobs or letters on, it must be typed before they are acted on.
+pub(super) const TYPED_FROM: u64 = 100;
 /// The field with the secret of the session's forms.
 pub(super) const CSRF_FIELD: &str = "csrf";
 

@@ -17,6 +17,7 @@ mod login_tries;
 mod origin;
 mod pages;
 mod routes;
+mod selection;
 mod shell;
 mod sight;
 mod state;

@@ -8,6 +8,7 @@ use crate::{
         Error, SharedBackend,
         board::{Board, Look},
         dead_letters::runs::Runs,
+        jobs::PersonSeals,
         sessions::SessionSecret,
     },
 };
@@ -35,6 +36,8 @@ pub struct ConsoleState {
     /// The figures, which the gateway shares.
     pub(super) board: Arc<Board>,
     pub(super) tries: LoginTries,
+    /// Names people in addresses.
+    pub(super) seals: Arc<PersonSeals>,
     /// One permit for each open stream.
     pub(super) streams: Arc<Semaphore>,
     /// The secret of forms where no login is needed, because no tokens are configured.
@@ -53,7 +56,8 @@ impl ConsoleState {
     ) -> Arc<Self> {
         let open_csrf = SessionSecret::random().expose().to_owned();
         let (tries, streams) = (LoginTries::default(), Arc::new(Semaphore::new(STREAMS)));
-        Arc::new(Self { config, shared, runs, tokens, draining, board, tries, streams, open_csrf })
+        let seals = Arc::new(PersonSeals::new(&config.gateway.ticket_keys));
+        Arc::new(Self { seals, config, shared, runs, tokens, draining, board, tries, streams, open_csrf })
     }
 
     /// A fresh look at the queue.

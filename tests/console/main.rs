@@ -1,6 +1,7 @@
 //! The operators' console over real HTTP, with a real Redis: who gets in, what they see, what they may do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod actions;
 mod live;
 mod login;
 mod pages;
@@ -27,7 +28,7 @@ use xco_worker::{
 pub(crate) struct Console {
     pub(crate) rig: Rig,
     address: SocketAddr,
-    client: Client,
+    pub(crate) client: Client,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }

@@ -31,10 +31,13 @@ struct BatchesPage {
     title: String,
     rows: Vec<Row>,
     more: String,
+    may_operate: bool,
 }
 
 struct Row {
     batch: String,
+    /// Its name as it is, for the form that cancels it.
+    name: String,
     is_complete: bool,
     ended: u64,
     valid: Option<u64>,
@@ -52,6 +55,7 @@ impl Row {
     fn new(backfill: &BackfillSummary) -> Self {
         Self {
             batch: shown(&backfill.batch),
+            name: backfill.batch.clone(),
             is_complete: backfill.complete,
             ended: backfill.ended,
             valid: backfill.valid,
@@ -88,6 +92,7 @@ pub(in crate::console) async fn page(State(state): State<Arc<ConsoleState>>, vis
         shell: Shell::new(&state, &visitor, Place::Batches),
         title: title_of(&backfills),
         rows: backfills.iter().take(PAGE).map(Row::new).collect(),
+        may_operate: visitor.may_operate(),
         more: if hidden > 0 { count_of(hidden, "older backfill", "older backfills") } else { String::new() },
     };
     Ok(html(StatusCode::OK, &page))

@@ -1,7 +1,7 @@
 //! `/console/jobs`: one field that finds jobs.
 //!
-//! What is typed is posted, because it may name a person: an address ends in the logs of every proxy. A search that names nobody is
-//! led to an address that can be kept and shared.
+//! What is typed is posted, because it may name a person: an address ends in the logs of every proxy. The answer leads to an address
+//! that can be kept and shared: it has a seal in place of each person.
 
 mod query;
 
@@ -10,6 +10,7 @@ use crate::{
         error::{Answer, ConsoleError, html},
         fields::{Fields, link},
         form::VisitorForm,
+        selection::fields_of,
         shell::{Place, Shell},
         state::ConsoleState,
         text::{clock, count_of, grouped, shown},
@@ -43,15 +44,13 @@ struct JobsPage {
     title: String,
     /// What was typed.
     q: String,
-    /// The search names a person: it is never in an address.
-    is_personal: bool,
     rows: Vec<Row>,
     looked_at: String,
     took: String,
-    /// Where the search goes on; empty: it is complete.
-    cursor: String,
-    /// The next page; empty where the search names a person.
+    /// The next page; empty: the search is complete.
     next: String,
+    /// The fields of the selection that a cancellation would have; empty: none is offered.
+    cancel: Vec<(&'static str, String)>,
     tokens: &'static [(&'static str, &'static str)],
 }
 
@@ -140,7 +139,7 @@ pub(in crate::console) async fn page(
     RawQuery(query): RawQuery,
 ) -> Answer {
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
-    let search = Search::parse(fields.get("q").unwrap_or_default()).map_err(ConsoleError::Invalid)?;
+    let search = Search::parse(fields.get("q").unwrap_or_default(), &state.seals).map_err(ConsoleError::Invalid)?;
     if search.is_personal() {
         let text = "A person is searched with the field, not in an address".to_owned();
         return Err(ConsoleError::Invalid(text));
@@ -148,14 +147,11 @@ pub(in crate::console) async fn page(
     found(&state, &visitor, &search, &fields).await
 }
 
-/// What the field sends. A search that names nobody gets an address of its own.
+/// What the field sends. The search gets an address of its own, without a person in it.
 pub(in crate::console) async fn search(State(state): State<Arc<ConsoleState>>, form: VisitorForm) -> Answer {
-    let q = form.fields.get("q").unwrap_or_default();
-    let search = Search::parse(q).map_err(ConsoleError::Invalid)?;
-    if search.is_personal() {
-        return found(&state, &form.visitor, &search, &form.fields).await;
-    }
-    Ok(Redirect::to(&link(Place::Jobs.path(), &[("q", q)])).into_response())
+    let typed = form.fields.get("q").unwrap_or_default();
+    let search = Search::parse(typed, &state.seals).map_err(ConsoleError::Invalid)?;
+    Ok(Redirect::to(&link(Place::Jobs.path(), &[("q", search.sealed())])).into_response())
 }
 
 async fn found(state: &ConsoleState, visitor: &Visitor, search: &Search, fields: &Fields) -> Answer {
@@ -185,24 +181,23 @@ async fn found(state: &ConsoleState, visitor: &Visitor, search: &Search, fields:
     };
     let cursor = list.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
     let q = search.text();
-    let is_personal = search.is_personal();
-    let next = if is_personal || cursor.is_empty() {
-        String::new()
-    } else {
-        link(Place::Jobs.path(), &[("q", q), ("cursor", &cursor)])
-    };
+    let next =
+        if cursor.is_empty() { String::new() } else { link(Place::Jobs.path(), &[("q", q), ("cursor", &cursor)]) };
+    // A selection has no merchant.
+    let may_cancel =
+        !list.jobs.is_empty() && visitor.may_operate() && visitor.principal.require_all_merchants().is_ok();
+    let cancel = search.selector().filter(|_| may_cancel).map(|jobs| fields_of(&jobs)).unwrap_or_default();
     let mut shell = Shell::new(state, visitor, Place::Jobs);
     shell.search = shown(q);
     let page = JobsPage {
         shell,
         title,
         q: shown(q),
-        is_personal,
         rows: list.jobs.iter().map(Row::new).collect(),
         looked_at: grouped(list.looked_at),
         took: format!("{:.1} s", began.elapsed().as_secs_f64()),
-        cursor,
         next,
+        cancel,
         tokens: &query::TOKENS,
     };
     Ok(html(StatusCode::OK, &page))
@@ -230,11 +225,10 @@ pub(in crate::console) fn rendered(mut shell: Shell, text: &str, rows: usize) ->
         shell,
         title: String::new(),
         q: shown(text),
-        is_personal: false,
         rows: (0..rows).map(|_| Row::new(&job)).collect(),
         looked_at: String::new(),
         took: String::new(),
-        cursor: String::new(),
+        cancel: Vec::new(),
         next: link(Place::Jobs.path(), &[("q", text)]),
         tokens: &query::TOKENS,
     };

@@ -1,20 +1,22 @@
-//! `/console/rules`: pauses and cancellations in force; pausing jobs, and letting them go on.
+//! `/console/rules`: pauses, cancellations and limits in force; pausing jobs, and ending what is in force.
 
+use super::limits::LimitRow;
 use crate::{
     config::parse_duration,
     console::{
         error::{Answer, ConsoleError, html},
         fields::Fields,
         form::OperatorForm,
+        selection::{fields_of, selector},
         shell::{Place, Shell},
         sight::Sight,
         state::ConsoleState,
         text::{clock, count_of, shown},
         visitor::Visitor,
     },
-    contract::{JobType, Lane, is_unprintable},
+    contract::{JobType, is_unprintable},
     operations::{
-        RuleInForce, Selector, age,
+        RuleInForce, age, jobs, limits,
         pauses::{self, IN_FORCE_WITHIN, MAX_REASON, PauseRequest},
     },
 };
@@ -38,10 +40,10 @@ const LASTING: [(&str, &str); 6] = [
 const UNTIL_ENDED: &str = "ended";
 /// What must be typed before everything is paused.
 const EVERYTHING: &str = "everything";
+/// The order of a rule that cancels.
+const CANCEL: &str = "cancel";
 /// Rules of the page.
 const PAGE: usize = 200;
-/// The fields of a selector, as forms carry them.
-const SELECTOR: [&str; 6] = ["lane", "type", "caller", "customer", "batch", "id"];
 
 #[derive(Template)]
 #[template(path = "rules/list.html")]
@@ -52,6 +54,7 @@ struct RulesPage {
     did: &'static str,
     in_force: String,
     rules: Vec<Row>,
+    limits: Vec<LimitRow>,
     more: String,
     may_operate: bool,
     types: [&'static str; 5],
@@ -82,6 +85,10 @@ impl Row {
         }
     }
 
+    fn order(&self) -> &'static str {
+        if self.is_pause { "pause" } else { CANCEL }
+    }
+
     fn at_clock(&self) -> &str {
         clock(&self.at)
     }
@@ -109,43 +116,9 @@ struct PlanPage {
 #[template(path = "rules/end.html")]
 struct EndPage {
     shell: Shell,
+    is_pause: bool,
     jobs: String,
     fields: Vec<(&'static str, String)>,
-}
-
-/// The fields of a selector that are set.
-fn fields_of(jobs: &Selector) -> Vec<(&'static str, String)> {
-    let Selector { lane, job_type, caller, customer, batch, id } = jobs;
-    let values = [
-        lane.map(|lane| lane.as_str().to_owned()),
-        job_type.map(|job_type| job_type.as_str().to_owned()),
-        caller.clone(),
-        customer.clone(),
-        batch.clone(),
-        id.clone(),
-    ];
-    SELECTOR.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
-/// The selector of a form.
-fn selector(fields: &Fields) -> Result<Selector, ConsoleError> {
-    let invalid = |wrong: &str| ConsoleError::Invalid(wrong.to_owned());
-    let text = |name| fields.get(name).map(str::to_owned);
-    let lane = fields.get("lane").map(str::parse::<Lane>).transpose();
-    let job_type =
-        fields.get("type").map(|name| JobType::from_name(name).ok_or_else(|| invalid("there is no such job type")));
-    let jobs = Selector {
-        lane: lane.map_err(|_| invalid("a lane is interactive or bulk"))?,
-        job_type: job_type.transpose()?,
-        caller: text("caller"),
-        customer: text("customer"),
-        batch: text("batch"),
-        id: text("id"),
-    };
-    if SELECTOR.iter().filter_map(|name| fields.get(name)).any(|value| value.len() > 256) {
-        return Err(invalid("a caller has at most 256 bytes"));
-    }
-    Ok(jobs)
 }
 
 /// What is asked for, from the form.
@@ -173,6 +146,7 @@ pub(in crate::console) async fn page(
     let mut backend = state.shared.backend();
     let rules = pauses::list_rules(&mut backend).await?;
     let in_force = pauses::in_force(&mut backend, Duration::ZERO).await?;
+    let limits = limits::list(&mut backend, &state.config).await?;
     let sight = Sight::of(&visitor);
     let hidden = u64::try_from(rules.len().saturating_sub(PAGE)).unwrap_or(0);
     let page = RulesPage {
@@ -181,11 +155,15 @@ pub(in crate::console) async fn page(
         did: match fields.get("did") {
             Some("pause") => "The pause is set.",
             Some("end") => "The pause has ended: what it held goes on in its order.",
-            Some("none") => "There was no such pause any more.",
+            Some("none") => "There was no such rule any more.",
+            Some("cancel") => "The cancellation is in force: delayed jobs end now, the others as they come up.",
+            Some("uncancel") => "The cancellation has ended: jobs that had not come up yet go on.",
+            Some("limit") => "The limit is changed.",
             _ => "",
         },
         in_force: in_force.to_string(),
         rules: rules.iter().take(PAGE).map(|rule| Row::new(rule, sight)).collect(),
+        limits: LimitRow::all(&limits),
         more: if hidden > 0 { count_of(hidden, "more rule", "more rules") } else { String::new() },
         may_operate: visitor.may_operate(),
         types: JobType::ALL.map(JobType::as_str),
@@ -268,17 +246,18 @@ pub(in crate::console) async fn pause(
     Ok(Redirect::to("/console/rules?did=pause").into_response())
 }
 
-/// Ends the pause of exactly these jobs: asks first, and acts when it is confirmed.
+/// Ends the pause, or the cancellation, of exactly these jobs: asks first, and acts when it is confirmed.
 pub(in crate::console) async fn end(
     State(state): State<Arc<ConsoleState>>,
     OperatorForm { visitor, fields }: OperatorForm,
 ) -> Answer {
     visitor.principal.require_all_merchants()?;
     let jobs = selector(&fields)?;
+    let is_pause = fields.get("order") != Some(CANCEL);
     let mut backend = state.shared.backend();
     // The pause of everything has no fields, and `resume` would take them as every pause.
     let is_others = |rule: &RuleInForce| !rule.jobs.is_everything();
-    if jobs.is_everything() && pauses::list(&mut backend).await?.iter().any(is_others) {
+    if is_pause && jobs.is_everything() && pauses::list(&mut backend).await?.iter().any(is_others) {
         return Err(ConsoleError::Refused {
             sentence: "other pauses are in force as well, and would end with the pause of everything".to_owned(),
             remedy: "End the others first.".to_owned(),
@@ -287,15 +266,21 @@ pub(in crate::console) async fn end(
     if !fields.has("confirmed") {
         let page = EndPage {
             shell: Shell::new(&state, &visitor, Place::Rules),
+            is_pause,
             jobs: Sight::of(&visitor).selector(&jobs),
             fields: fields_of(&jobs),
         };
         return Ok(html(StatusCode::OK, &page));
     }
-    let resumed = pauses::resume(&mut backend, &visitor.principal.actor(), &jobs).await?;
+    let actor = visitor.principal.actor();
+    let did = if is_pause {
+        let has_ended = !pauses::resume(&mut backend, &actor, &jobs).await?.resumed.is_empty();
+        has_ended.then_some("end")
+    } else {
+        jobs::end_cancellation(&mut backend, &actor, &jobs).await?.then_some("uncancel")
+    };
     pauses::in_force(&mut backend, IN_FORCE_WITHIN).await?;
-    let did = if resumed.resumed.is_empty() { "none" } else { "end" };
-    Ok(Redirect::to(&format!("/console/rules?did={did}")).into_response())
+    Ok(Redirect::to(&format!("/console/rules?did={}", did.unwrap_or("none"))).into_response())
 }
 
 #[cfg(test)]

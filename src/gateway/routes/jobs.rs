@@ -70,6 +70,7 @@ impl JobSearch {
             customer: self.customer_reference,
             email: self.email,
             phone_number: self.phone_number,
+            people: Vec::new(),
             id: self.id,
             since,
             merchants: principal.merchants().clone(),

@@ -227,6 +227,26 @@ pub async fn cancel(
     }
 }
 
+/// Ends the cancellation of exactly these jobs. Those that have not come up yet run as if it had not been ordered; those that have ended,
+/// or were marked as cancelled while they were delayed, stay cancelled. Returns whether there was such a cancellation.
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn end_cancellation(backend: &mut Backend<'_>, actor: &Actor, jobs: &Selector) -> Result<bool, Error> {
+    let (keys, namespace, failed) = (backend.common_keys(), backend.namespace(), backend.failed());
+    let link = &mut backend.link;
+    let done: RedisResult<bool> = async {
+        let rules = rules::load(link, &keys).await?;
+        if !rules.all().any(|(verb, selector, _)| verb == RuleAction::Cancel && selector == jobs) {
+            return Ok(false);
+        }
+        actor.record(link, namespace, "cancel ended", &json!({"jobs": jobs.redacted()}), 1).await?;
+        rules::drop_rule(link, &keys, &Rule::name(RuleAction::Cancel, jobs), None).await
+    }
+    .await;
+    done.map_err(failed)
+}
+
 /// Records the cancellation and puts its rule in force.
 async fn order(backend: &mut Backend<'_>, actor: &Actor, selector: &Selector) -> Result<Rule, Error> {
     let (keys, namespace, failed) = (backend.common_keys(), backend.namespace(), backend.failed());

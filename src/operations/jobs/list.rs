@@ -2,11 +2,13 @@
 
 mod cursor;
 mod filter;
+mod person;
 mod summary;
 
 pub use cursor::ListCursor;
 pub(in crate::operations) use filter::Sieve;
 pub use filter::{JobFilter, Stage};
+pub use person::{PersonSeals, SealedPerson};
 pub use summary::JobSummary;
 
 use super::{find::Finder, live::Live};

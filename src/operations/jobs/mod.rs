@@ -11,11 +11,13 @@ mod live;
 mod place;
 mod words;
 
-pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, examine};
+pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, end_cancellation, examine};
 pub use estimate::{CancelEstimate, estimate};
 pub use explain::{Explanation, explain};
 pub use hold::Hold;
-pub use list::{JobFilter, JobList, JobListRequest, JobSummary, ListCursor, MOST_LISTED, Stage, list};
+pub use list::{
+    JobFilter, JobList, JobListRequest, JobSummary, ListCursor, MOST_LISTED, PersonSeals, SealedPerson, Stage, list,
+};
 pub use place::{DeadLetterSummary, EndedJob, History, JobPlace, LastError, LiveJob, Searched};
 
 pub(super) use cancel::cancel_each;

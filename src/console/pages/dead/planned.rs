@@ -1,7 +1,10 @@
 //! What a plan says, in words.
 
 use crate::{
-    console::text::{count_of, grouped, shown},
+    console::{
+        form::TYPED_FROM,
+        text::{count_of, grouped, shown},
+    },
     operations::{
         age,
         dead_letters::{
@@ -11,9 +14,6 @@ use crate::{
     },
 };
 use std::collections::BTreeMap;
-
-/// From so many dead letters on, the number must be typed to confirm.
-pub(super) const TYPED_FROM: u64 = 100;
 
 /// A plan as a page shows it.
 pub(super) struct Planned {

@@ -1,5 +1,6 @@
 //! Selects jobs in a list.
 
+use super::person::SealedPerson;
 use crate::{
     contract::{JobType, Lane, Origin, Status},
     operations::{MerchantScope, dead_letters::Moment},
@@ -72,6 +73,8 @@ pub struct JobFilter {
     pub email: Option<String>,
     /// The job is about the customer with this phone number, as the job has it.
     pub phone_number: Option<String>,
+    /// The job is about each of these people, by email address or phone number.
+    pub people: Vec<SealedPerson>,
     /// The job has this id.
     pub id: Option<String>,
     /// The job has been where it is since this time or later: in its lane, delayed, or ended.
@@ -82,8 +85,21 @@ pub struct JobFilter {
 
 impl fmt::Debug for JobFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stage, status, job_type, lane, batch, caller, customer, email, phone_number, id, since, merchants } =
-            self;
+        let Self {
+            stage,
+            status,
+            job_type,
+            lane,
+            batch,
+            caller,
+            customer,
+            email,
+            phone_number,
+            people,
+            id,
+            since,
+            merchants,
+        } = self;
         let hidden = |text: &Option<String>| text.as_ref().map(|_| "…");
         f.debug_struct("JobFilter")
             .field("stage", stage)
@@ -95,6 +111,7 @@ impl fmt::Debug for JobFilter {
             .field("customer", &hidden(customer))
             .field("email", &hidden(email))
             .field("phone_number", &hidden(phone_number))
+            .field("people", people)
             .field("id", id)
             .field("since", since)
             .field("merchants", merchants)
@@ -129,7 +146,7 @@ impl JobFilter {
 
     /// Whether the customer's contact is part of the filter.
     pub(super) const fn has_contact(&self) -> bool {
-        self.email.is_some() || self.phone_number.is_some()
+        self.email.is_some() || self.phone_number.is_some() || !self.people.is_empty()
     }
 
     /// Whether a job matches, by its id and the JSON of the job or of its completion. Stage, status, lane and time are not looked at.
@@ -145,6 +162,7 @@ impl JobFilter {
             && self.wants_type(job_type_of(json))
             && has(json, "email", self.email.as_deref(), str::eq_ignore_ascii_case)
             && has(json, "phone_number", self.phone_number.as_deref(), |a, b| a == b)
+            && self.people.iter().all(|person| person.is_in(json))
     }
 }
 
