@@ -75,7 +75,8 @@ pub(super) static GATEWAY: Section = Section {
             "Keys that sign tickets: `{ id = \"a\", secret_file = \"/run/secrets/ticket-key-a\" }`. The file holds 64 hexadecimal \
              digits (`openssl rand -hex 32`), or at least 32 bytes that are used as they are. The first key signs, all verify: to \
              change the key, add the new one second on every gateway, then move it first, then remove the old one after \
-             `gateway.ticket_ttl`. If none is set, the gateway makes one at start, which another gateway and a restart do not know.",
+             `gateway.ticket_ttl`. If none is set, the gateway makes one at start, which another gateway and a restart do not know. They also \
+             seal people in addresses of the console.",
         ),
         key(
             "ticket_ttl",
