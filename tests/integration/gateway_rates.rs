@@ -1,6 +1,7 @@
 //! What one token may ask of the gateway: requests a second, and streams at once.
 
 use crate::support::{Setup, check, gateway::TestGateway};
+use redis::AsyncCommands;
 use reqwest::Method;
 use std::time::Duration;
 use tokio::{
@@ -107,5 +108,7 @@ async fn a_token_may_have_sixteen_streams_open_at_once() {
     rig.eventually("there is room", async |_| send("sender").await.status == 200).await;
     drop(open);
     gateway.end().await;
+    let lanes = [rig.key("jobs:interactive"), rig.key("jobs:bulk")];
+    let () = rig.connection.del(&lanes).await.unwrap();
     rig.end().await;
 }
