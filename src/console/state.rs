@@ -57,7 +57,7 @@ impl ConsoleState {
         let open_csrf = SessionSecret::random().expose().to_owned();
         let (tries, streams) = (LoginTries::default(), Arc::new(Semaphore::new(STREAMS)));
         let seals = Arc::new(PersonSeals::new(&config.gateway.ticket_keys));
-        Arc::new(Self { seals, config, shared, runs, tokens, draining, board, tries, streams, open_csrf })
+        Arc::new(Self { config, shared, runs, tokens, draining, board, tries, seals, streams, open_csrf })
     }
 
     /// A fresh look at the queue.

@@ -294,7 +294,7 @@ async fn a_reader_that_is_too_slow_is_told_and_resumes_without_a_loss() {
     let head = "GET /v1/completions HTTP/1.0\r\nhost: localhost\r\nauthorization: Bearer secret-of-both\r\n\r\n";
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut text = Vec::new();
-    let mut chunk = [0; 16 * 1024];
+    let mut chunk = vec![0; 16 * 1024];
     let mut first = 0;
     // It follows: what is written from then on, it gets at once.
     while !String::from_utf8_lossy(&text).contains("event: completion") {

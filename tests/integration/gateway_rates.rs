@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Reads until the answers hold a text. Returns everything that was read.
 async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
     let mut text = String::new();
-    let mut chunk = [0; 16 * 1024];
+    let mut chunk = vec![0; 16 * 1024];
     let reading = async {
         while !text.contains(wanted) {
             let bytes = stream.read(&mut chunk).await.unwrap();
