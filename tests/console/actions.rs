@@ -131,8 +131,8 @@ async fn what_a_filter_finds_is_cancelled_after_a_plan() {
     }
     let done = [&batch[..], &[("total", "120"), ("typed", "120")]].concat();
     assert_eq!(operator.post("/console/cancel", &done).await.1, "/console/rules?did=cancel");
-    // Nothing fits any more, nobody cancels everything, and a faulty selection is none.
-    assert_eq!(operator.post("/console/cancel/plan", &batch).await.0, 409);
+    // Where nothing fits, nothing is asked; nobody cancels everything, and a faulty selection is none.
+    assert_eq!(operator.post("/console/cancel/plan", &[("batch", "none")]).await.0, 409);
     assert_eq!(operator.post("/console/cancel/plan", &[]).await.0, 400);
     assert_eq!(operator.post("/console/cancel", &[("lane", "odd"), ("total", "1")]).await.0, 400);
     let audit = audit(&mut console.rig).await;

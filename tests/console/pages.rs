@@ -123,9 +123,19 @@ async fn a_token_of_one_merchant_sees_its_jobs_alone() {
     assert_eq!(console.page("/console/jobs/theirs/cancel", &session).await.0, 404);
     let (_, found) = console.page("/console/jobs?q=lane:bulk", &session).await;
     assert!(found.contains(">ours<") && !found.contains(">theirs<"), "{found}");
-    for queue_wide in ["/console", "/console/audit", "/console/live?page=overview"] {
-        assert_eq!(console.page(queue_wide, &session).await.0, 403, "{queue_wide}");
+    for page in ["", "/audit", "/live?page=overview", "/rules", "/callers", "/batches", "/batches/spring/results"] {
+        assert_eq!(console.page(&format!("/console{page}"), &session).await.0, 403, "{page}");
     }
+    // Nor is a selection or a limit for a token of one merchant.
+    let csrf = console.csrf(&session).await;
+    for form in
+        ["/cancel/plan", "/cancel", "/limits/plan", "/limits/change", "/rules/plan", "/rules/pause", "/rules/end"]
+    {
+        let fields = [("csrf", csrf.as_str()), ("lane", "bulk"), ("name", "total"), ("rate", "1/s"), ("total", "1")];
+        let answer = console.post(&format!("/console{form}"), &fields).header("cookie", &session).send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{form}");
+    }
+    assert!(!found.contains("/console/cancel/plan"), "{found}");
     console.end().await;
 }
 

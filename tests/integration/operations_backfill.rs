@@ -4,6 +4,7 @@ use super::{
     backfill::{lines, plain},
     support::{Setup, gateway::TestGateway},
 };
+use reqwest::redirect::Policy;
 use std::{
     fs,
     sync::{
@@ -91,6 +92,17 @@ async fn a_backfill_runs_and_reports_without_a_terminal() {
         (51, "row,outcome,error,attempts", "1,created,,2", "50,created,,2")
     );
     assert_eq!(gateway.get("/v1/backfills/b", "reader").await.json()["ended"], 50);
+    // The console's page links to the same.
+    let browser = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    let at = |path: &str| format!("http://{}{path}", gateway.address);
+    let login = browser.post(at("/console/login")).header("sec-fetch-site", "same-origin");
+    let login = login.form(&[("token", "secret-of-reader"), ("person", "ada")]).send().await.unwrap();
+    let cookie = login.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let get =
+        async |path: &str| browser.get(at(path)).header("cookie", &cookie).send().await.unwrap().text().await.unwrap();
+    assert!(get("/console/batches").await.contains("href=\"/console/batches/b/results\""));
+    assert_eq!(get("/console/batches/b/results").await, answer.text);
+    drop(browser);
     gateway.end().await;
 
     fs::write(&file, plain(49)).unwrap();
