@@ -129,7 +129,9 @@ async fn every_body_that_is_malformed_oversized_or_of_another_kind_is_refused() 
             send("application/json", body.to_owned()).await.problem(400, "invalid-json");
         }
         send("text/plain", "{}".to_owned()).await.problem(415, "unsupported-type");
-        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(2 << 20));
+        // A little more than is allowed: what the gateway leaves unread may break the connection before its answer is read.
+        let allowed = if *path == "/v1/jobs" { 72 * 1024 } else { 256 * 1024 };
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(allowed));
         send("application/json", long).await.problem(413, "too-large");
         if *path != "/v1/jobs" {
             send("application/json", "{\"odd\":1}".to_owned()).await.problem(400, "bad-request");
