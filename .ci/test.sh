@@ -58,6 +58,6 @@ else
 fi
 sort -u "$SKIPPED_FILE" >"$out"
 while read -r line; do
-    skipped="${skipped:+$skipped, }examples in $line"
+    skipped="${skipped:+$skipped, }$line"
 done <"$out"
 echo "test: passed: $passed · skipped: ${skipped:-nothing}"

@@ -1,12 +1,10 @@
 //! The programs in `examples` in other languages than Rust, with a real worker, sandbox and gateway. A language that is not
 //! installed is skipped: stderr and the file `$SKIPPED_FILE` name it.
 
-use super::support::{Rig, Setup, free_port};
+use super::support::{Rig, Setup, free_port, report_skipped};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
-    fs::OpenOptions,
-    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
@@ -104,15 +102,6 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
-/// Reports what is not tested.
-fn skip(name: &str, needs: &str) {
-    eprintln!("skipped: {name} ({needs} not installed)");
-    if let Some(file) = std::env::var_os("SKIPPED_FILE") {
-        let mut file = OpenOptions::new().create(true).append(true).open(file).unwrap();
-        writeln!(file, "{name} ({needs} not installed)").unwrap();
-    }
-}
-
 impl Language {
     /// The interpreter, if it and its Redis client are installed.
     async fn interpreter(&self) -> Option<&'static str> {
@@ -123,7 +112,7 @@ impl Language {
                 return Some(program);
             }
         }
-        skip(self.name, self.needs);
+        report_skipped(&format!("examples in {}", self.name), self.needs);
         None
     }
 }

@@ -12,6 +12,7 @@ mod ports;
 mod redis_server;
 mod rig;
 mod schema;
+mod skipped;
 mod users;
 
 pub(crate) use clock::{ServerClock, Step};
@@ -21,4 +22,5 @@ pub(crate) use jobs::{
 pub(crate) use ports::free_port;
 pub(crate) use redis_server::RedisServer;
 pub(crate) use rig::{MERCHANT, Rig, Setup, check};
+pub(crate) use skipped::report_skipped;
 pub(crate) use users::as_user;
