@@ -198,6 +198,7 @@ fn look_around(
     runner.narrator.heading("Look around, from another terminal")?;
     runner.narrator.say("")?;
     for command in [
+        format!("http://{}/console    the same in a browser", gateway.address),
         format!("{me} status {flags} --watch"),
         format!("{me} why {flags} signup-0001"),
         format!("{me} dead list {flags}"),

@@ -130,6 +130,7 @@ fn demo_once_shows_everything_and_exits_0() {
         ("throttled ", "2 calls"),
         ("outage-1 ", "between tries"),
         ("  malformed ", "at /args/email /args/nickname"),
+        ("tried-once ", "upstream"),
         ("backfill-40 ", "created"),
     ] {
         let row = rows.iter().find(|row| row.contains(id)).unwrap_or_else(|| panic!("no {id}"));

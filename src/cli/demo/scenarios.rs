@@ -163,19 +163,26 @@ async fn outage(runner: &mut Runner<'_>, customers: &mut Customers) -> anyhow::R
 
 async fn mistakes(runner: &mut Runner<'_>, customers: &mut Customers) -> anyhow::Result<()> {
     runner.narrator.begin(
-        "The shop makes two mistakes",
+        "The shop makes three mistakes",
         &[
             "A malformed job is rejected with the place of each fault, and no call to XCO.",
+            "A job that may be tried only once meets a 503: it fails, and an operator can replay its dead letter.",
             "A job enqueued twice under one id runs once: enqueueing again after a lost connection is safe.",
         ],
     )?;
     let malformed = json!({"id": "malformed", "type": "CheckUser", "caller_id": "session-malformed", "args": {
         "email": "nobody at example.com", "nickname": "nobody"}});
     runner.expect_failure("malformed", Status::Rejected);
+    let once = customers.customer("tried-once".to_owned(), false);
+    let hasty = "session-hasty";
+    runner.sandbox.order(Fault { caller_id: Some(hasty.to_owned()), ..Fault::status(503).on(Route::Exists) });
+    let mut tried_once = once.check(hasty);
+    tried_once["max_attempts"] = 1.into();
+    runner.expect_failure(&once.id, Status::Failed);
     let twice = customers.customer("enqueued-twice".to_owned(), false);
     runner.expect(&twice.id, Outcome::Absent);
     let job = || twice.check("session-twice");
-    runner.play(vec![Step::now(malformed), Step::now(job()), Step::now(job())]).await
+    runner.play(vec![Step::now(malformed), Step::now(tried_once), Step::now(job()), Step::now(job())]).await
 }
 
 async fn backfill(runner: &mut Runner<'_>, customers: &mut Customers) -> anyhow::Result<()> {
