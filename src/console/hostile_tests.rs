@@ -43,7 +43,13 @@ pub(super) fn console(roles: Vec<GatewayRole>) -> (Arc<ConsoleState>, Visitor) {
     let tokens = Arc::new(Tokens::new(&config.gateway.tokens, config.xco.merchant_id.as_ref()));
     let principal =
         Principal { token: tokens.find("secret").unwrap(), person: Some(HOSTILE.to_owned()), from: HOSTILE.to_owned() };
-    let visitor = Visitor { principal, session: None, csrf: "c".repeat(64), theme: Theme::Dark };
+    let visitor = Visitor {
+        principal,
+        session: None,
+        csrf: "c".repeat(64),
+        theme: Theme::Dark,
+        page: Some("/console/jobs?q='><script>".to_owned()),
+    };
     let shared = Arc::new(SharedBackend::new(&config.redis).unwrap());
     let runs = Runs::new(Arc::clone(&config));
     (ConsoleState::new(config, shared, runs, tokens, Arc::new(Board::new(0)), CancellationToken::new()), visitor)
@@ -96,5 +102,7 @@ async fn the_role_read_sees_fingerprints_and_no_actions() {
     assert!(sight.caller("203.0.113.9").starts_with("sha256:"));
     let audited = sight.audited(&json!({"jobs": {"caller": "203.0.113.9"}, "filter": {"customer_reference": ["c-1"]}}));
     assert!(!audited.contains("203.0.113.9") && !audited.contains("c-1"), "{audited}");
+    assert_eq!(sight.audited(&json!({"http_status": [503, 503]})), "http_status 503");
+    assert_eq!(sight.audited(&json!({"http_status": [500, 599]})), "http_status 500 to 599");
     assert_eq!(Sight::Full.caller("203.0.113.9"), "203.0.113.9");
 }

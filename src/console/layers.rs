@@ -1,5 +1,6 @@
-//! The headers of every page.
+//! The headers of every page, and the colours of those that know no visitor.
 
+use super::visitor::Theme;
 use axum::{
     extract::Request,
     http::{HeaderName, HeaderValue, header},
@@ -22,9 +23,19 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
+tokio::task_local! {
+    static THEME: Theme;
+}
+
+/// The theme that the sender of the request chose. Pages about an error know no visitor.
+pub(super) fn theme() -> Theme {
+    THEME.try_with(|theme| *theme).unwrap_or_default()
+}
+
 /// Adds the headers that an answer does not have.
 pub(super) async fn secure(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    let theme = Theme::of(request.headers());
+    let mut response = THEME.scope(theme, next.run(request)).await;
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }

@@ -66,6 +66,13 @@ pub(super) struct NavItem {
     pub(super) key: char,
 }
 
+impl NavItem {
+    /// Its name where there is little room.
+    pub(super) fn tab(&self) -> &str {
+        self.label.split(' ').next().unwrap_or(self.label)
+    }
+}
+
 /// What surrounds a page.
 #[derive(Debug)]
 pub(super) struct Shell {
@@ -77,6 +84,8 @@ pub(super) struct Shell {
     pub(super) can_log_out: bool,
     pub(super) csrf: String,
     pub(super) theme: Theme,
+    /// Where the choice of colours leads back to.
+    pub(super) page: String,
     /// The time of the figures, in RFC 3339; empty: the page has none.
     pub(super) at: String,
     /// Where the page's live parts come from; empty: it has none.
@@ -117,6 +126,7 @@ impl Shell {
             can_log_out: visitor.session.is_some(),
             csrf: visitor.csrf.clone(),
             theme: visitor.theme,
+            page: visitor.page.clone().unwrap_or_else(|| place.path().to_owned()),
             at: String::new(),
             live: String::new(),
             search: String::new(),

@@ -58,6 +58,14 @@ impl Sight {
             value => {
                 let text = match value {
                     Value::String(text) => shown(text),
+                    // The first and the last status of a range.
+                    Value::Array(values) if name == "http_status" && values.len() == 2 => {
+                        if values[0] == values[1] {
+                            values[0].to_string()
+                        } else {
+                            format!("{} to {}", values[0], values[1])
+                        }
+                    }
                     Value::Array(values) => {
                         let texts = values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), shown));
                         texts.collect::<Vec<_>>().join(", ")

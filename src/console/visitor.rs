@@ -58,6 +58,8 @@ pub(super) struct Visitor {
     /// The secret that each form carries.
     pub(super) csrf: String,
     pub(super) theme: Theme,
+    /// The page that is asked for; `None` for a form.
+    pub(super) page: Option<String>,
 }
 
 impl Visitor {
@@ -87,12 +89,13 @@ pub(super) const fn session_cookie(is_https: bool) -> &'static str {
 /// Finds out who makes a request. `Ok(None)`: a login is needed.
 pub(super) async fn visitor_of(state: &ConsoleState, parts: &Parts) -> Result<Option<Visitor>, ConsoleError> {
     let theme = Theme::of(&parts.headers);
+    let page = (parts.method == Method::GET).then(|| asked_for(parts));
     let from = from("console", parts.extensions.get::<PeerAddress>().map(|peer| peer.0));
     if let Some(token) = state.tokens.open() {
         only_this_machine(&parts.headers, &parts.uri)?;
         trust(parts);
         let principal = Principal { token, person: None, from };
-        return Ok(Some(Visitor { principal, session: None, csrf: state.open_csrf.clone(), theme }));
+        return Ok(Some(Visitor { principal, session: None, csrf: state.open_csrf.clone(), theme, page }));
     }
     let secret = cookie(&parts.headers, session_cookie(state.is_https())).and_then(SessionSecret::parse);
     let Some(secret) = secret else { return Ok(None) };
@@ -104,7 +107,7 @@ pub(super) async fn visitor_of(state: &ConsoleState, parts: &Parts) -> Result<Op
         return Ok(None);
     }
     let csrf = session.csrf.clone();
-    Ok(Some(Visitor { principal, session: Some((secret, session)), csrf, theme }))
+    Ok(Some(Visitor { principal, session: Some((secret, session)), csrf, theme, page }))
 }
 
 /// Whether a token opens the console.

@@ -139,3 +139,28 @@ async fn without_tokens_only_this_machine_looks_and_needs_no_login() {
     assert_eq!(foreign.status(), 403);
     console.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_choice_of_colours_leads_back_to_the_page_and_holds_for_errors() {
+    let console = Console::start().await;
+    let session = console.log_in("reader").await;
+    let csrf = console.csrf(&session).await;
+    let (_, page) = console.page("/console/jobs?q=batch%3Aspring", &session).await;
+    let next = "<input type=\"hidden\" name=\"next\" value=\"/console/jobs?q=batch%3Aspring\">";
+    assert!(page.contains(next), "{page}");
+    for (next, location) in
+        [("/console/jobs?q=batch%3Aspring", "/console/jobs?q=batch%3Aspring"), ("//evil.example", "/console")]
+    {
+        let fields = [("csrf", csrf.as_str()), ("theme", "dark"), ("next", next)];
+        let answer = console.post("/console/theme", &fields).header("cookie", &session).send().await.unwrap();
+        assert_eq!(answer.headers()["location"], location);
+    }
+    // The answer to a form cannot be asked for again: the choice leads to its list.
+    let fields = [("csrf", csrf.as_str()), ("q", "ada@example.com")];
+    let found = console.post("/console/jobs/search", &fields).header("cookie", &session).send().await.unwrap();
+    let (_, found) = read(found).await;
+    assert!(found.contains("name=\"next\" value=\"/console/jobs\""), "{found}");
+    let (status, page) = console.page("/console/nothing", &format!("{session}; xco-theme=dark")).await;
+    assert!(status == 404 && page.contains("data-theme=\"dark\""), "{page}");
+    console.end().await;
+}
