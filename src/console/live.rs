@@ -3,16 +3,16 @@
 use super::{
     error::{Answer, ConsoleError},
     fields::Fields,
-    pages::{job, overview},
+    pages::{dead::runs, job, overview},
     shell::Part,
     sight::Sight,
     state::{ConsoleState, EVERY},
     visitor::Visitor,
 };
-use crate::operations::{Error, sessions};
+use crate::operations::{Error, dead_letters::runs::RunName, sessions};
 use axum::{
     extract::{RawQuery, State},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue, header::ACCEPT},
     response::{
         IntoResponse,
         sse::{Event, KeepAlive, Sse},
@@ -33,7 +33,7 @@ use tokio::{
 };
 
 /// How often a stream looks whether its session has ended.
-const SESSION_EVERY: Duration = Duration::from_secs(30);
+const SESSION_EVERY: Duration = Duration::from_secs(10);
 /// A look that takes longer than this doubles the time to the next.
 const SLOW: Duration = Duration::from_secs(1);
 /// A comment is sent after this time without an event.
@@ -45,6 +45,8 @@ enum LivePage {
     Overview { has_charts: bool },
     /// The job with this id.
     Job(String),
+    /// The replay or discard with this name.
+    Run(RunName),
 }
 
 struct Reader {
@@ -60,12 +62,22 @@ struct Reader {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Streams the parts of a page. It ends with the session, with the page's job, and when the gateway stops.
+/// Streams the parts of a page. It ends with the session, with the page's job or run, and when the gateway stops.
 pub(super) async fn live(
     State(state): State<Arc<ConsoleState>>,
-    visitor: Visitor,
+    visitor: Result<Visitor, ConsoleError>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Answer {
+    let visitor = match visitor {
+        // A page that is still open has to say so: it cannot follow a redirect to the login.
+        Err(ConsoleError::LoginNeeded { .. })
+            if headers.get(ACCEPT).is_some_and(|kinds| kinds == "text/event-stream") =>
+        {
+            return Ok(Sse::new(stream::iter([Ok::<_, Infallible>(session_has_ended())])).into_response());
+        }
+        visitor => visitor?,
+    };
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let page = match (fields.get("page"), fields.get("id")) {
         (Some("overview"), _) => {
@@ -73,6 +85,7 @@ pub(super) async fn live(
             LivePage::Overview { has_charts: fields.get("range").is_none_or(|range| range == "1h") }
         }
         (Some("job"), Some(id)) => LivePage::Job(id.to_owned()),
+        (Some("run"), Some(name)) => LivePage::Run(runs::name_of(name)?),
         _ => return Err(ConsoleError::Invalid("this page has no live parts".to_owned())),
     };
     let permit = Arc::clone(&state.streams).try_acquire_owned();
@@ -96,6 +109,10 @@ pub(super) async fn live(
     // nginx would otherwise hold events back.
     response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(response)
+}
+
+fn session_has_ended() -> Event {
+    Event::default().event("session").data("{}")
 }
 
 fn events(reader: Reader) -> impl Stream<Item = Result<Event, Infallible>> {
@@ -124,7 +141,7 @@ impl Reader {
             self.session_at = began + SESSION_EVERY;
             if self.session_has_ended().await {
                 self.has_ended = true;
-                self.events.push_back(Event::default().event("session").data("{}"));
+                self.events.push_back(session_has_ended());
                 return;
             }
         }
@@ -134,6 +151,10 @@ impl Reader {
                 self.push(parts);
                 let tick = json!({"at": at, "slow": is_slow});
                 self.events.push_back(Event::default().event("tick").data(tick.to_string()));
+                if self.has_ended {
+                    // Without it the browser would ask again, for ever.
+                    self.events.push_back(Event::default().event("end").data("{}"));
+                }
                 self.next_at = began + if is_slow { EVERY * 2 } else { EVERY };
             }
             Err(error) => {
@@ -167,9 +188,14 @@ impl Reader {
                 Ok((parts, look.snapshot.at.clone()))
             }
             LivePage::Job(id) => {
-                let (part, at, has_ended) = job::live_part(&self.state, &self.visitor, id).await?;
+                let (parts, at, has_ended) = job::live_parts(&self.state, &self.visitor, id).await?;
                 self.has_ended = has_ended;
-                Ok((vec![part], at))
+                Ok((parts, at))
+            }
+            LivePage::Run(name) => {
+                let (parts, at, has_ended) = runs::live_parts(&self.state, &self.visitor, name).await?;
+                self.has_ended = has_ended;
+                Ok((parts, at))
             }
         }
     }

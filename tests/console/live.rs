@@ -66,3 +66,21 @@ async fn a_stream_needs_a_login_and_ends_when_the_gateway_stops() {
     let end = async { while let Ok(Some(_)) = stream.chunk().await {} };
     timeout(LONGEST, end).await.expect("the stream ends");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_tells_when_the_job_or_the_session_has_ended() {
+    let mut console = Console::start().await;
+    let session = console.log_in("reader").await;
+    console.rig.enqueue(&check("j1", "c1")).await;
+    let path = "/console/live?page=job&id=j1";
+    let mut stream = console.get(path).header("cookie", &session).send().await.unwrap();
+    let mut text = String::new();
+    next(&mut stream, &mut text, "tick").await;
+    console.rig.start_worker();
+    next(&mut stream, &mut text, "end").await;
+    // The browser of an open page cannot follow a redirect to the login.
+    let anonymous = console.get(path).header("accept", "text/event-stream").send().await.unwrap();
+    assert_eq!(anonymous.status(), 200);
+    assert_eq!(anonymous.text().await.unwrap(), "event: session\ndata: {}\n\n");
+    console.end().await;
+}

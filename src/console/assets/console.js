@@ -32,7 +32,7 @@ function say(text) {
 // Live parts. One stream a tab; none while the tab is hidden.
 const sign = $("#sign");
 const address = document.body.dataset.live;
-let source, failures = 0, again, hideTimer, held = false, lastAt = "";
+let source, failures = 0, again, hideTimer, held = false, ended = false, lastAt = "";
 const waiting = new Map();
 
 function showSign(state, text, button) {
@@ -73,7 +73,7 @@ setInterval(() => { for (const [id, html] of waiting) put(id, html); }, 500);
 function connect() {
   clearTimeout(again);
   source?.close();
-  if (!address || document.hidden) return;
+  if (!address || ended || document.hidden) return;
   source = new EventSource(address);
   source.addEventListener("part", (event) => { const { id, html } = JSON.parse(event.data); put(id, html); });
   source.addEventListener("tick", (event) => {
@@ -84,7 +84,14 @@ function connect() {
     if (!held) showSign("live", slow ? `live, slowly ${lastAt}` : `live ${lastAt}`);
   });
   source.addEventListener("stale", () => { $("main").classList.add("stale"); showSign("lost", `figures of ${lastAt || "before"}`); });
+  // What the page shows does not change any more.
+  source.addEventListener("end", () => {
+    ended = true;
+    source.close();
+    showSign("ended", `as of ${lastAt}`);
+  });
   source.addEventListener("session", () => {
+    ended = true;
     source.close();
     showSign("lost", "");
     const link = document.createElement("a");
@@ -131,7 +138,7 @@ async function copy(button) {
 }
 
 // Help, in a dialog of its own.
-const HELP = [["/", "search"], ["g, then o j d c b r a", "a page"], ["j k", "rows"], ["Enter", "open"], ["x", "select"],
+const HELP = [["/", "search"], ["g, then o j d c b r a", "a page"], ["j k", "rows"], ["Enter", "open"],
   [".", "hold live updates"], ["?", "this help"], ["Esc", "close"]];
 function help() {
   let dialog = $("#help");
@@ -177,12 +184,10 @@ document.addEventListener("keydown", (event) => {
     if (link) { event.preventDefault(); link.click(); }
     return;
   }
-  const row = document.activeElement?.closest?.("[data-row]");
   if (key === "/") { event.preventDefault(); $("#q")?.focus(); }
   else if (key === "g") { g = true; setTimeout(() => { g = false; }, 1500); }
   else if (key === "j") move(1);
   else if (key === "k") move(-1);
-  else if (key === "x") $("input[type=checkbox]", row ?? undefined)?.click();
   else if (key === "." && address) hold();
   else if (key === "?") help();
 });

@@ -31,14 +31,22 @@ use std::sync::Arc;
 struct JobPage {
     shell: Shell,
     id: String,
-    state: String,
+    state: Part,
+    chain: Part,
+    masked: String,
+    /// Where it can be cancelled; empty: it cannot, or not by this visitor.
+    cancel: String,
+}
+
+/// What came before and after the job.
+#[derive(Template)]
+#[template(path = "parts/chain.html")]
+struct ChainPart {
+    id: String,
     up: Option<ChainLink>,
     down: Vec<ChainLink>,
     /// What is known of the steps after this one, in words.
     after: &'static str,
-    masked: String,
-    /// Where it can be cancelled; empty: it cannot, or not by this visitor.
-    cancel: String,
 }
 
 /// A job before or after this one.
@@ -74,8 +82,12 @@ async fn explained(state: &ConsoleState, visitor: &Visitor, id: &str) -> Result<
     if explanation.is_known() {
         return Ok(explanation.with_masked_errors());
     }
-    let words = explanation.words.join(" ");
-    Err(ConsoleError::NotFound(format!("{words}. Completions are kept for completions.retention")))
+    let searched = match explanation.words.first() {
+        Some(words) => words.strip_prefix(&format!("{id}: ")).unwrap_or(words).to_owned(),
+        None => "not known".to_owned(),
+    };
+    let kept = age(u64::try_from(state.config.completions.retention.as_millis()).unwrap_or(u64::MAX));
+    Err(ConsoleError::NotFound(format!("this job is {searched}. Completions are kept for {kept}")))
 }
 
 /// The page.
@@ -96,8 +108,7 @@ impl JobPage {
         sight: Sight,
         may_operate: bool,
     ) -> Result<Self, askama::Error> {
-        let state = JobPart::new(explanation, sight).render()?;
-        let (up, down, after) = chain(&explanation.place);
+        let [state, chain] = parts(explanation, sight)?;
         let masked = match &explanation.place {
             JobPlace::Waiting { job, .. }
             | JobPlace::Adrift { job }
@@ -111,7 +122,7 @@ impl JobPage {
         if lives {
             shell = shell.live(link("/console/live", &[("page", "job"), ("id", id)]));
         }
-        Ok(Self { shell, id: shown(id), state, up, down, after, masked, cancel })
+        Ok(Self { shell, id: shown(id), state, chain, masked, cancel })
     }
 }
 
@@ -142,20 +153,34 @@ pub(in crate::console) fn rendered(shell: Shell, text: &str) -> Result<String, a
     JobPage::new(shell, &explanation, Sight::Full, true)?.render()
 }
 
-/// The part that changes, the time of its figures, and whether the job has ended.
-pub(in crate::console) async fn live_part(
+/// The parts that change.
+fn parts(explanation: &Explanation, sight: Sight) -> Result<[Part; 2], askama::Error> {
+    Ok([
+        Part { id: "job", html: JobPart::new(explanation, sight).render()? },
+        Part { id: "chain", html: ChainPart::new(explanation).render()? },
+    ])
+}
+
+/// The parts that change, the time of their figures, and whether the job has ended.
+pub(in crate::console) async fn live_parts(
     state: &ConsoleState,
     visitor: &Visitor,
     id: &str,
-) -> Result<(Part, String, bool), ConsoleError> {
+) -> Result<(Vec<Part>, String, bool), ConsoleError> {
     let explanation = explained(state, visitor, id).await?;
-    let html = JobPart::new(&explanation, Sight::of(visitor)).render()?;
     let at = jiff::Timestamp::now().to_string();
-    Ok((Part { id: "job", html }, at, !is_alive(&explanation.place)))
+    Ok((parts(&explanation, Sight::of(visitor))?.into(), at, !is_alive(&explanation.place)))
 }
 
 const fn is_alive(place: &JobPlace) -> bool {
     !matches!(place, JobPlace::Ended(_) | JobPlace::Dead(_) | JobPlace::Unknown { .. })
+}
+
+impl ChainPart {
+    fn new(explanation: &Explanation) -> Self {
+        let (up, down, after) = chain(&explanation.place);
+        Self { id: shown(&explanation.id), up, down, after }
+    }
 }
 
 /// The job before it, those after it, and what is known of these.
@@ -173,7 +198,7 @@ fn chain(place: &JobPlace) -> (Option<ChainLink>, Vec<ChainLink>, &'static str) 
             });
             let steps: Vec<_> = steps.collect();
             let after = if steps.is_empty() { "Nothing follows it." } else { "" };
-            (None, steps, after)
+            (job.parent_id.as_deref().map(to), steps, after)
         }
         JobPlace::Ended(ended) => {
             let id = |name: &str| ended.completion[name].as_str();

@@ -147,6 +147,7 @@ async fn live_job(backend: &mut Backend<'_>, config: &Config, live: &Live, now_m
         masked: masked_job(&String::from_utf8_lossy(&live.job)),
         lane: live.lane,
         origin: live.origin.to_string(),
+        parent_id: live.state.as_ref().and_then(|state| state.parent_id.clone()),
         enqueued_at: format_ms(enqueued_at_ms),
         waited_ms: now_ms.saturating_sub(enqueued_at_ms),
         history: live.state.as_ref().map(|state| History {

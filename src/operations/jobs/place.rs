@@ -81,6 +81,9 @@ pub struct LiveJob {
     pub lane: Lane,
     /// `<lane>:<partition>:<stream entry id>` of where it entered.
     pub origin: String,
+    /// The job whose `next` enqueued it. `None`: a producer did, or no worker has read it and its entry does not say.
+    #[serde(skip)]
+    pub parent_id: Option<String>,
     /// When the job was enqueued, in RFC 3339.
     pub enqueued_at: String,
     /// Milliseconds since it was enqueued.

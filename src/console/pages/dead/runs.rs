@@ -5,8 +5,9 @@ use crate::{
     config::parse_rate,
     console::{
         error::{Answer, ConsoleError, html},
+        fields::link,
         form::OperatorForm,
-        shell::{Place, Shell},
+        shell::{Part, Place, Shell},
         sight::Sight,
         state::ConsoleState,
         text::{clock, count_of, grouped, shown},
@@ -42,13 +43,35 @@ struct RunsPage {
 #[template(path = "dead/run.html")]
 struct RunPage {
     shell: Shell,
-    row: RunRow,
     title: String,
+    parts: Vec<Part>,
+}
+
+/// How far the run is.
+#[derive(Template)]
+#[template(path = "parts/run.html")]
+struct RunPart<'a> {
+    row: &'a RunRow,
+    title: &'a str,
     of: u64,
-    may_stop: bool,
-    may_continue: bool,
     /// How long it still takes; empty: it is not known.
     left: String,
+}
+
+/// What can be done with the run.
+#[derive(Template)]
+#[template(path = "parts/run_actions.html")]
+struct ActionsPart<'a> {
+    row: &'a RunRow,
+    csrf: &'a str,
+    may_stop: bool,
+    may_continue: bool,
+}
+
+/// How its jobs ended, and what it was asked to do.
+#[derive(Template)]
+#[template(path = "parts/run_facts.html")]
+struct FactsPart {
     facts: Vec<(&'static str, String)>,
     outcomes: Vec<(String, String)>,
 }
@@ -136,23 +159,47 @@ pub(in crate::console) async fn one(
     let name = name_of(&run)?;
     let report = runs::get(&mut state.shared.backend(), &name, visitor.principal.merchants()).await?;
     let row = RunRow::new(&report, Sight::of(&visitor));
-    let is_running = report.state == RunState::Running;
     let mut shell = Shell::new(&state, &visitor, Place::Dead).at(&report.updated_at);
-    if is_running || outstanding(&report) > 0 {
+    if goes_on(&report) {
         shell.refresh_s = AGAIN_S;
+        shell = shell.live(link("/console/live", &[("page", "run"), ("id", name.as_str())]));
     }
-    let page = RunPage {
-        shell,
-        title: title_of(&report, &row),
-        of: report.of,
-        may_stop: visitor.may_operate() && matches!(report.state, RunState::Running | RunState::Interrupted),
-        may_continue: visitor.may_operate() && report.state == RunState::Interrupted,
-        left: if is_running { left(&report) } else { String::new() },
-        facts: facts(&report, &row),
-        outcomes: outcomes(&report),
-        row,
-    };
+    let page = RunPage { shell, title: title_of(&report, &row), parts: parts(&report, &visitor)? };
     Ok(html(StatusCode::OK, &page))
+}
+
+/// Whether figures of a run still change.
+fn goes_on(report: &RunReport) -> bool {
+    matches!(report.state, RunState::Running | RunState::Interrupted) || outstanding(report) > 0
+}
+
+/// The parts that change, the time of their figures, and whether they change no more.
+pub(in crate::console) async fn live_parts(
+    state: &ConsoleState,
+    visitor: &Visitor,
+    name: &RunName,
+) -> Result<(Vec<Part>, String, bool), ConsoleError> {
+    let report = runs::get(&mut state.shared.backend(), name, visitor.principal.merchants()).await?;
+    Ok((parts(&report, visitor)?, jiff::Timestamp::now().to_string(), !goes_on(&report)))
+}
+
+fn parts(report: &RunReport, visitor: &Visitor) -> Result<Vec<Part>, askama::Error> {
+    let row = RunRow::new(report, Sight::of(visitor));
+    let (title, may_operate) = (title_of(report, &row), visitor.may_operate());
+    let left = if report.state == RunState::Running { left(report) } else { String::new() };
+    let run = RunPart { title: &title, of: report.of, left, row: &row };
+    let actions = ActionsPart {
+        csrf: &visitor.csrf,
+        may_stop: may_operate && matches!(report.state, RunState::Running | RunState::Interrupted),
+        may_continue: may_operate && report.state == RunState::Interrupted,
+        row: &row,
+    };
+    let facts = FactsPart { facts: facts(report, &row), outcomes: outcomes(report) };
+    Ok(vec![
+        Part { id: "run", html: run.render()? },
+        Part { id: "run-actions", html: actions.render()? },
+        Part { id: "run-facts", html: facts.render()? },
+    ])
 }
 
 fn title_of(report: &RunReport, row: &RunRow) -> String {
@@ -250,6 +297,6 @@ fn address(name: &RunName) -> String {
     format!("/console/dead/runs/{name}")
 }
 
-fn name_of(run: &str) -> Result<RunName, ConsoleError> {
+pub(in crate::console) fn name_of(run: &str) -> Result<RunName, ConsoleError> {
     run.parse().map_err(|_| ConsoleError::NotFound("no run has this name".to_owned()))
 }
