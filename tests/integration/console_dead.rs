@@ -174,6 +174,55 @@ async fn dead_letters_are_planned_confirmed_and_replayed_without_a_script() {
     rig.end().await;
 }
 
+/// Starts a replay of everything at this rate, and returns its address.
+async fn start_replay(ada: &Browser, rate: &str) -> String {
+    let fields = [("kind", "replay"), ("rate", rate)];
+    let plan = ada.post("/console/dead/plan", &fields).await;
+    let (id, planned_as) = (plan.hidden("plan"), plan.hidden("as"));
+    let started = ada.post("/console/dead/start", &[&fields[..], &[("plan", &id), ("as", &planned_as)]].concat()).await;
+    assert_eq!(started.status, 303, "{}", started.text);
+    started.location
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_stopped_and_an_interrupted_one_continued() {
+    let mut rig = Setup::default().start().await;
+    write_many(&mut rig, 20).await;
+    let site = Site::start(&rig).await;
+    let (ada, guest) = (Browser::log_in(&site, "ops").await, Browser::log_in(&site, "reader").await);
+    let run = start_replay(&ada, "1/m").await;
+    let (stop, go_on) = (format!("{run}/stop"), format!("{run}/continue"));
+    let page = ada.get(&run).await;
+    assert!(page.h1().starts_with("Replay goes on: ") && page.text.contains(&stop), "{}", page.text);
+    assert!(!page.text.contains(&go_on), "it goes on: {}", page.text);
+    assert!(!guest.get(&run).await.text.contains(&stop), "a reader stops nothing");
+    assert_eq!((guest.post(&stop, &[]).await.status, guest.post(&go_on, &[]).await.status), (403, 403));
+    assert_eq!(ada.post(&stop, &[]).await.location, run);
+    ada.until(&mut rig, &run, "Replay was stopped: ").await;
+    let stopped = ada.get(&run).await;
+    assert!(stopped.text.contains("<dt>Stopped by</dt><dd>ada (ops)</dd>"), "{}", stopped.text);
+    assert!(!stopped.text.contains(&stop) && !stopped.text.contains(&go_on), "{}", stopped.text);
+
+    // The process that works on a replay ends: another one takes what is left.
+    let run = start_replay(&ada, "20/s").await;
+    let left = length(&mut rig).await;
+    rig.eventually("one has moved", async |rig| length(rig).await < left).await;
+    site.end().await;
+    let site = Site::start(&rig).await;
+    let (ada, guest) = (Browser::log_in(&site, "ops").await, Browser::log_in(&site, "reader").await);
+    ada.until(&mut rig, &run, "Replay was interrupted: ").await;
+    let go_on = format!("{run}/continue");
+    assert!(ada.get(&run).await.text.contains(&go_on));
+    assert!(!guest.get(&run).await.text.contains(&go_on), "a reader continues nothing");
+    assert_eq!(ada.post(&go_on, &[]).await.location, run);
+    ada.until(&mut rig, &run, "Replay is done: ").await;
+    assert_eq!(length(&mut rig).await, 0);
+    let actions = audit(&mut rig).await;
+    assert!(actions.iter().any(|action| action["what"].contains("\"continued\":true") && action["who"] == "ada (ops)"));
+    site.end().await;
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_discard_needs_the_right_number() {
     let mut rig = Setup::default().without_worker().await;
@@ -271,6 +320,7 @@ async fn a_rejected_job_is_corrected_for_all_without_being_seen() {
     for number in 0..2 {
         let mut job = check(&format!("wrong-{number}"), CALLER);
         job["args"]["email"] = "ada-at-example".into();
+        job["args"]["nickname"] = "ada".into();
         write(&mut rig, &job, "invalid_job", "").await;
     }
     let site = Site::start(&rig).await;
@@ -282,9 +332,14 @@ async fn a_rejected_job_is_corrected_for_all_without_being_seen() {
     let wrong = [("kind", "replay"), ("pointer", "/args/email"), ("value", "still wrong")];
     let plan = ada.post("/console/dead/plan", &wrong).await;
     assert!(plan.text.contains("name=\"set:/args/email\"") && plan.text.contains("in 2 jobs"), "{}", plan.text);
-    let right = [("kind", "replay"), ("set:/args/email", "ada@example.com")];
+    let half = [("kind", "replay"), ("set:/args/email", "ada@example.com")];
+    let plan = ada.post("/console/dead/plan", &half).await;
+    assert_eq!(plan.h1(), "Nothing can be replayed as it is.");
+    assert!(plan.text.contains("name=\"unset:/args/nickname\" value=\"yes\">"), "{}", plan.text);
+    let right = [&half[..], &[("unset:/args/nickname", "yes")]].concat();
     let plan = ada.post("/console/dead/plan", &right).await;
     assert_eq!(plan.h1(), "Replay 2 dead letters?");
+    assert!(plan.text.contains("name=\"unset:/args/nickname\" value=\"yes\" checked>"), "{}", plan.text);
     let (id, planned_as) = (plan.hidden("plan"), plan.hidden("as"));
     let confirmed = [("plan", id.as_str()), ("as", &planned_as)];
     let started = ada.post("/console/dead/start", &[&right[..], &confirmed].concat()).await;

@@ -31,12 +31,17 @@ use axum::{
     response::{IntoResponse, Redirect},
 };
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The rate of a replay unless another is typed.
 const RATE: &str = "50/s";
 /// The name of a field for a pointer is this and the pointer.
 const SET: &str = "set:";
+/// The name of a box that removes what a pointer leads to is this and the pointer.
+const UNSET: &str = "unset:";
 /// Dead letters whose faults are looked at, to offer fields for them.
 const LOOK_AT: usize = 5;
 /// Maximum number of fields for pointers.
@@ -70,6 +75,9 @@ struct EditField {
     /// What is wrong with it, or its masked value.
     detail: String,
     value: String,
+    /// The name of the box that removes it.
+    unset: String,
+    is_unset: bool,
 }
 
 /// What is asked for.
@@ -81,6 +89,8 @@ struct Asked {
     accept_doubt: bool,
     /// Values by pointer.
     set: BTreeMap<String, String>,
+    /// Pointers of members to remove.
+    unset: BTreeSet<String>,
 }
 
 impl Asked {
@@ -100,6 +110,7 @@ impl Asked {
             send_codes: fields.has("send_codes"),
             accept_doubt: fields.has("accept_doubt"),
             set: set.collect(),
+            unset: fields.pairs().filter_map(|(name, _)| Some(name.strip_prefix(UNSET)?.to_owned())).collect(),
         })
     }
 
@@ -112,7 +123,11 @@ impl Asked {
         });
         Ok(ReplayRequest {
             filter,
-            changes: Changes { set: set.collect::<Result<_, _>>()?, ..Changes::default() },
+            changes: Changes {
+                set: set.collect::<Result<_, _>>()?,
+                unset: self.unset.iter().cloned().collect(),
+                ..Changes::default()
+            },
             send_codes: self.send_codes,
             accept_doubt: self.accept_doubt,
             rate: parse_rate(&self.rate).map_err(invalid)?,
@@ -183,8 +198,8 @@ async fn show(
             runs::plan_replay(&mut backend, &state.config, request).await?.into()
         }
     };
-    let edits = if planned.has_faults || !asked.set.is_empty() {
-        edit_fields(&mut backend, &visitor.principal.actor(), &filter, &planned, &asked.set).await?
+    let edits = if planned.has_faults || !asked.set.is_empty() || !asked.unset.is_empty() {
+        edit_fields(&mut backend, &visitor.principal.actor(), &filter, &planned, &asked).await?
     } else {
         Vec::new()
     };
@@ -206,15 +221,16 @@ async fn show(
     Ok(html(status, &page))
 }
 
-/// A field for each pointer at which jobs have faults, and for each that was typed. No value of a job is shown.
+/// A field for each pointer at which jobs have faults, and for each that was typed or is to be removed. No value of a job is shown.
 async fn edit_fields(
     backend: &mut Backend<'_>,
     actor: &Actor,
     filter: &Filter,
     planned: &Planned,
-    set: &BTreeMap<String, String>,
+    asked: &Asked,
 ) -> Result<Vec<EditField>, ConsoleError> {
-    let mut details: BTreeMap<String, String> = set.keys().map(|pointer| (pointer.clone(), String::new())).collect();
+    let mut details: BTreeMap<String, String> =
+        asked.set.keys().chain(&asked.unset).map(|pointer| (pointer.clone(), String::new())).collect();
     details.extend(planned.invalid_at.clone());
     let rejected = Filter { status: vec![DeadStatus::Rejected], ..filter.clone() };
     let request = ListRequest { filter: rejected, limit: LOOK_AT, after: None };
@@ -236,7 +252,9 @@ async fn edit_fields(
     }
     let fields = details.into_iter().take(MOST_FIELDS).map(|(pointer, detail)| EditField {
         name: format!("{SET}{pointer}"),
-        value: set.get(&pointer).cloned().unwrap_or_default(),
+        value: asked.set.get(&pointer).cloned().unwrap_or_default(),
+        unset: format!("{UNSET}{pointer}"),
+        is_unset: asked.unset.contains(&pointer),
         pointer: shown(&pointer),
         detail,
     });

@@ -90,10 +90,10 @@ impl From<PlannedReplay> for Planned {
             kind: RunKind::Replay,
             count: estimate.replay,
             going: going.iter().map(KindLine::new).collect(),
-            time: if estimate.replay == 0 {
-                String::new()
-            } else {
-                format!("At least {}, because of {limit}.", age(estimate.at_least_ms))
+            time: match (estimate.replay, estimate.at_least_ms) {
+                (0, _) => String::new(),
+                (_, 0) => "At once.".to_owned(),
+                (_, ms) => format!("At least {}, because of {limit}.", age(ms)),
             },
             invalid_at: invalid.collect(),
             has_faults: staying.keys().any(|refusal| faults.contains(refusal)),
@@ -176,11 +176,11 @@ impl KindLine {
 impl StayLine {
     fn new(refusal: ReplayRefusal, count: u64) -> Self {
         let why = match refusal {
-            ReplayRefusal::NeedsCode => "need the code that the customer typed, and codes are kept nowhere",
-            ReplayRefusal::Rejected => "were rejected: something must be corrected first",
-            ReplayRefusal::NobodyWaits => "would send a code, and perhaps nobody waits for it",
-            ReplayRefusal::InDoubt => "may have taken effect already",
-            ReplayRefusal::Invalid => "are not valid",
+            ReplayRefusal::NeedsCode => "without the code that the customer typed: codes are kept nowhere",
+            ReplayRefusal::Rejected => "rejected: something must be corrected first",
+            ReplayRefusal::NobodyWaits => "sending a code for which perhaps nobody waits",
+            ReplayRefusal::InDoubt => "in doubt: the call may have taken effect already",
+            ReplayRefusal::Invalid => "not valid",
         };
         Self { count: grouped(count), why }
     }
