@@ -1,11 +1,12 @@
 //! What pages show, and to whom.
 
 use super::{
-    Console,
-    support::{check, with},
+    Console, read,
+    support::{check, create, with},
 };
 use redis::AsyncCommands;
 use serde_json::json;
+use std::time::Duration;
 use xco_worker::contract::Lane;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +46,8 @@ async fn the_overview_says_what_is_the_case() {
     let (status, page) = console.page("/console", &session).await;
     assert_eq!(status, 200);
     assert!(page.contains("No worker runs. 3 people wait"), "{page}");
+    let slash = console.get("/console/").header("cookie", &session).send().await.unwrap();
+    assert_eq!((slash.status().as_u16(), &slash.headers()["location"]), (308, &"/console".parse().unwrap()));
     let (_, week) = console.page("/console?range=7d", &session).await;
     assert!(week.contains("aria-current=\"true\">7 d"), "{week}");
     console.end().await;
@@ -78,7 +81,8 @@ async fn a_job_is_found_by_id_by_tokens_and_by_person_and_its_data_is_masked() {
     assert!(status == 200 && page.contains("Waits in the bulk lane"), "{page}");
     assert!(!page.contains("lovelace") && !page.contains("203.0.113.9"), "no personal byte: {page}");
     assert!(!page.contains("Cancel"), "no action for `read`");
-    assert_eq!(console.page("/console/jobs/unknown", &session).await.0, 404);
+    let (status, unknown) = console.page("/console/jobs/unknown", &session).await;
+    assert!(status == 404 && unknown.contains("This job is not known. Looked through 1 waiting"), "{unknown}");
     console.end().await;
 }
 
@@ -149,5 +153,29 @@ async fn without_redis_the_page_says_so_to_everybody() {
     let (status, page) = console.page("/console", "").await;
     assert!(status == 503 && page.contains("Redis cannot be reached"), "{page}");
     assert!(!page.contains("127.0.0.1:1"), "where Redis is, is not for everybody: {page}");
+    console.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_lives_leads_to_the_job_before_it() {
+    let mut console = Console::start().await;
+    console.rig.start_worker();
+    let session = console.log_in("operator").await;
+    let csrf = console.csrf(&session).await;
+    let fields = [("csrf", csrf.as_str()), ("type", "CreateUser"), ("for", "10m")];
+    let paused = console.post("/console/rules/pause", &fields).header("cookie", &session).send().await.unwrap();
+    assert_eq!(paused.status(), 303);
+    let user = create("", "next@example.com")["args"].take();
+    let next = json!({"absent": {"type": "CreateUser", "args": user}});
+    console.rig.complete(with(check("first", "c"), "next", next)).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let (_, page) = console.page("/console/jobs/first%2Fabsent", &session).await;
+        if page.contains("after <a href=\"/console/jobs/first\"") {
+            break assert!(page.contains("Delayed"), "{page}");
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     console.end().await;
 }

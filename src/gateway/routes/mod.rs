@@ -32,7 +32,7 @@ use axum::{
     Router,
     extract::Request,
     middleware::{self, Next},
-    response::Response,
+    response::{Redirect, Response},
     routing::{get, post},
 };
 use std::sync::Arc;
@@ -44,6 +44,7 @@ pub(super) fn all(state: &Arc<GatewayState>, readiness: Readiness) -> Router<Arc
     let pages: Router<Arc<GatewayState>> = console::routes(Arc::clone(&state.console)).with_state(());
     Router::new()
         .nest("/console", pages)
+        .route("/console/", get(async || Redirect::permanent("/console")))
         .route("/v1/jobs", post(enqueue::enqueue).get(jobs::list))
         .route("/v1/jobs/search", post(jobs::search))
         .route("/v1/jobs/{id}", get(jobs::one).delete(jobs::cancel))
