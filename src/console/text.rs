@@ -22,9 +22,10 @@ pub(super) fn count_of(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(count), if count == 1 { one } else { many })
 }
 
-/// A rate a second: `0.4`, `36`.
+/// A rate a second: `0.4`, `36`, `12,000`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Not negative, and far below 2^53.
 pub(super) fn rate(per_second: f64) -> String {
-    if per_second < 10.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
+    if per_second < 10.0 { format!("{per_second:.1}") } else { grouped(per_second.round() as u64) }
 }
 
 /// Text from outside: characters that are not visible, or that change the direction of text, become escapes such as `\u{202e}`.
@@ -62,6 +63,7 @@ mod tests {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(count_of(1, "job", "jobs") + &count_of(2_290, "job", "jobs"), "1 job2,290 jobs");
         assert_eq!(shown("a\u{202e}b\u{1b}"), "a\\u{202e}b\\u{1b}");
+        assert_eq!([0.44, 36.4, 500_000.0].map(rate), ["0.4", "36", "500,000"]);
         assert_eq!(clock("2026-01-31T03:12:28.001Z"), "03:12:28");
     }
 }

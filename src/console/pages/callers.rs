@@ -43,7 +43,10 @@ impl Row {
         Self {
             name,
             closed: limit.closed_for_ms.map(age).unwrap_or_default(),
-            learned: limit.calls_per_second.map(|rate| format!("{rate:.2}/s")).unwrap_or_default(),
+            learned: limit
+                .calls_per_second
+                .map(|rate| format!("{}/s", crate::console::text::rate(rate)))
+                .unwrap_or_default(),
             last: shown(&limit.last_429_at),
         }
     }

@@ -159,7 +159,10 @@ fn title_of(selection: &Selection, groups: &Groups, lately: Option<u64>) -> Stri
         (false, _) => " fit",
     };
     let more = match lately {
+        Some(0) if groups.total == 1 => ", before the last 10 min".to_owned(),
         Some(0) => ", none of them from the last 10 min".to_owned(),
+        Some(1) if groups.total == 1 => ", in the last 10 min".to_owned(),
+        Some(more) if more == groups.total => ", all of them from the last 10 min".to_owned(),
         Some(more) => format!(", {} of them from the last 10 min", grouped(more)),
         None => String::new(),
     };

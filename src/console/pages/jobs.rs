@@ -18,7 +18,7 @@ use crate::{
     },
     contract::Status,
     operations::{
-        NoProgress,
+        NoProgress, age,
         jobs::{self, JobFilter, JobListRequest, JobSummary, ListCursor, Stage},
     },
 };
@@ -195,7 +195,7 @@ async fn found(state: &ConsoleState, visitor: &Visitor, search: &Search, fields:
         q: shown(q),
         rows: list.jobs.iter().map(Row::new).collect(),
         looked_at: grouped(list.looked_at),
-        took: format!("{:.1} s", began.elapsed().as_secs_f64()),
+        took: age(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
         next,
         cancel,
         tokens: &query::TOKENS,

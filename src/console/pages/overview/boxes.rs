@@ -119,20 +119,24 @@ fn xco(look: &Look) -> FigureBox {
         failed += worker.heartbeat.failures_last_minute;
     }
     let mut lines = Vec::new();
+    let failures = format!("{} failed", grouped(failed));
     let tone = if breaker.open {
         let again = breaker.open_for_ms.map_or_else(String::new, |ms| format!(", again in {}", age(ms)));
-        lines.push(format!("breaker open{again}"));
+        lines.extend([format!("breaker open{again}"), failures]);
         "bad"
+    } else if failed > 0 {
+        // The first line has the colour of the box.
+        lines.extend([failures, "breaker closed".to_owned()]);
+        "warn"
     } else {
-        lines.push("breaker closed".to_owned());
-        if failed > 0 { "warn" } else { "" }
+        lines.extend(["breaker closed".to_owned(), failures]);
+        ""
     };
     for (route, state) in &breaker.routes {
         let state =
             state.open_for_ms.map_or_else(|| "tried one at a time".to_owned(), |ms| format!("open {}", age(ms)));
         lines.push(format!("{route}: {state}"));
     }
-    lines.push(format!("{} failed", grouped(failed)));
     let since = look.hour.iter().rev().find_map(|point| point.since.as_ref());
     if let Some(since) = since {
         let p95 = |name: &str, ms: Option<u64>| ms.map(|ms| format!("{name} {}", age(ms)));

@@ -69,7 +69,7 @@ const PLANS: [Plan; 4] = [
     },
     Plan {
         id: "chart-latency",
-        title: "How long people waited (logarithmic)",
+        title: "Waiting time of people (log)",
         series: &[
             ("p50", |p| quantile(p).map(|q| q.0)),
             ("p95", |p| quantile(p).map(|q| q.1)),
