@@ -1,4 +1,4 @@
-//! The protocol WebDriver: JSON over HTTP to `chromedriver` on this machine. The crates for it bring a licence that this project
+//! A browser by remote control: JSON over HTTP to `chromedriver` on this machine. The crates for it bring a licence that this project
 //! does not permit, or change the order of JSON members in everything that is built with them.
 
 use nix::{
@@ -51,7 +51,10 @@ impl Drop for Driver {
 impl Driver {
     /// Starts it on a free port, as the leader of a group of processes, and a browser with a profile of its own.
     pub(super) async fn start(binary: &Path, arguments: &[&str]) -> Self {
+        // It also holds what they would leave in the folder for temporary files.
+        let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new("chromedriver");
+        command.env("TMPDIR", profile.path());
         command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let mut process = command.spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -62,7 +65,6 @@ impl Driver {
         // Another test of this process may have installed it first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(120)).build().unwrap();
-        let profile = tempfile::tempdir().unwrap();
         let session = format!("http://127.0.0.1:{port}/session");
         let mut driver = Self { process, http, session, profile };
         let folder = format!("--user-data-dir={}", driver.profile.path().display());
