@@ -40,7 +40,7 @@ async fn a_failed_job_is_found_replayed_and_seen_to_succeed_live() {
     assert_eq!(browser.value("window.sameDocument").await, true, "without a reload");
     assert_eq!(browser.value("document.querySelector('#run-actions').textContent.includes('Stop')").await, false);
 
-    // Personal data is shown for a reason only, and the audit has it.
+    // The audit names who replayed.
     browser.open(&console.url("/console/audit")).await;
     browser.until_text("dead replay").await;
     browser.until_text("ada (operators)").await;
