@@ -72,7 +72,7 @@ impl Seen {
 
 /// The common form of all spellings of a mailbox: in lower case, with its domain in ASCII (`xn--mnchen-3ya.de` for
 /// `münchen.de`).
-fn mailbox(email: &str) -> String {
+pub(super) fn mailbox(email: &str) -> String {
     let email: String = email.nfc().collect();
     let Some((local, domain)) = email.rsplit_once('@') else { return email.to_lowercase() };
     let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase());

@@ -2,7 +2,7 @@
 //! the same backfill by it.
 
 use super::{
-    Layout, Part, Rows, RowsError, Target, digest, output,
+    Fingerprints, Layout, Part, Rows, RowsError, Target, digest, output,
     row::file_name,
     stored::{Flags, Stored},
 };
@@ -184,6 +184,11 @@ impl Identity {
     fn part_json(part: &Part, merchant_id: Option<&str>) -> String {
         let stored = Stored { files: part.files.clone(), flags: Flags::new(&part.layout, merchant_id) };
         serde_json::to_string(&stored).unwrap_or_default()
+    }
+
+    /// Makes the fingerprints of its customers.
+    pub fn fingerprints(&self, salt: &str) -> Fingerprints {
+        Fingerprints::new(salt, self.merchant_id.as_deref())
     }
 
     /// Opens the files to read their rows. `bytes_read` counts the bytes read.

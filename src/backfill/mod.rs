@@ -15,6 +15,7 @@
 //! | `convert` | dates, phone numbers, words and countries → values as XCO reads them |
 //! | `row_job` | `args` → the row's job, or the faults of the row |
 //! | `dedupe` | the customers that a run has met |
+//! | `fingerprint` | by what a later backfill recognises a customer |
 //! | `row` | a row, and how files are written |
 //! | `rows` | files → rows, with all of the above |
 //! | `summary` | rows → counts, and the reasons of rejected rows |
@@ -30,6 +31,7 @@ mod convert;
 mod correction;
 mod csv;
 mod dedupe;
+mod fingerprint;
 mod fold;
 mod identity;
 mod input;
@@ -52,6 +54,7 @@ pub use columns::COLUMNS;
 pub use convert::{Conversion, ConversionKind, Conversions, DateFormat, Example, MapValue, PhoneCountry};
 pub use correction::Correction;
 pub use dedupe::{BYTES_PER_ROW, RowPlace};
+pub use fingerprint::Fingerprints;
 pub use identity::{Identity, IdentityError, RowSource, file_digest};
 pub use input::{Encoding, digest};
 pub use mapping::{HeaderFault, Ignored, MapEntry};
@@ -60,6 +63,6 @@ pub use propose::Proposal;
 pub use row::{Format, Head, Input, Layout, Original, Part, Row, RowCounts, RowVerdict};
 pub use row_job::{RowFault, Target};
 pub use rows::{Rows, RowsError};
-pub use stored::{describe_stored, stored_files};
+pub use stored::{describe_stored, stored_files, stored_merchant};
 pub use summary::{Reason, Summary};
 pub use window::MAX_ROW_BYTES;

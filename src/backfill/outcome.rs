@@ -17,6 +17,8 @@ pub enum RowOutcome {
     AlreadyExists,
     /// The customer has an account: linking it needs the customer's own one-time code.
     NeedsConsent,
+    /// The customer has an account, which an earlier batch of the merchant created under the same reference.
+    CreatedBefore,
     /// A job of the row failed for good; the error says why.
     Failed,
     /// Its deadline passed.
@@ -58,10 +60,11 @@ const NO_ERROR: u8 = b'-';
 const FIRST_KIND: u8 = b'A';
 
 impl RowOutcome {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Created,
         Self::AlreadyExists,
         Self::NeedsConsent,
+        Self::CreatedBefore,
         Self::Failed,
         Self::Expired,
         Self::Cancelled,
@@ -77,6 +80,7 @@ impl RowOutcome {
             Self::Created => "created",
             Self::AlreadyExists => "already_exists",
             Self::NeedsConsent => "needs_consent",
+            Self::CreatedBefore => "created_before",
             Self::Failed => "failed",
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
@@ -92,6 +96,7 @@ impl RowOutcome {
             Self::Created => b'c',
             Self::AlreadyExists => b'x',
             Self::NeedsConsent => b'e',
+            Self::CreatedBefore => b'b',
             Self::Failed => b'f',
             Self::Expired => b't',
             Self::Cancelled => b'k',

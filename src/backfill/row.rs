@@ -122,6 +122,8 @@ pub enum RowVerdict {
     Valid {
         /// `customer_reference`
         reference: String,
+        /// The email address.
+        email: String,
         /// The job's JSON.
         job: String,
         /// The job's partition.

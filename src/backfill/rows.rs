@@ -179,7 +179,7 @@ impl Rows {
                 match self.seen.note(&reference, &email, RowPlace { file, line }) {
                     Ok(first) => {
                         alike = first.map(|first| self.place_as_text(first));
-                        RowVerdict::Valid { reference, job, partition }
+                        RowVerdict::Valid { reference, email, job, partition }
                     }
                     Err((column, first)) => {
                         let reason = format!("is that of {}", self.place_as_text(first));

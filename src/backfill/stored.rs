@@ -102,3 +102,8 @@ pub fn describe_stored(stored: &str) -> String {
 pub fn stored_files(stored: &str) -> Vec<PathBuf> {
     serde_json::from_str::<Stored>(stored).map(|stored| stored.files).unwrap_or_default()
 }
+
+/// The merchant of a backfill that Redis knows, if it is another than the workers' own.
+pub fn stored_merchant(stored: &str) -> Option<String> {
+    serde_json::from_str::<Stored>(stored).ok()?.flags.merchant_id
+}

@@ -136,7 +136,9 @@ mod tests {
                 let fault = RowFault { place: "email".to_owned(), reason: reason.to_owned() };
                 RowVerdict::Rejected { reference: None, faults: vec![fault] }
             }
-            None => RowVerdict::Valid { reference: String::new(), job: String::new(), partition: 0 },
+            None => {
+                RowVerdict::Valid { reference: String::new(), email: String::new(), job: String::new(), partition: 0 }
+            }
         };
         let corrects = corrects.map(|line| RowPlace { file: 0, line });
         let file = usize::from(corrects.is_some());

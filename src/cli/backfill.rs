@@ -37,7 +37,8 @@ use tokio_util::sync::CancellationToken;
     before street_address, address_complement, locality, postal_code, country. Others are named, and not read.\n\
     A line of NDJSON: {\"customer_reference\":\"c1\",\"user\":{\"email\":\"ada@example.com\"}}\n\n\
     Outcomes: created; already_exists; needs_consent (the customer has an account, and linking it takes a code sent to the\n\
-    customer); failed, expired, cancelled, rejected, with the error; unknown (its completion was trimmed unread).\n\
+    customer); created_before (an earlier batch created that account, so nothing is left to do); failed, expired, cancelled,\n\
+    rejected, with the error; unknown (its completion was trimmed unread).\n\
     Exit 0 if every valid row has ended, with success or without.")]
 pub struct BackfillArgs {
     /// The subcommand.

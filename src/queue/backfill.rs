@@ -4,6 +4,8 @@
 //! consumer group on the completions that no consumer reads. It only keeps completions from being trimmed before they are
 //! collected.
 
+pub mod customers;
+
 use super::{
     Keys, Link,
     script::{Script, integers, script},
@@ -23,6 +25,9 @@ pub const RESULT_BYTES: usize = 4;
 pub const MAX_CORRECTIONS: usize = 100;
 /// A backfill is forgotten this long after its last step.
 const LIFE_S: u64 = 30 * 86_400;
+/// The name of a backfill stays in the list this long after a run began last: longer than Redis knows the backfill, so that a later one
+/// can report whose customers it does not know.
+const LISTED_S: u64 = 2 * LIFE_S;
 
 /// The identity of a backfill, the same for all its runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +94,11 @@ pub struct ResultUpdate {
 }
 
 impl ResultUpdate {
+    /// A row whose customer an earlier batch created. It replaces `needs_consent`, and is not replaced by it.
+    pub const fn created_before(row: u64) -> Self {
+        Self { row, code: [b'b', b'-'], checks: None, creates: None }
+    }
+
     /// A row that has ended with an unknown outcome. It replaces no known outcome, and a known one replaces it.
     pub const fn unknown(row: u64) -> Self {
         Self { row, code: [b'u', b'-'], checks: None, creates: None }
@@ -142,33 +152,37 @@ pub async fn register(
     if has_own_results {
         set.cmd("HSETNX").arg(&key).arg("results").arg("own").ignore();
     }
-    set.cmd("EXPIRE").arg(&key).arg(LIFE_S).ignore();
+    for key in [&key, &first.backfill_results(batch), &first.backfill_customers(batch)] {
+        set.cmd("EXPIRE").arg(key).arg(LIFE_S).ignore();
+    }
     set.cmd("HMGET").arg(&key).arg("fingerprint").arg("plan");
     let ((fingerprint, json),): ((String, String),) = link.pipeline(&set).await?;
     Ok(StoredIdentity { fingerprint, json })
 }
 
-/// Adds a backfill to the list, and removes those that are forgotten.
+/// Adds a backfill to the list, and removes those that have been forgotten for a while.
 pub async fn list_as_begun(link: &mut Link, first: &Keys, batch: &str, now_ms: u64) -> RedisResult<()> {
+    let since_ms = now_ms.saturating_sub(LISTED_S * 1000);
+    let is_old = |(_, is_known, begun_ms): &(String, bool, u64)| !is_known && *begun_ms < since_ms;
     let forgotten: Vec<String> =
-        listed(link, first).await?.into_iter().filter(|(_, is_known, _)| !is_known).map(|(batch, ..)| batch).collect();
+        listed(link, first).await?.into_iter().filter(is_old).map(|(batch, ..)| batch).collect();
     let mut set = pipe();
     if !forgotten.is_empty() {
         set.cmd("HDEL").arg(first.backfills()).arg(forgotten).ignore();
     }
     set.cmd("HSET").arg(first.backfills()).arg(batch).arg(now_ms).ignore();
-    set.cmd("EXPIRE").arg(first.backfills()).arg(LIFE_S).ignore();
+    set.cmd("EXPIRE").arg(first.backfills()).arg(LISTED_S).ignore();
     link.pipeline(&set).await
 }
 
 /// The listed backfills and when a run of each began last (ms), in no order. Redis may have forgotten some. One round trip,
-/// O(backfills of 30 days).
+/// O(backfills of 60 days).
 pub async fn begun(link: &mut Link, first: &Keys) -> RedisResult<Vec<(String, u64)>> {
     let all: HashMap<String, u64> = link.query(cmd("HGETALL").arg(first.backfills())).await?;
     Ok(all.into_iter().collect())
 }
 
-/// The listed backfills: batch, whether Redis still knows it, and when a run began last (ms). O(backfills of 30 days).
+/// The listed backfills: batch, whether Redis still knows it, and when a run began last (ms). O(backfills of 60 days).
 pub async fn listed(link: &mut Link, first: &Keys) -> RedisResult<Vec<(String, bool, u64)>> {
     let all = begun(link, first).await?;
     let mut listed = Vec::with_capacity(all.len());
@@ -265,8 +279,8 @@ pub async fn record_results(
     batch: &str,
     updates: &[ResultUpdate],
 ) -> RedisResult<EndedRows> {
-    let mut call = RECORD.call(2);
-    call.arg(first.backfill_results(batch)).arg(first.backfill(batch)).arg(LIFE_S);
+    let mut call = RECORD.call(3);
+    call.arg(first.backfill_results(batch)).arg(first.backfill(batch)).arg(first.backfill_customers(batch)).arg(LIFE_S);
     for ResultUpdate { row, code, checks, creates } in updates {
         let calls = |calls: &Option<u8>| calls.map_or(-1, i16::from);
         call.arg(*row).arg(&code[..]).arg(calls(checks)).arg(calls(creates));

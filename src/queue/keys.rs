@@ -34,6 +34,7 @@
 //! | `{NS:P}:batch:<name>` | hash, expires | a batch's counters |
 //! | `{NS:P}:backfill:<batch>` | hash, expires | progress of a backfill in this partition (`queue/backfill.rs`) |
 //! | `{NS:0}:backfill:<batch>:results` | string, expires | results of its rows, four bytes each |
+//! | `{NS:0}:backfill:<batch>:customers` | string, expires | fingerprints of its customers, eight bytes for each row (`queue/backfill/customers.rs`) |
 //! | `{NS:0}:backfills` | hash, expires | the backfills: batch → when a run began last (ms) |
 //! | `{NS:0}:meta` | hash | what all workers must agree on: `partitions` |
 //! | `{NS:P}:probe:<type>` | any, expires | made and deleted by the check before work, within one script |
@@ -370,6 +371,11 @@ impl Keys {
     /// Returns the key of a backfill's results.
     pub fn backfill_results(&self, batch: &str) -> String {
         format!("{}:backfill:{batch}:results", self.tag)
+    }
+
+    /// Returns the key of the fingerprints of a backfill's customers.
+    pub fn backfill_customers(&self, batch: &str) -> String {
+        format!("{}:backfill:{batch}:customers", self.tag)
     }
 
     /// Returns the key of a login to the console.

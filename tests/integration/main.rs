@@ -7,6 +7,7 @@ mod arithmetic;
 mod backfill;
 mod backfill_correct;
 mod backfill_lost;
+mod backfill_overlap;
 mod bucket_state;
 mod chains;
 mod client;

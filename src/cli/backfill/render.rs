@@ -26,6 +26,12 @@ pub(super) fn report(report: &BackfillReport) -> anyhow::Result<()> {
             figure(&format!("  {error}"), *count)?;
         }
     }
+    if !report.not_compared.is_empty() {
+        let batches = report.not_compared.join(", ");
+        say(&format!(
+            "needs_consent may count customers that these batches created, because Redis does not know whom: {batches}"
+        ));
+    }
     for file in &report.files {
         if let Some(results) = &file.results {
             print_line(&format!("results in {}", results.display()))?;

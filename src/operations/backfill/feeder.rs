@@ -15,7 +15,7 @@ use crate::{
     operations::{Backend, Progress},
     queue::{
         self, Keys, Link,
-        backfill::{self, EnqueueCheckpoint, RowsEnqueued},
+        backfill::{self, EnqueueCheckpoint, RowsEnqueued, customers},
         is_transient,
     },
 };
@@ -203,6 +203,10 @@ impl Feeder {
         stop: &CancellationToken,
     ) -> Result<RowsEnqueued, BackfillError> {
         let (progress, batch, run) = (&*self.progress, self.identity.batch(), self.run.as_str());
+        let first = &self.keys[0];
+        let customers: Vec<(u64, u64)> = chunk.jobs.iter().map(|job| (job.row, job.customer)).collect();
+        // The fingerprints first: the jobs may have ended before anything else is written.
+        outlast(backend, progress, stop, async |link| customers::record(link, first, batch, &customers).await).await?;
         for (keys, checkpoint) in self.keys.iter().zip(&mut self.checkpoints) {
             let here: Vec<&RowJob> = chunk.jobs.iter().filter(|job| job.partition == keys.partition).collect();
             let Some(last) = here.last() else { continue };

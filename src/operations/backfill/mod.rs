@@ -7,6 +7,7 @@
 //! | `feeder` | [`Feeder`]: enqueues rows as earlier rows end, within a window and at a rate |
 //! | `collector` | completions → results of rows |
 //! | `lost` | rows whose completions were trimmed before they were collected |
+//! | `created_before` | customers that an earlier batch created |
 //! | `window` | how many rows are in the queue at once |
 //! | `hindrance` | what keeps a run from going faster: a pause, a limit, no worker |
 //! | `results` | [`results_to`]: the results of rows as CSV, without the files |
@@ -18,6 +19,7 @@
 
 mod check_report;
 mod collector;
+mod created_before;
 mod error;
 mod feeder;
 mod file_report;

@@ -2,7 +2,7 @@
 
 use super::BackfillError;
 use crate::{
-    backfill::{Conversion, Reason, Row, RowCounts, RowVerdict, Rows, Summary, output::Rejects},
+    backfill::{Conversion, Fingerprints, Reason, Row, RowCounts, RowVerdict, Rows, Summary, output::Rejects},
     operations::Progress,
     queue::backfill::EnqueueCheckpoint,
 };
@@ -17,6 +17,8 @@ const MAX_LOOKALIKES_NAMED: u64 = 20;
 pub(super) struct RowJob {
     pub(super) row: u64,
     pub(super) partition: u16,
+    /// The fingerprint of the customer.
+    pub(super) customer: u64,
     pub(super) json: String,
 }
 
@@ -30,16 +32,18 @@ pub(super) fn read(
     mut rows: Rows,
     checkpoints: &[EnqueueCheckpoint],
     max_rows: usize,
+    fingerprints: &Fingerprints,
     to: &mpsc::Sender<Chunk>,
 ) -> Result<(), BackfillError> {
     let mut jobs = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        if let RowVerdict::Valid { job, partition, .. } = row.verdict
+        if let RowVerdict::Valid { reference, email, job, partition } = row.verdict
             && checkpoints.get(usize::from(partition)).is_none_or(|checkpoint| row.number > checkpoint.row)
         {
             bytes += job.len();
-            jobs.push(RowJob { row: row.number, partition, json: job });
+            let customer = fingerprints.of(&reference, &email);
+            jobs.push(RowJob { row: row.number, partition, customer, json: job });
         }
         if jobs.len() >= max_rows || bytes >= CHUNK_BYTES {
             bytes = 0;

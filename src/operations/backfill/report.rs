@@ -3,6 +3,7 @@
 use super::{
     BackfillError,
     collector::Collector,
+    created_before,
     feeder::note_lost,
     file_report::FileReport,
     lost::{self, Lost, RESULT_PAGE_ROWS},
@@ -48,6 +49,9 @@ pub struct BackfillReport {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Rows without success, by error kind.
     pub errors: BTreeMap<&'static str, u64>,
+    /// Batches of which Redis does not know (any more) whom they created: such customers count as `needs_consent`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<String>,
     /// Each file, with the files that were written; empty if no result file was written.
     pub files: Vec<FileReport>,
     /// Why no result file was written.
@@ -91,6 +95,8 @@ struct Standing {
     /// By partition.
     checkpoints: Vec<EnqueueCheckpoint>,
     tally: OutcomeCounts,
+    /// Batches of which Redis does not know whom they created.
+    not_compared: Vec<String>,
 }
 
 impl Standing {
@@ -138,6 +144,7 @@ pub async fn report(
         pending: enqueued.saturating_sub(ended),
         outcomes: standing.tally.outcomes,
         errors: standing.tally.errors,
+        not_compared: standing.not_compared,
         files,
         no_results,
     })
@@ -169,8 +176,9 @@ async fn standing(link: &mut Link, keys: &[Keys], batch: &str, counts: Option<Ro
     for keys in keys {
         checkpoints.push(backfill::checkpoint(link, keys, batch).await?);
     }
+    let not_compared = created_before::mark(link, &keys[0], batch, last_row(&checkpoints)).await?;
     let tally = tally(link, &keys[0], batch, &checkpoints).await?;
-    let standing = Standing { counts, checkpoints, tally };
+    let standing = Standing { counts, checkpoints, tally, not_compared };
     if standing.is_complete() {
         for keys in keys {
             backfill::drop_group(link, keys, batch).await?;
@@ -179,13 +187,18 @@ async fn standing(link: &mut Link, keys: &[Keys], batch: &str, counts: Option<Ro
     Ok(standing)
 }
 
+/// The highest row that is enqueued.
+fn last_row(checkpoints: &[EnqueueCheckpoint]) -> u64 {
+    checkpoints.iter().map(|checkpoint| checkpoint.row).max().unwrap_or(0)
+}
+
 pub(super) async fn tally(
     link: &mut Link,
     first: &Keys,
     batch: &str,
     checkpoints: &[EnqueueCheckpoint],
 ) -> RedisResult<OutcomeCounts> {
-    let last = checkpoints.iter().map(|checkpoint| checkpoint.row).max().unwrap_or(0);
+    let last = last_row(checkpoints);
     let mut tally = OutcomeCounts::default();
     let mut from = 1;
     while from <= last {

@@ -12,8 +12,8 @@ const ENTRY_BYTES: u64 = 24;
 const ID_BYTES: u64 = 135;
 /// Bytes of Redis memory for a completion.
 const COMPLETION_BYTES: u64 = 320;
-/// Bytes of Redis memory for the result of a row.
-const RESULT_BYTES: u64 = 4;
+/// Bytes of Redis memory for a row: its result, and the fingerprint of its customer.
+const ROW_BYTES: u64 = 12;
 
 /// How much a backfill will take, at most: as if every customer were new.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,7 +46,7 @@ impl Sizing {
             calls,
             calls_per_second: per_second,
             hours: per_second.map(|per_second| of / per_second / 3600.0),
-            redis_bytes: queued + calls * ID_BYTES + completion_bytes + counts.valid * RESULT_BYTES,
+            redis_bytes: queued + calls * ID_BYTES + completion_bytes + counts.valid * ROW_BYTES,
             completion_bytes,
             completions_fit: all_completions <= config.completions.max_bytes,
         }

@@ -4,6 +4,7 @@ use super::{
     BackfillError, BackfillProgress, MaxRejected,
     check_report::CheckReport,
     collector::Collector,
+    created_before,
     feeder::{EnqueueRate, Feeder},
     file_report::FileReport,
     hindrance::Watch,
@@ -131,14 +132,16 @@ impl Backfill {
             checkpoints.push(backfill::take_over(link, keys, identity.batch(), &run).await.map_err(&failed)?);
         }
         let collector = Collector::start(link, keys.clone(), identity.batch()).await.map_err(&failed)?;
-        let looked_up = tally(link, &keys[0], identity.batch(), &checkpoints).await.map_err(failed)?.looked_up;
+        let looked_up = tally(link, &keys[0], identity.batch(), &checkpoints).await.map_err(&failed)?.looked_up;
+        let salt = created_before::salt(link, &keys[0], identity.batch()).await.map_err(failed)?;
+        let fingerprints = identity.fingerprints(&salt);
         progress.note(&format!("batch {}", identity.batch()));
         name_ignored(&identity, &rows, &*progress);
         let max_rows = chunk_rows(limits);
         let (sender, chunks) = mpsc::channel(4);
         let reader = {
             let checkpoints = checkpoints.clone();
-            tokio::task::spawn_blocking(move || reader::read(rows, &checkpoints, max_rows, &sender))
+            tokio::task::spawn_blocking(move || reader::read(rows, &checkpoints, max_rows, &fingerprints, &sender))
         };
         Ok(Feeder {
             identity,

@@ -1,13 +1,14 @@
 -- backfill_record.lua: records the results of rows of a backfill. (Needs atomic.lua before it.)
 --
--- KEYS  1 the backfill's results: four bytes per row, at four times its number · 2 its checkpoint
--- ARGV  1 life of both keys in s · then for each completion (<= 256): row · outcome and error, one character each ·
+-- KEYS  1 the backfill's results: four bytes per row, at four times its number · 2 its checkpoint · 3 the fingerprints of its
+--       customers, which live as long
+-- ARGV  1 life of these keys in s · then for each completion (<= 256): row · outcome and error, one character each ·
 --       calls of the check · calls of the creation (-1: unchanged)
 -- Returns  {rows that have completed, rows among them without success}
 -- Guarantees  Recording the same completions again changes nothing. A completed row stays completed. Of two
 --             completions, the one recorded later counts (a dead letter was replayed), but an unknown result (u) never
---             replaces another. Rows and totals are written together or not at all, whichever command fails.
---             O(completions).
+--             replaces another, and "needs consent" (e) never replaces "created before" (b). Rows and totals are written
+--             together or not at all, whichever command fails. O(completions).
 
 local ended, unsuccessful = 0, 0
 local function is_final(outcome)
@@ -23,7 +24,7 @@ local function record()
     local at = ARGV[i] * 4
     local old = redis.call('GETRANGE', KEYS[1], at, at + 3)
     local was, is = string.sub(old, 1, 1), string.sub(ARGV[i + 1], 1, 1)
-    if not is_final(was) or is_final(is) and is ~= 'u' then
+    if not is_final(was) or is_final(is) and is ~= 'u' and not (was == 'b' and is == 'e') then
       local checks, creates = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
       if checks < 0 then
         checks = string.byte(old, 3) or 0
@@ -50,4 +51,5 @@ if why then
 end
 courtesy('EXPIRE', KEYS[1], ARGV[1])
 courtesy('EXPIRE', KEYS[2], ARGV[1])
+courtesy('EXPIRE', KEYS[3], ARGV[1])
 return {total, short}
