@@ -96,7 +96,8 @@ fn shown(report: &EraseReport, context: &Context) -> anyhow::Result<Exit> {
 
 /// `2 waiting jobs, 1 completion`
 fn counted(counts: &EraseCounts) -> String {
-    let EraseCounts { waiting, delayed, in_flight, completions, replies, dead_letters, edits, rules } = *counts;
+    let EraseCounts { waiting, delayed, in_flight, completions, replies, dead_letters, edits, .. } = *counts;
+    let EraseCounts { replays, fingerprints, rules, .. } = *counts;
     let kinds = [
         (waiting, "waiting job", "waiting jobs"),
         (delayed, "delayed job", "delayed jobs"),
@@ -105,6 +106,8 @@ fn counted(counts: &EraseCounts) -> String {
         (replies, "unread reply", "unread replies"),
         (dead_letters, "dead letter", "dead letters"),
         (edits, "record of an edit", "records of edits"),
+        (replays, "plan or run of a replay", "plans and runs of replays"),
+        (fingerprints, "fingerprint in a backfill", "fingerprints in backfills"),
         (rules, "rule", "rules"),
     ];
     let named = kinds.into_iter().filter(|(count, ..)| *count > 0);

@@ -5,10 +5,12 @@
 //!
 //! A run is bounded. It reports what it had to leave, and a later run takes that up.
 
+mod backfills;
 mod counts;
 mod customer;
 mod kept;
 mod live;
+mod runs;
 
 pub use counts::{EraseCounts, MOST_JOBS};
 pub use customer::CustomerToErase;
@@ -16,6 +18,7 @@ pub use customer::CustomerToErase;
 use super::{Actor, Backend, Error, Progress, jobs::cancel_each};
 use crate::config::Config;
 use customer::Matcher;
+use redis::RedisResult;
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
@@ -55,6 +58,7 @@ pub async fn find(
     let mut kept = kept::Kept::new(backend, &matcher, progress, false);
     kept.run(live.ids()).await.map_err(&failed)?;
     report.add(&kept);
+    report.add_rest(backend, &matcher, customer, None).await.map_err(&failed)?;
     report.left = live.ids().collect();
     report.conclude(config, live.has_more);
     Ok(report)
@@ -93,6 +97,7 @@ pub async fn run(
     let mut kept = kept::Kept::new(backend, &matcher, progress, true);
     kept.run(live.ids()).await.map_err(&failed)?;
     report.add(&kept);
+    report.add_rest(backend, &matcher, customer, Some(actor)).await.map_err(&failed)?;
     report.left = left.into_iter().collect();
     report.conclude(config, live.has_more);
     backend.record(actor, "erase ended", &what, report.erased.total()).await?;
@@ -113,9 +118,36 @@ impl EraseReport {
         self.complete = !kept.has_more;
     }
 
+    /// Finds the rest, which is not of jobs, and erases it if `actor` is given.
+    async fn add_rest(
+        &mut self,
+        backend: &mut Backend<'_>,
+        matcher: &Matcher<'_>,
+        customer: &CustomerToErase,
+        actor: Option<&Actor>,
+    ) -> RedisResult<()> {
+        let replays = runs::find(backend, matcher, actor).await?;
+        (self.found.replays, self.erased.replays) = (replays.found, replays.erased);
+        for run in &replays.going_on {
+            self.complete = false;
+            self.remains
+                .push(format!("the request of {run}, which goes on: stop it, or wait for its end, and erase again"));
+        }
+        let backfills = backfills::find(backend, customer, actor.is_some()).await?;
+        (self.found.fingerprints, self.erased.fingerprints) = (backfills.found, backfills.erased);
+        if backfills.is_unknown && self.found.total() > 0 {
+            self.remains.push(
+                "a fingerprint in backfills of the last 30 days, if one had the customer: reference and email together find it"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
     /// Says what remains. `has_more`: not every job that fits was looked at.
     fn conclude(&mut self, config: &Config, has_more: bool) {
         self.complete &= !has_more && self.left.is_empty() && self.found.rules == 0 && !self.dry_run;
+        let rest = std::mem::take(&mut self.remains);
         let mut remains = Vec::new();
         if self.dry_run && self.found.total() > 0 {
             remains.push("everything: nothing was changed".to_owned());
@@ -126,6 +158,7 @@ impl EraseReport {
         if has_more || (!self.dry_run && self.found.dead_letters > self.erased.dead_letters) {
             remains.push("more than one run erases: erase again".to_owned());
         }
+        remains.extend(rest);
         if self.found.rules > 0 {
             remains.push(format!("{} rules that name the customer, until they are resumed or end", self.found.rules));
         }

@@ -15,6 +15,7 @@
 //! | `{NS:0}:runs` | sorted set, expires | names of the runs, by the time (ms) at which they began |
 //! | `{NS:0}:runs:live` | sorted set, expires | names of those that go on, by their last heartbeat (ms) |
 //! | `{NS:0}:plan:<id>` | string, expires | the plan of a replay or discard, as JSON |
+//! | `{NS:0}:plans` | sorted set, expires | ids of the plans, by the time (ms) at which they were made |
 //! | `{NS:0}:history:<step>` | string, expires | one of three rings of records of how the queue was (`queue/history.rs`) |
 //! | `{NS:0}:history:turn` | string, expires | exists while a step of the history has been recorded |
 //! | `{NS:0}:latency` | hash, expires | since ever: how long jobs took, as two histograms; calls answered with 429 |
@@ -336,6 +337,11 @@ impl Keys {
     /// Returns the key of a plan.
     pub fn plan(&self, id: &str) -> String {
         format!("{}:plan:{id}", self.tag)
+    }
+
+    /// Returns the key of the list of plans.
+    pub fn plans(&self) -> String {
+        format!("{}:plans", self.tag)
     }
 
     /// Returns the key of a ring of the history.

@@ -141,9 +141,41 @@ pub async fn ask_to_stop(link: &mut Link, keys: &Keys, name: &str, by: &str) -> 
     link.pipeline(&asked).await
 }
 
-/// Keeps a plan for [`PLAN_LIFE_S`].
-pub async fn keep_plan(link: &mut Link, keys: &Keys, id: &str, plan: &str) -> RedisResult<()> {
-    link.query(cmd("SET").arg(keys.plan(id)).arg(plan).arg("EX").arg(PLAN_LIFE_S)).await
+/// Erases what a run that nobody works on was asked to do. It can then not be continued, so it is stopped.
+pub async fn erase_request(link: &mut Link, keys: &Keys, name: &str, by: &str) -> RedisResult<()> {
+    let key = keys.run(name);
+    let mut asked = pipe();
+    asked.cmd("HSETNX").arg(&key).arg("stop").arg(by).ignore();
+    asked.cmd("HSET").arg(&key).arg("request").arg("").ignore();
+    asked.cmd("EXPIRE").arg(&key).arg(LIFE_S).ignore();
+    link.pipeline(&asked).await
+}
+
+/// Keeps a plan for [`PLAN_LIFE_S`]. `now_ms` is on Redis's clock.
+pub async fn keep_plan(link: &mut Link, keys: &Keys, id: &str, plan: &str, now_ms: u64) -> RedisResult<()> {
+    let mut set = pipe();
+    let expired_ms = now_ms.saturating_sub(PLAN_LIFE_S * 1000);
+    set.cmd("ZREMRANGEBYSCORE").arg(keys.plans()).arg("-inf").arg(format!("({expired_ms}")).ignore();
+    set.cmd("ZADD").arg(keys.plans()).arg(now_ms).arg(id).ignore();
+    set.cmd("EXPIRE").arg(keys.plans()).arg(PLAN_LIFE_S).ignore();
+    set.cmd("SET").arg(keys.plan(id)).arg(plan).arg("EX").arg(PLAN_LIFE_S).ignore();
+    link.pipeline(&set).await
+}
+
+/// Returns the plans that have not expired: id and plan. O(plans of ten minutes).
+pub async fn plans(link: &mut Link, keys: &Keys) -> RedisResult<Vec<(String, String)>> {
+    let ids: Vec<String> = link.query(cmd("ZRANGE").arg(keys.plans()).arg(0).arg(-1)).await?;
+    let mut plans = Vec::new();
+    // One at a time: a plan may have 256 KiB.
+    for id in ids {
+        plans.extend(plan(link, keys, &id).await?.map(|plan| (id, plan)));
+    }
+    Ok(plans)
+}
+
+/// Deletes a plan. Returns 1, or 0 if there is none.
+pub async fn delete_plan(link: &mut Link, keys: &Keys, id: &str) -> RedisResult<u64> {
+    link.query(cmd("DEL").arg(keys.plan(id))).await
 }
 
 /// Returns a plan. `None`: there is none, or it has expired.

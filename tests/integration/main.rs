@@ -21,6 +21,7 @@ mod deadlines;
 mod doubt;
 mod duplicates;
 mod erase;
+mod erase_rest;
 mod examples;
 mod examples_languages;
 mod flows;

@@ -66,7 +66,9 @@ async fn existing(link: &mut Link, first: &Keys, batch: &str, last: u64) -> Redi
             are_there = true;
             let fingerprints = customers::fingerprints(link, first, batch, from, count).await?;
             let rows = results.chunks(RowResult::BYTES).zip(fingerprints).zip(from..);
-            let rows = rows.filter(|((result, fingerprint), _)| *fingerprint != 0 && needs_consent(result));
+            let rows = rows.filter(|((result, fingerprint), _)| {
+                !matches!(*fingerprint, 0 | customers::ERASED) && needs_consent(result)
+            });
             existing.extend(rows.map(|((_, fingerprint), row)| (fingerprint, row)));
         }
         from += count;

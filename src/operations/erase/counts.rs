@@ -22,6 +22,10 @@ pub struct EraseCounts {
     pub dead_letters: u64,
     /// Records of jobs that an operator edited.
     pub edits: u64,
+    /// Plans and runs of replays and discards whose filter or edit names the customer.
+    pub replays: u64,
+    /// Fingerprints that backfills keep. They are found by reference and email together.
+    pub fingerprints: u64,
     /// Rules that name the customer. Whoever resumes the pause removes it.
     pub rules: u64,
 }
@@ -29,7 +33,17 @@ pub struct EraseCounts {
 impl EraseCounts {
     /// How many there are of all kinds.
     pub const fn total(&self) -> u64 {
-        let Self { waiting, delayed, in_flight, completions, replies, dead_letters, edits, rules } = self;
-        *waiting + *delayed + *in_flight + *completions + *replies + *dead_letters + *edits + *rules
+        let Self { waiting, delayed, in_flight, completions, replies, dead_letters, edits, .. } = self;
+        let Self { replays, fingerprints, rules, .. } = self;
+        *waiting
+            + *delayed
+            + *in_flight
+            + *completions
+            + *replies
+            + *dead_letters
+            + *edits
+            + *replays
+            + *fingerprints
+            + *rules
     }
 }

@@ -92,6 +92,38 @@ impl<'a> Matcher<'a> {
         }
     }
 
+    /// Whether what a replay or a discard was asked to do names the customer: in its filter, or in an edit of jobs.
+    pub(super) fn fits_request(&self, request: &str) -> bool {
+        match serde_json::from_str(request) {
+            Ok(request) => self.is_requested(&request, ""),
+            Err(_) => self.is_in_text(request),
+        }
+    }
+
+    /// Values may be JSON within a text. Each such level doubles the escapes of the next, so there are few.
+    fn is_requested(&self, value: &Value, member: &str) -> bool {
+        match value {
+            Value::String(text) => match serde_json::from_str(text) {
+                Ok(inner @ (Value::Object(_) | Value::Array(_) | Value::String(_))) => {
+                    self.is_requested(&inner, member)
+                }
+                // The text that a filter looks for.
+                _ if member == "text" => self.is_in_text(text),
+                _ => self.names(value, if member == "caller" { "caller_id" } else { member }),
+            },
+            Value::Array(items) => items.iter().any(|item| self.is_requested(item, member)),
+            Value::Object(members) => {
+                // An edit sets the member at `pointer` to the value in `text`.
+                let pointer = members.get("pointer").and_then(Value::as_str);
+                let set = pointer.map(|pointer| pointer.rsplit('/').next().unwrap_or_default());
+                let named =
+                    |name: &'_ str| if name == "text" { set.unwrap_or("text").to_owned() } else { name.to_owned() };
+                members.iter().any(|(name, value)| self.is_requested(value, &named(name)))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+
     /// Whether a value, or one within it, names the customer. The depth is that of parsed JSON, which is bounded.
     fn names(&self, value: &Value, member: &str) -> bool {
         match value {
@@ -185,6 +217,36 @@ mod tests {
             assert!(!matcher.fits(other.as_bytes()), "{other}");
         }
         assert!(Matcher::new(&ada()).fits(b"\xff ada@example.com"), "invalid UTF-8 hides nothing");
+    }
+
+    #[test]
+    fn requests_of_replays_name_a_customer_in_filters_and_edits() {
+        let customer = ada();
+        let matcher = Matcher::new(&customer);
+        let whole = serde_json::json!({"whole": r#"{"args":{"email":"\u0061da@example.com"}}"#}).to_string();
+        let plan =
+            serde_json::json!({"request": r#"{"filter":{"customer_reference":"created"}}"#, "of": 1}).to_string();
+        for request in [
+            r#"{"filter":{"caller":"created"}}"#,
+            r#"{"filter":{"text":"a created one"}}"#,
+            r#"{"replay":{"changes":{"set":[{"pointer":"/args/customer_reference","text":"created"}]}}}"#,
+            r#"{"replay":{"changes":{"set":[{"pointer":"/args/customer_reference","text":"\"created\""}]}}}"#,
+            r#"{"replay":{"changes":{"set":[{"pointer":"/args/user","text":"{\"email\":\"ADA@example.com\"}"}]}}}"#,
+            &whole,
+            &plan,
+            "not JSON: ada@example.com",
+        ] {
+            assert!(matcher.fits_request(request), "{request}");
+        }
+        for other in [
+            r#"{"filter":{"batch":"created"}}"#,
+            r#"{"filter":{"text":"created_at"}}"#,
+            r#"{"replay":{"changes":{"set":[{"pointer":"/meta/state","text":"created"}]}}}"#,
+            r#"{"kind":"created"}"#,
+            "",
+        ] {
+            assert!(!matcher.fits_request(other), "{other}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
             scan::{Scope, scope},
         },
     },
-    queue::runs,
+    queue::{clock, runs},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,8 @@ async fn keep(backend: &mut Backend<'_>, plan: &Plan) -> Result<String, RunError
     let text = serde_json::to_string(&kept).map_err(|_| RunError::TooLarge)?;
     let id = id_of(&text);
     let (keys, failed) = (backend.common_keys(), backend.failed());
-    runs::keep_plan(&mut backend.link, &keys, &id, &text).await.map_err(failed)?;
+    let now_ms = clock::now_ms(&mut backend.link).await.map_err(&failed)?;
+    runs::keep_plan(&mut backend.link, &keys, &id, &text, now_ms).await.map_err(failed)?;
     Ok(id)
 }
 
