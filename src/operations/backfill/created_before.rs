@@ -39,41 +39,61 @@ async fn others(link: &mut Link, first: &Keys, batch: &str) -> RedisResult<Vec<S
 /// Records which rows up to `last` need no consent, because another batch created their customers. Returns the batches of which Redis does
 /// not know (any more) whom they created; none if no row needs a consent.
 pub(super) async fn mark(link: &mut Link, first: &Keys, batch: &str, last: u64) -> RedisResult<Vec<String>> {
-    let (mut existing, are_there) = existing(link, first, batch, last).await?;
-    if !are_there {
-        return Ok(Vec::new());
+    let mut existing = Existing::read(link, first, batch, last).await?;
+    let mut unknown = Vec::new();
+    if existing.is_empty() {
+        return Ok(unknown);
     }
     let salt = customers::salt(link, first, batch).await?;
-    let mut unknown = Vec::new();
     for other in others(link, first, batch).await? {
         let is_comparable = salt.is_some() && customers::salt(link, first, &other).await? == salt;
-        if !is_comparable || !compare(link, first, batch, &other, &mut existing).await? {
+        if !is_comparable || !compare(link, first, batch, &other, &mut existing.rows).await? {
             unknown.push(other);
+        }
+        if existing.is_empty() {
+            return Ok(Vec::new());
         }
     }
     Ok(unknown)
 }
 
-/// The rows that need a consent, by fingerprint, and whether there are any.
-async fn existing(link: &mut Link, first: &Keys, batch: &str, last: u64) -> RedisResult<(HashMap<u64, u64>, bool)> {
-    let (mut existing, mut are_there) = (HashMap::new(), false);
-    let mut from = 1;
-    while from <= last {
-        let count = RESULT_PAGE_ROWS.min(last - from + 1);
-        let results = backfill::results(link, first, batch, from, count).await?;
-        let needs_consent = |result| RowResult::decode(result).outcome == RowOutcome::NeedsConsent;
-        if results.chunks(RowResult::BYTES).any(needs_consent) {
-            are_there = true;
-            let fingerprints = customers::fingerprints(link, first, batch, from, count).await?;
-            let rows = results.chunks(RowResult::BYTES).zip(fingerprints).zip(from..);
-            let rows = rows.filter(|((result, fingerprint), _)| {
-                !matches!(*fingerprint, 0 | customers::ERASED) && needs_consent(result)
-            });
-            existing.extend(rows.map(|((_, fingerprint), row)| (fingerprint, row)));
+/// The rows that need a consent.
+#[derive(Default)]
+struct Existing {
+    /// Their numbers, by fingerprint.
+    rows: HashMap<u64, u64>,
+    /// There are others, without a fingerprint: a former version enqueued them, or it was erased.
+    has_others: bool,
+}
+
+impl Existing {
+    /// Reads the rows up to `last`.
+    async fn read(link: &mut Link, first: &Keys, batch: &str, last: u64) -> RedisResult<Self> {
+        let mut existing = Self::default();
+        let mut from = 1;
+        while from <= last {
+            let count = RESULT_PAGE_ROWS.min(last - from + 1);
+            let results = backfill::results(link, first, batch, from, count).await?;
+            let results: Vec<_> = results.chunks(RowResult::BYTES).map(RowResult::decode).collect();
+            if results.iter().any(|result| result.outcome == RowOutcome::NeedsConsent) {
+                let fingerprints = customers::fingerprints(link, first, batch, from, count).await?;
+                for (index, row) in (from..from + count).enumerate() {
+                    if results.get(index).is_some_and(|result| result.outcome == RowOutcome::NeedsConsent) {
+                        match fingerprints.get(index) {
+                            None | Some(0 | &customers::ERASED) => existing.has_others = true,
+                            Some(fingerprint) => drop(existing.rows.insert(*fingerprint, row)),
+                        }
+                    }
+                }
+            }
+            from += count;
         }
-        from += count;
+        Ok(existing)
     }
-    Ok((existing, are_there))
+
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && !self.has_others
+    }
 }
 
 /// Records the rows whose customers `other` created, and takes them out of `existing`. Returns whether the fingerprint of each customer that
