@@ -165,8 +165,14 @@ fn counted(count: u64) -> String {
 }
 
 fn in_words(estimate: &CancelEstimate) -> String {
-    let CancelEstimate { jobs, delayed, waiting, in_flight, exact } = estimate;
-    let more = if *exact { "" } else { ", and perhaps more: not all were read" };
+    let CancelEstimate { jobs, delayed, waiting, in_flight, looked_at, exact } = estimate;
+    let more = if *exact {
+        String::new()
+    } else {
+        format!(
+            ", and perhaps more: only the first {looked_at} jobs of the lanes were read. A cancellation covers all that fit"
+        )
+    };
     format!("{}: {delayed} delayed, {waiting} waiting in the lanes, {in_flight} in flight{more}", jobs.describe())
 }
 
@@ -181,4 +187,22 @@ fn sentence(detail: &CancelDetail) -> String {
         CancelDetail::InFlight => "in flight: the current call finishes; no further call is made",
     };
     text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_of_a_part_says_so() {
+        let jobs = Selector { batch: Some("spring".to_owned()), ..Selector::default() };
+        let mut counted =
+            CancelEstimate { jobs, delayed: 1, waiting: 2, in_flight: 0, looked_at: 200_000, exact: false };
+        assert!(in_words(&counted).ends_with(
+            "2 waiting in the lanes, 0 in flight, and perhaps more: only the first 200000 jobs of the lanes were read. A cancellation \
+             covers all that fit"
+        ));
+        counted.exact = true;
+        assert!(in_words(&counted).ends_with("0 in flight"));
+    }
 }

@@ -1,6 +1,10 @@
 //! The operations on jobs, called as a program calls them: without the binary.
 
-use super::support::{Rig, Setup, check, in_time, limit, with};
+use super::{
+    commands::pointed,
+    support::{Rig, Setup, check, in_time, limit, with},
+};
+use predicates::{prelude::PredicateBooleanExt, str::contains};
 use redis::AsyncCommands;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -9,7 +13,7 @@ use xco_worker::{
     contract::Lane,
     operations::{
         Actor, Backend, Error, MerchantScope, NoProgress,
-        jobs::{self, CancelDetail, DelayReason, InForce, JobPlace},
+        jobs::{self, CancelDetail, DelayReason, InForce, JobPlace, SearchBounds},
         pauses::{self, PauseRequest},
         status::SnapshotCollector,
     },
@@ -338,4 +342,36 @@ async fn cancelled_waiting_jobs_end_in_a_paused_lane() {
     let removed = rescue::count_removed(&mut link, &keys, Lane::Interactive, Some(1_000)).await.unwrap();
     assert_eq!(removed, (Some(0), 0), "nor later");
     rig.end().await;
+}
+
+/// Adds jobs that no worker has read, in one step.
+const ADD_MANY: &str =
+    "for n = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'job', '{\"id\":\"other-' .. n .. '\"}') end";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_is_bounded_says_so_and_another_finds_the_job() {
+    let mut rig = Setup::default().without_worker().await;
+    let (config, redis) = operator(&rig);
+    let lane = rig.key("jobs:bulk");
+    let _: () = redis::Script::new(ADD_MANY).key(&lane).arg(2_500).invoke_async(&mut rig.connection).await.unwrap();
+    rig.enqueue_text("bulk", &with(check("last", "c"), "batch", "spring").to_string()).await;
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    let (everyone, bounds) = (MerchantScope::all(), SearchBounds { jobs: 2_000, ended: 1_000 });
+    let found = jobs::explain_within(&mut backend, &config, "last", &everyone, bounds, &NoProgress).await.unwrap();
+    assert!(!found.is_known() && found.has_more(), "{found:?}");
+    let searched = json!(found)["searched"].clone();
+    assert_eq!((&searched["live"], &searched["everything"]), (&json!(2_000), &json!(false)));
+    assert!(found.words[0].contains("there is more, which was not looked at"), "{:?}", found.words);
+    let none = SearchBounds::NONE;
+    let found = jobs::explain_within(&mut backend, &config, "last", &everyone, none, &NoProgress).await.unwrap();
+    assert!(found.is_known() && !found.has_more() && found.words[0].contains("waits in the bulk lane"), "{found:?}");
+    let counted = jobs::estimate_within(&mut backend, &config, &batch("spring"), 2_000, &NoProgress).await.unwrap();
+    assert_eq!((counted.total(), counted.looked_at, counted.exact), (0, 2_000, false), "{counted:?}");
+    let counted = jobs::estimate(&mut backend, &config, &batch("spring"), &NoProgress).await.unwrap();
+    assert_eq!((counted.total(), counted.looked_at, counted.exact), (1, 2_501, true), "{counted:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    pointed(&folder, &rig).args(["why", "last", "--all"]).assert().code(0).stdout(contains("waits in the bulk lane"));
+    let unknown = pointed(&folder, &rig).args(["why", "nobody"]).assert().code(1);
+    unknown.stdout(contains("that is all there is")).stderr(contains("--all").not());
 }

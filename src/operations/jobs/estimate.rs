@@ -34,7 +34,9 @@ pub struct CancelEstimate {
     pub waiting: u64,
     /// Jobs in flight that fit: the current call finishes; no further call is made.
     pub in_flight: u64,
-    /// All entries of the lanes were read. Otherwise more jobs may fit.
+    /// Number of entries of the lanes that were read for it.
+    pub looked_at: u64,
+    /// All entries of the lanes were read. Otherwise more jobs may fit, and the cancellation covers them, too.
     pub exact: bool,
 }
 
@@ -61,11 +63,25 @@ pub async fn estimate(
     jobs: &Selector,
     progress: &dyn Progress,
 ) -> Result<CancelEstimate, Error> {
+    estimate_within(backend, config, jobs, MOST_COUNTED, progress).await
+}
+
+/// [`estimate`] that reads at most `most` entries of the lanes.
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn estimate_within(
+    backend: &mut Backend<'_>,
+    config: &Config,
+    jobs: &Selector,
+    most: usize,
+    progress: &dyn Progress,
+) -> Result<CancelEstimate, Error> {
     let failed = backend.failed();
-    let mut counted = count(backend, config, jobs, progress).await.map_err(&failed)?;
+    let mut counted = count(backend, config, jobs, most, progress).await.map_err(&failed)?;
     if counted.is_empty() {
         // A job moves while they are counted. The second look finds one that moved during the first.
-        counted = count(backend, config, jobs, progress).await.map_err(&failed)?;
+        counted = count(backend, config, jobs, most, progress).await.map_err(&failed)?;
     }
     Ok(counted)
 }
@@ -74,12 +90,14 @@ async fn count(
     backend: &mut Backend<'_>,
     config: &Config,
     jobs: &Selector,
+    most: usize,
     progress: &dyn Progress,
 ) -> RedisResult<CancelEstimate> {
     let now_ms = rules::now_ms(&mut backend.link).await?;
     let fits = Fits::new(jobs, Actor::new("", "").order(now_ms, None), now_ms, config);
-    let mut counted = CancelEstimate { jobs: jobs.clone(), delayed: 0, waiting: 0, in_flight: 0, exact: true };
-    let mut left = MOST_COUNTED;
+    let (jobs, exact) = (jobs.clone(), true);
+    let mut counted = CancelEstimate { jobs, delayed: 0, waiting: 0, in_flight: 0, looked_at: 0, exact };
+    let mut left = most;
     for partition in 0..backend.partitions() {
         let keys = backend.keys_of(partition);
         for lane in fits.lanes() {
@@ -110,7 +128,9 @@ async fn count_stream(
             return Ok(());
         }
         *left = left.saturating_sub(page.len());
-        progress.advance(u64::try_from(page.len()).unwrap_or(0));
+        let count = u64::try_from(page.len()).unwrap_or(0);
+        counted.looked_at += count;
+        progress.advance(count);
         for entry in page {
             let is_read = read.is_some_and(|read| entry.id <= read);
             if fits.covers(&Live::in_stream(entry, keys.partition)) {

@@ -2,7 +2,7 @@
 
 use super::{
     delay::Delay,
-    find::{Finder, Found, FoundPlace, JobsAhead},
+    find::{Finder, Found, FoundPlace, JobsAhead, SearchBounds},
     hold::holds,
     live::Live,
     place::{DeadLetterSummary, EndedJob, History, JobPlace, LastError, LiveJob, Searched},
@@ -69,6 +69,11 @@ impl Explanation {
     pub const fn is_known(&self) -> bool {
         !matches!(self.place, JobPlace::Unknown { .. })
     }
+
+    /// The job was not found, and not everything was looked through.
+    pub const fn has_more(&self) -> bool {
+        matches!(self.place, JobPlace::Unknown { searched: Searched { everything: false, .. } })
+    }
 }
 
 /// Looks for a job, and explains where it is. That there is no such job is no error. A job of a merchant outside of `merchants`
@@ -83,8 +88,24 @@ pub async fn explain(
     merchants: &MerchantScope,
     progress: &dyn Progress,
 ) -> Result<Explanation, Error> {
+    explain_within(backend, config, id, merchants, SearchBounds::default(), progress).await
+}
+
+/// [`explain`] with other bounds of the search. The index of ids leads at once to jobs that a worker has read, and to those that ended
+/// recently: for them, bounds do not matter.
+///
+/// # Errors
+/// [`Error::Redis`].
+pub async fn explain_within(
+    backend: &mut Backend<'_>,
+    config: &Config,
+    id: &str,
+    merchants: &MerchantScope,
+    bounds: SearchBounds,
+    progress: &dyn Progress,
+) -> Result<Explanation, Error> {
     let failed = backend.failed();
-    let (partition, place) = look(backend, config, id, merchants, progress).await.map_err(failed)?;
+    let (partition, place) = look(backend, config, id, merchants, (bounds, progress)).await.map_err(failed)?;
     Ok(Explanation { id: id.to_owned(), partition, words: words(id, &place), place })
 }
 
@@ -93,9 +114,9 @@ async fn look(
     config: &Config,
     id: &str,
     merchants: &MerchantScope,
-    progress: &dyn Progress,
+    (bounds, progress): (SearchBounds, &dyn Progress),
 ) -> RedisResult<(Option<u16>, JobPlace)> {
-    let mut finder = Finder::new(backend, id, progress);
+    let mut finder = Finder::new(backend, id, progress).within(bounds);
     let found = finder.find().await?;
     let searched = std::mem::take(&mut finder.searched);
     let now_ms = rules::now_ms(&mut backend.link).await?;

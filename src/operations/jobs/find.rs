@@ -19,14 +19,30 @@ use std::collections::BTreeMap;
 
 /// Entries that one step reads.
 const STEP: usize = 1_000;
-/// Maximum number of waiting entries read from one stream for a job without a reservation.
-const MOST_WAITING: usize = 200_000;
 /// Maximum number of entries counted for a job's position.
 const MOST_AHEAD: u64 = 50_000;
-/// Maximum number of completions, and of dead letters, read backwards.
-const MOST_ENDED: usize = 100_000;
 /// How much newer than its completion a dead letter may be.
 const DEAD_LETTER_MS: u64 = 1_000;
+
+/// How much is looked through for a job that the index of ids does not lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchBounds {
+    /// Maximum number of jobs of each stream, and of delayed jobs.
+    pub jobs: usize,
+    /// Maximum number of completions, and of dead letters, the newest first.
+    pub ended: usize,
+}
+
+impl SearchBounds {
+    /// Nothing bounds the search. Its memory stays bounded.
+    pub const NONE: Self = Self { jobs: usize::MAX, ended: usize::MAX };
+}
+
+impl Default for SearchBounds {
+    fn default() -> Self {
+        Self { jobs: 200_000, ended: 100_000 }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Found {
@@ -93,13 +109,26 @@ pub(in crate::operations) struct Finder<'a> {
     partitions: u16,
     id: &'a str,
     progress: &'a dyn Progress,
+    bounds: SearchBounds,
     pub(super) searched: SearchCounts,
 }
 
 impl<'a> Finder<'a> {
     pub(in crate::operations) fn new(backend: &'a mut Backend<'_>, id: &'a str, progress: &'a dyn Progress) -> Self {
         let (namespace, partitions) = (backend.namespace(), backend.partitions());
-        Self { link: &mut backend.link, namespace, partitions, id, progress, searched: SearchCounts::default() }
+        let (bounds, searched) = (SearchBounds::default(), SearchCounts::default());
+        Self { link: &mut backend.link, namespace, partitions, id, progress, bounds, searched }
+    }
+
+    pub(super) fn within(self, bounds: SearchBounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// Whether the search ends here, after so many entries. There is then more than was looked at.
+    const fn is_enough(&mut self, entries: usize, most: usize) -> bool {
+        let is_enough = entries >= most;
+        self.searched.partly |= is_enough;
+        is_enough
     }
 
     /// Looks everywhere: first among the jobs that have not ended, then among the completions and dead letters.
@@ -201,6 +230,10 @@ impl<'a> Finder<'a> {
     /// Where the job of that origin is, if it has not ended.
     async fn at(&mut self, origin: Origin) -> RedisResult<Option<FoundPlace>> {
         let keys = self.keys_of(origin.partition);
+        // Most jobs that are not in their lane are delayed, and that is known at once.
+        if let Some((parked, due_ms)) = find::parked(self.link, &keys, origin).await? {
+            return Ok(Some(FoundPlace::Delayed { live: Live::delayed(parked), due_ms }));
+        }
         if let Some(entry) = find::entry(self.link, &keys, origin.lane, Source::Jobs, origin.entry).await?
             && let Some(place) = self.in_stream(&keys, origin, entry).await?
         {
@@ -211,7 +244,7 @@ impl<'a> Finder<'a> {
         {
             return Ok(Some(place));
         }
-        // Last: a job moves from the streams to the delayed jobs, and from there only to a stream.
+        // Once more: a job moves from the streams to the delayed jobs, and from there only to a stream.
         if let Some((parked, due_ms)) = find::parked(self.link, &keys, origin).await? {
             return Ok(Some(FoundPlace::Delayed { live: Live::delayed(parked), due_ms }));
         }
@@ -220,12 +253,20 @@ impl<'a> Finder<'a> {
 
     /// The entry of the job of that origin among those that came back to the lane.
     async fn came_back(&mut self, keys: &Keys, origin: Origin) -> RedisResult<Option<RawEntry>> {
-        let mut after = None;
-        for _ in 0..MOST_WAITING / STEP {
+        let (mut after, mut entries) = (None, 0);
+        // The origin stands in the state as this text: most states need not be parsed.
+        let name = origin.to_string();
+        let names_it = |entry: &RawEntry| {
+            let may_name =
+                |state: &[u8]| memchr(b'\\', state).is_some() || memmem::find(state, name.as_bytes()).is_some();
+            entry.state.as_deref().is_some_and(may_name) && state_of(entry).is_some_and(|state| state.origin == origin)
+        };
+        while !self.is_enough(entries, self.bounds.jobs) {
             let page = find::page(self.link, keys, origin.lane, Source::Due, after, STEP).await?;
             let Some(last) = page.last().map(|entry| entry.id) else { break };
-            let known = |entry: &RawEntry| state_of(entry).map(|state| state.origin);
-            if let Some(entry) = page.into_iter().find(|entry| known(entry) == Some(origin)) {
+            self.looked_at(page.len());
+            entries += page.len();
+            if let Some(entry) = page.into_iter().find(names_it) {
                 return Ok(Some(entry));
             }
             after = Some(last);
@@ -288,10 +329,11 @@ impl<'a> Finder<'a> {
         let keys = self.keys_of(partition);
         for lane in Lane::ALL {
             for source in [Source::Due, Source::Jobs] {
-                let mut after = None;
-                for step in 0.. {
+                let (mut after, mut entries) = (None, 0);
+                while !self.is_enough(entries, self.bounds.jobs) {
                     let page = find::page(self.link, &keys, lane, source, after, STEP).await?;
                     self.looked_at(page.len());
+                    entries += page.len();
                     let Some(last) = page.last().map(|entry| entry.id) else { break };
                     if let Some(entry) = page.into_iter().find(|entry| self.is_it(&entry.job)) {
                         let origin = Live::origin_of(&entry, partition);
@@ -301,26 +343,22 @@ impl<'a> Finder<'a> {
                         break;
                     }
                     after = Some(last);
-                    if step * STEP >= MOST_WAITING {
-                        self.searched.partly = true;
-                        break;
-                    }
                 }
             }
         }
-        let mut cursor = 0;
-        for _ in 0..MOST_WAITING / STEP {
+        let (mut cursor, mut entries) = (0, 0);
+        while !self.is_enough(entries, self.bounds.jobs) {
             let (next, page) = scan_delayed(self.link, &keys, cursor, STEP).await?;
             self.looked_at(page.len());
+            entries += page.len();
             if let Some(parked) = page.into_iter().find(|parked| self.is_it(&parked.job)) {
                 return self.at(parked.origin).await;
             }
             cursor = next;
             if cursor == 0 {
-                return Ok(None);
+                break;
             }
         }
-        self.searched.partly = true;
         Ok(None)
     }
 
@@ -361,8 +399,10 @@ impl<'a> Finder<'a> {
         until_ms: Option<u64>,
     ) -> RedisResult<Option<BTreeMap<String, String>>> {
         let mut before = until_ms.map(|ms| EntryId { ms: ms.saturating_add(1), seq: 0 });
-        for _ in 0..MOST_ENDED / STEP {
+        let mut entries = 0;
+        while !self.is_enough(entries, self.bounds.ended) {
             let page = find::page_back(self.link, stream, before, STEP).await?;
+            entries += page.len();
             self.searched.ended += page.len();
             self.progress.advance(u64::try_from(page.len()).unwrap_or(0));
             let Some((last, _)) = page.last() else { return Ok(None) };
@@ -373,10 +413,9 @@ impl<'a> Finder<'a> {
                 return Ok(Some(fields));
             }
             if past {
-                return Ok(None);
+                break;
             }
         }
-        self.searched.partly = true;
         Ok(None)
     }
 }

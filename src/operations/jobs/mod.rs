@@ -12,8 +12,9 @@ mod place;
 mod words;
 
 pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, end_cancellation, examine};
-pub use estimate::{CancelEstimate, estimate};
-pub use explain::{Explanation, explain};
+pub use estimate::{CancelEstimate, estimate, estimate_within};
+pub use explain::{Explanation, explain, explain_within};
+pub use find::SearchBounds;
 pub use hold::Hold;
 pub use list::{
     JobFilter, JobList, JobListRequest, JobSummary, ListCursor, MOST_LISTED, PersonSeals, SealedPerson, Stage, list,

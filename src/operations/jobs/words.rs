@@ -54,7 +54,7 @@ fn lines(id: &str, place: &JobPlace) -> Vec<String> {
             lines
         }
         JobPlace::Unknown { searched: Searched { live, ended, everything } } => {
-            let scope = if *everything { "that is all there is" } else { "there is more than was looked at" };
+            let scope = if *everything { "that is all there is" } else { "there is more, which was not looked at" };
             vec![format!(
                 "{id}: not known. Looked through {live} waiting or delayed jobs and {ended} completions and dead letters: {scope}"
             )]
