@@ -11,7 +11,7 @@ SECONDS ?= 300
 SEED ?=
 RATE ?= 120
 
-.PHONY: help setup demo check test soak bench bench-trouble bench-backfill
+.PHONY: help setup demo check test soak bench bench-trouble bench-backfill bench-jobs
 
 help:
 	@echo "make setup   install redis-server and cargo if they are missing (may ask for your password)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-trouble   benchmark degraded conditions: a flood, a million waiting jobs, an outage (half an hour)"
 	@echo "make bench-backfill   benchmark a backfill of 200,000 messy rows that is killed twice"
+	@echo "make bench-jobs   benchmark finding and cancelling jobs among a million"
 
 setup:
 	@sh .ci/setup.sh
@@ -52,3 +53,6 @@ bench-trouble: setup
 
 bench-backfill: setup
 	$(CARGO) bench --locked --bench backfill
+
+bench-jobs: setup
+	$(CARGO) bench --locked --bench jobs
