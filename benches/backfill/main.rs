@@ -205,7 +205,7 @@ impl Measurement {
                 "under a limit of {limit} calls/s: {calls_per_second:.1} calls/s, {:.3} of it; at most {most_in_a_second} in any second",
                 calls_per_second / limit as f64
             );
-            let rest = (valid - rows) as f64 / (elapsed - after).as_secs_f64();
+            let rest = (valid - rows) as f64 / elapsed.saturating_sub(after).as_secs_f64();
             println!("without it: {rest:.0} rows/s, restarts included");
         }
         println!(

@@ -95,15 +95,15 @@ struct Operator<'a> {
 
 impl Operator<'_> {
     fn lists(&self, plan: &Plan) {
-        let (waiting, delayed, last) = (plan.example(Place::Waiting), plan.example(Place::Delayed), plan.last());
+        let (waiting, delayed, newest) = (plan.example(Place::Waiting), plan.example(Place::Delayed), plan.last());
         let list = |what: &str, flags: &[&str], wanted: usize| {
             let text = self.run(what, &[&["jobs", "list", "--json", "--limit", "1000"], flags].concat(), 0);
             let found = text.lines().filter(|line| line.contains("\"state\"")).count();
             assert_eq!(found, wanted, "{what}: {text}");
         };
         list("jobs list, the first 1,000", &[], 1000);
-        list("jobs list --customer, whose job waits last", &["--customer", &last.customer], 1);
-        list("jobs list --email, whose job waits last", &["--email", &last.email.to_uppercase()], 1);
+        list("jobs list --customer, whose job waits last", &["--customer", &newest.customer], 1);
+        list("jobs list --email, whose job waits last", &["--email", &newest.email.to_uppercase()], 1);
         list("jobs list --customer, whose job is delayed", &["--customer", &delayed.customer], 1);
         list("jobs list --email of nobody", &["--email", "nobody@example.com"], 0);
         list("jobs list --customer of nobody", &["--customer", "nobody"], 0);

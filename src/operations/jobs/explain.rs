@@ -1,8 +1,9 @@
 //! Where one job is, what it waits for, until when, and how it ended.
 
 use super::{
+    bounds::SearchBounds,
     delay::Delay,
-    find::{Finder, Found, FoundPlace, JobsAhead, SearchBounds},
+    find::{Finder, Found, FoundPlace, JobsAhead},
     hold::holds,
     live::Live,
     place::{DeadLetterSummary, EndedJob, History, JobPlace, LastError, LiveJob, Searched},

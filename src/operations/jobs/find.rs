@@ -1,6 +1,9 @@
 //! Finds a job by its id: in bounded steps through every place that may hold it.
 
-use super::live::{Live, id_of, state_of};
+use super::{
+    bounds::SearchBounds,
+    live::{Live, id_of, state_of},
+};
 use crate::{
     contract::{EntryId, Lane, Origin, look_into},
     operations::{Backend, Progress},
@@ -23,26 +26,6 @@ const STEP: usize = 1_000;
 const MOST_AHEAD: u64 = 50_000;
 /// How much newer than its completion a dead letter may be.
 const DEAD_LETTER_MS: u64 = 1_000;
-
-/// How much is looked through for a job that the index of ids does not lead to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SearchBounds {
-    /// Maximum number of jobs of each stream, and of delayed jobs.
-    pub jobs: usize,
-    /// Maximum number of completions, and of dead letters, the newest first.
-    pub ended: usize,
-}
-
-impl SearchBounds {
-    /// Nothing bounds the search. Its memory stays bounded.
-    pub const NONE: Self = Self { jobs: usize::MAX, ended: usize::MAX };
-}
-
-impl Default for SearchBounds {
-    fn default() -> Self {
-        Self { jobs: 200_000, ended: 100_000 }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Found {

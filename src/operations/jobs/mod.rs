@@ -1,5 +1,6 @@
 //! One job, or those that fit a selector: where they are, what they wait for, and how to cancel them.
 
+mod bounds;
 mod cancel;
 mod delay;
 mod estimate;
@@ -11,10 +12,10 @@ mod live;
 mod place;
 mod words;
 
+pub use bounds::SearchBounds;
 pub use cancel::{CancelDetail, Cancelled, JobCancelled, JobToCancel, cancel, cancel_job, end_cancellation, examine};
 pub use estimate::{CancelEstimate, estimate, estimate_within};
 pub use explain::{Explanation, explain, explain_within};
-pub use find::SearchBounds;
 pub use hold::Hold;
 pub use list::{
     JobFilter, JobList, JobListRequest, JobSummary, ListCursor, MOST_LISTED, PersonSeals, SealedPerson, Stage, list,
