@@ -61,5 +61,8 @@ pub use index::IdIndex;
 pub use keys::{FixedKey, GROUP, Keys, Kind, Source};
 pub use link::Link;
 pub use load::{Load, LoadAlarm, lane_load};
-pub use read::{MAX_FIELD_BYTES, ensure_group, is_light, peek, probe, read_cut, read_due, read_lane, read_lane_and_weigh, read_lanes};
+pub use read::{
+    MAX_FIELD_BYTES, ensure_group, is_light, peek, probe, read_cut, read_due, read_lane, read_lane_and_weigh,
+    read_lanes,
+};
 pub use script::ScriptFailure;

@@ -1,7 +1,7 @@
 //! What pages show, and to whom.
 
 use super::{
-    Console, read,
+    Console,
     support::{check, create, with},
 };
 use redis::AsyncCommands;
