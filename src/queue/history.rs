@@ -101,22 +101,25 @@ pub async fn write(link: &mut Link, keys: &Keys, sample: &Sample, now_ms: u64) -
         let (key, offset) = (keys.history(ring.name()), ring.offset(ring.start_s(at_s)));
         asked.cmd("GETRANGE").arg(&key).arg(offset).arg(offset + RECORD_BYTES as u64 - 1);
         asked.cmd("GETRANGE").arg(&key).arg(ring.bytes() - 1).arg(ring.bytes() - 1);
+        asked.cmd("PTTL").arg(&key);
     }
-    let found: Vec<Vec<u8>> = link.pipeline(&asked).await?;
+    let found: Vec<(Vec<u8>, Vec<u8>, i64)> = link.pipeline(&asked).await?;
     let mut written = pipe();
-    for (ring, found) in Ring::ALL.into_iter().zip(found.chunks_exact(2)) {
+    for (ring, (record, last_byte, life_ms)) in Ring::ALL.into_iter().zip(found) {
         let (key, start_s) = (keys.history(ring.name()), ring.start_s(at_s));
-        let is_sized = !found[1].is_empty();
+        let is_sized = !last_byte.is_empty();
         if !is_sized {
             // Sized at once, so that it does not grow step by step.
             written.cmd("SETRANGE").arg(&key).arg(ring.bytes() - 1).arg(&[0_u8][..]).ignore();
         }
-        let is_there = Sample::decode(&found[0], start_s).is_some();
+        let is_there = Sample::decode(&record, start_s).is_some();
         if ring == Ring::Hour || !is_there {
             let offset = ring.offset(start_s);
             written.cmd("SETRANGE").arg(&key).arg(offset).arg(&sample.encode(start_s)[..]).ignore();
         }
-        if !is_sized || !is_there && ring != Ring::Hour {
+        // Redis may have refused the expiry of the last step.
+        let is_endless = life_ms < 0;
+        if is_endless || !is_there && ring != Ring::Hour {
             written.cmd("EXPIRE").arg(&key).arg(LIFE_S).ignore();
         }
         if ring == Ring::HalfDay && !is_there {

@@ -156,10 +156,12 @@ async fn a_choice_of_colours_leads_back_to_the_page_and_holds_for_errors() {
         assert_eq!(answer.headers()["location"], location);
     }
     // The answer to a form cannot be asked for again: the choice leads to its list.
-    let fields = [("csrf", csrf.as_str()), ("q", "ada@example.com")];
-    let found = console.post("/console/jobs/search", &fields).header("cookie", &session).send().await.unwrap();
-    let (_, found) = read(found).await;
-    assert!(found.contains("name=\"next\" value=\"/console/jobs\""), "{found}");
+    let operator = console.log_in("operator").await;
+    let csrf = console.csrf(&operator).await;
+    let fields = [("csrf", csrf.as_str()), ("type", "CreateUser"), ("for", "10m")];
+    let plan = console.post("/console/rules/plan", &fields).header("cookie", &operator).send().await.unwrap();
+    let (_, plan) = read(plan).await;
+    assert!(plan.contains("name=\"next\" value=\"/console/rules\""), "{plan}");
     let (status, page) = console.page("/console/nothing", &format!("{session}; xco-theme=dark")).await;
     assert!(status == 404 && page.contains("data-theme=\"dark\""), "{page}");
     console.end().await;

@@ -46,11 +46,15 @@ async fn what_is_no_record_is_not_shown() {
     assert!(history::read(&mut backend, Range::Hour).await.unwrap().is_empty());
     assert!(history::record_step(&mut backend).await.unwrap());
     assert_eq!(history::read(&mut backend, Range::Hour).await.unwrap().len(), 1);
+    // A ring that has lost its expiry gets it back with the next record.
+    let _: () = rig.connection.persist(&key).await.unwrap();
     let latency = rig.key("latency");
     let _: () = rig.connection.hset_multiple(&latency, &[("i0", "no number"), ("x3", "-7")]).await.unwrap();
     let turn = rig.key("history:turn");
     let _: () = rig.connection.del(&turn).await.unwrap();
     assert!(history::record_step(&mut backend).await.unwrap());
+    let life_s: i64 = rig.connection.ttl(&key).await.unwrap();
+    assert!(life_s > 0, "{life_s}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,7 +142,10 @@ async fn jobs_are_cancelled_wherever_they_wait() {
     assert_eq!(console.why(&rig, "stays")["ahead"], 3);
     let counted = console.done(&rig, &["cancel", "--caller", "c", "--dry-run"]).remove(0);
     let jobs = json!({"caller": "c"});
-    assert_eq!(counted, json!({"jobs": jobs, "delayed": 0, "waiting": 4, "in_flight": 0, "exact": true}));
+    assert_eq!(
+        counted,
+        json!({"jobs": jobs, "delayed": 0, "waiting": 4, "in_flight": 0, "exact": true, "looked_at": 4})
+    );
     console
         .command(&rig, &["cancel", "waiting", "--dry-run"])
         .assert()
