@@ -11,7 +11,7 @@ SECONDS ?= 300
 SEED ?=
 RATE ?= 120
 
-.PHONY: help setup demo check test soak bench bench-trouble bench-backfill bench-jobs
+.PHONY: help setup demo check test soak bench bench-trouble bench-backfill bench-jobs bench-gateway
 
 help:
 	@echo "make setup   install redis-server and cargo if they are missing (may ask for your password)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-trouble   benchmark degraded conditions: a flood, a million waiting jobs, an outage (half an hour)"
 	@echo "make bench-backfill   benchmark a backfill of 200,000 messy rows that is killed twice"
 	@echo "make bench-jobs   benchmark finding and cancelling jobs among a million"
+	@echo "make bench-gateway   benchmark the gateway with wrk, beside plain Redis (needs wrk, redis-tools and python3-redis)"
 
 setup:
 	@sh .ci/setup.sh
@@ -56,3 +57,6 @@ bench-backfill: setup
 
 bench-jobs: setup
 	$(CARGO) bench --locked --bench jobs
+
+bench-gateway: setup
+	sh benches/gateway/run.sh

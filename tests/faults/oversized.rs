@@ -7,6 +7,10 @@ use super::{
 };
 use redis::cmd;
 use std::time::Duration;
+use xco_worker::{
+    contract::Lane,
+    queue::{self, Connector, Keys},
+};
 
 /// A worker that needs more memory has read several of them whole.
 const MOST_KIB: u64 = 300 * 1_024;
@@ -34,6 +38,56 @@ async fn many_large_entries_at_once_are_rejected_within_bounded_memory() {
     }
     worker.stop().await;
     rig.end().await;
+}
+
+/// Reads that follow each other closely measure what comes next. Behind a backlog, too, no large entry is read whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_entries_behind_a_backlog_are_rejected_within_bounded_memory() {
+    const JOBS: usize = 600;
+    const LARGE: usize = 28;
+    let mut rig = Setup::default().without_worker().await;
+    let jobs = (0..JOBS).map(|n| check(&format!("j{n}"), &format!("192.0.2.{}", n % 250)));
+    rig.enqueue_all(Lane::Interactive, jobs).await;
+    let large = vec![b'x'; 12 << 20];
+    for _ in 0..LARGE {
+        rig.enqueue_text("interactive", std::str::from_utf8(&large).unwrap()).await;
+    }
+    let mut worker = Process::ready(&rig, &[]).await;
+    rig.wait_for(JOBS + LARGE).await;
+    let rejected = rig.completions.iter().filter(|event| event["status"] == "rejected").count();
+    assert_eq!(rejected, LARGE);
+    if let Some((_, most_kib)) = worker.memory_kib() {
+        assert!(most_kib < MOST_KIB, "{most_kib} KiB");
+    }
+    worker.stop().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_says_whether_what_comes_next_is_light() {
+    let mut rig = Setup { redis: own_redis(), ..Setup::default() }.without_worker().await;
+    let mut link = Connector::new(&rig.config.redis).unwrap().link(false);
+    let keys = Keys::new(&rig.config.redis.namespace, 0);
+    queue::ensure_group(&mut link, &keys).await.unwrap();
+    for id in ["a", "b", "c", "d", "e"] {
+        rig.enqueue(&check(id, "192.0.2.1")).await;
+    }
+    let mut read = async |count| {
+        let (entries, is_light) =
+            queue::read_lane_and_weigh(&mut link, &keys, Lane::Interactive, "me", count).await.unwrap();
+        (entries.len(), is_light)
+    };
+    // Redis does not know the script yet: what was read is not lost, and the next read looks for itself.
+    assert_eq!(read(1).await, (1, false));
+    let () = cmd("SCRIPT").arg("FLUSH").query_async(&mut rig.connection).await.unwrap();
+    assert_eq!(read(1).await, (1, false));
+    let mut other = Connector::new(&rig.config.redis).unwrap().link(false);
+    assert!(queue::is_light(&mut other, &keys, Lane::Interactive).await.unwrap());
+    assert_eq!(read(1).await, (1, true));
+    for _ in 0..6 {
+        rig.enqueue_text("interactive", &"x".repeat(1 << 20)).await;
+    }
+    assert_eq!(read(2).await, (2, false));
 }
 
 /// Number of bytes that Redis has sent to all clients.
