@@ -111,6 +111,12 @@ async fn the_idempotency_key_is_the_id_of_a_job_without_one() {
     let generated = gateway.post("/v1/jobs", "sender", &anonymous).await.json();
     assert!(generated["id"].as_str().unwrap().starts_with("gw-"), "{generated}");
     rig.wait_for(4).await;
+    // A new job is no duplicate, even if a worker has admitted it before the gateway looks.
+    for number in 0..100 {
+        let accepted = gateway.post("/v1/jobs", "sender", &check(&format!("new-{number}"), "c")).await.json();
+        assert_eq!(accepted.get("duplicate"), None, "{accepted}");
+    }
+    rig.wait_for(104).await;
     // The same key again: a hint, and no second completion.
     let again = post("bare-key", &anonymous).await;
     assert_eq!((again.status, &again.json()["duplicate"]), (202, &json!(true)));

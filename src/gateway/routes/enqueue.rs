@@ -16,7 +16,7 @@ use crate::{
     },
     operations::{
         Backend, Error,
-        enqueue::{CheckedJob, MAX_REQUEST_BYTES, Submission as Submitted, add, is_duplicate, submit_and_wait},
+        enqueue::{CheckedJob, MAX_REQUEST_BYTES, Submission as Submitted, add_and_look, submit_and_wait},
     },
 };
 use axum::{
@@ -106,10 +106,7 @@ async fn one(
         }
         (submitted.enqueued, submitted.first_ms.is_some())
     } else {
-        let mut looking = state.shared.backend();
-        // Both at once: the hint costs no time.
-        let (duplicate, enqueued) = tokio::join!(is_duplicate(&mut looking, &job), add(&mut backend, &job));
-        (enqueued?, duplicate)
+        add_and_look(&mut backend, &mut state.shared.backend(), &job).await?
     };
     let location = job_path(&enqueued.id);
     let accepted = submission.accepted(&job, enqueued, duplicate);

@@ -3,7 +3,7 @@
 use super::check::CheckedJob;
 use crate::{
     completions::Waiter,
-    contract::{EntryId, Lane, Origin, Status},
+    contract::{EntryId, Lane, Origin, Status, millis},
     operations::{Backend, Error},
     queue::{self, Keys, LaneJob, index::locate},
 };
@@ -75,12 +75,36 @@ pub async fn add_unchecked(
     add_one(backend, id, &LaneJob { lane, partition, json, has_id: id.is_some() }).await
 }
 
-/// Whether the job's id is reserved by an earlier job, as far as is known. A hint: `false` also if Redis does not answer, or if the
-/// earlier job was not admitted yet.
-pub async fn is_duplicate(backend: &mut Backend<'_>, job: &CheckedJob) -> bool {
-    let Some(id) = job.id() else { return false };
+/// Enqueues a job, and looks meanwhile, with `looking`, whether it is a duplicate. The answer to that is a hint: `false` also if Redis
+/// does not answer, or if the earlier job was not admitted yet.
+///
+/// # Errors
+/// [`Error::Redis`], as [`add`].
+pub async fn add_and_look(
+    backend: &mut Backend<'_>,
+    looking: &mut Backend<'_>,
+    job: &CheckedJob,
+) -> Result<(Enqueued, bool), Error> {
+    // Both at once: the hint costs no time.
+    let (holder, enqueued) = tokio::join!(holder(looking, job), add(backend, job));
+    let enqueued = enqueued?;
+    let Enqueued { lane, partition, entry_id: entry, .. } = enqueued;
+    let own = Origin { lane, partition, entry };
+    // A worker may have admitted this very job before the look.
+    let is_duplicate =
+        holder.is_some_and(|holder| holder != own && is_ours(holder.entry.ms, entry.ms, job.dedupe_window));
+    Ok((enqueued, is_duplicate))
+}
+
+/// The job that has reserved this job's id, as far as is known.
+async fn holder(backend: &mut Backend<'_>, job: &CheckedJob) -> Option<Origin> {
     let keys = Keys::new(backend.namespace(), job.partition());
-    matches!(locate(&mut backend.link, &keys, id).await, Ok(Some(_)))
+    Some(locate(&mut backend.link, &keys, job.id()?).await.ok()??.origin)
+}
+
+/// Whether a job enqueued at `ms` is this one, or one that this one duplicates.
+pub(super) fn is_ours(ms: u64, own_ms: u64, dedupe_window: Duration) -> bool {
+    own_ms.abs_diff(ms) <= millis(dedupe_window)
 }
 
 async fn add_one(backend: &mut Backend<'_>, id: Option<&str>, job: &LaneJob) -> Result<Enqueued, Error> {

@@ -21,7 +21,7 @@ mod members;
 mod ndjson;
 mod wait;
 
-pub use add::{Enqueued, EnqueuedMany, Waited, add, add_and_wait, add_many, add_unchecked, is_duplicate};
+pub use add::{Enqueued, EnqueuedMany, Waited, add, add_and_look, add_and_wait, add_many, add_unchecked};
 pub use check::{CheckedJob, EnqueueRequest, InvalidJob, JobChecker, JobDefaults, MAX_REQUEST_BYTES};
 pub use lines::{Line, Lines};
 pub use ndjson::{LineResult, NdjsonEnqueue, NdjsonError};

@@ -1,12 +1,12 @@
 //! Waits for completions on the connection that all requests of a process share.
 
 use super::{
-    add::{Enqueued, add},
+    add::{Enqueued, add, is_ours},
     check::CheckedJob,
 };
 use crate::{
     completions::{CompletionHub, Expected, HubCompletion, page},
-    contract::{EntryId, Origin, Status, millis, run_at_ms},
+    contract::{EntryId, Origin, Status, run_at_ms},
     operations::{Backend, Error},
     queue::index::{Located, locate},
 };
@@ -123,11 +123,6 @@ pub async fn await_completion(
             Expected::TimedOut => is_over = true,
         }
     }
-}
-
-/// Whether a job enqueued at `ms` is this one, or one that this one duplicates.
-fn is_ours(ms: u64, own_ms: u64, dedupe_window: Duration) -> bool {
-    own_ms.abs_diff(ms) <= millis(dedupe_window)
 }
 
 fn enqueued_ms(event: &Value) -> Option<u64> {

@@ -124,6 +124,9 @@ fn xco(look: &Look) -> FigureBox {
         let again = breaker.open_for_ms.map_or_else(String::new, |ms| format!(", again in {}", age(ms)));
         lines.extend([format!("breaker open{again}"), failures]);
         "bad"
+    } else if !breaker.routes.is_empty() {
+        lines.push(failures);
+        "bad"
     } else if failed > 0 {
         // The first line has the colour of the box.
         lines.extend([failures, "breaker closed".to_owned()]);
