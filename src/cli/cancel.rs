@@ -7,13 +7,17 @@ use super::{
 use crate::{
     contract::{JobType, Lane},
     operations::{
-        Backend, Error, MerchantScope, Selector,
+        Backend, Error, MerchantScope, Selector, backfill,
         jobs::{self, CancelDetail, CancelEstimate, JobCancelled, JobToCancel},
     },
 };
 use clap::Args;
 use serde_json::json;
 use std::io::{self, IsTerminal};
+
+/// A cancellation concerns the jobs of its moment, so that a batch of the same name can be fed again.
+const STILL_FED: &str =
+    "rows that it enqueues after the cancellation are not cancelled. If its command runs, stop that first";
 
 /// Flags of `cancel`.
 #[derive(Args)]
@@ -131,6 +135,11 @@ impl Cancel<'_> {
         }
         if estimate.is_empty() {
             return Err(Error::NothingFits(selector.describe()).into());
+        }
+        if let Some(batch) = &selector.batch
+            && backfill::one(&mut self.backend, batch).await?.is_some_and(|backfill| !backfill.complete)
+        {
+            say(&format!("{batch} is a backfill: {STILL_FED}"));
         }
         if self.dry_run {
             return Ok(Exit::Done);

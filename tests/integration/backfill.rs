@@ -229,6 +229,9 @@ async fn no_more_than_the_window_is_under_way() {
     let results = lines(&folder.path().join("c.csv.results.csv"));
     assert_eq!((results[40].as_str(), results[41].as_str()), ("c40,pending,,0", "c41,not_enqueued,,0"));
     assert_eq!(enqueued(&mut rig).await, 40);
+    let mut cancel = Command::cargo_bin("xco-worker").unwrap();
+    cancel.env_clear().envs(environment(&rig)).args(["cancel", "--batch", "w", "--dry-run"]);
+    cancel.assert().code(0).stderr(contains("If its command runs, stop that first"));
 
     run.signal(Signal::SIGINT);
     let (status, said) = run.end();
