@@ -103,7 +103,7 @@ async fn what_is_paused_waits_on_every_worker_and_goes_on_once() {
 async fn a_pause_of_everything_ends_by_itself_when_it_was_to() {
     let mut rig = Setup::default().start().await;
     let console = Console::new();
-    console.done(&rig, &["pause", "--all", "--for", "4s"]);
+    console.done(&rig, &["pause", "--all", "--for", "4s", "--reason", "XCO asked"]);
     console.done(&rig, &["pause", "--type", "StartOtp", "--for", "5s"]);
     rig.sandbox.seed_user(&account("k@example.com"));
     let enqueued = Instant::now();
@@ -111,7 +111,7 @@ async fn a_pause_of_everything_ends_by_itself_when_it_was_to() {
         rig.enqueue(&check(&format!("j{n}"), &format!("c{n}"))).await;
     }
     rig.enqueue(&start("s", "c", "k@example.com")).await;
-    console.command(&rig, &["status"]).assert().code(0).stdout(contains("everything").and(contains("paused")));
+    console.command(&rig, &["status"]).assert().code(0).stdout(contains("everything").and(contains(": XCO asked")));
     rig.wait_for(11).await;
     assert!(enqueued.elapsed() > Duration::from_secs(1), "they waited");
     assert!(rig.completions.iter().all(|event| event["status"] == "succeeded"));

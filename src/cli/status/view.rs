@@ -114,7 +114,8 @@ fn rules(out: &mut String, snapshot: &Snapshot, style: Style) {
     let _ = writeln!(out, "{}", style.paint(Tone::Strong, "rules in force"));
     for order in &snapshot.orders {
         let until = order.until.as_ref().map(|until| format!(", until {until}")).unwrap_or_default();
-        let by = format!("by {} from {} at {}{until}", order.who, order.from, order.at);
+        let reason = order.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let by = format!("by {} from {} at {}{until}{reason}", order.who, order.from, order.at);
         let line = format!("  {:<7} {}  {by}", order.order, order.jobs.describe());
         let _ = writeln!(out, "{}", printable(&line));
     }
