@@ -66,7 +66,12 @@ fn live(mut lines: Vec<String>, job: &LiveJob) -> Vec<String> {
     lines.push(format!("enqueued {} ago, at {}", age(job.waited_ms), job.enqueued_at));
     if let Some(history) = &job.history {
         if history.attempts > 0 {
-            lines.push(format!("{} calls so far, {} of them failed", history.attempts, history.failures));
+            let calls = if history.attempts == 1 { "call" } else { "calls" };
+            // Calls that meet an outage or a limit fail and do not count.
+            lines.push(format!(
+                "{} {calls} so far, of which {} count as failed attempts",
+                history.attempts, history.failures
+            ));
         }
         lines.extend(attempt_lines(&job.past_attempts));
         if history.in_doubt {

@@ -141,7 +141,10 @@ pub(in crate::console) async fn list(State(state): State<Arc<ConsoleState>>, vis
     let running = reports.iter().filter(|report| report.state == RunState::Running).count();
     let running = u64::try_from(running).unwrap_or(0);
     let title = match (reports.is_empty(), running) {
-        (true, _) => "No replay or discard within a week.".to_owned(),
+        (true, _) => {
+            "No replay or discard was started here or over HTTP within a week. The audit has those of the command line."
+                .to_owned()
+        }
         (false, 0) => "No replay or discard goes on.".to_owned(),
         (false, running) => format!("{} on.", count_of(running, "run goes", "runs go")),
     };
