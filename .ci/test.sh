@@ -51,7 +51,9 @@ if [ -n "$without" ]; then
     skipped="dependencies ($without)"
 fi
 if $CARGO nextest --version >/dev/null 2>&1; then
-    tests tests $CARGO nextest run --locked --status-level slow
+    # Many tests wait for time to pass, so that one more than there are processors takes a third off.
+    threads=$(($(getconf _NPROCESSORS_ONLN) + 1))
+    tests tests $CARGO nextest run --locked --status-level slow --test-threads "$threads"
     tests doctests $CARGO test --quiet --doc --locked
 else
     tests tests $CARGO test --quiet --locked

@@ -208,6 +208,8 @@ async fn a_corrected_job_does_not_get_the_completion_of_the_rejected_one() {
     let job = checked(&rig, &check("x", "c"));
     // Both are enqueued at once, so the rejection may come while the corrected job is waited for.
     enqueue::add_unchecked(&mut shared.backend(), faulty, Lane::Interactive, 0, Some("x")).await.unwrap();
+    // A completion names its job by id and by the millisecond in which it was enqueued.
+    tokio::time::sleep(Duration::from_millis(2)).await;
     let answer = enqueue::submit_and_wait(&mut shared.backend(), &hub, &job, longest).await.unwrap();
     let completion = answer.completion.unwrap();
     assert_eq!(completion.event["outcome"], "absent", "{}", completion.json());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use xco_worker::{
     config::Config,
     contract::Lane,
+    operations::{Backend, MerchantScope, NoProgress, jobs},
     queue::{Connector, Keys, learned},
     sandbox::{Fault, Route, SandboxLimit},
 };
@@ -30,6 +31,15 @@ async fn all_but(rig: &mut Rig, most: usize, count: usize) {
     rig.eventually("bulk waits", async |rig| waiting(rig, "client").await + most >= count).await;
 }
 
+/// What `why` says of a job.
+async fn why(rig: &Rig, id: &str) -> String {
+    let redis = rig.redis_as("operator");
+    let config = Config { redis: redis.clone(), ..rig.config.clone() };
+    let mut backend = Backend::connect(&redis).await.unwrap();
+    let explained = jobs::explain(&mut backend, &config, id, &MerchantScope::all(), &NoProgress).await.unwrap();
+    serde_json::to_string(&explained).unwrap()
+}
+
 fn refused(rig: &Rig) -> usize {
     rig.sandbox.calls().iter().filter(|call| call.status == Some(429)).count()
 }
@@ -40,6 +50,8 @@ async fn interactive_goes_before_bulk_that_waits_for_the_same_quota() {
     let count = 300;
     rig.enqueue_all(Lane::Bulk, (0..count).map(|n| create(&format!("b{n:03}"), &format!("b{n}@example.com")))).await;
     all_but(&mut rig, 60, count).await;
+    let told = why(&rig, "b299").await;
+    assert!(told.contains("its turn in the limit of calls without a caller, behind "), "{told}");
     for number in 0..5 {
         let id = format!("i{number}");
         let done = rig.complete(create(&id, &format!("{id}@example.com"))).await;
