@@ -5,12 +5,12 @@ use crate::{
     config::Config,
     contract::{DelayReason, format_ms},
     jobs::waits_for,
-    limits::Limits,
+    limits::{Limits, SharedBucket},
     operations::Backend,
     queue::{Keys, Link, learned, rules},
     rules::{Decision, NO_END_MS, Selector, Subject},
 };
-use redis::RedisResult;
+use redis::{RedisResult, cmd};
 use std::fmt::Write;
 
 /// Why a job is delayed.
@@ -53,6 +53,9 @@ impl Delay {
 }
 
 async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_ms: u64) -> RedisResult<String> {
+    if let Some(place) = place_in_queue(link, keys, live).await? {
+        return Ok(place);
+    }
     let limits = Limits::new(config.limits.clone(), config.redis.partitions);
     let Some((state, bucket)) = live.state.as_ref().zip(live.bucket(config, &limits)) else {
         return Ok("its limit".to_owned());
@@ -73,6 +76,26 @@ async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_m
         }
     }
     Ok(because)
+}
+
+/// The place of a bulk job in the queue of a shared bucket. Such a job has no reservation: the time of its delay is the latest time at
+/// which it leaves the queue.
+async fn place_in_queue(link: &mut Link, keys: &Keys, live: &Live) -> RedisResult<Option<String>> {
+    let origin = live.origin.to_string();
+    for bucket in SharedBucket::ALL {
+        let queue = keys.waiting(bucket);
+        let Some(age) = link.query::<Option<f64>>(cmd("ZSCORE").arg(queue).arg(&origin)).await? else { continue };
+        let ahead: u64 = link.query(cmd("ZCOUNT").arg(queue).arg("-inf").arg(format!("({age}"))).await?;
+        let calls = match bucket {
+            SharedBucket::Client => "calls without a caller",
+            SharedBucket::Total => "all calls",
+        };
+        let older = if ahead == 1 { "job" } else { "jobs" };
+        return Ok(Some(format!(
+            "its turn in the limit of {calls}, behind {ahead} older {older}; that time is the latest"
+        )));
+    }
+    Ok(None)
 }
 
 async fn pause(backend: &mut Backend<'_>, config: &Config, live: &Live, now_ms: u64) -> RedisResult<String> {
