@@ -16,6 +16,11 @@ const MAX_BYTES: usize = 256 * 1024;
 const WITHIN: Duration = Duration::from_secs(10);
 /// From this number of jobs or letters on, it must be typed before they are acted on.
 pub(super) const TYPED_FROM: u64 = 100;
+/// Whether a form's visitor typed this number to confirm it. It may be grouped.
+pub(super) fn is_typed(fields: &Fields, number: u64) -> bool {
+    fields.get("typed").is_some_and(|typed| typed.replace([',', '.', ' '], "") == number.to_string())
+}
+
 /// The field with the secret of the session's forms.
 pub(super) const CSRF_FIELD: &str = "csrf";
 

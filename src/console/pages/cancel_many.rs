@@ -4,7 +4,7 @@ use crate::{
     console::{
         error::{Answer, ConsoleError, html},
         fields::Fields,
-        form::{OperatorForm, TYPED_FROM},
+        form::{OperatorForm, TYPED_FROM, is_typed},
         selection::{fields_of, selector},
         shell::{Place, Shell},
         sight::Sight,
@@ -59,14 +59,18 @@ impl PlanPage {
         }
     }
 
-    /// Whether the number must be typed.
     const fn must_be_typed(&self) -> bool {
-        self.total >= TYPED_FROM || !self.is_exact
+        must_be_typed(self.total, self.is_exact)
     }
 
     fn number(&self) -> String {
         grouped(self.total)
     }
+}
+
+/// Whether the number of jobs must be typed before they are cancelled.
+const fn must_be_typed(total: u64, is_exact: bool) -> bool {
+    total >= TYPED_FROM || !is_exact
 }
 
 /// The selection of a form. It must name something: nobody cancels everything by an empty form.
@@ -113,11 +117,8 @@ pub(in crate::console) async fn cancel(
 ) -> Answer {
     let jobs = selected(&visitor, &fields)?;
     let total = fields.get("total").and_then(|total| total.parse::<u64>().ok());
-    let typed = fields.get("typed").map(|typed| typed.replace([',', '.', ' '], ""));
-    let is_confirmed = total.is_some_and(|total| {
-        let must_be_typed = total >= TYPED_FROM || fields.has("inexact");
-        !must_be_typed || typed.as_deref() == Some(total.to_string().as_str())
-    });
+    let is_exact = !fields.has("inexact");
+    let is_confirmed = total.is_some_and(|total| !must_be_typed(total, is_exact) || is_typed(&fields, total));
     if !is_confirmed {
         let estimate = planned(&state, &jobs).await?;
         return Ok(show(&state, &visitor, &estimate, "Type the number of jobs to confirm. Nothing was done."));

@@ -9,7 +9,7 @@ use crate::{
     console::{
         error::{Answer, ConsoleError, html},
         fields::Fields,
-        form::{CSRF_FIELD, OperatorForm},
+        form::{CSRF_FIELD, OperatorForm, is_typed},
         shell::{Place, Shell},
         state::ConsoleState,
         text::{grouped, shown, shown_json},
@@ -157,8 +157,7 @@ pub(in crate::console) async fn start(
     let id = fields.get("plan").unwrap_or_default();
     let mut backend = state.shared.backend_for_scans();
     let count = runs::planned_count(&mut backend, id, asked.kind).await?;
-    let typed = fields.get("typed").map(|typed| typed.replace([',', '.', ' '], ""));
-    if must_be_typed(asked.kind, count) && typed.as_deref() != Some(count.to_string().as_str()) {
+    if must_be_typed(asked.kind, count) && !is_typed(&fields, count) {
         let error = format!("To confirm, type the number {}. Nothing was done.", grouped(count));
         return show(&state, &visitor, &fields, StatusCode::BAD_REQUEST, error).await;
     }
