@@ -25,6 +25,13 @@ pub struct Enqueued {
     pub entry_id: EntryId,
 }
 
+impl Enqueued {
+    /// Where the job entered.
+    pub(super) const fn origin(&self) -> Origin {
+        Origin { lane: self.lane, partition: self.partition, entry: self.entry_id }
+    }
+}
+
 fn as_text<S: Serializer>(entry: &EntryId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(entry)
 }
@@ -88,11 +95,10 @@ pub async fn add_and_look(
     // Both at once: the hint costs no time.
     let (holder, enqueued) = tokio::join!(holder(looking, job), add(backend, job));
     let enqueued = enqueued?;
-    let Enqueued { lane, partition, entry_id: entry, .. } = enqueued;
-    let own = Origin { lane, partition, entry };
+    let own = enqueued.origin();
     // A worker may have admitted this very job before the look.
     let is_duplicate =
-        holder.is_some_and(|holder| holder != own && is_ours(holder.entry.ms, entry.ms, job.dedupe_window));
+        holder.is_some_and(|holder| holder != own && is_ours(holder.entry.ms, own.entry.ms, job.dedupe_window));
     Ok((enqueued, is_duplicate))
 }
 
@@ -157,6 +163,6 @@ pub async fn add_and_wait(backend: &mut Backend<'_>, job: &CheckedJob, longest: 
 async fn first_ms(backend: &mut Backend<'_>, enqueued: &Enqueued) -> Option<u64> {
     let keys = Keys::new(backend.namespace(), enqueued.partition);
     let located = locate(&mut backend.link, &keys, &enqueued.id).await.ok()??;
-    let own = Origin { lane: enqueued.lane, partition: enqueued.partition, entry: enqueued.entry_id };
+    let own = enqueued.origin();
     (located.origin != own).then_some(located.origin.entry.ms)
 }

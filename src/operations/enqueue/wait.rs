@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     completions::{CompletionHub, Expected, HubCompletion, page},
-    contract::{EntryId, Origin, Status, run_at_ms},
+    contract::{EntryId, Status, run_at_ms},
     operations::{Backend, Error},
     queue::index::{Located, locate},
 };
@@ -57,7 +57,7 @@ pub async fn submit_and_wait(
     let mut expectation = hub.expect(id)?;
     let enqueued = add(backend, job).await?;
     let deadline = Instant::now() + longest;
-    let own = Origin { lane: enqueued.lane, partition: enqueued.partition, entry: enqueued.entry_id };
+    let own = enqueued.origin();
     let mut first_ms = None;
     let mut looks = true;
     loop {
