@@ -51,7 +51,8 @@ async fn interactive_goes_before_bulk_that_waits_for_the_same_quota() {
     rig.enqueue_all(Lane::Bulk, (0..count).map(|n| create(&format!("b{n:03}"), &format!("b{n}@example.com")))).await;
     all_but(&mut rig, 60, count).await;
     let told = why(&rig, "b299").await;
-    assert!(told.contains("its turn in the limit of calls without a caller, behind "), "{told}");
+    let place = told.split("its turn, at that time at the latest, behind ").nth(1).unwrap();
+    assert!(place.contains(" older jobs in the limit of calls without a caller"), "{told}");
     for number in 0..5 {
         let id = format!("i{number}");
         let done = rig.complete(create(&id, &format!("{id}@example.com"))).await;
@@ -125,6 +126,22 @@ async fn a_bulk_jobs_429_closes_the_bucket_and_the_job_waits_in_its_queue() {
     assert_eq!((&first["status"], &first["attempts"]), (&json!("succeeded"), &json!(2)), "{first:#}");
     assert!(timing(&first, "limited") >= 900, "{first:#}");
     assert_eq!(rig.completion("second").await["attempts"], 1);
+    rig.end().await;
+}
+
+/// A job in a shared queue is told what its bucket has learned, as one with a reservation is.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_names_the_429_that_closes_a_shared_queue() {
+    let mut rig = Setup::default().start().await;
+    rig.sandbox.order(Fault::status(429).on(Route::Create).retry_after("5"));
+    rig.enqueue_all(Lane::Bulk, [create("first", "f@example.com")]).await;
+    all_but(&mut rig, 0, 1).await;
+    let told = why(&rig, "first").await;
+    assert!(
+        told.contains("behind 0 older jobs in the limit of calls without a caller, closed by a 429 until "),
+        "{told}"
+    );
+    rig.wait_for(1).await;
     rig.end().await;
 }
 

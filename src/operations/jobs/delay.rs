@@ -53,21 +53,22 @@ impl Delay {
 }
 
 async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_ms: u64) -> RedisResult<String> {
-    if let Some(place) = place_in_queue(link, keys, live).await? {
-        return Ok(place);
-    }
-    let limits = Limits::new(config.limits.clone(), config.redis.partitions);
-    let Some((state, bucket)) = live.state.as_ref().zip(live.bucket(config, &limits)) else {
-        return Ok("its limit".to_owned());
-    };
-    let bucket = bucket.name;
-    let learned = learned::learned_by(link, keys, &bucket).await?;
-    let mut because = if state.reserved_total {
-        format!("its turn in the limit of all calls, after that of {bucket}")
+    let (bucket, mut because) = if let Some((bucket, because)) = place_in_queue(link, keys, live).await? {
+        (bucket.name().to_owned(), because)
     } else {
-        format!("its turn in the limit of {bucket}")
+        let limits = Limits::new(config.limits.clone(), config.redis.partitions);
+        let Some((state, bucket)) = live.state.as_ref().zip(live.bucket(config, &limits)) else {
+            return Ok("its limit".to_owned());
+        };
+        let bucket = bucket.name;
+        let because = if state.reserved_total {
+            format!("its turn in the limit of all calls, after that of {bucket}")
+        } else {
+            format!("its turn in the limit of {bucket}")
+        };
+        (bucket, because)
     };
-    if let Some(learned) = learned {
+    if let Some(learned) = learned::learned_by(link, keys, &bucket).await? {
         if learned.closed_until_ms > now_ms {
             let _ = write!(because, ", closed by a 429 until {}", format_ms(learned.closed_until_ms));
         }
@@ -78,9 +79,9 @@ async fn limit(link: &mut Link, keys: &Keys, config: &Config, live: &Live, now_m
     Ok(because)
 }
 
-/// The place of a bulk job in the queue of a shared bucket. Such a job has no reservation: the time of its delay is the latest time at
-/// which it leaves the queue.
-async fn place_in_queue(link: &mut Link, keys: &Keys, live: &Live) -> RedisResult<Option<String>> {
+/// The shared bucket in whose queue a bulk job waits, and its place there, in words. Such a job has no reservation: the time of its delay is
+/// the latest time at which it leaves the queue.
+async fn place_in_queue(link: &mut Link, keys: &Keys, live: &Live) -> RedisResult<Option<(SharedBucket, String)>> {
     let origin = live.origin.to_string();
     for bucket in SharedBucket::ALL {
         let queue = keys.waiting(bucket);
@@ -91,9 +92,9 @@ async fn place_in_queue(link: &mut Link, keys: &Keys, live: &Live) -> RedisResul
             SharedBucket::Total => "all calls",
         };
         let older = if ahead == 1 { "job" } else { "jobs" };
-        return Ok(Some(format!(
-            "its turn in the limit of {calls}, behind {ahead} older {older}; that time is the latest"
-        )));
+        let place =
+            format!("its turn, at that time at the latest, behind {ahead} older {older} in the limit of {calls}");
+        return Ok(Some((bucket, place)));
     }
     Ok(None)
 }
