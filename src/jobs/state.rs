@@ -3,7 +3,7 @@
 use super::{Attempt, attempt};
 use crate::{
     contract::{EntryId, JsonText, Lane, Origin},
-    limits::SlotKind,
+    limits::Turn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,9 +75,12 @@ pub struct JobState {
     /// The job has a reservation in the bucket of all calls.
     #[serde(rename = "t", default, skip_serializing_if = "is_default")]
     pub reserved_total: bool,
-    /// How the reservation was made that the job waits for.
-    #[serde(rename = "h", default, skip_serializing_if = "is_default")]
-    pub slot: SlotKind,
+    /// The job's turn in its own bucket, if it has a reservation there.
+    #[serde(rename = "m", default, skip_serializing_if = "is_default")]
+    pub turn: Turn,
+    /// The job's turn in the bucket of all calls, if it has a reservation there.
+    #[serde(rename = "y", default, skip_serializing_if = "is_default")]
+    pub total_turn: Turn,
     /// An earlier call of the current step may have taken effect.
     #[serde(rename = "d", default, skip_serializing_if = "is_default")]
     pub doubt: bool,
@@ -131,7 +134,8 @@ impl JobState {
             by_breaker: false,
             reserved: false,
             reserved_total: false,
-            slot: SlotKind::Reserved,
+            turn: Turn::NONE,
+            total_turn: Turn::NONE,
             doubt: false,
             checked: false,
             checkpoint: None,
@@ -189,9 +193,16 @@ impl JobState {
     }
 
     /// Records a reservation in the job's own bucket.
-    pub const fn reserve(&mut self, slot: SlotKind) {
+    pub const fn reserve(&mut self, turn: Turn) {
         self.reserved = true;
-        self.slot = slot;
+        self.turn = turn;
+    }
+
+    /// Records a reservation in the bucket of all calls. The job's own bucket had room for it.
+    pub const fn reserve_total(&mut self, turn: Turn) {
+        self.reserved = true;
+        self.reserved_total = true;
+        self.total_turn = turn;
     }
 
     /// Whether the job has a reservation in any bucket.
@@ -203,7 +214,8 @@ impl JobState {
     pub const fn spend_slots(&mut self) {
         self.reserved = false;
         self.reserved_total = false;
-        self.slot = SlotKind::Reserved;
+        self.turn = Turn::NONE;
+        self.total_turn = Turn::NONE;
     }
 
     /// Adds the wait that ends at `now_ms` to the matching total.

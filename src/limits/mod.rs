@@ -45,17 +45,28 @@ pub struct Bucket {
     pub shared: Option<SharedBucket>,
 }
 
-/// How a reservation was made. It is only an appointment: whether the bucket has room is checked when the job arrives.
+/// The place of a job among those that have a reservation in a bucket. The reservation's time is only an appointment:
+/// when the job arrives, it may go if there is room for it and for all earlier turns that have not gone yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SlotKind {
-    /// In the order in which jobs asked.
-    #[default]
-    Reserved,
-    /// In the line of jobs that found no room when they arrived, or whose reservation a 429 invalidated.
-    InLine,
-    /// By a 429 to the job's own call.
-    After429,
+#[serde(transparent)]
+pub struct Turn(u64);
+
+impl Turn {
+    /// No turn: the bucket had room for the job, or a former version gave it none.
+    pub const NONE: Self = Self(0);
+
+    /// Before all turns: the job had its turn, and a 429 refused its call.
+    pub const AGAIN: Self = Self(1);
+
+    /// The turn with this number, as the limiter gave it.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number of the turn.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// The buckets that do not belong to one caller.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     contract::EntryId,
-    limits::{Bucket, SharedBucket, SlotKind},
+    limits::{Bucket, SharedBucket, Turn},
 };
 use redis::{RedisError, RedisResult};
 use std::{collections::HashMap, sync::LazyLock};
@@ -16,7 +16,7 @@ use std::{collections::HashMap, sync::LazyLock};
 pub const MAX_ADMIT: usize = 256;
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(
-    || script!("admission/admit" on "shared/atomic" on "ids/index" on "ids/reserve" on "limiter/limiter" on "limiter/recent"),
+    || script!("admission/admit" on "shared/atomic" on "ids/index" on "ids/reserve" on "limiter/limiter" on "limiter/turns" on "limiter/recent"),
 );
 
 const FIXED_KEYS: usize = 8;
@@ -36,24 +36,6 @@ pub enum BucketPlace {
     Recent,
 }
 
-/// Whether a job already has a reservation in a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReservationState {
-    /// The job has none and needs one.
-    No,
-    /// The job has waited for its reservation. It waits again only if the bucket was closed or filled up meanwhile.
-    Yes,
-}
-
-/// The reservation that a job waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reservation {
-    /// How the reservation was made.
-    pub kind: SlotKind,
-    /// Since when the job waits for it, in milliseconds on Redis's clock.
-    pub since_ms: u64,
-}
-
 /// The request of one delivery to call XCO.
 #[derive(Debug, Clone)]
 pub struct AdmissionRequest {
@@ -65,12 +47,10 @@ pub struct AdmissionRequest {
     pub reserve_id: Option<String>,
     /// The batch that counts the job as accepted, on its first admission.
     pub count_in_batch: Option<String>,
-    /// The bucket that the call uses.
-    pub bucket: (Bucket, ReservationState),
-    /// The bucket of all calls, if one is configured.
-    pub total: Option<(Bucket, ReservationState)>,
-    /// The job's reservation, in the bucket that it waited for last.
-    pub slot: Option<Reservation>,
+    /// The bucket that the call uses, and the job's turn there if it has a reservation.
+    pub bucket: (Bucket, Option<Turn>),
+    /// The bucket of all calls, if one is configured, and the job's turn there if it has a reservation.
+    pub total: Option<(Bucket, Option<Turn>)>,
     /// A bulk job's position in the queues of shared buckets, if it uses one. A lower number is older.
     pub bulk_age: Option<u64>,
     /// The deadline, in milliseconds on Redis's clock.
@@ -96,17 +76,30 @@ pub enum Admission {
     Limited {
         /// The time of the reservation, in microseconds on Redis's clock.
         due_us: u64,
+        /// The job's turn.
+        turn: Turn,
     },
     /// The job has a reservation in the bucket of all calls at `due_us`. It keeps its reservation in its own bucket.
     LimitedByTotal {
         /// The time of the reservation, in microseconds on Redis's clock.
         due_us: u64,
+        /// The job's turn in the bucket of all calls.
+        turn: Turn,
     },
-    /// The job came for its reservation but must wait again: the bucket has no room, other jobs are in line, or a 429
-    /// invalidated the reservation. It has a new reservation at `due_us`.
-    Late {
-        /// The time of the new reservation, in microseconds on Redis's clock.
+    /// The job came for its reservation but must wait until `due_us`: it came before its turn, because a 429 or late jobs
+    /// moved it, or the bucket has no room.
+    Early {
+        /// When it is the job's turn, in microseconds on Redis's clock.
         due_us: u64,
+        /// The job's turn, which is a new one only if it came after it.
+        turn: Turn,
+    },
+    /// The same in the bucket of all calls.
+    EarlyForTotal {
+        /// When it is the job's turn, in microseconds on Redis's clock.
+        due_us: u64,
+        /// The job's turn there.
+        turn: Turn,
     },
     /// A bulk job must wait in the queue of its own bucket. Nothing is reserved.
     Queued,
@@ -158,7 +151,7 @@ pub struct AdmissionBatch<'a> {
 pub async fn admit(link: &mut Link, keys: &Keys, index: IdIndex, batch: AdmissionBatch<'_>) -> RedisResult<Admissions> {
     // Entry ids are needed only if Redis does not know the youngest entry.
     let reply = run(link, keys, index, batch, false).await?;
-    if reply.get(1..) != Some(&[0, ASK_WITH_ENTRIES, 0]) {
+    if reply.get(1..) != Some(&[0, ASK_WITH_ENTRIES, 0, 0]) {
         return decode(&reply, batch.requests.len());
     }
     let reply = run(link, keys, index, batch, true).await?;
@@ -211,13 +204,15 @@ async fn run(
             call.arg(id).arg(holder(&request.token));
         }
     }
-    let number = |bucket: &(Bucket, ReservationState)| {
+    let number = |bucket: &(Bucket, Option<Turn>)| {
         let place = groups.place(&bucket.0).map_or(0, |(group, place)| firsts[group] + place + 1);
         let number = i64::try_from(place).unwrap_or(0);
-        if bucket.1 == ReservationState::Yes { -number } else { number }
+        if bucket.1.is_some() { -number } else { number }
     };
     for request in requests {
-        let mut has = [0_u8; 9];
+        let turn = request.bucket.1;
+        let total_turn = request.total.as_ref().and_then(|(_, turn)| *turn);
+        let mut has = [0_u8; 10];
         let mut letters = 0;
         for (letter, present) in [
             (b'i', request.reserve_id.is_some()),
@@ -226,7 +221,8 @@ async fn run(
             (b'd', request.deadline_ms.is_some()),
             (b'r', request.run_at_ms.is_some()),
             (b'm', request.mark.is_some()),
-            (b's', request.slot.is_some()),
+            (b's', turn.is_some()),
+            (b'u', total_turn.is_some()),
             (b'q', request.bulk_age.is_some()),
             (b'a', request.aside),
         ] {
@@ -249,8 +245,8 @@ async fn run(
         if let Some(mark) = &request.mark {
             call.arg(mark).arg(request.entry.to_string()).arg(&request.token);
         }
-        if let Some(Reservation { kind, since_ms }) = request.slot {
-            call.arg(slot_letter(kind)).arg(since_ms);
+        for turn in [turn, total_turn].into_iter().flatten() {
+            call.arg(turn.number());
         }
         if let Some(age) = request.bulk_age {
             call.arg(age);
@@ -258,14 +254,6 @@ async fn run(
     }
 
     integers(SCRIPT.run(link, &call).await?)
-}
-
-const fn slot_letter(kind: SlotKind) -> &'static str {
-    match kind {
-        SlotKind::Reserved => "r",
-        SlotKind::InLine => "l",
-        SlotKind::After429 => "4",
-    }
 }
 
 /// The buckets of a batch, without duplicates, grouped by rate. There are few different rates.
@@ -320,25 +308,27 @@ fn decode(reply: &[i64], requests: usize) -> RedisResult<Admissions> {
         || RedisError::from((redis::ErrorKind::UnexpectedReturnType, "admit.lua returned an unexpected answer"));
     let (now, rest) = reply.split_first().ok_or_else(malformed)?;
     let mut verdicts = vec![Admission::Admitted; requests];
-    let exceptions = rest.chunks_exact(3);
+    let exceptions = rest.chunks_exact(4);
     if !exceptions.remainder().is_empty() {
         return Err(malformed());
     }
     for exception in exceptions {
         let due_us = u64::try_from(exception[2]).unwrap_or(0);
+        let turn = Turn::new(u64::try_from(exception[3]).unwrap_or(0));
         let place = usize::try_from(exception[0]).unwrap_or(0).wrapping_sub(1);
         *verdicts.get_mut(place).ok_or_else(malformed)? = match exception[1] {
             1 => Admission::Duplicate,
             2 => Admission::Expired,
-            3 => Admission::Limited { due_us },
-            4 => Admission::LimitedByTotal { due_us },
+            3 => Admission::Limited { due_us, turn },
+            4 => Admission::LimitedByTotal { due_us, turn },
             5 => Admission::Scheduled { due_us },
             6 => Admission::TooLate,
             7 => Admission::Begun,
             8 => Admission::NotOurs,
             9 => Admission::Queued,
             10 => Admission::QueuedByTotal,
-            11 => Admission::Late { due_us },
+            11 => Admission::Early { due_us, turn },
+            13 => Admission::EarlyForTotal { due_us, turn },
             _ => return Err(malformed()),
         };
     }
@@ -352,11 +342,14 @@ mod tests {
 
     #[test]
     fn an_answer_names_the_exceptions_only() {
-        let admissions = decode(&[77, 2, 3, 5000, 3, 1, 0], 3).unwrap();
+        let admissions = decode(&[77, 2, 3, 5000, 9, 3, 1, 0, 0], 3).unwrap();
         assert_eq!(admissions.now_ms, 77);
-        let expected = [Admission::Admitted, Admission::Limited { due_us: 5000 }, Admission::Duplicate];
+        let limited = Admission::Limited { due_us: 5000, turn: Turn::new(9) };
+        let expected = [Admission::Admitted, limited, Admission::Duplicate];
         assert_eq!(admissions.verdicts, expected);
-        for malformed in [&[][..], &[77, 1], &[77, 0, 1, 0], &[77, 4, 1, 0], &[77, 1, 99, 0], &[77, -1, 1, 0]] {
+        for malformed in
+            [&[][..], &[77, 1], &[77, 0, 1, 0, 0], &[77, 4, 1, 0, 0], &[77, 1, 99, 0, 0], &[77, -1, 1, 0, 0]]
+        {
             assert!(decode(malformed, 3).is_err(), "{malformed:?}");
         }
     }
@@ -375,9 +368,8 @@ mod tests {
             token: String::new(),
             reserve_id: None,
             count_in_batch: None,
-            bucket: (bucket(name, interval_us), ReservationState::No),
-            total: Some((bucket("total", 9), ReservationState::No)),
-            slot: None,
+            bucket: (bucket(name, interval_us), None),
+            total: Some((bucket("total", 9), None)),
             bulk_age: None,
             deadline_ms: None,
             run_at_ms: None,

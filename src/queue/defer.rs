@@ -13,7 +13,7 @@ use redis::RedisResult;
 use std::{sync::LazyLock, time::Duration};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(
-    || script!("limiter/defer" on "shared/atomic" on "ids/index" on "limiter/limiter" on "limiter/recent"),
+    || script!("limiter/defer" on "shared/atomic" on "ids/index" on "limiter/limiter" on "limiter/turns" on "limiter/strikes" on "limiter/recent"),
 );
 
 /// A delivery whose call was answered with 429.

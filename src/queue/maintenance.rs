@@ -14,8 +14,9 @@ use crate::{
 use redis::{RedisResult, Value, cmd, pipe};
 use std::{sync::LazyLock, time::Duration};
 
-static PROMOTE: LazyLock<Script> =
-    LazyLock::new(|| script!("schedule/promote" on "shared/atomic" on "limiter/limiter" on "shared/order"));
+static PROMOTE: LazyLock<Script> = LazyLock::new(
+    || script!("schedule/promote" on "shared/atomic" on "limiter/limiter" on "limiter/turns" on "shared/order"),
+);
 static HEADS: LazyLock<Script> = LazyLock::new(|| script!("deliveries/heads"));
 static RETIRE: LazyLock<Script> = LazyLock::new(|| script!("deliveries/remove_consumer"));
 

@@ -43,10 +43,7 @@ pub mod sessions;
 mod tls;
 pub mod workers;
 
-pub use admission::{
-    Admission, AdmissionBatch, AdmissionRequest, Admissions, BucketPlace, MAX_ADMIT, Reservation, ReservationState,
-    admit,
-};
+pub use admission::{Admission, AdmissionBatch, AdmissionRequest, Admissions, BucketPlace, MAX_ADMIT, admit};
 pub use connection::{Connection, QueueError, is_transient};
 pub use connector::{Connector, SHARED};
 pub use defer::{Deferral, Deferred, defer};

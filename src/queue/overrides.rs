@@ -89,22 +89,13 @@ pub struct BroughtForward {
     pub due_ms: u64,
 }
 
-/// What becomes of a bucket whose jobs are brought forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BucketChange {
-    /// Its line ends: the jobs in it have new due times.
-    EndLine,
-    /// It has no reservation after this time, in microseconds on Redis's clock.
-    NoReservationAfter(u64),
-}
-
-/// Gives at most [`MAX_BRING_FORWARD`] jobs earlier due times, and changes their buckets, in one step. Jobs that have moved are left
-/// alone. Returns how many were moved.
+/// Gives at most [`MAX_BRING_FORWARD`] jobs earlier due times, in one step. Jobs that have moved are left alone. Each bucket, by
+/// name, has no reservation after its time in microseconds on Redis's clock. Returns how many jobs were moved.
 pub async fn bring_forward(
     link: &mut Link,
     keys: &Keys,
     jobs: &[BroughtForward],
-    buckets: &[(&str, BucketChange)],
+    buckets: &[(&str, u64)],
 ) -> RedisResult<u64> {
     let mut call = BRING_FORWARD.call(1 + buckets.len());
     call.arg(&keys.delayed);
@@ -115,11 +106,8 @@ pub async fn bring_forward(
     for job in jobs {
         call.arg(job.origin.to_string()).arg(job.score).arg(job.due_ms);
     }
-    for (_, change) in buckets {
-        match change {
-            BucketChange::EndLine => call.arg(""),
-            BucketChange::NoReservationAfter(until_us) => call.arg(*until_us),
-        };
+    for (_, until_us) in buckets {
+        call.arg(*until_us);
     }
     count(BRING_FORWARD.run(link, &call).await?)
 }

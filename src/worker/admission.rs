@@ -14,11 +14,8 @@ use crate::{
     config::Durability,
     contract::Lane,
     jobs::{NextStep, RepeatSafety, Waiting},
-    limits::{Permit, SharedBucket, SlotKind},
-    queue::{
-        self, Admission, AdmissionBatch, AdmissionRequest, BucketPlace, IdIndex, Link, MAX_ADMIT, MarkerRemoval,
-        Reservation, ReservationState as Slot,
-    },
+    limits::{Permit, SharedBucket, Turn},
+    queue::{self, Admission, AdmissionBatch, AdmissionRequest, BucketPlace, IdIndex, Link, MAX_ADMIT, MarkerRemoval},
 };
 use std::{
     sync::{
@@ -282,19 +279,18 @@ impl Admitter {
                     active.end(end);
                 }
                 Admission::TooLate => active.end(End::Expired { limited: true }),
-                Admission::Limited { due_us } => {
+                Admission::Limited { due_us, turn } => {
                     let now_us = answers.now_ms.saturating_mul(1000);
                     self.context.partitions[self.partition].backlogged_callers.note(&active.bucket, due_us, now_us);
-                    active.state.reserve(SlotKind::Reserved);
+                    active.state.reserve(turn);
                     active.end(End::Delayed(Waiting::Limit, due_us));
                 }
-                Admission::LimitedByTotal { due_us } => {
-                    active.state.reserve(SlotKind::Reserved);
-                    active.state.reserved_total = true;
+                Admission::Early { due_us, turn } => {
+                    active.state.reserve(turn);
                     active.end(End::Delayed(Waiting::Limit, due_us));
                 }
-                Admission::Late { due_us } => {
-                    active.state.reserve(SlotKind::InLine);
+                Admission::LimitedByTotal { due_us, turn } | Admission::EarlyForTotal { due_us, turn } => {
+                    active.state.reserve_total(turn);
                     active.end(End::Delayed(Waiting::Limit, due_us));
                 }
                 Admission::Queued => {
@@ -305,7 +301,7 @@ impl Admitter {
                     if active.bucket.shared.is_some() {
                         active.state.spend_slots();
                     } else if !active.state.reserved {
-                        active.state.reserve(SlotKind::Reserved);
+                        active.state.reserve(Turn::NONE);
                     }
                     active.end(End::Queued(SharedBucket::Total));
                 }
@@ -322,7 +318,9 @@ impl Admitter {
 
     fn request(&self, active: &mut ActiveJob, asks: Asks) -> AdmissionRequest {
         let fresh = !active.state.accepted;
-        let slot = |reserved: bool| if reserved { Slot::Yes } else { Slot::No };
+        let state = &active.state;
+        let turn = state.reserved.then_some(state.turn);
+        let total_turn = state.reserved_total.then_some(state.total_turn);
         let limits = self.context.limits.now();
         let total = limits.total();
         // The job may have waited for its slot while the limits changed.
@@ -338,13 +336,9 @@ impl Admitter {
             }
             .filter(|_| fresh),
             count_in_batch: active.job.batch.clone().filter(|_| fresh),
-            bucket: (active.bucket.clone(), slot(active.state.reserved)),
-            slot: active.state.holds_slot().then(|| Reservation {
-                kind: active.state.slot,
-                since_ms: active.state.waiting.map_or(0, |(_, since_ms)| since_ms),
-            }),
+            bucket: (active.bucket.clone(), turn),
             bulk_age: active.bulk_age().filter(|_| active.bucket.shared.is_some() || total.is_some()),
-            total: total.map(|total| (total, slot(active.state.reserved_total))),
+            total: total.map(|total| (total, total_turn)),
             deadline_ms: if active.instead.is_some() { Some(0) } else { active.deadline_ms },
             run_at_ms: active.job.run_at_ms,
             mark: (active.repeat_safety != RepeatSafety::Safe)

@@ -9,7 +9,7 @@ use xco_worker::{
     limits::{Bucket, Limits, Spender},
     queue::{
         self, Admission, AdmissionBatch, AdmissionRequest, BucketPlace, Connector, Deferral, Finish, FinishOp,
-        Finished, IdIndex, Keys, MarkerRemoval, ReservationState, Source,
+        Finished, IdIndex, Keys, MarkerRemoval, Source,
     },
 };
 
@@ -35,9 +35,8 @@ fn request(entry: EntryId, id: &str, bucket: &Bucket) -> AdmissionRequest {
         token: format!("interactive:0:{entry}"),
         reserve_id: Some(id.to_owned()),
         count_in_batch: None,
-        bucket: (bucket.clone(), ReservationState::No),
+        bucket: (bucket.clone(), None),
         total: None,
-        slot: None,
         bulk_age: None,
         deadline_ms: None,
         run_at_ms: None,

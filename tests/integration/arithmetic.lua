@@ -1,4 +1,4 @@
--- Plays a bucket of limiter.lua (which stands before this text) through time, in steps of 1 ms, without waiting for it.
+-- Plays a bucket of limiter.lua, turns.lua and strikes.lua (which stand before this text) through time, in steps of 1 ms, without waiting for it.
 --
 -- KEYS  1 the bucket
 -- ARGV  1 seed · 2 interval, 3 tolerance and 4 slack in us, as the worker has them · 5 interval and 6 tolerance in us, as XCO has
@@ -51,17 +51,14 @@ end
 
 local function interactive(job, now)
   job.looks = job.looks + 1
-  local slot
-  if job.given_as then
-    slot = limiter_claim(shared, job.given_as, job.given, now)
-    job.given_as = 'l'
+  local slot, turn
+  if job.turn then
+    slot, turn = limiter_claim(shared, job.turn, now)
   else
-    slot = limiter_slot(shared, now)
-    limiter_take(shared, slot, now)
+    slot, turn = limiter_enter(shared, now)
   end
-  job.given = now
-  if slot > now then
-    job.given_as = job.given_as or 'r'
+  if slot > now or turn then
+    job.turn = turn
     park(job, slot)
     return
   end
@@ -69,8 +66,8 @@ local function interactive(job, now)
     refuse_at = 0
     limiter_close(shared, now, retry_after, false)
     -- As defer.lua parks it: it comes back at once when its turn is, and nobody is late for that.
-    job.given_as = '4'
-    park(job, limiter_line_up(shared, now))
+    job.turn = AGAIN
+    park(job, limiter_refuse(shared, now))
     return
   end
   call(now)

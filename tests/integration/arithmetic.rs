@@ -10,7 +10,12 @@ use xco_worker::{
     limits::{Limits, SharedBucket},
 };
 
-const SCRIPT: &str = concat!(include_str!("../../src/queue/lua/limiter/limiter.lua"), include_str!("arithmetic.lua"));
+const SCRIPT: &str = concat!(
+    include_str!("../../src/queue/lua/limiter/limiter.lua"),
+    include_str!("../../src/queue/lua/limiter/turns.lua"),
+    include_str!("../../src/queue/lua/limiter/strikes.lua"),
+    include_str!("arithmetic.lua")
+);
 
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -166,6 +171,10 @@ fn after_a_429_that_the_limit_did_not_cause_the_limit_is_kept_all_the_same() {
         let played = play(&mut connection.borrow_mut(), case);
         prop_assert_eq!(played.beyond, 0, "{:?}", played);
         prop_assert!(played.looks <= 6, "{:?}", played);
+        prop_assert_eq!(played.out_of_order, 0, "{:?}", played);
+        // The closure, the burst that a 429 ends, and the call that is made again.
+        let most_us = retry_after_ms.max(1_000) * 1_000 + case.interval_ms * 1_050 * u64::from(case.burst + 2);
+        prop_assert!(played.interactive_wait_us <= most_us, "{:?}", played);
         calls.set(calls.get() + played.calls);
     });
     assert!(calls.get() > 1_000, "{calls:?}");

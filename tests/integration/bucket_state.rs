@@ -63,7 +63,7 @@ fn set(connection: &mut Connection, value: &[u8]) {
 }
 
 /// The packed form: TAT, closed until, consecutive 429s, learned rate, start of its growth, calls since the last 429,
-/// time of that 429, late until, handed back until, the refused rate, spent.
+/// time of that 429, turns, handed back until, the refused rate, spent.
 fn packed(fields: [f64; 11]) -> Vec<u8> {
     fields.into_iter().flat_map(f64::to_le_bytes).collect()
 }

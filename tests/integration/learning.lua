@@ -1,5 +1,5 @@
 -- Plays a bucket whose limit nobody told the worker through time, in steps of 1 ms, without waiting for it: XCO's limit, a
--- caller with more jobs than that lets through, all there at the beginning, and a worker. (limiter.lua stands before this.)
+-- caller with more jobs than that lets through, all there at the beginning, and a worker. (limiter.lua, turns.lua and strikes.lua stand before this.)
 --
 -- KEYS  1 the bucket
 -- ARGV  1 interval and 2 tolerance in us, as the worker was told them (0: not at all) · 3 interval and 4 tolerance in us, as XCO
@@ -35,24 +35,21 @@ end
 local function defer(job, ms, now)
   local bucket = limiter_open(redis.call('GET', KEYS[1]), rate, now)
   limiter_close(bucket, now, retry_after_us, true)
-  job.given_as, job.given = '4', now
-  note(due, math.max(ms + 1, ms_of(limiter_line_up(bucket, now))), job)
+  job.turn = AGAIN
+  note(due, math.max(ms + 1, ms_of(limiter_refuse(bucket, now))), job)
   limiter_save(KEYS[1], bucket, now)
 end
 
 -- What admit.lua does: when the job may go.
 local function enter(bucket, job, now)
-  local slot
-  if job.given_as then
-    slot = limiter_claim(bucket, job.given_as, job.given, now)
-    job.given_as = 'l'
+  local slot, turn
+  if job.turn then
+    slot, turn = limiter_claim(bucket, job.turn, now)
   else
-    slot = limiter_slot(bucket, now)
-    limiter_take(bucket, slot, now)
-    job.given_as = 'r'
+    slot, turn = limiter_enter(bucket, now)
   end
-  job.given = now
-  return slot
+  job.turn = turn or job.turn
+  return slot, turn
 end
 
 local function call(job, ms, now, minute)
@@ -91,9 +88,9 @@ for ms = 0, minutes * 60000 - 1 do
       lane[first], first = nil, first + 1
       job.looks = job.looks + 1
       most_looks = math.max(most_looks, job.looks)
-      local slot = enter(bucket, job, now)
-      if slot > now then
-        note(due, ms_of(slot), job)
+      local slot, waits = enter(bucket, job, now)
+      if slot > now or waits then
+        note(due, math.max(ms + 1, ms_of(slot)), job)
       else
         call(job, ms, now, minute)
       end

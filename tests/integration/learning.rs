@@ -3,7 +3,12 @@
 use super::support::RedisServer;
 use rstest::rstest;
 
-const SCRIPT: &str = concat!(include_str!("../../src/queue/lua/limiter/limiter.lua"), include_str!("learning.lua"));
+const SCRIPT: &str = concat!(
+    include_str!("../../src/queue/lua/limiter/limiter.lua"),
+    include_str!("../../src/queue/lua/limiter/turns.lua"),
+    include_str!("../../src/queue/lua/limiter/strikes.lua"),
+    include_str!("learning.lua")
+);
 
 const MINUTES: u32 = 6;
 

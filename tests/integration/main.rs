@@ -66,5 +66,6 @@ mod shared_limits;
 mod subscriber;
 mod support;
 mod trimming;
+mod turns;
 mod upstream_health;
 mod window;

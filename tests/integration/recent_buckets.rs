@@ -8,7 +8,7 @@ use xco_worker::{
     limits::Bucket,
     queue::{
         self, Admission, AdmissionBatch, AdmissionRequest, BucketPlace, Connector, Deferral, IdIndex, Keys, Link,
-        ReservationState, Source,
+        Source,
     },
 };
 
@@ -32,9 +32,8 @@ fn request(bucket: &Bucket) -> AdmissionRequest {
         token: format!("interactive:0:{entry}"),
         reserve_id: None,
         count_in_batch: None,
-        bucket: (bucket.clone(), ReservationState::No),
+        bucket: (bucket.clone(), None),
         total: None,
-        slot: None,
         bulk_age: None,
         deadline_ms: None,
         run_at_ms: None,
@@ -159,7 +158,7 @@ async fn a_429_closes_a_recent_bucket() {
     queue::defer(&mut asking.link, &asking.keys, Lane::Interactive, Source::Jobs, "me", &deferral).await.unwrap();
     let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut rig.connection).await.unwrap();
     match asking.admit(BucketPlace::Recent, &[&limited]).await[0] {
-        Admission::Limited { due_us } => assert!(due_us >= (seconds + 58) * 1_000_000, "{due_us}"),
+        Admission::Limited { due_us, .. } => assert!(due_us >= (seconds + 58) * 1_000_000, "{due_us}"),
         other => panic!("{other:?}"),
     }
 }

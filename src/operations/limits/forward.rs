@@ -1,7 +1,7 @@
 //! Brings jobs forward that wait for a limit which was raised.
 //!
 //! A waiting job has a reservation, made at the rate of that time. Without this, a backlog would keep the former rate until it is gone.
-//! A job that comes too early does no harm: it waits in its bucket's line.
+//! A job that comes too early does no harm: it waits again, and keeps its turn.
 
 use crate::{
     config::Config,
@@ -12,7 +12,7 @@ use crate::{
         Keys,
         learned::{self, MAX_LEARNED},
         list::{DelayedPosition, FIRST_COUNT, delayed_page, next_count},
-        overrides::{self, BroughtForward, BucketChange, MAX_BRING_FORWARD},
+        overrides::{self, BroughtForward, MAX_BRING_FORWARD},
         rules::{self, DelayedJob},
     },
     rules::NO_END_MS,
@@ -56,13 +56,11 @@ struct Walk<'a> {
     learned: HashSet<String>,
     /// Each bucket that was met, and how many of its jobs were seen.
     seen: HashMap<String, (Bucket, u64)>,
-    /// The buckets that were met on this page for the first time.
-    lines: Vec<String>,
 }
 
 impl<'a> Walk<'a> {
     fn new(config: &'a Config, limits: &'a Limits, names: &'a [LimitName]) -> Self {
-        Self { config, limits, names, learned: HashSet::new(), seen: HashMap::new(), lines: Vec::new() }
+        Self { config, limits, names, learned: HashSet::new(), seen: HashMap::new() }
     }
 
     async fn run(&mut self, backend: &mut Backend<'_>, keys: &Keys, left: &mut usize) -> RedisResult<u64> {
@@ -80,9 +78,7 @@ impl<'a> Walk<'a> {
             count = next_count(bytes, page.len());
             let jobs: Vec<_> = page.into_iter().filter_map(|(at, job)| self.earlier(at, job?, now_ms)).collect();
             if !jobs.is_empty() {
-                let lines = std::mem::take(&mut self.lines);
-                let lines: Vec<_> = lines.iter().map(|bucket| (bucket.as_str(), BucketChange::EndLine)).collect();
-                moved += overrides::bring_forward(link, keys, &jobs, &lines).await?;
+                moved += overrides::bring_forward(link, keys, &jobs, &[]).await?;
             }
             if *left == 0 {
                 // How many reservations the buckets still have is not known.
@@ -102,7 +98,7 @@ impl<'a> Walk<'a> {
     fn earlier(&mut self, position: DelayedPosition, job: DelayedJob, now_ms: u64) -> Option<BroughtForward> {
         let live = Live::delayed(job);
         let state = live.state.as_ref()?;
-        if !waits_in_line(state) {
+        if !waits_for_reservation(state) {
             return None;
         }
         let bucket = if state.reserved_total {
@@ -114,9 +110,6 @@ impl<'a> Walk<'a> {
             return None;
         }
         let interval_us = bucket.interval_us;
-        if !self.seen.contains_key(&bucket.name) {
-            self.lines.push(bucket.name.clone());
-        }
         let (_, seen) = self.seen.entry(bucket.name.clone()).or_insert((bucket, 0));
         let due_ms = now_ms.saturating_add(seen.saturating_mul(interval_us) / 1000);
         *seen += 1;
@@ -137,15 +130,15 @@ impl<'a> Walk<'a> {
     }
 
     /// For each bucket the time in microseconds until which the jobs that were seen have their reservations.
-    fn levels(&self, now_ms: u64) -> impl Iterator<Item = (&str, BucketChange)> {
+    fn levels(&self, now_ms: u64) -> impl Iterator<Item = (&str, u64)> {
         self.seen.iter().map(move |(name, (bucket, seen))| {
             let ahead_us = seen.saturating_mul(bucket.interval_us).saturating_add(bucket.tolerance_us);
-            (name.as_str(), BucketChange::NoReservationAfter(now_ms.saturating_mul(1000).saturating_add(ahead_us)))
+            (name.as_str(), now_ms.saturating_mul(1000).saturating_add(ahead_us))
         })
     }
 }
 
 /// Whether a job has a reservation for which it waits. Bulk jobs in the queue of a shared bucket have none, and come by themselves.
-fn waits_in_line(state: &JobState) -> bool {
+fn waits_for_reservation(state: &JobState) -> bool {
     !state.cancelled && state.holds_slot() && state.waiting.is_some_and(|(waiting, _)| waiting == Waiting::Limit)
 }

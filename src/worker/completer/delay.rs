@@ -12,7 +12,7 @@ use super::{
 use crate::{
     contract::Lane,
     jobs::Waiting,
-    limits::SlotKind,
+    limits::Turn,
     queue::{
         self, Deferral, Deferred, QueuePosition, ScriptFailure, Source, breakers, is_transient,
         rules::{self, MAX_HOLD, PausedDelivery},
@@ -41,7 +41,7 @@ impl Completer {
             .zip(active.bucket.shared)
             .map(|(age, bucket)| (QueuePosition { bucket, age }, latest_ms(&active, context.clock.now_ms())));
         if place.is_none() {
-            active.state.reserve(SlotKind::After429);
+            active.state.reserve(Turn::AGAIN);
         }
         let deferral = Deferral {
             entry: active.entry,

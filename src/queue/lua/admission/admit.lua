@@ -1,5 +1,5 @@
 -- admit.lua: decides for each delivery of a batch whether it may call XCO now. (Needs atomic.lua, index.lua,
--- reserve.lua, limiter.lua and recent.lua before it.)
+-- reserve.lua, limiter.lua, turns.lua and recent.lua before it.)
 --
 -- KEYS  1 begun · 2 the stream · 3, 4 queues of bulk jobs that wait for shared buckets · 5 the list of ids that
 --       former versions reserved · 6 the index of ids · 7, 8 the hashes of recent buckets · then the limiter buckets,
@@ -21,17 +21,17 @@
 --           d  it has a deadline: ms
 --           r  it has a run_at: ms
 --           m  its call is not safe to repeat: a call marker that is unique to the delivery · the entry id · the origin
---           s  it has a reservation: how it was made (r as asked for · l in a line · 4 by a 429) · since when it waits,
---              ms
+--           s  it has a turn in its bucket: the turn
+--           u  it has a turn in the second bucket: the turn
 --           q  it is a bulk job: its age in the queues
 --           a  it is delayed in any case, because it has no worker slot; if it could call, its reservation is for now:
 --              nothing
--- Returns  a flat array: now in ms, then for each job that is not admitted its number (from 1), a code, and a time in
---          us (0 if the code has none):
+-- Returns  a flat array: now in ms, then for each job that is not admitted its number (from 1), a code, a time in us (0 if
+--          the code has none), and its turn (0 if it is not given one):
 --           1 duplicate
 --           2 expired
---           3 wait for the bucket until then; reserved
---           4 wait for the second bucket until then; reserved in both
+--           3 wait for the bucket until then; it has this turn
+--           4 wait for the second bucket until then; it has this turn there, and has a reservation in its own bucket
 --           5 wait for run_at
 --           6 the limit would let it run only after its deadline
 --           7 another delivery began an unsafe call
@@ -41,8 +41,9 @@
 --              consumer is taken by this one.
 --           9 wait in the bucket's queue
 --           10 wait in the second bucket's queue; reserved in the first, unless that is shared
---           11 its reservation found no room or was invalidated by a 429: wait for this new one
+--           11 it came before its turn, or the bucket has no room: wait until then, with this turn
 --           12 answers for all jobs (number 0): ask again with entry ids
+--           13 as 11, in the second bucket
 -- Guarantees  Nothing is admitted twice under one call marker. Repeated after a lost reply, it gives the same answers,
 --             except that it may make reservations again and that time has passed. A job that was admitted then and is
 --             not now loses its marker, unless a later attempt was answered since. If a command fails, the whole
@@ -165,28 +166,27 @@ local function count(batch_key)
   end
 end
 
--- Takes a place in a bucket. Returns nothing if the bucket is open now, else a code and a time. A job with a
--- reservation gets a new one only if a 429 closed the bucket meanwhile, or if other jobs came late for theirs.
-local function enter(number, deadline, code, given_as, given_us)
-  if number > 0 and enter_lightly(number) then
+-- Takes a place in a bucket. Returns nothing if the job may go now, else a code, a time and the job's turn if it is new.
+local function enter(number, deadline, code, turn, must_wait)
+  if number > 0 and not must_wait and enter_lightly(number) then
     return nil
   end
   local bucket = bucket_of(number < 0 and -number or number)
-  local slot
+  local slot, given
   if number < 0 then
-    slot = limiter_claim(bucket, given_as, given_us, now_us)
-    code = 11
+    slot, given = limiter_claim(bucket, turn, now_us)
+    code = code == 4 and 13 or 11
   else
     slot = limiter_slot(bucket, now_us)
   end
   if deadline and slot >= deadline * 1000 then
     return 6, 0
   end
-  if code ~= 11 then
-    limiter_take(bucket, slot, now_us)
+  if number > 0 then
+    slot, given = limiter_enter(bucket, now_us, must_wait)
   end
-  if slot > now_us then
-    return code, slot
+  if slot > now_us or given then
+    return code, slot, given
   end
 end
 
@@ -200,7 +200,7 @@ local function stand(bucket, deadline, code, age)
     head = tonumber(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]) or math.huge
     heads[queue] = head
   end
-  local slot = limiter_slot(bucket, now_us)
+  local slot = limiter_bulk_slot(bucket, now_us)
   if slot <= now_us and age <= head then
     return nil
   end
@@ -212,19 +212,19 @@ end
 
 -- Decides the same for a bulk job in its own bucket and the second one. A shared bucket is charged only if the job
 -- goes.
-local function enter_bulk(first, second, deadline, given_as, given_us, age)
+local function enter_bulk(first, second, deadline, turn, age, must_wait)
   local own, total = bucket_of(math.abs(first)), second and bucket_of(math.abs(second))
-  local code, slot
+  local code, slot, given
   if own.own.queue > 0 then
     code = stand(own, deadline, 9, age)
   else
-    code, slot = enter(first, deadline, 3, given_as, given_us)
+    code, slot, given = enter(first, deadline, 3, turn, must_wait)
   end
   if not code and total then
     code = stand(total, deadline, 10, age)
   end
   if code then
-    return code, slot or 0
+    return code, slot or 0, given
   end
   if own.own.queue > 0 then
     limiter_take(own, now_us, now_us)
@@ -238,7 +238,7 @@ end
 -- and logs receive writes in order.
 local has_lost = ids > 0 and not is_pending(KEYS[2], ARGV[7], ARGV[5])
 if has_lost and not with_entries then
-  return {now_ms, 0, 12, 0}
+  return {now_ms, 0, 12, 0, 0}
 end
 
 if ids > 0 then
@@ -260,8 +260,9 @@ local function holds(entry)
   return not is_error(redis.pcall('XCLAIM', KEYS[2], 'workers', ARGV[5], 0, entry, 'RETRYCOUNT', '1', 'FORCE', 'JUSTID'))
 end
 
--- Returns nothing for a job that is admitted, else a code, a time, and whether this delivery has set its call marker.
-local function judge(token, id, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us, age, aside)
+-- Returns nothing for a job that is admitted, else a code, a time, whether this delivery has set its call marker, and the
+-- job's turn if it is new.
+local function judge(token, id, batch_key, first, second, deadline, run_at, mark, entry, turn, second_turn, age, aside)
   if id and has_lost and not holds(entry) then
     return 8, 0
   end
@@ -290,20 +291,20 @@ local function judge(token, id, batch_key, first, second, deadline, run_at, mark
   if run_at and run_at > now_ms then
     return 5, run_at * 1000, begun
   end
-  local code, due_us
+  local code, due_us, given
   if age then
-    code, due_us = enter_bulk(first, second, deadline, given_as, given_us, age)
+    code, due_us, given = enter_bulk(first, second, deadline, turn, age, aside)
   else
-    code, due_us = enter(first, deadline, 3, given_as, given_us)
+    code, due_us, given = enter(first, deadline, 3, turn, aside)
     if not code and second then
-      code, due_us = enter(second, deadline, 4, given_as, given_us)
+      code, due_us, given = enter(second, deadline, 4, second_turn, aside)
     end
   end
   if not code and aside then
     code, due_us = second and 4 or 3, now_us
   end
   if code then
-    return code, due_us, begun
+    return code, due_us, begun, given
   end
   if mark then
     marks[#marks + 1] = token
@@ -319,7 +320,8 @@ local function meaning_of(has)
   end
   local meaning = {
     id = given('i'), entry = given('i') and with_entries, batch = given('c'), second = given('t'), deadline = given('d'),
-    run_at = given('r'), mark = given('m'), reservation = given('s'), age = given('q'), aside = given('a'),
+    run_at = given('r'), mark = given('m'), turn = given('s'), second_turn = given('u'), age = given('q'),
+    aside = given('a'),
   }
   -- A safe call with an id and perhaps a deadline: the most common case.
   meaning.is_plain = not with_entries and (has == 'i' or has == 'id')
@@ -327,10 +329,11 @@ local function meaning_of(has)
   return meaning
 end
 
--- Decides about a job with more values than an id and a deadline. Returns a code and a time, unless it is admitted.
+-- Decides about a job with more values than an id and a deadline. Returns a code, a time and the turn it was given, unless
+-- it is admitted.
 local function consider(has, first)
   local id, batch_key, second, deadline, run_at, mark, entry, token, age
-  local given_as, given_us = 'r', 0
+  local turn, second_turn = 0, 0
   if has.id then
     next_id = next_id + 1
     id = next_id
@@ -354,24 +357,27 @@ local function consider(has, first)
   if has.mark then
     mark, entry, token, at = ARGV[at], ARGV[at + 1], ARGV[at + 2], at + 3
   end
-  if has.reservation then
-    given_as, given_us, at = ARGV[at], tonumber(ARGV[at + 1]) * 1000, at + 2
+  if has.turn then
+    turn, at = tonumber(ARGV[at]), at + 1
+  end
+  if has.second_turn then
+    second_turn, at = tonumber(ARGV[at]), at + 1
   end
   if has.age then
     age, at = tonumber(ARGV[at]), at + 1
   end
-  local code, due_us, marked = judge(token, id, batch_key, first, second, deadline, run_at, mark, entry, given_as, given_us,
-    age, has.aside)
+  local code, due_us, marked, given = judge(token, id, batch_key, first, second, deadline, run_at, mark, entry, turn,
+    second_turn, age, has.aside)
   if code and marked then
     redis.call('HDEL', KEYS[1], token)
   end
-  return code, due_us
+  return code, due_us, given
 end
 
 for i = 1, jobs do
   local has, first = meanings[ARGV[at]] or meaning_of(ARGV[at]), tonumber(ARGV[at + 1])
   at = at + 2
-  local code, due_us
+  local code, due_us, given
   if has.is_plain and not has_lost then
     local deadline
     next_id = next_id + 1
@@ -383,15 +389,16 @@ for i = 1, jobs do
     elseif deadline and now_ms >= deadline then
       code, due_us = 2, 0
     else
-      code, due_us = enter(first, deadline, 3, 'r', 0)
+      code, due_us, given = enter(first, deadline, 3, 0)
     end
   else
-    code, due_us = consider(has, first)
+    code, due_us, given = consider(has, first)
   end
   if code then
     reply[#reply + 1] = i
     reply[#reply + 1] = code
     reply[#reply + 1] = due_us
+    reply[#reply + 1] = given or 0
   end
 end
 

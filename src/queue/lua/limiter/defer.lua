@@ -1,5 +1,5 @@
 -- defer.lua: handles a 429: closes the bucket and delays the job until it opens again. (Needs atomic.lua, index.lua,
--- limiter.lua and recent.lua before it.)
+-- limiter.lua, turns.lua, strikes.lua and recent.lua before it.)
 --
 -- KEYS  1 the stream · 2 begun · 3 delayed · 4 delayed:jobs · 5 the bucket · 6 learned · 7, 8 the hashes of recent
 --       buckets · 9 the bucket's queue, if the job must wait there
@@ -42,15 +42,14 @@ end
 local verdict, due_ms, why = 0, 0, nil
 -- An entry that another program trimmed may still be pending. It then belongs to this consumer too.
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 1 or is_pending(KEYS[1], ARGV[1], ARGV[10]) then
-  local slot, deadline = math.max(now_us, bucket.closed, bucket.late), tonumber(ARGV[7])
-  if deadline > 0 and slot >= deadline * 1000 then
+  local deadline = tonumber(ARGV[7])
+  if deadline > 0 and math.max(now_us, bucket.closed) >= deadline * 1000 then
     verdict = 2
   else
     if KEYS[9] then
       due_ms = tonumber(ARGV[12])
     else
-      -- The job had its turn, so it goes before the jobs that were not called yet.
-      due_ms = limiter_line_up(bucket, now_us) / 1000
+      due_ms = limiter_refuse(bucket, now_us) / 1000
     end
     why = all_or_nothing(park, due_ms)
     verdict = why and 3 or 1

@@ -1,5 +1,6 @@
 -- promote.lua: moves delayed jobs that are due back to their lanes, the earliest first; then bulk jobs that wait for a
--- shared bucket, the oldest first, as many as it has room for. (Needs atomic.lua, limiter.lua and order.lua before it.)
+-- shared bucket, the oldest first, as many as it has room for. (Needs atomic.lua, limiter.lua, turns.lua and order.lua before
+-- it.)
 --
 -- KEYS  1 delayed · 2 delayed:jobs · 3 due:interactive · 4 due:bulk · then for each shared bucket: the bucket · its
 --       queue

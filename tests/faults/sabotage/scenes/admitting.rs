@@ -7,9 +7,7 @@ use std::time::Duration;
 use xco_worker::{
     contract::Lane,
     limits::{Bucket, SharedBucket},
-    queue::{
-        Admission, AdmissionBatch, AdmissionRequest, BucketPlace, IdIndex, Link, ReservationState, Source, admit, ids,
-    },
+    queue::{Admission, AdmissionBatch, AdmissionRequest, BucketPlace, IdIndex, Link, Source, admit, ids},
 };
 
 #[derive(Debug)]
@@ -61,9 +59,8 @@ impl Scene for Admitting {
                 reserve_id: has_id.then(|| job.id.clone()),
                 // A batch counts jobs that reserve something.
                 count_in_batch: (has_id && stage.rng.random_bool(0.6)).then(|| format!("b{}", n % 2)),
-                bucket: (bucket, ReservationState::No),
+                bucket: (bucket, None),
                 total: None,
-                slot: None,
                 bulk_age: None,
                 deadline_ms: late.then_some(stage.base_ms),
                 run_at_ms: None,

@@ -6,7 +6,7 @@ use xco_worker::{
     limits::{LimitSetting, Override, OverrideValue},
     queue::{
         Link, Source,
-        overrides::{self, BroughtForward, BucketChange},
+        overrides::{self, BroughtForward},
     },
 };
 
@@ -79,7 +79,7 @@ impl Scene for BringingForward {
             jobs.push(job);
         }
         let buckets = ["caller:c", "caller:d"].map(|bucket| stage.keys.limit(bucket));
-        let fill = "return redis.call('SET', KEYS[1], struct.pack('<ddddddddddd', 9e15, 0, 0, 0, 0, 0, 0, 9e15, 0, 0, 1), 'PX', 60000)";
+        let fill = "return redis.call('SET', KEYS[1], struct.pack('<ddddddddddd', 9e15, 0, 0, 0, 0, 0, 0, -2e12, 0, 0, 1), 'PX', 60000)";
         for bucket in buckets {
             stage.run::<()>(redis::cmd("EVAL").arg(fill).arg(1).arg(bucket)).await;
         }
@@ -91,8 +91,7 @@ impl Scene for BringingForward {
         let score = self.far_ms as f64;
         let moved = |job: &Job| BroughtForward { origin: job.origin.parse().unwrap(), score, due_ms: self.due_ms };
         let jobs: Vec<_> = self.jobs.iter().map(moved).collect();
-        let buckets =
-            [("caller:c", BucketChange::NoReservationAfter(self.due_ms * 1000)), ("caller:d", BucketChange::EndLine)];
+        let buckets = ["caller:c", "caller:d"].map(|bucket| (bucket, self.due_ms * 1000));
         let done = overrides::bring_forward(link, &stage.keys, &jobs, &buckets).await;
         done.map(|_| true).map_err(|error| error.to_string())
     }
