@@ -6,9 +6,10 @@
 --       workers stop for 2 s, in ms (0: never) · 11 when XCO refuses a call for no reason of the limit's, in ms (0: never), and
 --       12 for how long it says to wait then, in us · 13 interactive jobs that come together · 14 of 1,000 parked jobs those
 --       whose worker is lost, so that they come up to 6 s later · 15 when Redis's clock steps, in ms (0: never), and 16 by how
---       much it goes back, in us
+--       much it goes back, in us · 17 of 1,000 parked jobs those that never come, because they were cancelled
 -- Returns  {calls, calls beyond XCO's limit, bulk jobs called, ms until the last was, the longest an interactive call waited
---       more than it would have without bulk (us), the most looks at one interactive job, calls out of order}
+--       more than it would have without bulk (us), the most looks at one interactive job, calls out of order,
+--       interactive jobs}
 
 math.randomseed(tonumber(ARGV[1]))
 local rate = limiter_rate(ARGV[2], ARGV[3], ARGV[4], 1)
@@ -17,6 +18,7 @@ local bulk, arrivals, most_late, stop_at = tonumber(ARGV[7]), tonumber(ARGV[8]),
 local refuse_at, retry_after, together = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local lost = tonumber(ARGV[14])
 local step_at, step_us = tonumber(ARGV[15]), tonumber(ARGV[16])
+local cancelled = tonumber(ARGV[17])
 -- Far ahead of any clock, so that what is stored stays.
 local START = 4000000000000000
 local shared, alone = limiter_open(false, rate, START), limiter_open(false, rate, START)
@@ -42,6 +44,9 @@ local function call(now)
 end
 
 local function park(job, slot)
+  if cancelled > 0 and math.random(1000) <= cancelled then
+    return
+  end
   job.at = math.ceil((slot + behind - START) / 1000) + math.random(0, most_late)
   if math.random(1000) <= lost then
     job.at = job.at + math.random(6000)
@@ -132,4 +137,4 @@ while (called < bulk or ms < people_until or #parked > 0) and ms < 200000 do
   end
   ms = ms + 1
 end
-return {calls, beyond, called, last_bulk, most_wait, most_looks, out_of_order}
+return {calls, beyond, called, last_bulk, most_wait, most_looks, out_of_order, numbers}

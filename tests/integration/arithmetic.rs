@@ -33,6 +33,7 @@ struct Case {
     lost: u32,
     step_at_ms: u64,
     back_ms: u64,
+    cancelled: u32,
 }
 
 #[derive(Debug)]
@@ -44,6 +45,7 @@ struct Played {
     interactive_wait_us: u64,
     looks: u64,
     out_of_order: u64,
+    interactive: u64,
 }
 
 fn play(connection: &mut Connection, case: Case) -> Played {
@@ -71,12 +73,14 @@ fn play(connection: &mut Connection, case: Case) -> Played {
         .arg(case.lost)
         .arg(case.step_at_ms)
         .arg(case.back_ms * 1000)
+        .arg(case.cancelled)
         .query(connection)
         .unwrap();
-    let [calls, beyond, bulk_called, last_bulk_ms, interactive_wait_us, looks, out_of_order] = numbers[..] else {
+    let [calls, beyond, bulk_called, last_bulk_ms, interactive_wait_us, looks, out_of_order, interactive] = numbers[..]
+    else {
         panic!("{numbers:?}")
     };
-    Played { calls, beyond, bulk_called, last_bulk_ms, interactive_wait_us, looks, out_of_order }
+    Played { calls, beyond, bulk_called, last_bulk_ms, interactive_wait_us, looks, out_of_order, interactive }
 }
 
 fn connection() -> (RedisServer, RefCell<Connection>) {
@@ -101,6 +105,7 @@ fn cases(stop_at_ms: impl Strategy<Value = u64>, late_ms: impl Strategy<Value = 
             lost: 0,
             step_at_ms: 0,
             back_ms: 0,
+            cancelled: 0,
         },
     )
 }
@@ -200,6 +205,22 @@ fn lost_workers_stops_429s_and_bulk_together_find_the_limit_kept() {
         calls.set(calls.get() + played.calls);
     });
     assert!(calls.get() > 1_000, "{calls:?}");
+}
+
+/// Cancelled jobs have turns that nobody uses.
+#[test]
+fn cancelled_jobs_hold_up_neither_bulk_nor_those_behind_them() {
+    let (_redis, connection) = connection();
+    let callers = (crowds(), 10_u64..=200, 20_u64..=200, 100_u64..=900, 1_u32..=700);
+    proptest!(config(), |((case, interval_ms, bulk, load, cancelled) in callers)| {
+        let case = Case { interval_ms, bulk, load, cancelled, ..case };
+        let played = play(&mut connection.borrow_mut(), case);
+        prop_assert_eq!((played.beyond, played.bulk_called, played.out_of_order), (0, bulk, 0), "{:?}", played);
+        // Each turn costs its interval at most. Turns are given up ten seconds after the last was due.
+        let most_ms = (played.interactive + bulk) * interval_ms * 11 / 10 + 15_000;
+        prop_assert!(played.last_bulk_ms <= most_ms, "{:?}", played);
+        prop_assert!(played.interactive_wait_us <= most_ms * 1_000, "{:?}", played);
+    });
 }
 
 /// Callers and bulk jobs whose Redis sets its clock back meanwhile, by less than a second up to a day.

@@ -31,8 +31,8 @@ local HISTORY_BYTES = 88
 local CATCH_UP = 0.99
 local LN_2 = math.log(2)
 local DOUBLING_US, CAREFUL_US, GROWTH_US, ACCELERATION_US = 5000000, 25000000, 20000000, 20000000
--- How long turns are kept whose jobs are due, for workers that are away.
-local KEEP_US = 600000000
+-- How long turns are kept after the last of their jobs was due, for workers that are away.
+local KEEP_US = 10000000
 -- The greatest error of a time that follows from a growing rate.
 local EXACT_US = 200
 -- The most turns that wait.
@@ -238,6 +238,10 @@ local function limiter_open(raw, rate, now_us)
   if bucket.interval > rate.interval then
     bucket.tolerance = 0
   end
+  if now_us > max(bucket.tat - bucket.tolerance, bucket.closed) + KEEP_US then
+    -- The jobs that have turns were due long ago. They ended otherwise, or their workers are away.
+    bucket.waiting, bucket.gone = 0, nil
+  end
   return bucket
 end
 
@@ -317,7 +321,7 @@ local function limiter_save(key, bucket, now_us)
     local stamp = min(floor(now_us / 1000) / STAMPS, 1 - 1 / STAMPS)
     value = struct.pack('<ddddddddddd', tat, bucket.closed, (bucket.strikes or 0) + stamp, bucket.rate or 0, bucket.learned_at or 0,
       bucket.count or 0, bucket.since, -(bucket.gone or 0) * TURNS - bucket.waiting, handed, bucket.refused or 0, spent)
-    until_us = max(until_us, handed, bucket.waiting > 0 and spent + bucket.waiting * bucket.interval + KEEP_US or 0)
+    until_us = max(until_us, handed, bucket.waiting > 0 and max(tat, bucket.closed) + KEEP_US or 0)
     if bucket.closed > 0 then
       until_us = max(until_us, bucket.closed + QUIET_US)
       if bucket.rate > 0 then

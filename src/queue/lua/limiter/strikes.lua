@@ -79,8 +79,7 @@ end
 local function limiter_refuse(bucket, now_us)
   local slot = max(now_us, bucket.closed)
   if bucket.interval > 0 then
-    slot = slot - min(bucket.count, 0) * bucket.interval
-    bucket.tat = max(bucket.tat, slot + bucket.interval + bucket.tolerance)
+    slot = limiter_due(bucket, slot - min(bucket.count, 0) * bucket.interval)
   end
   bucket.count = min(bucket.count, 0) - 1
   limiter_again(bucket)

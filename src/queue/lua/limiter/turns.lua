@@ -63,6 +63,14 @@ local function limiter_again(bucket)
   end
 end
 
+-- Counts the time that a job with a turn was given. New jobs come behind it. Returns the time.
+local function limiter_due(bucket, slot_us)
+  if bucket.interval > 0 then
+    bucket.tat = max(bucket.tat, slot_us + bucket.tolerance + bucket.interval)
+  end
+  return slot_us
+end
+
 -- Returns when a job with this turn (0: a former version gave it none) may go: now, or later and its turn then.
 local function limiter_claim(bucket, turn, now_us)
   -- A bucket without turns, because all have gone or it was lost, takes the turn that comes for the next.
@@ -80,14 +88,14 @@ local function limiter_claim(bucket, turn, now_us)
     bucket.gone = gone
     if is_known then
       bucket.waiting = min(max(turn, last) - gone, TURNS - 1)
-      return max(bucket.closed, slot), turn
+      return limiter_due(bucket, max(bucket.closed, slot)), turn
     elseif turn ~= AGAIN or bucket.waiting == 0 then
       -- Others went meanwhile.
       limiter_again(bucket)
     end
     -- Several may come at the same time.
     bucket.behind = (bucket.behind or -1) + 1
-    return limiter_after(bucket, max(bucket.closed, slot), bucket.behind), AGAIN
+    return limiter_due(bucket, limiter_after(bucket, max(bucket.closed, slot), bucket.behind)), AGAIN
   end
   if is_known then
     gone = turn
