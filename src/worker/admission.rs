@@ -1,9 +1,11 @@
 //! Admission: takes decoded jobs, gets worker slots, admits them in Redis and passes them to the apalis worker.
 
+mod aside;
+
 use super::{
     active_job::{ActiveJob, DelayedBy, Delivery, End, InsteadOfCall},
     context::WorkerContext,
-    decode::{BackloggedJobs, DecodedJobs, Decoder},
+    decode::{DecodedJobs, Decoder},
     delayed_by_route,
     redis_health::LoopHealth,
     replication::await_replica,
@@ -155,29 +157,6 @@ impl Admitter {
         }
         self.admit_instead(aside).await;
         going
-    }
-
-    /// Delays jobs of backlogged callers until their reservations. They make no calls, so they need no slots.
-    pub(super) async fn put_aside(&mut self, mut backlogged: BackloggedJobs) {
-        let context = Arc::clone(&self.context);
-        let backlogged_callers = &context.partitions[self.partition].backlogged_callers;
-        while !backlogged.is_empty() {
-            if self.stop.is_cancelled() {
-                return backlogged.release();
-            }
-            let most = if backlogged.jobs.len() > MANY_ASIDE { MANY_ASIDE } else { FEW_ASIDE };
-            let mut batch: Vec<Box<ActiveJob>> = backlogged.jobs.drain(..backlogged.jobs.len().min(most)).collect();
-            let names: Vec<String> = batch.iter().map(|active| active.bucket.name.clone()).collect();
-            if context.control.any() {
-                batch = self.screen(batch).await;
-            }
-            if !batch.is_empty() {
-                self.admit(batch, Asks::ToWait).await;
-            }
-            for name in names {
-                backlogged_callers.left(&name);
-            }
-        }
     }
 
     /// Applies the operators' rules. Returns the jobs that no rule affects.
@@ -356,13 +335,6 @@ enum Asks {
     /// To wait for a reservation: they have no slots.
     ToWait,
 }
-
-/// Number of backlogged callers' jobs admitted in one round trip. Small, because Redis does nothing else meanwhile and
-/// they are not urgent.
-const FEW_ASIDE: usize = 16;
-
-/// The same, if more than that are waiting: they came at once, and jobs behind them are reached sooner this way.
-const MANY_ASIDE: usize = 64;
 
 /// Releases jobs whose admission is unknown. No call was made, so each release removes the call marker of its own
 /// request and no other.

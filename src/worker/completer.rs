@@ -26,6 +26,10 @@ const FEW: usize = 32;
 /// How long a small batch waits for more (a timer's tick longer at most).
 const GATHER: Duration = Duration::from_millis(1);
 
+/// The scheduler is told of a job only if it is due within this time: it looks at least once a second anyway. A look for each
+/// batch of a backlogged caller's jobs would delay the others.
+const SOON_MS: u64 = 2000;
+
 /// One of a partition's finishers. They share a queue: while one waits for Redis, another prepares a batch.
 #[derive(Debug)]
 pub(super) struct Completer {
@@ -166,7 +170,8 @@ impl Completer {
         };
         self.loop_health.ok();
         context.partitions[self.partition].completions_written.count(&finishes);
-        let parks = finishes.iter().any(|finish| matches!(finish.op, FinishOp::Park { .. }));
+        let soon_us = context.clock.now_ms().saturating_add(SOON_MS).saturating_mul(1000);
+        let wakes = finishes.iter().any(|finish| is_due_by(&finish.op, soon_us));
         let (mut done, mut again, mut why) = (Vec::with_capacity(each.len()), Vec::new(), None);
         for (((finished, finish), (key, note)), written) in each.into_iter().zip(finishes).zip(notes).zip(written) {
             if let Finished::Failed(failure) = finished {
@@ -186,7 +191,7 @@ impl Completer {
             let wait = self.refused(&keys, &why);
             self.try_again(CompleterTask::Again(again), wait);
         }
-        if parks {
+        if wakes {
             context.partitions[self.partition].delayed.notify_one();
         }
     }
@@ -249,4 +254,10 @@ impl Completer {
             EndMetric::Nothing => {}
         }
     }
+}
+
+/// Whether a job is delayed, and may be due by `soon_us` on Redis's clock. A shared bucket may have room for a job in its
+/// queue at any time.
+fn is_due_by(op: &FinishOp, soon_us: u64) -> bool {
+    matches!(op, FinishOp::Park { due_us, place, .. } if place.is_some() || *due_us <= soon_us)
 }

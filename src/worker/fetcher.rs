@@ -31,6 +31,10 @@ use tokio_util::sync::CancellationToken;
 /// worker decodes them.
 const MAX_READ: usize = 128;
 
+/// Maximum number of entries that one read takes for each free slot. Few jobs of a read that takes many more than there are
+/// slots wait for slots, even if all jobs are on the direct path.
+const MAX_PER_SLOT: usize = 8;
+
 /// Number of batches that are read while another is admitted, so that Redis always has the next script to run.
 const READ_AHEAD: usize = 2;
 
@@ -78,6 +82,8 @@ struct LaneFetch<'a> {
     failed_together: u32,
     /// Whether the last batch got its slots at once, or nearly so.
     quick: &'a AtomicBool,
+    /// Number of entries to read for each free slot.
+    per_slot: usize,
     /// Until when the entries at the head of the lane need not be measured.
     light_until: Option<Instant>,
     /// Number of batches sent on the direct path.
@@ -125,6 +131,7 @@ impl Fetcher {
             loop_health,
             failed_together: 0,
             quick: &quick,
+            per_slot: 1,
             light_until: None,
             sent: 0,
             taken_in: counted,
@@ -175,17 +182,18 @@ impl LaneFetch<'_> {
             }
             // A full worker reads when an eighth of its slots are free: one round trip for several jobs.
             let full_batch = (context.slots.total() / 8).clamp(1, 64);
-            let count = if more && self.quick.load(Ordering::Relaxed) && !context.slots.is_backed_up() {
+            let free = if more && self.quick.load(Ordering::Relaxed) && !context.slots.is_backed_up() {
                 // Slots come free faster than a read takes, so it need not wait for them.
-                context.slots.free_now(self.lane).clamp(full_batch, MAX_READ)
+                context.slots.free_now(self.lane).max(full_batch)
             } else {
                 let batch = if more { full_batch } else { 1 };
                 tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return,
-                    count = context.slots.available(self.lane, batch) => count.min(MAX_READ),
+                    free = context.slots.available(self.lane, batch) => free,
                 }
             };
+            let count = free.saturating_mul(self.per_slot).min(MAX_READ);
             let Partition { keys, aside, .. } = &context.partitions[self.partition];
             let asked_at_ms = context.clock.elapsed_ms();
             let asked = Instant::now();
@@ -226,8 +234,10 @@ impl LaneFetch<'_> {
                             let _ = timeout(context.response_timeout, look).await;
                         }
                         let mut decoded = self.decoder.sort(entries, asked_at_ms);
+                        let read = decoded.0.len();
                         let backlogged =
                             decoded.backlogged(&context.partitions[self.partition].backlogged_callers, &context.clock);
+                        self.per_slot = per_slot(read, decoded.0.len());
                         if !decoded.is_empty() {
                             self.sent += 1;
                             room.send(decoded);
@@ -332,5 +342,25 @@ impl LaneFetch<'_> {
                 Err(refused) => error = refused,
             }
         }
+    }
+}
+
+/// Number of entries to read for each free slot, if so many of the jobs `read` last took the direct path. Jobs on the
+/// deferred path need no slots, so a read may take many of them.
+fn per_slot(read: usize, direct: usize) -> usize {
+    (read / direct.max(1)).clamp(1, MAX_PER_SLOT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_need_no_slots_are_read_beyond_the_slots() {
+        assert_eq!(per_slot(0, 0), 1, "nothing is known");
+        assert_eq!(per_slot(64, 64), 1);
+        assert_eq!(per_slot(64, 33), 1);
+        assert_eq!(per_slot(64, 16), 4);
+        assert_eq!(per_slot(128, 0), MAX_PER_SLOT);
     }
 }
