@@ -125,7 +125,8 @@ async fn every_command_of_a_worker_is_tried_before_work_and_no_other_is_permitte
     let mut named: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (file, text) in files("src/queue/lua", "lua") {
         let commands = in_lua(&text, &known);
-        let has_none = ["bucket_peek.lua", "fields.lua", "order.lua"].contains(&file.as_str());
+        let has_none =
+            ["bucket_peek.lua", "fields.lua", "order.lua", "strikes.lua", "turns.lua"].contains(&file.as_str());
         assert!(!commands.is_empty() || has_none, "{file}: no command is recognised");
         if file != "preflight.lua" {
             named.insert(file, commands);
