@@ -7,13 +7,14 @@ use super::{
     context::WorkerContext,
     ended_delivery::{EndMetric, ReadyEnd},
     lease::{LeaseKey, stream_place},
+    maintenance::LONGEST_SLEEP,
     redis_health::LoopHealth,
     replication::await_replica,
     settlement,
 };
 use crate::{
     config::Durability,
-    contract::Lane,
+    contract::{Lane, millis},
     jobs::NextStep,
     queue::{self, FinishOp, Finished, Finishes, IdIndex, Link, MAX_FINISH, ScriptFailure, is_transient},
 };
@@ -26,9 +27,9 @@ const FEW: usize = 32;
 /// How long a small batch waits for more (a timer's tick longer at most).
 const GATHER: Duration = Duration::from_millis(1);
 
-/// The scheduler is told of a job only if it is due within this time: it looks at least once a second anyway. A look for each
+/// The scheduler is told of a job only if it is due within this time, because it looks before then anyway. A look for each
 /// batch of a backlogged caller's jobs would delay the others.
-const SOON_MS: u64 = 2000;
+const SOON: Duration = LONGEST_SLEEP.saturating_mul(2);
 
 /// One of a partition's finishers. They share a queue: while one waits for Redis, another prepares a batch.
 #[derive(Debug)]
@@ -170,7 +171,7 @@ impl Completer {
         };
         self.loop_health.ok();
         context.partitions[self.partition].completions_written.count(&finishes);
-        let soon_us = context.clock.now_ms().saturating_add(SOON_MS).saturating_mul(1000);
+        let soon_us = context.clock.now_ms().saturating_add(millis(SOON)).saturating_mul(1000);
         let wakes = finishes.iter().any(|finish| is_due_by(&finish.op, soon_us));
         let (mut done, mut again, mut why) = (Vec::with_capacity(each.len()), Vec::new(), None);
         for (((finished, finish), (key, note)), written) in each.into_iter().zip(finishes).zip(notes).zip(written) {

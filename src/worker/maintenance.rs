@@ -17,7 +17,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long the scheduler sleeps at most before it looks for due jobs again.
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Maximum number of steps of forgetting ids at a time. Each covers a few hundred ids.
 const MOST_FORGETTING: usize = 100;
 const SOURCES: [Source; 2] = [Source::Due, Source::Jobs];
