@@ -46,6 +46,7 @@ end
 local function index_open(key, window_ms, width_ms, now_ms, first_ms, last_ms)
   local index = {key = key, window_ms = window_ms, width_ms = width_ms, now_ms = now_ms, others = {}, known = {}}
   index.width = string.format('%.0f', width_ms)
+  index.start = key .. ':' .. index.width .. ':'
   index.last = math.floor(now_ms / width_ms)
   index.reach = math.ceil(window_ms / width_ms)
   -- Other slices matter as well: of another width, from before the window was configured otherwise; or of a time that
@@ -75,7 +76,7 @@ local function slice_member(index, number)
 end
 
 local function slice_key(index, number)
-  return index.key .. ':' .. slice_member(index, number)
+  return index.start .. number
 end
 
 -- The slices that may have an id of a job that is no further than the window from any job in this slice.
@@ -90,17 +91,22 @@ local function slices_near(index, number)
   return keys
 end
 
--- Writes ids and holders (a flat list) to a slice, inside `all_or_nothing`. `inverse` undoes the list alone.
+-- Writes ids and holders (a flat list) to a slice, inside `all_or_nothing`. `inverse` undoes the list alone. A key of
+-- another type is replaced.
 local function slice_put(index, number, life_ms, list, inverse)
   local key = slice_key(index, number)
   if not index.known[number] then
     write(nil, 'ZADD', index.key, string.format('%.0f', (number + 1) * index.width_ms), slice_member(index, number))
     index.known[number] = true
   end
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'hash' and kind ~= 'none' then
-    write(nil, 'DEL', key)
+  local written = redis.pcall('HSET', key, unpack(list))
+  if is_error(written) then
+    if is_no_slice(key, written) then
+      write(nil, 'DEL', key)
+    end
+    write(inverse, 'HSET', key, unpack(list))
+  else
+    remember(inverse)
   end
-  write(inverse, 'HSET', key, unpack(list))
   write(nil, 'PEXPIRE', key, string.format('%.0f', life_ms))
 end
