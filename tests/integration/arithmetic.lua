@@ -103,7 +103,7 @@ while (called < bulk or ms < people_until or #parked > 0) and ms < 200000 do
     for _ = 1, together do
       numbers = numbers + 1
       local slot = limiter_slot(alone, time)
-      limiter_take(alone, slot, time)
+      limiter_reserve(alone, slot)
       parked[#parked + 1] = {looks = 0, number = numbers, alone = slot, at = ms}
     end
   end
@@ -128,8 +128,8 @@ while (called < bulk or ms < people_until or #parked > 0) and ms < 200000 do
     for _, at in ipairs(arriving) do
       if at > ms then
         on_the_way[#on_the_way + 1] = at
-      elseif limiter_slot(shared, now) <= now then
-        limiter_take(shared, now, now)
+      elseif limiter_bulk_slot(shared, now) <= now then
+        limiter_take_bulk(shared, now)
         call(now)
         called, last_bulk = called + 1, ms
       end

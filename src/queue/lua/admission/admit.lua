@@ -227,10 +227,10 @@ local function enter_bulk(first, second, deadline, turn, age, must_wait)
     return code, slot or 0, given
   end
   if own.own.queue > 0 then
-    limiter_take(own, now_us, now_us)
+    limiter_take_bulk(own, now_us)
   end
   if total then
-    limiter_take(total, now_us, now_us)
+    limiter_take_bulk(total, now_us)
   end
 end
 

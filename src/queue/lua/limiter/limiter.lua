@@ -190,12 +190,14 @@ local function limiter_plain(raw, rate, now_us)
   end
 end
 
--- Reads a bucket from its stored form: text, a number (a TAT), or false if absent. It has seven fields and `dirty`: a Lua
--- table of eight fields, which does not grow.
+-- Returns an empty bucket. It has seven fields and `dirty`: a Lua table of eight fields, which does not grow.
+local function limiter_empty(rate)
+  return {tat = 0, closed = 0, since = 0, waiting = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate}
+end
+
+-- Reads a bucket from its stored form: text, a number (a TAT), or false if absent.
 local function limiter_open(raw, rate, now_us)
-  local bucket = {
-    tat = 0, closed = 0, since = 0, waiting = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate,
-  }
+  local bucket = limiter_empty(rate)
   if not raw then
     return bucket
   end
@@ -229,9 +231,7 @@ local function limiter_open(raw, rate, now_us)
   if ahead_us > 0 or closed > now_us + LONGEST_CLOSURE_US or tat > now_us + LONGEST_LINE_US
     or max(spent, handed) > max(now_us, closed) + rate.ahead then
     if not limiter_put_right(bucket, ahead_us, now_us) then
-      return {
-        tat = 0, closed = 0, since = 0, waiting = 0, interval = rate.interval, tolerance = rate.tolerance, own = rate,
-      }
+      return limiter_empty(rate)
     end
   end
   bucket.interval = limiter_interval(bucket, now_us)
@@ -283,18 +283,18 @@ local function limiter_go(bucket, now_us)
   end
 end
 
--- Takes the time that limiter_slot returned.
-local function limiter_take(bucket, slot_us, now_us)
+-- Counts a reservation for the time that limiter_slot returned.
+local function limiter_reserve(bucket, slot_us)
   if bucket.interval > 0 then
-    if slot_us > now_us then
-      bucket.spent = bucket.spent or bucket.tat
-    end
     bucket.tat = max(bucket.tat, slot_us) + limiter_interval(bucket, slot_us)
     bucket.dirty = true
   end
-  if slot_us <= now_us then
-    limiter_go(bucket, now_us)
-  end
+end
+
+-- Takes a call that goes now.
+local function limiter_take(bucket, now_us)
+  limiter_reserve(bucket, now_us)
+  limiter_go(bucket, now_us)
 end
 
 -- Rounds expiries up to tenths of a second, so that one text serves many buckets.

@@ -32,6 +32,21 @@ local function limiter_bulk_slot(bucket, now_us)
   return bucket.waiting > 0 and max(slot, limiter_horizon(bucket)) or slot
 end
 
+-- Gives up the turns of jobs that could all have gone and did not come (limiter_horizon), for a bulk job that goes now. Each
+-- would otherwise cost every bulk job an interval. A job that comes later goes as soon as there is room. Without a rate
+-- turns cost nothing.
+local function limiter_give_up(bucket)
+  if bucket.waiting > 0 and bucket.interval > 0 then
+    bucket.waiting, bucket.gone, bucket.dirty = 0, nil, true
+  end
+end
+
+-- Takes a call in a shared bucket that goes now, for a bulk job at the time of limiter_bulk_slot.
+local function limiter_take_bulk(bucket, now_us)
+  limiter_give_up(bucket)
+  limiter_take(bucket, now_us)
+end
+
 -- Whether a new job must stay behind jobs that have turns, even where there is room. If those do not come, because they
 -- ended otherwise, that costs it a few milliseconds, and the turns end with its own.
 local function limiter_awaits(bucket)
@@ -43,14 +58,14 @@ end
 local function limiter_enter(bucket, now_us, must_wait)
   local slot = limiter_slot(bucket, now_us)
   if slot <= now_us and not must_wait and not limiter_awaits(bucket) then
-    limiter_take(bucket, slot, now_us)
+    limiter_take(bucket, now_us)
     return slot
   end
   -- Its call is made later, so only the reservation is counted now.
   if bucket.interval > 0 then
     bucket.spent = bucket.spent or bucket.tat
-    bucket.tat = max(bucket.tat, slot) + limiter_interval(bucket, slot)
   end
+  limiter_reserve(bucket, slot)
   bucket.waiting, bucket.gone = min(bucket.waiting + 1, TURNS - 1), bucket.gone or FIRST_TURN
   bucket.dirty = true
   return slot, bucket.gone + bucket.waiting
@@ -127,6 +142,7 @@ local function limiter_hand_back(bucket, most, now_us)
   if open > now_us then
     return 0, open
   end
+  limiter_give_up(bucket)
   local room = min(most, floor((now_us + ahead - from) / bucket.interval) + 1)
   bucket.handed = from + room * bucket.interval
   bucket.dirty = true
