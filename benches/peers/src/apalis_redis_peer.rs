@@ -1,6 +1,6 @@
 //! Standard `apalis-redis`.
 
-use crate::{CONCURRENCY, Payload, until_done};
+use crate::{Payload, until_done};
 use apalis::{
     layers::WorkerBuilderExt,
     prelude::{BoxDynError, TaskSink, WorkerBuilder},
@@ -32,8 +32,8 @@ async fn run(_: Payload) -> Result<(), BoxDynError> {
     Ok(())
 }
 
-pub(crate) async fn drain(url: String, count: usize) -> Result<(), String> {
-    let worker = WorkerBuilder::new("peer").backend(storage(&url).await).concurrency(CONCURRENCY).build(run);
+pub(crate) async fn drain(url: String, count: usize, concurrency: usize) -> Result<(), String> {
+    let worker = WorkerBuilder::new("peer").backend(storage(&url).await).concurrency(concurrency).build(run);
     let worker = tokio::spawn(worker.run());
     let mut producer = storage(&url).await;
     let mut pushed = CHUNK.min(count);

@@ -1,6 +1,6 @@
 //! BullMQ's own port to Rust.
 
-use crate::{CONCURRENCY, Payload, until_done};
+use crate::{Payload, until_done};
 use bullmq::{
     Job, Queue, QueueOptions, Worker, WorkerOptions,
     worker::{CancellationToken, ProcessorFn},
@@ -19,7 +19,7 @@ pub(crate) async fn enqueue(url: String, count: usize) -> usize {
     count
 }
 
-pub(crate) async fn drain(url: String, count: usize) -> Result<(), String> {
+pub(crate) async fn drain(url: String, count: usize, concurrency: usize) -> Result<(), String> {
     let run: ProcessorFn = Arc::new(|_: Job, _: CancellationToken| {
         Box::pin(async {
             crate::done();
@@ -28,7 +28,7 @@ pub(crate) async fn drain(url: String, count: usize) -> Result<(), String> {
     });
     let mut options = WorkerOptions::default();
     options.connection.url = url;
-    options.concurrency = CONCURRENCY;
+    options.concurrency = concurrency;
     options.remove_on_complete = Some(bullmq::types::RemoveOnFinish::Bool(true));
     let worker = Worker::with_options("peers", run, options).await.map_err(|error| error.to_string())?;
     let drained = until_done(count).await;
