@@ -1,9 +1,12 @@
 //! The order of a caller's jobs at its limit, whatever makes some of them late.
 
-use super::support::{Rig, Setup, check, limit, timing};
+use super::support::{Rig, Setup, check, create, limit, timing};
 use redis::AsyncCommands;
 use serde_json::json;
-use xco_worker::sandbox::{Fault, Route, SandboxLimit};
+use xco_worker::{
+    contract::Lane,
+    sandbox::{Fault, Route, SandboxLimit},
+};
 
 /// The customers whose calls were not refused, in order of arrival.
 fn called(rig: &Rig) -> Vec<String> {
@@ -92,6 +95,28 @@ async fn a_job_that_does_not_come_holds_up_nobody() {
         .map(|(_, key)| key)
         .collect();
     assert_eq!(called(&rig), wanted);
+    rig.end().await;
+}
+
+/// Jobs that were cancelled while they waited cost bulk jobs their intervals once, not each bulk job anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_do_not_come_hold_up_bulk_jobs_once() {
+    let mut setup = Setup::default();
+    setup.config.limits.client = Some(limit("10/s", 1));
+    let mut rig = setup.start().await;
+    let creates = |name: &'static str, count| {
+        (0..count).map(move |n| create(&format!("{name}{n}"), &format!("{name}{n}@example.com")))
+    };
+    rig.enqueue_all(Lane::Interactive, creates("gone", 30)).await;
+    rig.eventually("most of them wait", async |rig| {
+        rig.connection.zcard::<_, usize>(rig.key("delayed")).await.unwrap() >= 20
+    })
+    .await;
+    rig.connection.del::<_, ()>(&[rig.key("delayed"), rig.key("delayed:jobs")]).await.unwrap();
+    rig.enqueue_all(Lane::Bulk, creates("bulk", 20)).await;
+    let last = rig.completion("bulk19").await;
+    // Thirty turns and twenty calls, a tenth of a second each. Each bulk job behind twenty turns would take two seconds.
+    assert!(timing(&last, "total") < 10_000, "{last:#}");
     rig.end().await;
 }
 
