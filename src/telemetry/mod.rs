@@ -8,6 +8,7 @@ mod error;
 mod exports;
 mod http;
 mod init;
+mod instruments;
 mod lines;
 mod metrics;
 mod readiness;
