@@ -46,7 +46,6 @@ end
 local function index_open(key, window_ms, width_ms, now_ms, first_ms, last_ms)
   local index = {key = key, window_ms = window_ms, width_ms = width_ms, now_ms = now_ms, others = {}, known = {}}
   index.width = string.format('%.0f', width_ms)
-  index.start = key .. ':' .. index.width .. ':'
   index.last = math.floor(now_ms / width_ms)
   index.reach = math.ceil(window_ms / width_ms)
   -- Other slices matter as well: of another width, from before the window was configured otherwise; or of a time that
@@ -76,7 +75,7 @@ local function slice_member(index, number)
 end
 
 local function slice_key(index, number)
-  return index.start .. number
+  return index.key .. ':' .. slice_member(index, number)
 end
 
 -- The slices that may have an id of a job that is no further than the window from any job in this slice.
